@@ -1,0 +1,67 @@
+# Every target works on a fresh Debian 12 with Python 3.11: nothing else has to be installed.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# Tests run in two processes: most of them wait for a service or a child process.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down check lint test golden docs constraints clean base-model eval-base-model
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Boothline into $(VENV) ..."
+	@$(INSTALL) -e '.[torch,local]'
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime
+	@echo "installing the development tools into $(VENV) ..."
+	@$(INSTALL) -e '.[torch,local,dev]'
+	@touch $@
+
+setup: $(VENV)/.development  ## create .venv with everything, development tools included
+
+demo: $(VENV)/.runtime  ## personalise the tiny base on examples/subjects and open the line end to end
+	@$(BIN)/boothline run examples/demo.yaml
+
+up: $(VENV)/.runtime  ## start the local services (object store, MLflow)
+	@$(BIN)/boothline up
+
+down: $(VENV)/.runtime  ## stop the local services; their data stays
+	@$(BIN)/boothline down
+
+check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs before the tests)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/yamllint --strict .
+
+test: $(VENV)/.development  ## every test that needs no accelerator, with real services, and the coverage gate
+	$(BIN)/coverage erase
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
+
+golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
+	$(BIN)/python -m pipelines.compile --output tests/golden/dreambooth.yaml
+
+docs: $(VENV)/.development  ## write the generated pages of docs/ again
+	$(BIN)/python -m boothline.config.documents
+
+base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: all stages in minutes)
+	$(BIN)/python -m boothline.tinybase $(if $(QUICK),--quick)
+
+eval-base-model: $(VENV)/.runtime  ## measure the tiny base and print the figures of its card
+	$(BIN)/python -m boothline.tinybase evaluate
+
+constraints:  ## pin what .venv holds now
+	@{ echo "# Every package of a working installation, pinned. Made by: make constraints"; \
+	  $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/'; } > constraints.txt
+
+clean: ## stop the services and delete .venv, .boothline and caches
+	@test -x $(BIN)/boothline && $(BIN)/boothline down || true
+	rm -rf $(VENV) .boothline build dist *.egg-info .coverage* .mypy_cache .ruff_cache .pytest_cache

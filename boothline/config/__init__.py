@@ -1,0 +1,5 @@
+"""Run configuration: the model, loading and merging, generated documentation."""
+
+from boothline.config.model import RunConfig
+
+__all__ = ["RunConfig"]

@@ -1,0 +1,124 @@
+"""Progress of steps: one JSON line an event, in the run folder and as log lines."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+logger = logging.getLogger(__name__)
+
+EventKind = Literal["started", "progress", "done", "failed"]
+
+
+class Event(BaseModel):
+    """Something a step reports.
+
+    Attributes:
+        time: seconds since the epoch.
+        step: name of the step.
+        shard: number of the shard, if the step is sharded.
+        kind: what happened.
+        done, total, unit: how far (`done` of `total` `unit`).
+        note: a short text for the live table, e.g. `loss 0.041`.
+        reused, manifest: of a `done` event.
+        error, remedy, exit_code: of a `failed` event.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    time: float
+    step: str
+    shard: int | None = None
+    kind: EventKind
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    note: str = ""
+    reused: bool = False
+    manifest: str = ""
+    error: str = ""
+    remedy: str = ""
+    exit_code: int = 0
+
+
+def label_of(step: str, shard: int | None) -> str:
+    """Return the name of a step or of one of its shards, e.g. `train`, `generate_prior-1`."""
+    return step if shard is None else f"{step}-{shard}"
+
+
+class Progress:
+    """Reports the progress of one step or shard.
+
+    Args:
+        step: name of the step.
+        shard: number of the shard, if sharded.
+        run_dir: local run folder; None reports to the log only.
+        clock: seconds since the epoch.
+        min_interval_seconds: `progress` events closer than this are dropped (the last is kept).
+    """
+
+    def __init__(
+        self,
+        step: str,
+        *,
+        shard: int | None = None,
+        run_dir: Path | None = None,
+        clock: Callable[[], float] = time.time,
+        min_interval_seconds: float = 0.25,
+    ) -> None:
+        self.step = step
+        self.shard = shard
+        self._path = run_dir / "events" / f"{label_of(step, shard)}.jsonl" if run_dir else None
+        self._clock = clock
+        self._min_interval_seconds = min_interval_seconds
+        self._last_time = 0.0
+        if self._path:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+
+    def update(self, done: int, total: int, *, unit: str, note: str = "") -> None:
+        """Report `done` of `total` `unit`; calls closer than the interval are dropped."""
+        now = self._clock()
+        if done < total and now - self._last_time < self._min_interval_seconds:
+            return
+        self._last_time = now
+        self.emit(
+            Event(
+                time=now,
+                step=self.step,
+                shard=self.shard,
+                kind="progress",
+                done=done,
+                total=total,
+                unit=unit,
+                note=note,
+            )
+        )
+
+    def emit(self, event: Event) -> None:
+        """Write one event."""
+        logger.info(
+            "%s %s %s/%s %s %s",
+            label_of(event.step, event.shard),
+            event.kind,
+            event.done,
+            event.total,
+            event.unit,
+            event.note or event.error,
+        )
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(event.model_dump_json(exclude_defaults=True) + "\n")
+
+
+def read_events(run_dir: Path) -> list[Event]:
+    """Return all events of a run folder in the order of time; a torn last line is left out."""
+    events: list[Event] = []
+    for path in sorted((run_dir / "events").glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                events.append(Event.model_validate(json.loads(line)))
+    return sorted(events, key=lambda event: event.time)

@@ -1,0 +1,84 @@
+"""What the store remembers of a run: its configuration and what became of each step."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.progress import label_of
+from boothline.store import Store
+
+StepStatus = Literal["running", "done", "failed"]
+RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
+
+
+class Failure(BaseModel):
+    """Why a step or run failed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    message: str
+    remedy: str = ""
+    exit_code: int = 1
+
+
+class StepRecord(BaseModel):
+    """What became of one step (or one shard of it) in one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str
+    shard: int | None = None
+    status: StepStatus
+    reused: bool = False
+    manifest: str = ""
+    started_at: float = Field(description="Seconds since the epoch.")
+    seconds: float = 0.0
+    key_parts: dict[str, Any] = Field(default_factory=dict, description="What the key digests.")
+    failure: Failure | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the step or shard."""
+        return label_of(self.step, self.shard)
+
+
+class RunRecord(BaseModel):
+    """One pipeline run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    pipeline: str = "dreambooth"
+    profile: str = "local"
+    status: RunStatus
+    config: dict[str, Any]
+    created_at: float = Field(description="Seconds since the epoch.")
+    seconds: float = 0.0
+    report: str = Field(default="", description="Reference of the report manifest.")
+    mlflow_run_id: str = ""
+
+
+def write_run(store: Store, record: RunRecord) -> None:
+    """Store the record of a run, replacing the former one."""
+    store.put_record(f"runs/{record.run_id}/run.json", record.model_dump(mode="json"))
+
+
+def read_run(store: Store, run_id: str) -> RunRecord | None:
+    """Return the record of a run, or None."""
+    value = store.get_record(f"runs/{run_id}/run.json")
+    return None if value is None else RunRecord.model_validate(value)
+
+
+def write_step(store: Store, run_id: str, record: StepRecord) -> None:
+    """Store the record of a step, replacing the former one."""
+    store.put_record(f"runs/{run_id}/steps/{record.label}.json", record.model_dump(mode="json"))
+
+
+def read_steps(store: Store, run_id: str) -> list[StepRecord]:
+    """Return the records of a run's steps in the order they started."""
+    records = [
+        StepRecord.model_validate(store.get_record(path))
+        for path in store.list_records(f"runs/{run_id}/steps/")
+    ]
+    return sorted(records, key=lambda record: record.started_at)

@@ -1,0 +1,55 @@
+"""The environment, read here and nowhere else: endpoints, credentials, folders."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS_DIR = Path("/var/run/secrets/boothline")
+
+
+class Settings(BaseSettings):
+    """Where this process finds its services; each field is `BOOTHLINE_<NAME>` in the environment.
+
+    Secrets may also be files named `boothline_<name>` under /var/run/secrets/boothline.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BOOTHLINE_",
+        frozen=True,
+        extra="ignore",
+        secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
+    )
+
+    home: Path = Field(default=Path(".boothline"), description="Local state: services, runs, caches.")
+    s3_endpoint: str = Field(default="", description="S3 endpoint URL, e.g. http://127.0.0.1:8333.")
+    s3_region: str = Field(default="us-east-1", description="S3 region.")
+    s3_access_key: str = Field(default="", description="S3 access key id.")
+    s3_secret_key: SecretStr = Field(default=SecretStr(""), description="S3 secret key.")
+    s3_session_token: SecretStr = Field(default=SecretStr(""), description="S3 session token.")
+    s3_ca_bundle: Path | None = Field(default=None, description="CA bundle for the S3 endpoint.")
+    bucket: str = Field(default="boothline", description="Bucket that holds everything.")
+    prefix: str = Field(default="", description="Key prefix inside the bucket.")
+    mlflow_uri: str = Field(default="", description="MLflow tracking URI; empty: no tracking.")
+    run_dir: Path | None = Field(
+        default=None, description="Local run folder that receives progress events, if any."
+    )
+    models_dir: Path = Field(
+        default=Path(__file__).resolve().parent.parent / "models",
+        description="Folder of the built-in models.",
+    )
+    num_processes: int | None = Field(
+        default=None, ge=1, description="Overrides training.num_processes on this machine."
+    )
+
+    @property
+    def blob_cache(self) -> Path:
+        """Local folder of verified blobs, shared by all steps on this machine."""
+        return self.home / "cache" / "blobs"
+
+
+@lru_cache(maxsize=1)
+def current() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,244 @@
+"""How every step runs: key, reuse, produce, commit, record."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+import boothline
+from boothline import settings as environment
+from boothline.config import RunConfig
+from boothline.errors import BoothlineError
+from boothline.progress import Event, Progress
+from boothline.runs import Failure, StepRecord, write_step
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import digest_of
+from boothline.tracking import StepTracker, open_step_tracker
+
+logger = logging.getLogger(__name__)
+
+
+class StepInputs(BaseModel):
+    """Inputs that every step has.
+
+    Attributes:
+        run_id: the pipeline run.
+        config: the resolved `RunConfig` as JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    config: str
+
+
+InputsT = TypeVar("InputsT", bound=StepInputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepKey:
+    """What a step's result depends on, besides the code version.
+
+    Attributes:
+        config: the part of the configuration that matters, as JSON.
+        inputs: the manifests it reads; their content digests enter the key.
+    """
+
+    config: Mapping[str, Any]
+    inputs: tuple[ManifestRef, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepContext:
+    """What a step may use.
+
+    Attributes:
+        run_id: the pipeline run.
+        config: the run's configuration.
+        settings: the environment.
+        store: where inputs come from and results go.
+        progress: where progress goes.
+        tracker: where metrics and pictures go; opens its MLflow run on first use.
+        folder: scratch folder, deleted afterwards.
+        manifest_path: where the result will be committed, `steps/<step>/<key>`.
+    """
+
+    run_id: str
+    config: RunConfig
+    settings: Settings
+    store: Store
+    progress: Progress
+    tracker: StepTracker
+    folder: Path
+    manifest_path: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """The step's key: the last part of the manifest path."""
+        return self.manifest_path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Generic[InputsT]):
+    """One step of a pipeline.
+
+    Attributes:
+        name: the step's verb, the same in folder, component and MLflow run.
+        version: raised when the code changes what it produces.
+        key: tells what the result depends on.
+        produce: makes the result; not called when the store has it already.
+        shard: tells the number of the shard, for sharded steps.
+        finish: called with the committed result, made or reused, before the step counts as done; must be
+            idempotent and cheap when its work is done already (registration in a registry, say).
+    """
+
+    name: str
+    version: int
+    key: Callable[[StepContext, InputsT], StepKey]
+    produce: Callable[[StepContext, InputsT], ManifestDraft]
+    shard: Callable[[InputsT], int | None] = field(default=lambda inputs: None)
+    finish: Callable[[StepContext, InputsT, ManifestRef], None] = field(
+        default=lambda context, inputs, ref: None
+    )
+
+
+def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, Any]:
+    """Return all that the step's key digests, as JSON."""
+    return {
+        "step": step.name,
+        "version": f"{boothline.__version__}+{step.version}",
+        "config": dict(key.config),
+        "inputs": [store.read(ref).content_digest for ref in key.inputs],
+    }
+
+
+def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None = None) -> str:
+    """Run a step, or reuse its committed result.
+
+    Args:
+        step: the step.
+        inputs: its inputs.
+        settings: where the services are; by default what this process's environment says.
+
+    Returns:
+        The reference of the result's manifest.
+
+    Raises:
+        BoothlineError: the step failed for an expected reason; it is recorded.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    settings = settings or environment.current()
+    progress = Progress(step.name, shard=step.shard(inputs), run_dir=settings.run_dir)
+    started_at = time.time()
+    try:
+        progress.emit(Event(time=started_at, step=step.name, shard=progress.shard, kind="started"))
+        store = Store.connect(settings)
+        record = _execute(step, inputs, store=store, progress=progress, settings=settings)
+    except BaseException as error:
+        failure = _failure_of(error)
+        progress.emit(
+            Event(
+                time=time.time(),
+                step=step.name,
+                shard=progress.shard,
+                kind="failed",
+                error=failure.message,
+                remedy=failure.remedy,
+                exit_code=failure.exit_code,
+            )
+        )
+        raise
+    progress.emit(
+        Event(
+            time=time.time(),
+            step=step.name,
+            shard=progress.shard,
+            kind="done",
+            reused=record.reused,
+            manifest=record.manifest,
+        )
+    )
+    return record.manifest
+
+
+def _execute(
+    step: Step[InputsT], inputs: InputsT, *, store: Store, progress: Progress, settings: Settings
+) -> StepRecord:
+    """Find or make the result and record it; a failure is recorded too."""
+    started_at = time.time()
+    shard = progress.shard
+    tracker = open_step_tracker(settings, store=store, run_id=inputs.run_id, step=step.name)
+    parts: dict[str, Any] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
+            context = StepContext(
+                run_id=inputs.run_id,
+                config=RunConfig.model_validate_json(inputs.config),
+                settings=settings,
+                store=store,
+                progress=progress,
+                tracker=tracker,
+                folder=Path(folder),
+            )
+            parts = key_parts(step, step.key(context, inputs), store)
+            path = f"steps/{step.name}/{digest_of(parts)[:32]}"
+            context = replace(context, manifest_path=path)
+            ref = store.find(path)
+            reused = ref is not None
+            if ref is None:
+                running = StepRecord(
+                    step=step.name, shard=shard, status="running", started_at=started_at, key_parts=parts
+                )
+                write_step(store, inputs.run_id, running)
+                ref = store.commit(path, step.produce(context, inputs))
+                tracker.tags({"boothline.manifest": str(ref)})
+            step.finish(context, inputs, ref)
+    except BaseException as error:
+        write_step(
+            store,
+            inputs.run_id,
+            StepRecord(
+                step=step.name,
+                shard=shard,
+                status="failed",
+                started_at=started_at,
+                seconds=time.time() - started_at,
+                key_parts=parts,
+                failure=_failure_of(error),
+            ),
+        )
+        tracker.close("FAILED")
+        raise
+    record = StepRecord(
+        step=step.name,
+        shard=shard,
+        status="done",
+        reused=reused,
+        manifest=str(ref),
+        started_at=started_at,
+        seconds=time.time() - started_at,
+        key_parts=parts,
+    )
+    write_step(store, inputs.run_id, record)
+    tracker.close("FINISHED")
+    return record
+
+
+def _failure_of(error: BaseException) -> Failure:
+    """Return what is recorded of an exception."""
+    if isinstance(error, BoothlineError):
+        return Failure(
+            type=type(error).__name__,
+            message=error.message,
+            remedy=error.remedy,
+            exit_code=error.exit_code,
+        )
+    exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+    return Failure(type=type(error).__name__, message=str(error) or type(error).__name__, exit_code=exit_code)

@@ -1,0 +1,49 @@
+"""The walls of the house: sizes of files and functions, tests that assert, heavy imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ("boothline", "components", "pipelines")
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 400
+HEAVY = ("torch", "diffusers", "transformers", "mlflow", "kfp")
+
+sources = sorted(path for top in LIBRARY for path in (ROOT / top).rglob("*.py"))
+step_modules = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "components").glob("*/step.py")
+)
+
+
+@pytest.mark.parametrize("path", sources, ids=lambda path: str(path.relative_to(ROOT)))
+def test_source_file_stays_below_its_walls(path: Path) -> None:
+    text = path.read_text()
+    tree = ast.parse(text)
+    functions = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    too_long = [
+        f"{function.name}: {(function.end_lineno or 0) - function.lineno + 1} lines"
+        for function in functions
+        if (function.end_lineno or 0) - function.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert too_long == []
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+
+
+@pytest.mark.parametrize("module", [*step_modules, "boothline.steps", "pipelines.cli.app"])
+def test_module_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*(n for n in {HEAVY!r} if n in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.split() == []
+
+
+def test_steps_are_all_found() -> None:
+    assert len(step_modules) == 8

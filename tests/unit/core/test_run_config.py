@@ -1,0 +1,48 @@
+"""Bounds and cross-field checks of the run configuration."""
+
+import pytest
+from pydantic import ValidationError
+
+from boothline.config import RunConfig
+
+
+def test_run_config_default_is_valid_and_frozen() -> None:
+    config = RunConfig()
+    assert config.subject.phrase == "sks bear"
+    with pytest.raises(ValidationError):
+        config.subject = config.subject  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("training", {"batch_size": 3, "num_processes": 2}, "multiple of 2"),
+        ("subject", {"prompt": "a photo"}, "{subject}"),
+        ("subject", {"min_images": 5, "max_images": 4}, "max_images (4)"),
+        ("evaluation", {"prompts": ["a photo"]}, "'a photo' lacks {subject}"),
+        ("training", {"learning_rate": 2}, "less than or equal to 1"),
+        ("training", {"learning_rte": 1e-4}, "Extra inputs"),
+    ],
+)
+def test_run_config_bad_section_names_the_remedy(
+    section: str, values: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=".*") as raised:
+        RunConfig.model_validate({section: values})
+    assert words in str(raised.value)
+
+
+def test_run_config_more_shards_than_class_pictures_is_refused() -> None:
+    with pytest.raises(ValidationError, match="num_shards"):
+        RunConfig.model_validate({"prior": {"num_images": 2, "num_shards": 3}})
+
+
+def test_prior_prompts_are_taken_in_turn() -> None:
+    prior = RunConfig.model_validate(
+        {"prior": {"prompts": ["a {class} in snow", "a {class} on grass"]}}
+    ).prior
+    assert [prior.prompt_of(i, "bear") for i in range(3)] == [
+        "a bear in snow",
+        "a bear on grass",
+        "a bear in snow",
+    ]
