@@ -22,7 +22,9 @@ class Settings(BaseSettings):
         secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None,
     )
 
-    home: Path = Field(default=Path(".boothline"), description="Local state: services, runs, caches.")
+    home: Path = Field(
+        default=Path(".boothline"), description="Local state: services, runs, caches."
+    )
     s3_endpoint: str = Field(default="", description="S3 endpoint URL, e.g. http://127.0.0.1:8333.")
     s3_region: str = Field(default="us-east-1", description="S3 region.")
     s3_access_key: str = Field(default="", description="S3 access key id.")

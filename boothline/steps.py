@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -95,8 +95,8 @@ class Step(Generic[InputsT]):
         key: tells what the result depends on.
         produce: makes the result; not called when the store has it already.
         shard: tells the number of the shard, for sharded steps.
-        finish: called with the committed result, made or reused, before the step counts as done; must be
-            idempotent and cheap when its work is done already (registration in a registry, say).
+        finish: called with the committed result, made or reused, before the step counts as done;
+            must be idempotent and cheap when its work is done already (registration, say).
     """
 
     name: str
@@ -135,19 +135,17 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = settings or environment.current()
-    progress = Progress(step.name, shard=step.shard(inputs), run_dir=settings.run_dir)
-    started_at = time.time()
+    shard = step.shard(inputs)
+    progress = Progress(step.name, shard=shard, run_dir=settings.run_dir)
+    event = partial(Event, step=step.name, shard=shard)
+    progress.emit(event(time=time.time(), kind="started"))
     try:
-        progress.emit(Event(time=started_at, step=step.name, shard=progress.shard, kind="started"))
-        store = Store.connect(settings)
-        record = _execute(step, inputs, store=store, progress=progress, settings=settings)
+        record = _recorded(step, inputs, progress=progress, settings=settings)
     except BaseException as error:
         failure = _failure_of(error)
         progress.emit(
-            Event(
+            event(
                 time=time.time(),
-                step=step.name,
-                shard=progress.shard,
                 kind="failed",
                 error=failure.message,
                 remedy=failure.remedy,
@@ -156,31 +154,33 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
         )
         raise
     progress.emit(
-        Event(
-            time=time.time(),
-            step=step.name,
-            shard=progress.shard,
-            kind="done",
-            reused=record.reused,
-            manifest=record.manifest,
-        )
+        event(time=time.time(), kind="done", reused=record.reused, manifest=record.manifest)
     )
     return record.manifest
 
 
-def _execute(
-    step: Step[InputsT], inputs: InputsT, *, store: Store, progress: Progress, settings: Settings
+def _recorded(
+    step: Step[InputsT], inputs: InputsT, *, progress: Progress, settings: Settings
 ) -> StepRecord:
-    """Find or make the result and record it; a failure is recorded too."""
+    """Find or make the result, and write down in the store what became of the step."""
+    store = Store.connect(settings)
+    config = RunConfig.model_validate_json(inputs.config)
+    tracker = open_step_tracker(
+        settings,
+        store=store,
+        run_id=inputs.run_id,
+        step=step.name,
+        experiment=config.tracking.experiment,
+    )
     started_at = time.time()
-    shard = progress.shard
-    tracker = open_step_tracker(settings, store=store, run_id=inputs.run_id, step=step.name)
-    parts: dict[str, Any] = {}
+    record = StepRecord(
+        step=step.name, shard=progress.shard, status="running", started_at=started_at
+    )
     try:
         with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
             context = StepContext(
                 run_id=inputs.run_id,
-                config=RunConfig.model_validate_json(inputs.config),
+                config=config,
                 settings=settings,
                 store=store,
                 progress=progress,
@@ -188,47 +188,35 @@ def _execute(
                 folder=Path(folder),
             )
             parts = key_parts(step, step.key(context, inputs), store)
-            path = f"steps/{step.name}/{digest_of(parts)[:32]}"
-            context = replace(context, manifest_path=path)
-            ref = store.find(path)
-            reused = ref is not None
-            if ref is None:
-                running = StepRecord(
-                    step=step.name, shard=shard, status="running", started_at=started_at, key_parts=parts
-                )
-                write_step(store, inputs.run_id, running)
-                ref = store.commit(path, step.produce(context, inputs))
-                tracker.tags({"boothline.manifest": str(ref)})
-            step.finish(context, inputs, ref)
+            record = record.model_copy(update={"key_parts": parts})
+            ref, reused = _find_or_make(step, inputs, context=context, record=record)
     except BaseException as error:
-        write_step(
-            store,
-            inputs.run_id,
-            StepRecord(
-                step=step.name,
-                shard=shard,
-                status="failed",
-                started_at=started_at,
-                seconds=time.time() - started_at,
-                key_parts=parts,
-                failure=_failure_of(error),
-            ),
-        )
-        tracker.close("FAILED")
+        ended: dict[str, Any] = {"status": "failed", "failure": _failure_of(error)}
         raise
-    record = StepRecord(
-        step=step.name,
-        shard=shard,
-        status="done",
-        reused=reused,
-        manifest=str(ref),
-        started_at=started_at,
-        seconds=time.time() - started_at,
-        key_parts=parts,
-    )
-    write_step(store, inputs.run_id, record)
-    tracker.close("FINISHED")
+    else:
+        ended = {"status": "done", "reused": reused, "manifest": str(ref)}
+    finally:
+        ended["seconds"] = time.time() - started_at
+        record = record.model_copy(update=ended)
+        write_step(store, inputs.run_id, record)
+        tracker.close("FINISHED" if record.status == "done" else "FAILED")
     return record
+
+
+def _find_or_make(
+    step: Step[InputsT], inputs: InputsT, *, context: StepContext, record: StepRecord
+) -> tuple[ManifestRef, bool]:
+    """Return the committed result and whether it was there already."""
+    path = f"steps/{step.name}/{digest_of(record.key_parts)[:32]}"
+    context = replace(context, manifest_path=path)
+    ref = context.store.find(path)
+    reused = ref is not None
+    if ref is None:
+        write_step(context.store, inputs.run_id, record)
+        ref = context.store.commit(path, step.produce(context, inputs))
+        context.tracker.tags({"boothline.manifest": str(ref)})
+    step.finish(context, inputs, ref)
+    return ref, reused
 
 
 def _failure_of(error: BaseException) -> Failure:
@@ -241,4 +229,6 @@ def _failure_of(error: BaseException) -> Failure:
             exit_code=error.exit_code,
         )
     exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-    return Failure(type=type(error).__name__, message=str(error) or type(error).__name__, exit_code=exit_code)
+    return Failure(
+        type=type(error).__name__, message=str(error) or type(error).__name__, exit_code=exit_code
+    )

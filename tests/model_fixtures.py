@@ -1,1 +1,205 @@
-"""Tiny random models (written by their owner)."""
+"""Tiny random models in the layouts that Boothline reads, made in a second or two.
+
+Each maker is deterministic: equal arguments give equal weights. Heavy modules are imported inside.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+WORDS = (
+    "sks", "zwx", "a", "of", "on", "in", "the", "photo", "bear", "dog", "cat",
+    "red", "blue", "green", "beach", "moon", "snow", "grass", "background",
+)  # fmt: skip
+NUM_TOKENS = 12
+RESOLUTION_PX = 32
+BOS = "<|startoftext|>"
+EOS = "<|endoftext|>"
+
+
+def _byte_symbols() -> list[str]:
+    """Return the 256 printable symbols of byte-level BPE, in byte order."""
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def make_tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> Path:
+    """Save a CLIPTokenizer in which each word is one token and other text falls back to bytes."""
+    from transformers import CLIPTokenizer
+
+    symbols = _byte_symbols()
+    tokens = symbols + [f"{symbol}</w>" for symbol in symbols]
+    merges: list[str] = []
+    for word in words:
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            merge = f"{pieces[0]} {pieces[1]}"
+            pieces = [pieces[0] + pieces[1], *pieces[2:]]
+            if merge not in merges:
+                merges.append(merge)
+                tokens.append(pieces[0])
+    vocab = {token: number for number, token in enumerate([*tokens, BOS, EOS])}
+    tokenizer = CLIPTokenizer(
+        vocab=vocab,
+        merges=[tuple(merge.split(" ")) for merge in merges],
+        model_max_length=NUM_TOKENS,
+    )
+    tokenizer.save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    return folder
+
+
+def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """Save a random StableDiffusionPipeline of under 1 MB: 32 px pictures, 4 x 16 x 16 latents."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDPMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    make_tiny_tokenizer(folder / "tokenizer", words)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=RESOLUTION_PX // 2,
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=1,
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=16,
+            attention_head_dim=2,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            sample_size=RESOLUTION_PX,
+            scaling_factor=0.5,
+        )
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=NUM_TOKENS,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    pipeline = StableDiffusionPipeline(
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=DDPMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            clip_sample=False,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _save_image_processor(folder: Path, *, size_px: int) -> None:
+    """Save a CLIP image processor: resize, centre crop, normalise."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    CLIPImageProcessorPil(
+        size={"shortest_edge": size_px}, crop_size={"height": size_px, "width": size_px}
+    ).save_pretrained(folder)
+
+
+def make_tiny_clip(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """Save a random CLIPModel with its tokenizer and image processor: 32 px, 16 features."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    make_tiny_tokenizer(folder, words)
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    layers = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CLIPModel(
+            CLIPConfig(
+                text_config={
+                    **layers,
+                    "vocab_size": len(tokenizer),
+                    "max_position_embeddings": NUM_TOKENS,
+                    "bos_token_id": tokenizer.bos_token_id,
+                    "eos_token_id": tokenizer.eos_token_id,
+                    "pad_token_id": tokenizer.pad_token_id,
+                },
+                vision_config={**layers, "image_size": RESOLUTION_PX, "patch_size": 8},
+                projection_dim=16,
+            )
+        )
+    model.save_pretrained(folder, safe_serialization=True)
+    _save_image_processor(folder, size_px=RESOLUTION_PX)
+    return folder
+
+
+def make_tiny_dino(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random ViTModel (loads as AutoModel) with its image processor: 32 px, 16 features."""
+    import torch
+    from transformers import ViTConfig, ViTModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = ViTModel(
+            ViTConfig(
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                image_size=RESOLUTION_PX,
+                patch_size=8,
+            )
+        )
+    model.save_pretrained(folder, safe_serialization=True)
+    _save_image_processor(folder, size_px=RESOLUTION_PX)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random StableDiffusionPipeline folder; read only."""
+    return make_tiny_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CLIPModel folder; read only."""
+    return make_tiny_clip(tmp_path_factory.mktemp("models") / "tiny-clip")
+
+
+@pytest.fixture(scope="session")
+def tiny_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random ViT folder; read only."""
+    return make_tiny_dino(tmp_path_factory.mktemp("models") / "tiny-dino")

@@ -46,7 +46,11 @@ class SubjectConfig(Section):
         description="Caption of an instance image that has no caption file beside it.",
     )
     resolution_px: int = Field(
-        default=64, ge=32, le=2048, multiple_of=8, description="Side of the training pictures, in pixels."
+        default=64,
+        ge=32,
+        le=2048,
+        multiple_of=8,
+        description="Side of the training pictures, in pixels.",
     )
     min_images: int = Field(default=3, ge=1, le=100, description="Fewest usable instance images.")
     max_images: int = Field(default=100, ge=1, le=1000, description="Most instance images.")
@@ -66,7 +70,8 @@ class SubjectConfig(Section):
             raise ValueError(f"subject.prompt must contain {SUBJECT_FIELD}, got {self.prompt!r}")
         if self.max_images < self.min_images:
             raise ValueError(
-                f"subject.max_images ({self.max_images}) is below subject.min_images ({self.min_images})"
+                f"subject.max_images ({self.max_images}) is below "
+                f"subject.min_images ({self.min_images})"
             )
         return self
 
@@ -82,7 +87,9 @@ class BaseModelConfig(Section):
     allow_hub: bool = Field(default=False, description="Allow downloads from the model hub.")
 
 
-SamplerName = Literal["ddpm", "ddim", "pndm", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a", "unipc"]
+SamplerName = Literal[
+    "ddpm", "ddim", "pndm", "dpmpp_2m", "dpmpp_2m_karras", "euler", "euler_a", "unipc"
+]
 
 
 class SamplingConfig(Section):
@@ -96,7 +103,9 @@ class SamplingConfig(Section):
     eta: float = Field(default=0.0, ge=0, le=1, description="Stochasticity of DDIM (0: none).")
     negative_prompt: str = Field(default="", max_length=300, description="Negative prompt.")
     batch_size: int = Field(default=8, ge=1, le=256, description="Pictures sampled together.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed; picture i depends on (seed, i).")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="Seed; picture i depends on (seed, i)."
+    )
 
 
 class PriorConfig(Section):
@@ -107,7 +116,8 @@ class PriorConfig(Section):
     prompt: str = Field(
         default="a photo of a {class}",
         max_length=300,
-        description="Prompt of the class pictures; {class} is the class noun. Ignored when prompts is set.",
+        description="Prompt of the class pictures; {class} is the class noun. "
+        "Ignored when prompts is set.",
     )
     prompts: tuple[str, ...] = Field(
         default=(),
@@ -115,7 +125,9 @@ class PriorConfig(Section):
     )
     weight: float = Field(default=1.0, ge=0, le=100, description="Weight of the prior loss.")
     num_shards: int = Field(default=2, ge=1, le=256, description="Parallel shards.")
-    sampling: SamplingConfig = Field(default=SamplingConfig(), description="Sampling of class pictures.")
+    sampling: SamplingConfig = Field(
+        default=SamplingConfig(), description="Sampling of class pictures."
+    )
 
     def prompt_of(self, index: int, class_noun: str) -> str:
         """Return the prompt of class picture `index`."""
@@ -144,10 +156,17 @@ class TrainingConfig(Section):
     accumulation: int = Field(
         default=1, ge=1, le=1024, description="Micro-batches per optimizer step and rank."
     )
-    num_processes: int = Field(default=2, ge=1, le=1024, description="World size of one node (torchrun).")
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate of the UNet.")
+    num_processes: int = Field(
+        default=2, ge=1, le=1024, description="World size of one node (torchrun)."
+    )
+    learning_rate: float = Field(
+        default=1e-4, gt=0, le=1, description="Peak learning rate of the UNet."
+    )
     text_encoder_learning_rate: float | None = Field(
-        default=None, gt=0, le=1, description="Peak learning rate of the text encoder; unset: as the UNet."
+        default=None,
+        gt=0,
+        le=1,
+        description="Peak learning rate of the text encoder; unset: as the UNet.",
     )
     train_text_encoder: bool = Field(default=True, description="Train the text encoder too.")
     schedule: Literal["constant", "cosine", "linear", "polynomial"] = Field(
@@ -171,6 +190,11 @@ class TrainingConfig(Section):
     )
     noise_offset: float = Field(default=0.0, ge=0, le=1, description="Offset noise strength.")
     horizontal_flip: bool = Field(default=False, description="Flip instance pictures at random.")
+    caches: bool = Field(
+        default=True,
+        description="Encode each picture (and each caption, when the text encoder is frozen) once "
+        "instead of every step; the result is the same to the bit.",
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all draws of the training.")
     sample_every_steps: int = Field(
         default=50, ge=0, description="Steps between sample sheets; 0: only at the end."
@@ -198,10 +222,16 @@ class MetricMargins(Section):
     """Bounds of the promotion gate, in units of each score (cosine, -1 to 1)."""
 
     min_subject_gain: float = Field(
-        default=0.02, ge=-2, le=2, description="Subject fidelity (DINO) must exceed the base by this."
+        default=0.02,
+        ge=-2,
+        le=2,
+        description="Subject fidelity (DINO) must exceed the base by this.",
     )
     max_prompt_loss: float = Field(
-        default=0.10, ge=0, le=2, description="Prompt fidelity (CLIP-T) may fall below the base by this."
+        default=0.10,
+        ge=0,
+        le=2,
+        description="Prompt fidelity (CLIP-T) may fall below the base by this.",
     )
     min_champion_gain: float = Field(
         default=0.0, ge=-2, le=2, description="Score must exceed the champion's by more than this."
@@ -281,7 +311,9 @@ class RunConfig(Section):
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="Where it starts.")
     prior: PriorConfig = Field(default=PriorConfig(), description="Class prior.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="Fine-tuning.")
-    checkpoints: CheckpointConfig = Field(default=CheckpointConfig(), description="Training states.")
+    checkpoints: CheckpointConfig = Field(
+        default=CheckpointConfig(), description="Training states."
+    )
     evaluation: EvaluationConfig = Field(default=EvaluationConfig(), description="Judgement.")
     promotion: PromotionConfig = Field(default=PromotionConfig(), description="The gate.")
     inference: InferenceConfig = Field(default=InferenceConfig(), description="Serving.")
@@ -296,7 +328,7 @@ class RunConfig(Section):
     def _check(self) -> Self:
         if self.prior.enabled and self.prior.num_shards > self.prior.num_images:
             raise ValueError(
-                f"prior.num_shards ({self.prior.num_shards}) exceeds prior.num_images "
-                f"({self.prior.num_images}); set prior.num_shards to {self.prior.num_images} or less"
+                f"prior.num_shards ({self.prior.num_shards}) exceeds prior.num_images; "
+                f"set prior.num_shards to {self.prior.num_images} or less"
             )
         return self

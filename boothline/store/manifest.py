@@ -66,7 +66,8 @@ class ManifestRef(BaseModel):
         match = _REF.fullmatch(text)
         if match is None:
             raise ConfigError(
-                f"{text!r} is not a manifest reference.", remedy="Expected <path>@sha256:<64 hex digits>."
+                f"{text!r} is not a manifest reference.",
+                remedy="Expected <path>@sha256:<64 hex digits>.",
             )
         return cls(path=match["path"], digest=match["digest"])
 
@@ -81,9 +82,13 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    kind: str = Field(description="dataset, prior, training, training_state, model, evaluation, ...")
+    kind: str = Field(
+        description="dataset, prior, training, training_state, model, evaluation, ..."
+    )
     files: tuple[FileEntry, ...]
-    inputs: tuple[str, ...] = Field(description="References of the manifests this one was made from.")
+    inputs: tuple[str, ...] = Field(
+        description="References of the manifests this one was made from."
+    )
     metadata: dict[str, Any] = Field(description="Facts about the content; never clock times.")
     owner: str = Field(default_factory=lambda: uuid4().hex, description="Who wrote it.")
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -122,9 +127,9 @@ class ManifestDraft:
 
     Attributes:
         kind: kind of the manifest.
-        files: path inside the manifest to a local file, bytes, or an entry whose blob is stored already.
+        files: path inside the manifest to a local file, bytes, or an entry whose blob is stored.
         inputs: manifests this one is made from.
-        metadata: JSON facts about the content; part of the content digest, so no times or durations.
+        metadata: JSON facts about the content; part of the content digest, so no times.
     """
 
     kind: str

@@ -10,7 +10,8 @@ CloseStatus = Literal["FINISHED", "FAILED", "KILLED"]
 class StepTracker(Protocol):
     """Receives parameters, metrics and files of one step.
 
-    No method raises for an unreachable server and none waits for it: a step never fails or slows for tracking.
+    No method raises for an unreachable server and none waits for it: a step never fails or slows
+    for tracking.
     """
 
     def params(self, values: Mapping[str, object]) -> None:

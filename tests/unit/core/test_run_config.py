@@ -27,7 +27,7 @@ def test_run_config_default_is_valid_and_frozen() -> None:
 def test_run_config_bad_section_names_the_remedy(
     section: str, values: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(ValidationError, match=".*") as raised:
+    with pytest.raises(ValidationError) as raised:
         RunConfig.model_validate({section: values})
     assert words in str(raised.value)
 

@@ -21,7 +21,9 @@ class Inputs(StepInputs):
     source: str = ""
 
 
-def make_step(calls: list[str], *, fails: bool = False, finished: list[str] | None = None) -> Step[Inputs]:
+def make_step(
+    calls: list[str], *, fails: bool = False, finished: list[str] | None = None
+) -> Step[Inputs]:
     def key(context: StepContext, inputs: Inputs) -> StepKey:
         sources = (ManifestRef.parse(inputs.source),) if inputs.source else ()
         return StepKey(config={"text": inputs.text}, inputs=sources)

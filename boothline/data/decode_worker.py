@@ -1,0 +1,85 @@
+"""The process that decodes: reads a request, answers a JSON line a picture, writes raw pixels.
+
+It runs with little memory, little time and no secrets in its environment, so that a picture that
+breaks a decoder breaks nothing else. Started by `boothline.data.decoder`.
+"""
+
+import contextlib
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from boothline.data.decoding import decode
+from boothline.errors import DataError
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+_OUTPUT_BYTES = 64 * 2**20
+
+
+def main() -> None:
+    """Decode every picture of the request in turn."""
+    request = json.load(sys.stdin)
+    _confine(memory_bytes=int(request["memory_bytes"]))
+    for number, path in request["pictures"]:
+        _allow_more_time(float(request["seconds"]))
+        answer = _answer(Path(path), number=number, request=request)
+        sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
+        sys.stdout.flush()
+
+
+def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Decode one picture; its pixels go to files, the rest into the answer."""
+    try:
+        decoded = decode(path, max_pixels=int(request["max_pixels"]))
+    except DataError as error:
+        return {"reason": error.message, "advice": error.remedy}
+    side_px = int(request["side_px"])
+    folder = Path(request["folder"])
+    square = ImageOps.fit(decoded.image, (side_px, side_px), Image.Resampling.LANCZOS)
+    (folder / f"{number:05d}.square").write_bytes(square.tobytes())
+    small = decoded.image.copy()
+    small.thumbnail((int(request["thumbnail_px"]),) * 2, Image.Resampling.LANCZOS)
+    (folder / f"{number:05d}.thumbnail").write_bytes(small.tobytes())
+    return {
+        "format": decoded.format,
+        "notes": decoded.notes,
+        "width_px": decoded.image.width,
+        "height_px": decoded.image.height,
+        "side_px": side_px,
+        "thumbnail_size_px": small.size,
+        "pixel_digest": decoded.pixel_digest(),
+    }
+
+
+def _confine(*, memory_bytes: int) -> None:
+    """Limit what this process may use; a limit that the system does not know is left out."""
+    if resource is None:
+        return
+    limits = [
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, _OUTPUT_BYTES),
+        (resource.RLIMIT_NOFILE, 64),
+    ]
+    if sys.platform == "linux":
+        limits.append((resource.RLIMIT_AS, memory_bytes))
+    for name, value in limits:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(name, (value, value))
+
+
+def _allow_more_time(seconds: float) -> None:
+    """Let this process use so much processor time from now on; past it SIGPROF ends it."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""File names as data: how a name from outside is kept, shown, and told from a sidecar's."""
+
+import os
+from pathlib import PurePosixPath, PureWindowsPath
+
+MAX_SHOWN_CHARACTERS = 120
+
+_SIDECAR_SUFFIXES = frozenset(
+    {".txt", ".md", ".rst", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".csv", ".xml", ".xmp"}
+    | {".ini", ".db", ".log", ".caption", ".npz"}
+)
+_SIDECAR_NAMES = frozenset(
+    {"LICENSE", "LICENCE", "NOTICE", "README", "COPYING", "ATTRIBUTION", "Makefile"}
+)
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+
+
+def clean_name(name: str) -> str:
+    """Return a name as valid Unicode: bytes that are not UTF-8 become hexadecimal escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def shown_name(name: str) -> str:
+    """Return a name that is safe to print: unprintable characters escaped, and not too long.
+
+    Newlines, terminal escapes and characters that change the direction of writing become
+    their Python escapes. It stays text: whoever writes HTML or console markup escapes it for that.
+    """
+    escaped = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in clean_name(name)
+    )
+    if len(escaped) <= MAX_SHOWN_CHARACTERS:
+        return escaped
+    half = MAX_SHOWN_CHARACTERS // 2
+    return f"{escaped[: half - 1]}...{escaped[-half + 2 :]}"
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file is hidden or an operating system's: `.DS_Store`, `__MACOSX/x.png`."""
+    parts = PureWindowsPath(name).parts
+    return any((part.startswith(".") and part != "..") or part in _SYSTEM_FOLDERS for part in parts)
+
+
+def is_sidecar(name: str) -> bool:
+    """Tell whether the name is that of a text beside pictures, such as a caption or a licence."""
+    pure = PurePosixPath(name)
+    return pure.suffix.lower() in _SIDECAR_SUFFIXES or pure.name in _SIDECAR_NAMES
+
+
+def stem_of(name: str) -> str:
+    """Return the name without its last suffix: a picture and its caption file share it."""
+    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name

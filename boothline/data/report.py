@@ -1,0 +1,86 @@
+"""What the examination of pictures found, in a form that files, terminals and pages share."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.config.model import SubjectConfig
+from boothline.errors import DataError
+
+CheckName = Literal[
+    "source", "decode", "size", "shape", "sharpness", "duplicate", "caption", "identifier", "count"
+]
+
+
+class Finding(BaseModel):
+    """Base of what is reported. Sources are names made safe to print: data, never paths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(
+        description="Name of the file; empty when the finding is about all of them."
+    )
+
+
+class AcceptedImage(Finding):
+    """A picture that is used."""
+
+    image: str = Field(description="Path of the normalised picture, e.g. images/000.png.")
+    thumbnail: str = Field(description="Path of its thumbnail.")
+    caption: str = Field(description="Caption with {subject} filled in.")
+    format: str = Field(description="Format of the file.")
+    width_px: int
+    height_px: int
+    sharpness: float = Field(
+        description="Variance of the Laplacian at training size, 0 to 255 grey."
+    )
+
+
+class QuarantinedImage(Finding):
+    """A file that is left out."""
+
+    reason: str = Field(description="What is wrong with it; reads on from its name.")
+    advice: str = Field(description="What its owner can do.")
+    thumbnail: str = Field(
+        default="", description="Path of its thumbnail, where it could be decoded."
+    )
+
+
+class DatasetWarning(Finding):
+    """Something that may lower the quality of the result."""
+
+    check: CheckName
+    message: str = Field(description="What was found, with the value; reads on from the name.")
+    advice: str = Field(description="What its owner can do.")
+
+
+class DatasetReport(BaseModel):
+    """All findings about one set of pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resolution_px: int
+    identifier: str
+    class_noun: str
+    accepted: tuple[AcceptedImage, ...]
+    quarantined: tuple[QuarantinedImage, ...]
+    warnings: tuple[DatasetWarning, ...]
+
+    def ensure_usable(self, subject: SubjectConfig) -> None:
+        """Check that enough pictures are left.
+
+        Raises:
+            DataError: fewer than `subject.min_images`; the message lists each bad file.
+        """
+        if len(self.accepted) >= subject.min_images:
+            return
+        found = len(self.accepted) + len(self.quarantined)
+        bad = "".join(
+            f"\n  - {item.source} {item.reason}. {item.advice}" for item in self.quarantined
+        )
+        raise DataError(
+            f"Only {len(self.accepted)} of {found} pictures can be used; subject.min_images is"
+            f" {subject.min_images}.{' Left out:' if bad else ''}{bad}",
+            remedy=("\n" if bad else "")
+            + "Repair or replace them, or add pictures of the subject.",
+        )

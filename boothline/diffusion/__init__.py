@@ -1,0 +1,1 @@
+"""Models, sampling and randomness: what training, inference and evaluation share."""

@@ -1,0 +1,205 @@
+"""Resolves a model source (`builtin:<name>`, a folder, a pinned hub revision) without torch."""
+
+import difflib
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from boothline.errors import ConfigError, ModelNotFoundError, ServiceError
+from boothline.settings import Settings
+from boothline.store.manifest import digest_of
+
+logger = logging.getLogger(__name__)
+
+BUILTIN = "builtin:"
+COMPONENT_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+CONTENT_SUFFIXES = frozenset({".json", ".txt", ".safetensors"})
+_HUB_SOURCE = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_FRESH_SECONDS = 2.0
+# Stamp (size, time, inode) and sha256 of each file by its path.
+_KNOWN_HASHES = TypeAdapter(dict[str, tuple[str, str]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A model on the local disk.
+
+    Attributes:
+        path: folder of the model.
+        digest: sha256 over the paths and bytes of the files that are loaded.
+        source: what the configuration named.
+    """
+
+    path: Path
+    digest: str
+    source: str
+
+
+def resolve(source: str, *, settings: Settings, allow_hub: bool = False) -> BaseModel:
+    """Return the folder and digest of a model.
+
+    Args:
+        source: `builtin:<name>`, a folder with model_index.json (text-to-image) or config.json
+            (encoder), or `<hub id>@<commit>`.
+        settings: where built-in models and the digest cache are.
+        allow_hub: allow a download from the model hub.
+
+    Raises:
+        ModelNotFoundError: no such model; the message names the path and what would help.
+        ConfigError: the source is not allowed (hub switched off, revision not pinned).
+        ServiceError: the hub cannot be reached.
+    """
+    if source.startswith(BUILTIN):
+        path = _builtin(source.removeprefix(BUILTIN), settings.models_dir)
+    elif (local := Path(source).expanduser()).exists():
+        path = local.resolve()
+    elif (match := _HUB_SOURCE.fullmatch(source)) and not source.startswith("."):
+        path = _from_hub(match["id"], match["revision"], allow_hub=allow_hub)
+    else:
+        raise ModelNotFoundError(
+            f"The model {source!r} does not exist: no folder at {local.absolute()}.",
+            remedy="Name a folder that exists, builtin:<name>, or <hub id>@<commit>.",
+        )
+    _check_layout(path, source)
+    return BaseModel(path=path, digest=digest_folder(path, settings=settings), source=source)
+
+
+def _builtin(name: str, models_dir: Path) -> Path:
+    """Return the folder of a built-in model."""
+    path = models_dir / name
+    if re.fullmatch(r"[\w-][\w.-]*", name) and path.is_dir():
+        return path
+    known = (
+        sorted(p.name for p in models_dir.glob("*") if p.is_dir()) if models_dir.is_dir() else []
+    )
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+    listed = ", ".join(f"{BUILTIN}{entry}" for entry in near)
+    raise ModelNotFoundError(
+        f"The built-in model {name!r} does not exist: no folder at {path}.",
+        remedy=f"Built-in models like it: {listed}."
+        if listed
+        else f"{models_dir} holds no models; set BOOTHLINE_MODELS_DIR to the folder that does.",
+    )
+
+
+def _from_hub(hub_id: str, revision: str | None, *, allow_hub: bool) -> Path:
+    """Download a pinned revision from the model hub, weights as safetensors only."""
+    source = f"{hub_id}@{revision}" if revision else hub_id
+    if not allow_hub:
+        raise ModelNotFoundError(
+            f"The model {source!r} does not exist: no folder at {Path(source).absolute()}.",
+            remedy="Name a folder that exists, or set base_model.allow_hub to true to download it.",
+        )
+    if revision is None or not _COMMIT.fullmatch(revision):
+        raise ConfigError(
+            f"The hub model {source!r} is not pinned to a commit.",
+            remedy=f"Write {hub_id}@<commit> with the 40 hex digits of the commit.",
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = [f"*{suffix}" for suffix in sorted(CONTENT_SUFFIXES)]
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ModelNotFoundError(
+            f"The model hub has no {source!r}.",
+            remedy="Check the id and the commit, or your hub token.",
+        ) from error
+    except OSError as error:
+        raise ServiceError(
+            f"The model hub did not deliver {source!r}: {error}.",
+            remedy="Try again, or name a local folder as base_model.source.",
+        ) from error
+
+
+def _check_layout(path: Path, source: str) -> None:
+    """Raise when a folder is not a model."""
+    if path.is_dir() and any(
+        (path / name).is_file() for name in ("model_index.json", "config.json")
+    ):
+        return
+    if path.is_file():
+        fault, remedy = f"{path} is a file.", "Name a folder in the diffusers layout."
+    else:
+        fault = f"{path} has neither model_index.json nor config.json."
+        remedy = "Name the folder that holds one of them."
+    raise ModelNotFoundError(f"The model {source!r} cannot be used: {fault}", remedy=remedy)
+
+
+def content_files(path: Path) -> Iterator[Path]:
+    """Yield the files of a model folder that are loaded: not READMEs, pictures or pickle files."""
+    if (path / "model_index.json").is_file():
+        yield path / "model_index.json"
+        roots = [path / name for name in COMPONENT_FOLDERS]
+    else:
+        roots = [path]
+    for root in roots:
+        for file in sorted(root.glob("*")):
+            if file.is_file() and file.suffix in CONTENT_SUFFIXES:
+                yield file
+
+
+def digest_folder(path: Path, *, settings: Settings) -> str:
+    """Return the digest over sorted (relative path, sha256) of a model's content files.
+
+    File hashes are cached under `settings.home` by path, size and modification time.
+    """
+    cache = _HashCache(path, settings.home / "cache" / "digests")
+    entries = sorted(
+        (file.relative_to(path).as_posix(), cache.sha256(file)) for file in content_files(path)
+    )
+    cache.save()
+    return digest_of(entries)
+
+
+class _HashCache:
+    """Hashes of the files below one folder, kept in one small JSON file."""
+
+    def __init__(self, folder: Path, cache_dir: Path) -> None:
+        name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+        self._path = cache_dir / f"{name}.json"
+        self._known: dict[str, tuple[str, str]] = {}
+        self._changed = False
+        try:
+            self._known = _KNOWN_HASHES.validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            logger.debug("no hash cache at %s yet", self._path)
+        except (OSError, ValueError) as error:
+            logger.warning("hash cache %s is unreadable and starts anew: %s", self._path, error)
+
+    def sha256(self, file: Path) -> str:
+        """Return the sha256 of a file, from the cache where size and time are the same."""
+        stat = file.stat()
+        stamp = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+        known = self._known.get(str(file))
+        if known and known[0] == stamp:
+            return known[1]
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        # A file written a moment ago may change again within the clock's resolution.
+        if time.time() - stat.st_mtime > _FRESH_SECONDS:
+            self._known[str(file)] = (stamp, digest)
+            self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Write the cache, whole or not at all; a read-only home costs time, never the run."""
+        if not self._changed:
+            return
+        temporary = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(self._known), encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError as error:
+            logger.warning("hash cache %s cannot be written: %s", self._path, error)

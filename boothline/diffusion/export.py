@@ -1,0 +1,248 @@
+"""Exports a fine-tuned model as a diffusers folder and a single file, and loads both back."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from boothline.diffusion import single_file
+from boothline.diffusion.base_model import content_files
+from boothline.diffusion.loading import (
+    WEIGHT_NAMES,
+    DiffusionParts,
+    quiet_libraries,
+    weight_variant,
+)
+from boothline.errors import DataError, IntegrityError, TrainingError
+
+logger = logging.getLogger(__name__)
+
+AVERAGE_FILE = "ema.safetensors"
+TRAINABLE = ("unet", "text_encoder")
+PICTURE_TOLERANCE = 1e-4
+_CHECK_STEPS = 4
+_CHECK_SEED = 0
+_DROPPED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
+    """Put the weights of a training state into the base model, in place.
+
+    Args:
+        parts: the base model.
+        state: folder with `unet.safetensors`, `text_encoder.safetensors` if it was trained, and
+            `ema.safetensors` (weights by `<network>.<name>`) if averages are to be used.
+
+    Returns:
+        The names of the networks that were trained.
+
+    Raises:
+        TrainingError: a weight is NaN or infinite.
+        DataError: the weights do not fit the base model.
+    """
+    average = load_file(state / AVERAGE_FILE) if (state / AVERAGE_FILE).is_file() else {}
+    trained = []
+    for name in TRAINABLE:
+        path = state / f"{name}.safetensors"
+        if not path.is_file():
+            continue
+        weights = load_file(path)
+        prefix = f"{name}."
+        weights.update(
+            {key.removeprefix(prefix): w for key, w in average.items() if key.startswith(prefix)}
+        )
+        check_finite(weights, name=name)
+        try:
+            getattr(parts, name).load_state_dict(weights)
+        except RuntimeError as error:
+            raise DataError(
+                f"The trained weights of the {name} do not fit the base model: "
+                f"{' '.join(str(error).split())[:300]}",
+                remedy="Publish with the base_model that the training used.",
+            ) from error
+        trained.append(name)
+    if not trained:
+        raise DataError(f"The training state in {state} holds no weights.")
+    return trained
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], *, name: str) -> None:
+    """Raise `TrainingError` when a weight is NaN or infinite, naming the first."""
+    for key, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise TrainingError(
+                f"The trained weight {name}.{key} holds values that are not finite.",
+                remedy="Train again with a lower training.learning_rate.",
+            )
+
+
+def stored_dtype(base: Path) -> torch.dtype:
+    """Return the type in which a model folder stores its UNet: float32 or float16."""
+    folder, stem = base / "unet", WEIGHT_NAMES["unet"]
+    suffix = ".fp16" if weight_variant(folder, stem) else ""
+    path = next(iter(sorted(folder.glob(f"{stem}{suffix}*.safetensors"))))
+    with safe_open(path, framework="pt") as weights:
+        half = weights.get_slice(next(iter(weights.keys()))).get_dtype() == "F16"
+    return torch.float16 if half else torch.float32
+
+
+def save_diffusers(parts: DiffusionParts, folder: Path, *, base: Path, trained: list[str]) -> None:
+    """Write a StableDiffusionPipeline folder.
+
+    Files that training does not change (VAE, tokenizer, scheduler, configurations) are copied byte
+    for byte, so that the store keeps them once. Trained weights are stored as the base stores its
+    UNet: float16 where that is float16, else float32; `parts` is rounded to that type too.
+
+    Args:
+        parts: the fine-tuned model.
+        folder: where to write; must not exist.
+        base: folder of the base model.
+        trained: networks whose weights changed.
+    """
+    dtype = stored_dtype(base)
+    for file in content_files(base):
+        _copy_unchanged(file, folder / file.relative_to(base), trained=trained)
+    index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
+    index.pop("_name_or_path", None)
+    dropped = {part: [None, None] for part in _DROPPED_PARTS if part in index}
+    index = {**index, **dropped, "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(
+        json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
+    for name in trained:
+        module = getattr(parts, name)
+        module.to(dtype).to(torch.float32)
+        weights = {
+            key: weight.to(dtype) if weight.is_floating_point() else weight
+            for key, weight in module.state_dict().items()
+        }
+        if name == "text_encoder":
+            # The prefix is what every release of transformers reads.
+            weights = {f"text_model.{k.removeprefix('text_model.')}": w for k, w in weights.items()}
+        _save_weights(weights, folder / name / f"{WEIGHT_NAMES[name]}.safetensors")
+
+
+def save_single_file(parts: DiffusionParts, path: Path, *, dtype: torch.dtype) -> bool:
+    """Write one safetensors file with the original Stable Diffusion 1.x names (A1111, ComfyUI).
+
+    Returns:
+        False, and nothing is written, when the original layout has no names for the model.
+    """
+    if not single_file.supports(parts):
+        logger.info("no single file: its layout has no names for this architecture")
+        return False
+    weights = single_file.original_weights(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save_weights({key: w.to(dtype) for key, w in weights.items()}, path)
+    return True
+
+
+def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tuple[Any, float]:
+    """Load an exported folder with plain diffusers and compare it with the model in memory.
+
+    Weights must be equal bit for bit; a picture at one seed may differ by `PICTURE_TOLERANCE`
+    (of 1), because kernels may round by memory alignment.
+
+    Returns:
+        The picture (PIL, RGB) and its largest difference.
+
+    Raises:
+        IntegrityError: they differ.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    with quiet_libraries():
+        loaded = StableDiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True
+        ).to(parts.device)
+        _check_weights(loaded, parts, where=folder)
+        ours = StableDiffusionPipeline(
+            unet=parts.unet,
+            vae=parts.vae,
+            text_encoder=parts.text_encoder,
+            tokenizer=parts.tokenizer,
+            scheduler=loaded.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        got, wanted = _picture(loaded, prompt), _picture(ours, prompt)
+        difference = float(abs(got - wanted).max())
+    if not difference <= PICTURE_TOLERANCE:
+        raise IntegrityError(
+            f"The export in {folder} makes another picture than the trained model: they differ by "
+            f"{difference:.3g}, more than {PICTURE_TOLERANCE:g}.",
+            remedy="The export is not published; report this as a bug.",
+        )
+    return loaded.image_processor.numpy_to_pil(got)[0], difference
+
+
+def check_single_file(path: Path, parts: DiffusionParts, *, config: Path) -> None:
+    """Load a single file with diffusers' own converter and compare all weights bit for bit.
+
+    Args:
+        path: the single file.
+        parts: the model that it was written from.
+        config: exported diffusers folder with the configurations.
+
+    Raises:
+        IntegrityError: a weight differs.
+    """
+    from diffusers import StableDiffusionPipeline
+
+    with quiet_libraries():
+        loaded = StableDiffusionPipeline.from_single_file(
+            str(path), config=str(config), local_files_only=True
+        ).to(parts.device)
+    _check_weights(loaded, parts, where=path)
+
+
+def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None:  # noqa: ANN401
+    """Raise `IntegrityError` unless a loaded pipeline has exactly the weights of the parts."""
+    for name in WEIGHT_NAMES:
+        wanted = getattr(parts, name).state_dict()
+        got = getattr(loaded, name).state_dict()
+        for key in sorted(wanted.keys() | got.keys()):
+            same = key in wanted and key in got and torch.equal(wanted[key], got[key].float())
+            if not same:
+                raise IntegrityError(
+                    f"{where} loaded back has another {name} weight {key} than the trained model.",
+                    remedy="The export is not published; report this as a bug.",
+                )
+
+
+def _picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
+    """Return pixels_BHWC: float32 in [0, 1], of one picture at a fixed seed."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(_CHECK_SEED)
+    return pipeline(
+        prompt, num_inference_steps=_CHECK_STEPS, generator=generator, output_type="np"
+    ).images
+
+
+def _copy_unchanged(file: Path, target: Path, *, trained: list[str]) -> None:
+    """Copy a file of the base model, unless it holds weights that are trained or never loaded."""
+    part = file.parent.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if part in WEIGHT_NAMES and ".safetensors" in file.name:
+        stem = WEIGHT_NAMES[part]
+        variant = weight_variant(file.parent, stem)
+        wanted = f"{stem}.{variant}" if variant else stem
+        rest = file.name.removeprefix(wanted)
+        loaded = file.name.startswith(wanted) and (rest.startswith((".safetensors", "-")))
+        if part in trained or not loaded:
+            return
+        target = target.with_name(f"{stem}{rest}")
+    shutil.copyfile(file, target)
+
+
+def _save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write a safetensors file; equal weights give equal bytes."""
+    tensors = {key: w.detach().cpu().contiguous() for key, w in weights.items()}
+    save_file(tensors, path, metadata={"format": "pt"})

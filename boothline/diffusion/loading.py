@@ -1,0 +1,214 @@
+"""Loads a Stable Diffusion model from a folder: safetensors only, no code from the folder."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from boothline.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+ModelT = TypeVar("ModelT", bound=torch.nn.Module)
+
+ALLOWED_CLASSES = {
+    "unet": ("diffusers", "UNet2DConditionModel"),
+    "vae": ("diffusers", "AutoencoderKL"),
+    "text_encoder": ("transformers", "CLIPTextModel"),
+    "tokenizer": ("transformers", "CLIPTokenizer"),
+}
+WEIGHT_NAMES = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionParts:
+    """The parts of a Stable Diffusion model, as the training and sampling loops use them.
+
+    Attributes:
+        unet: `UNet2DConditionModel`, predicts noise (or v) from latents_BCHW.
+        vae: `AutoencoderKL`, pixels in [-1, 1] to latents and back.
+        text_encoder: `CLIPTextModel`.
+        tokenizer: `CLIPTokenizer`.
+        scheduler: `DDPMScheduler` with the model's noise schedule: `alphas_cumprod`, `add_noise`,
+            `config.prediction_type`.
+    """
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDPMScheduler
+
+    @property
+    def device(self) -> torch.device:
+        """Device that the UNet is on."""
+        device: torch.device = self.unet.device
+        return device
+
+    @property
+    def resolution_px(self) -> int:
+        """Side of the pictures that the model was made for, in pixels."""
+        return int(self.unet.config.sample_size) * self.vae_scale
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels per latent along one side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+
+def load_pipeline(
+    path: Path, *, device: str | torch.device | None = None, for_sampling: bool = False
+) -> DiffusionParts:
+    """Load a model's parts in float32, in evaluation mode.
+
+    Only safetensors files are opened and only the classes of the Stable Diffusion layout are made:
+    pickle weights, custom pipelines and code in the folder are refused by name. The safety checker
+    is left out.
+
+    Args:
+        path: folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/ and scheduler/.
+        device: where the weights go; the first CUDA device or else the CPU when unset.
+        for_sampling: lay the convolutions out for speed (channels last) and freeze the weights.
+
+    Raises:
+        DataError: the folder is not such a model; the message names the file.
+    """
+    check_folder(path)
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with quiet_libraries():
+        parts = DiffusionParts(
+            unet=_load(UNet2DConditionModel, path, "unet").to(where),
+            vae=_load(AutoencoderKL, path, "vae").to(where),
+            text_encoder=_load(CLIPTextModel, path, "text_encoder").to(where),
+            tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True),
+            scheduler=load_noise_schedule(path),
+        )
+    parts.vae.requires_grad_(False)
+    if for_sampling:
+        for part in (parts.unet, parts.vae):
+            part.to(memory_format=torch.channels_last)
+        for part in (parts.unet, parts.text_encoder):
+            part.requires_grad_(False)
+    return parts
+
+
+def load_noise_schedule(path: Path) -> DDPMScheduler:
+    """Return the folder's noise schedule, whatever sampler the folder names."""
+    config = _read_json(path / "scheduler" / "scheduler_config.json")
+    # Latents are not bounded to [-1, 1], so clipping them is wrong; not every config says so.
+    return DDPMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+
+
+def check_folder(path: Path) -> None:
+    """Raise `DataError` unless a folder holds a Stable Diffusion model with safetensors weights."""
+    index = _read_json(path / "model_index.json")
+    declared = index.get("_class_name")
+    if not isinstance(declared, str) or not declared.startswith("StableDiffusion"):
+        raise DataError(
+            f"{path / 'model_index.json'} names the pipeline {declared!r}; "
+            "custom pipelines are refused.",
+            remedy="Use a model whose _class_name is StableDiffusionPipeline.",
+        )
+    for part, allowed in ALLOWED_CLASSES.items():
+        found = tuple(index.get(part) or ())
+        # Both names are the same tokenizer.
+        if part == "tokenizer" and found == ("transformers", "CLIPTokenizerFast"):
+            found = allowed
+        if found != allowed:
+            raise DataError(
+                f"{path / 'model_index.json'} names {found!r} as {part}; "
+                f"only {allowed[1]} is loaded.",
+                remedy="Use a model in the Stable Diffusion 1.x or 2.x layout.",
+            )
+    for part, stem in WEIGHT_NAMES.items():
+        weight_variant(path / part, stem)
+
+
+def weight_variant(folder: Path, stem: str) -> str | None:
+    """Return None for plain safetensors weights, or `fp16` where only that variant exists.
+
+    Raises:
+        DataError: the folder has no safetensors weights; pickle files found instead are named.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} does not exist.", remedy="The model folder is incomplete.")
+    for variant, name in ((None, stem), ("fp16", f"{stem}.fp16")):
+        whole, sharded = f"{name}.safetensors", f"{stem}.safetensors.index.json"
+        if (folder / whole).is_file() or (variant is None and (folder / sharded).is_file()):
+            return variant
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise DataError(
+            f"{folder} holds only pickle weights, which can run code when opened: "
+            f"{', '.join(pickles)}.",
+            remedy=f"Convert them to {stem}.safetensors on a machine you trust.",
+        )
+    raise DataError(
+        f"{folder} holds no {stem}.safetensors.", remedy="The model folder is incomplete."
+    )
+
+
+def _load(cls: type[ModelT], path: Path, part: str) -> ModelT:
+    """Load one model part from its safetensors file."""
+    try:
+        model: Any = cls.from_pretrained(  # type: ignore[attr-defined]
+            path / part,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=weight_variant(path / part, WEIGHT_NAMES[part]),
+            **({"dtype" if cls is CLIPTextModel else "torch_dtype": torch.float32}),
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        first_line = (
+            str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        )
+        raise DataError(
+            f"{path / part} cannot be loaded: {first_line}",
+            remedy="The files are damaged or of another layout.",
+        ) from error
+    loaded: ModelT = model.eval()
+    return loaded
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file, or raise `DataError` naming it."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{path} does not exist.", remedy="The model folder is incomplete."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} must hold a JSON object.")
+    return value
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silence progress bars and warnings of diffusers and transformers inside the block."""
+    before = (diffusers_logging.get_verbosity(), transformers_logging.get_verbosity())
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])

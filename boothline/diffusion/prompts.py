@@ -1,0 +1,185 @@
+"""Reads prompt files: a prompt a line (.txt), or rows with their own settings (.csv, .jsonl)."""
+
+import csv
+import difflib
+import io
+import json
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from boothline.config.model import SamplerName, SamplingConfig
+from boothline.errors import DataError
+
+MAX_FILE_BYTES = 64 * 2**20
+MAX_ROWS = 1_000_000
+
+
+def _refuse_control_characters(text: str) -> str:
+    """Return the text, or raise for characters that could act on a terminal or hide text."""
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+class PromptRow(BaseModel):
+    """One prompt and the settings it overrides; an unset field takes the run's setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    prompt: str = Field(min_length=1, max_length=2000, description="What the picture shows.")
+    negative_prompt: str | None = Field(
+        default=None, max_length=2000, description="What it does not."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**31, description="Seed of this row's pictures."
+    )
+    num_steps: int | None = Field(default=None, ge=1, le=1000, description="Denoising steps.")
+    guidance_scale: float | None = Field(default=None, ge=0, le=50, description="Guidance scale.")
+    sampler: SamplerName | None = Field(default=None, description="Sampler.")
+    height_px: int | None = Field(default=None, ge=8, le=4096, multiple_of=8, description="Height.")
+    width_px: int | None = Field(default=None, ge=8, le=4096, multiple_of=8, description="Width.")
+
+    @field_validator("prompt", "negative_prompt")
+    @classmethod
+    def _check_text(cls, text: str | None) -> str | None:
+        return None if text is None else _refuse_control_characters(text)
+
+    def sampling(self, default: SamplingConfig) -> SamplingConfig:
+        """Return the run's sampling settings with this row's own ones over them."""
+        own = {
+            "num_steps": self.num_steps,
+            "guidance_scale": self.guidance_scale,
+            "sampler": self.sampler,
+        }
+        return default.model_copy(update={k: v for k, v in own.items() if v is not None})
+
+
+def read_prompts(path: Path) -> list[PromptRow]:
+    """Return the rows of a prompt file; blank lines are left out.
+
+    - `.txt`: one prompt a line.
+    - `.csv`: a header with `prompt` and any other field of `PromptRow`; an empty cell is unset.
+    - `.jsonl`: one object a line with the same names.
+
+    Raises:
+        DataError: the file or one of its lines cannot be used; names the file and the line.
+    """
+    text = _read_text(path)
+    readers = {".txt": _txt_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path}: prompt files are .txt, .csv or .jsonl, not {path.suffix or 'nameless'!r}."
+        )
+    rows = [_row(path, line, value) for line, value in reader(path, text)]
+    if not rows:
+        raise DataError(f"{path} holds no prompts.", remedy="Write one prompt a line.")
+    if len(rows) > MAX_ROWS:
+        raise DataError(f"{path} holds {len(rows)} prompts; at most {MAX_ROWS} are read.")
+    return rows
+
+
+def _read_text(path: Path) -> str:
+    """Return a prompt file's text."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise DataError(f"{path} has {size} bytes; at most {MAX_FILE_BYTES} are read.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte {error.start}.", remedy="Save it as UTF-8."
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"The prompt file {path} cannot be read: {error.strerror or error}.",
+            remedy="Check inference.prompts_file.",
+        ) from error
+
+
+Line = tuple[int, dict[str, Any]]
+
+
+def _txt_rows(path: Path, text: str) -> Iterator[Line]:
+    """Yield line number and fields of a text file."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, {"prompt": line.strip()}
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[Line]:
+    """Yield line number and fields of a CSV file."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            line, start = start, reader.line_num + 1
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [cell.strip() for cell in cells]
+                _check_header(path, line, header)
+                continue
+            if len(cells) > len(header):
+                raise _fault(path, line, f"has {len(cells)} cells, the header has {len(header)}")
+            pairs = zip(header, cells, strict=False)
+            yield line, {name: cell for name, cell in pairs if cell.strip()}
+    except csv.Error as error:
+        raise _fault(path, reader.line_num, f"is not CSV: {error}") from error
+
+
+def _check_header(path: Path, line: int, header: list[str]) -> None:
+    """Raise unless a CSV header names `prompt` and each column once."""
+    if "prompt" not in header:
+        raise _fault(path, line, f"names the columns {', '.join(header)}, but no 'prompt'")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise _fault(path, line, f"names the column {twice[0]!r} twice")
+
+
+def _jsonl_rows(path: Path, text: str) -> Iterator[Line]:
+    """Yield line number and fields of a JSON-lines file."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _fault(path, number, f"is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise _fault(path, number, f"holds {type(value).__name__}, not an object")
+        yield number, value
+
+
+def _row(path: Path, line: int, value: dict[str, Any]) -> PromptRow:
+    """Return one checked row."""
+    try:
+        return PromptRow.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, PromptRow.model_fields, n=1, cutoff=0.0)
+            message = f"has the unknown field {name!r}; did you mean {near[0]!r}?"
+        elif first["type"] == "missing":
+            message = f"lacks {name!r}"
+        else:
+            reason = first["msg"].removeprefix("Value error, ")
+            message = f"has {name} = {_shorten(first['input'])}: {reason}"
+        raise _fault(path, line, message) from error
+
+
+def _fault(path: Path, line: int, message: str) -> DataError:
+    """Return the error for one line of a file."""
+    return DataError(f"{path}, line {line} {message}.")
+
+
+def _shorten(value: object) -> str:
+    """Return a value's repr, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,178 @@
+"""Samples pictures: picture (seed, index) is the same in any batch, shard or run.
+
+Shapes: B pictures, C latent channels, H and W latent sides, L tokens, D text features.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import torch
+from PIL import Image
+
+from boothline.config.model import SamplingConfig
+from boothline.diffusion import counters
+from boothline.diffusion.loading import DiffusionParts
+from boothline.diffusion.prompt_encoding import encode_prompt
+from boothline.diffusion.samplers import make_scheduler, step_arguments
+
+OnProgress = Callable[[int, int], None]
+_MAX_CACHED_PROMPTS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """One picture to sample.
+
+    Attributes:
+        prompt: what it shows.
+        seed, index: name the start noise and the step noise.
+        negative_prompt: what it should not show; empty: the sampling settings' negative prompt.
+        height_px, width_px: size, multiples of the model's pixels per latent; unset: the model's.
+    """
+
+    prompt: str
+    seed: int
+    index: int
+    negative_prompt: str = ""
+    height_px: int | None = None
+    width_px: int | None = None
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """Height and width, in pixels."""
+        return self.height_px, self.width_px
+
+
+def sample(
+    pipeline: DiffusionParts,
+    requests: Sequence[SampleRequest],
+    *,
+    sampling: SamplingConfig,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Image.Image]:
+    """Yield an RGB picture for each request, in order.
+
+    Every batch has exactly `sampling.batch_size` rows (the last is padded with repeats), because
+    float results depend on the batch shape but not on the place in the batch. With guidance, the
+    conditional and unconditional halves go through the UNet together; at a guidance scale of 1 or
+    less there is no unconditional half.
+
+    Args:
+        pipeline: the model; its training mode is restored after each batch.
+        requests: what to sample; neighbours of equal size share batches.
+        sampling: sampler, steps, guidance, batch size; its `seed` is unused, requests have theirs.
+        on_progress: called after each batch with pictures done and all pictures.
+    """
+
+    @lru_cache(maxsize=_MAX_CACHED_PROMPTS)
+    def encode(prompt: str) -> torch.Tensor:
+        return encode_prompt(pipeline, prompt)
+
+    done = 0
+    for _, group in groupby(requests, key=lambda request: request.size):
+        alike = list(group)
+        for start in range(0, len(alike), sampling.batch_size):
+            batch = alike[start : start + sampling.batch_size]
+            padded = batch + batch[-1:] * (sampling.batch_size - len(batch))
+            with _evaluating(pipeline), torch.inference_mode():
+                pixels = _sample_batch(pipeline, padded, sampling=sampling, encode=encode)
+            done += len(batch)
+            if on_progress:
+                on_progress(done, len(requests))
+            for row in pixels[: len(batch)].numpy():
+                yield Image.fromarray(row)
+
+
+def _sample_batch(
+    pipeline: DiffusionParts,
+    batch: Sequence[SampleRequest],
+    *,
+    sampling: SamplingConfig,
+    encode: Callable[[str], torch.Tensor],
+) -> torch.Tensor:
+    """Return pixels_BHWC: uint8, on the CPU."""
+    guided = sampling.guidance_scale > 1
+    texts = [request.prompt for request in batch]
+    if guided:
+        texts = [r.negative_prompt or sampling.negative_prompt for r in batch] + texts
+    context_BLD = torch.stack([encode(text) for text in texts])
+    scheduler = make_scheduler(pipeline.scheduler, sampling, device=pipeline.device)
+    names = [(request.seed, request.index) for request in batch]
+    arguments = step_arguments(scheduler, sampling, names=names)
+    latents_BCHW = start_noise(pipeline, batch) * scheduler.init_noise_sigma
+    for timestep in scheduler.timesteps:
+        predicted = _predict(
+            pipeline,
+            scheduler.scale_model_input(latents_BCHW, timestep),
+            timestep,
+            context_BLD,
+            guidance_scale=sampling.guidance_scale if guided else None,
+        )
+        latents_BCHW = scheduler.step(
+            predicted, timestep, latents_BCHW, **arguments, return_dict=False
+        )[0]
+    return decode(pipeline, latents_BCHW)
+
+
+def _predict(
+    pipeline: DiffusionParts,
+    latents_BCHW: torch.Tensor,
+    timestep: torch.Tensor,
+    context_BLD: torch.Tensor,
+    *,
+    guidance_scale: float | None,
+) -> torch.Tensor:
+    """Return the (guided) prediction in one UNet forward.
+
+    Guidance is eps_u + scale (eps_c - eps_u): Ho and Salimans, "Classifier-free diffusion
+    guidance", 2022.
+    """
+    dtype = pipeline.unet.dtype
+    rows = latents_BCHW if guidance_scale is None else torch.cat([latents_BCHW] * 2)
+    predicted: torch.Tensor = pipeline.unet(
+        rows.to(dtype), timestep, encoder_hidden_states=context_BLD.to(dtype), return_dict=False
+    )[0].float()
+    if guidance_scale is None:
+        return predicted
+    unconditional, conditional = predicted.chunk(2)
+    return unconditional + guidance_scale * (conditional - unconditional)
+
+
+def start_noise(pipeline: DiffusionParts, batch: Sequence[SampleRequest]) -> torch.Tensor:
+    """Return latents_BCHW: standard normal, float32, on the model's device, one row a request."""
+    scale = pipeline.vae_scale
+    height_px, width_px = (side or pipeline.resolution_px for side in batch[0].size)
+    if height_px % scale or width_px % scale:
+        raise ValueError(f"{height_px} x {width_px} pixels is not a multiple of {scale}")
+    shape = (int(pipeline.unet.config.in_channels), height_px // scale, width_px // scale)
+    rows = [
+        counters.normal(shape, seed=request.seed, stream="sampling/start", index=request.index)
+        for request in batch
+    ]
+    return torch.stack(rows).to(pipeline.device)
+
+
+def decode(pipeline: DiffusionParts, latents_BCHW: torch.Tensor) -> torch.Tensor:
+    """Return pixels_BHWC: uint8 on the CPU, from latents_BCHW in the UNet's scale."""
+    vae: Any = pipeline.vae
+    scaled = (latents_BCHW / vae.config.scaling_factor).to(vae.dtype)
+    pixels_BCHW = vae.decode(scaled, return_dict=False)[0].float()
+    levels: torch.Tensor = (pixels_BCHW / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().cpu()
+
+
+@contextmanager
+def _evaluating(pipeline: DiffusionParts) -> Iterator[None]:
+    """Put the models into evaluation mode inside the block."""
+    models = [m for m in (pipeline.unet, pipeline.vae, pipeline.text_encoder) if m.training]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model in models:
+            model.train()

@@ -1,0 +1,36 @@
+"""Puts pictures side by side on one sheet."""
+
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+
+_BACKGROUND = (255, 255, 255)
+
+
+def contact_sheet(
+    images: Sequence[Image.Image], *, num_columns: int | None = None, gap_px: int = 4
+) -> Image.Image:
+    """Return one RGB picture with all pictures in rows, left to right and top to bottom.
+
+    Args:
+        images: at least one; cells have the size of the largest.
+        num_columns: pictures per row; about square when unset.
+        gap_px: white space between and around pictures, in pixels.
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    if not images:
+        raise ValueError("a contact sheet needs at least one picture")
+    columns = num_columns or math.ceil(math.sqrt(len(images)))
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
+    width_px = max(image.width for image in images) + gap_px
+    height_px = max(image.height for image in images) + gap_px
+    size = (columns * width_px + gap_px, rows * height_px + gap_px)
+    sheet = Image.new("RGB", size, _BACKGROUND)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        sheet.paste(image, (gap_px + column * width_px, gap_px + row * height_px))
+    return sheet

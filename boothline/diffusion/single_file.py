@@ -1,0 +1,141 @@
+"""Names weights as the original Stable Diffusion 1.x does: one file that A1111 and ComfyUI read.
+
+The original UNet numbers its blocks flat: input block 0 is the first convolution, then come
+`layers_per_block` residual blocks and a downsampler per level; output blocks likewise. The VAE
+counts its up levels from the finest. Everything else differs in the names of layers only.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+
+from boothline.diffusion.loading import DiffusionParts
+
+Weights = dict[str, torch.Tensor]
+
+_UNET_TOP = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_UNET_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
+
+
+def supports(parts: DiffusionParts) -> bool:
+    """Tell whether the original layout has names for this model: Stable Diffusion 1.x with CLIP.
+
+    Stable Diffusion 2.x has an OpenCLIP text encoder, whose original layout merges the attention
+    weights.
+    """
+    return not parts.unet.config.use_linear_projection
+
+
+def original_weights(parts: DiffusionParts) -> Weights:
+    """Return all weights under their original names; the tensors are shared, not copied.
+
+    Raises:
+        KeyError: a weight has no name in the original layout.
+    """
+    text = {
+        key.removeprefix("text_model."): w for key, w in parts.text_encoder.state_dict().items()
+    }
+    return {
+        **unet_weights(
+            parts.unet.state_dict(), layers_per_block=parts.unet.config.layers_per_block
+        ),
+        **vae_weights(parts.vae.state_dict(), num_levels=len(parts.vae.config.block_out_channels)),
+        **{f"cond_stage_model.transformer.text_model.{key}": w for key, w in text.items()},
+    }
+
+
+def unet_weights(weights: Mapping[str, torch.Tensor], *, layers_per_block: int) -> Weights:
+    """Return the UNet's weights under their original names."""
+    per_level = layers_per_block + 1
+    attended = {match[1] for key in weights if (match := re.match(r"(up_blocks\.\d+)\.att", key))}
+
+    def rename(key: str) -> str:
+        for ours, theirs in _UNET_TOP.items():
+            if key.startswith(f"{ours}."):
+                return f"{theirs}{key.removeprefix(ours)}"
+        match = re.fullmatch(
+            r"(?P<side>down|mid|up)_blocks?(?:\.(?P<level>\d+))?"
+            r"\.(?P<kind>resnets|attentions|downsamplers|upsamplers)\.(?P<layer>\d+)\.(?P<rest>.+)",
+            key,
+        )
+        if match is None:
+            raise KeyError(key)
+        kind, rest, layer = match["kind"], match["rest"], int(match["layer"])
+        if kind == "resnets":
+            rest = _rename_layer(rest, _UNET_RESNET)
+        if match["side"] == "mid":
+            return f"middle_block.{2 * layer + (kind == 'attentions')}.{rest}"
+        level = int(match["level"])
+        if kind == "downsamplers":
+            return f"input_blocks.{(level + 1) * per_level}.0.{rest.replace('conv.', 'op.', 1)}"
+        if kind == "upsamplers":
+            place = 2 if f"up_blocks.{level}" in attended else 1
+            return f"output_blocks.{(level + 1) * per_level - 1}.{place}.{rest}"
+        place = int(kind == "attentions")
+        if match["side"] == "down":
+            return f"input_blocks.{1 + level * per_level + layer}.{place}.{rest}"
+        return f"output_blocks.{level * per_level + layer}.{place}.{rest}"
+
+    return _renamed(weights, prefix="model.diffusion_model.", rename=rename)
+
+
+def vae_weights(weights: Mapping[str, torch.Tensor], *, num_levels: int) -> Weights:
+    """Return the VAE's weights under their original names, attention as 1 x 1 convolutions."""
+
+    def rename(key: str) -> str:
+        key = key.replace("conv_norm_out.", "norm_out.")
+        key = re.sub(
+            r"mid_block\.resnets\.(\d+)", lambda m: f"mid.block_{int(m[1]) + 1}", key
+        ).replace("conv_shortcut", "nin_shortcut")
+        key = re.sub(
+            r"mid_block\.attentions\.0\.(.+)",
+            lambda m: f"mid.attn_1.{_rename_layer(m[1], _VAE_ATTENTION)}",
+            key,
+        )
+        key = re.sub(r"down_blocks\.(\d+)\.resnets", r"down.\1.block", key)
+        key = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", key)
+        key = re.sub(r"up_blocks\.(\d+)\.", lambda m: f"up.{num_levels - 1 - int(m[1])}.", key)
+        return key.replace(".resnets.", ".block.").replace(".upsamplers.0.", ".upsample.")
+
+    renamed = _renamed(weights, prefix="first_stage_model.", rename=rename)
+    return {
+        key: w[:, :, None, None] if ".attn_1." in key and w.ndim == 2 else w
+        for key, w in renamed.items()
+    }
+
+
+def _renamed(
+    weights: Mapping[str, torch.Tensor], *, prefix: str, rename: Callable[[str], str]
+) -> Weights:
+    """Return weights under new names, none of which may coincide."""
+    result = {f"{prefix}{rename(key)}": w for key, w in weights.items()}
+    if len(result) != len(weights):
+        raise KeyError(f"two weights have one name below {prefix}")
+    return result
+
+
+def _rename_layer(rest: str, names: Mapping[str, str]) -> str:
+    """Return `<layer>.<weight>` with the layer renamed."""
+    layer, _, leaf = rest.rpartition(".")
+    return f"{names[layer]}.{leaf}"

@@ -1,0 +1,211 @@
+"""Promotion and rollback: the ledger first, then MLflow's alias, then a look at both."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from boothline.errors import ConfigError, ConflictError
+from boothline.registry import ledger
+from boothline.registry.ledger import LedgerEntry
+from boothline.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    ModelVersion,
+    challenger,
+    ensure_version,
+)
+from boothline.settings import Settings
+from boothline.store import ManifestRef, Store
+from boothline.tracking.client import MissingError, RejectedError, connect, translated
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 100
+
+
+def promote(
+    store: Store,
+    settings: Settings,
+    model_name: str,
+    *,
+    ref: ManifestRef,
+    beaten: ManifestRef | None,
+    evidence: ManifestRef,
+    reason: str,
+    actor: str,
+) -> LedgerEntry | None:
+    """Make a model champion, once for each verdict.
+
+    Args:
+        store: holds the ledger.
+        settings: tells the tracking server, if any.
+        model_name: the registered model.
+        ref: manifest of the model that becomes champion.
+        beaten: the champion that it was compared with; None when there was none.
+        evidence: manifest of the promotion step, which has the verdict; it is carried out once.
+        reason: why, in words.
+        actor: who asks.
+
+    Returns:
+        The entry that made the model champion; None when the same verdict was carried out earlier
+        and another model has become champion since, which is left so.
+
+    Raises:
+        ConflictError: another model has become champion since the evaluation.
+        TrackingError: MLflow's alias could not be moved; the next call repairs it.
+    """
+    version = ensure_version(store, settings, model_name=model_name, ref=ref)
+    view = ledger.View(store, model_name)
+    for _ in range(MAX_ATTEMPTS):
+        current = view.champion
+        if current is not None and current.ref == ref:
+            sync_aliases(store, settings, model_name)
+            return current
+        if any(entry.evidence == str(evidence) for entry in view.entries):
+            logger.info("%s was promoted by %s before and is no longer champion", ref, evidence)
+            return None
+        if (None if current is None else current.ref) != beaten:
+            raise _changed(model_name, current)
+        entry = LedgerEntry(
+            number=view.size + 1,
+            action="promote",
+            model_name=model_name,
+            version=version.version,
+            ref=ref,
+            below=0 if current is None else current.number,
+            evidence=str(evidence),
+            reason=reason,
+            actor=actor,
+        )
+        if _try_append(store, entry):
+            sync_aliases(store, settings, model_name)
+            return entry
+        view.refresh()
+    raise _too_busy(model_name)
+
+
+def rollback(
+    store: Store, settings: Settings, model_name: str, *, reason: str, actor: str
+) -> LedgerEntry:
+    """Make the champion before the current one champion again.
+
+    Args:
+        store: holds the ledger.
+        settings: tells the tracking server, if any.
+        model_name: the registered model.
+        reason: why, in words.
+        actor: who asks.
+
+    Raises:
+        ConfigError: there is no champion, or none before it.
+        ConflictError: another process changed the champion at the same time.
+        TrackingError: MLflow's alias could not be moved; the ledger has the rollback.
+    """
+    view = ledger.View(store, model_name)
+    first = view.champion
+    for _ in range(MAX_ATTEMPTS):
+        current = view.champion
+        if current != first:
+            raise _changed(model_name, current)
+        restored = None if current is None else ledger.before(store, current)
+        if restored is None:
+            raise ConfigError(
+                f"Model {model_name!r} has no earlier champion to go back to.",
+                remedy="A rollback needs two promotions.",
+            )
+        entry = LedgerEntry(
+            number=view.size + 1,
+            action="rollback",
+            model_name=model_name,
+            version=restored.version,
+            ref=restored.ref,
+            below=restored.below,
+            reason=reason,
+            actor=actor,
+        )
+        if _try_append(store, entry):
+            sync_aliases(store, settings, model_name)
+            return entry
+        view.refresh()
+    raise _too_busy(model_name)
+
+
+def sync_aliases(
+    store: Store, settings: Settings, model_name: str, *, thorough: bool = False
+) -> None:
+    """Make MLflow's aliases say what the ledger says.
+
+    Whoever moves an alias looks at the ledger again afterwards, so of several processes the last
+    one to move it has seen the newest entry. The entry that was mirrored is noted in the store, so
+    that a repeated call costs one read.
+
+    Args:
+        store: holds the ledger.
+        settings: tells the tracking server; without one there is nothing to do.
+        model_name: the registered model.
+        thorough: ask MLflow even when the ledger has not changed since the last call.
+
+    Raises:
+        TrackingError: MLflow is unreachable.
+    """
+    if not settings.mlflow_uri:
+        return
+    path = f"registry/{model_name}/aliases.json"
+    entry = ledger.champion(store, model_name)
+    if entry is None or (not thorough and store.get_record(path) == {"number": entry.number}):
+        return
+    client = connect(settings.mlflow_uri)
+    while entry is not None:
+        _move(client, model_name, entry, challenger(store, model_name))
+        store.put_record(path, {"number": entry.number})
+        newest = ledger.champion(store, model_name)
+        entry = None if newest == entry else newest
+
+
+def _move(
+    client: "MlflowClient", model_name: str, entry: LedgerEntry, rival: ModelVersion | None
+) -> None:
+    """Set both aliases and read the champion's back.
+
+    Raises:
+        TrackingError: MLflow is unreachable.
+    """
+    with translated(f"make version {entry.version} of {model_name} its champion"):
+        client.set_registered_model_alias(model_name, CHAMPION, str(entry.version))
+        seen = client.get_model_version_by_alias(model_name, CHAMPION)
+    logger.info("champion of %s is version %s (entry %d)", model_name, seen.version, entry.number)
+    try:
+        with translated(f"set the challenger of {model_name}"):
+            if rival is None:
+                client.delete_registered_model_alias(model_name, CHALLENGER)
+            else:
+                client.set_registered_model_alias(model_name, CHALLENGER, str(rival.version))
+    except (MissingError, RejectedError) as error:
+        logger.info("%s keeps its challenger: %s", model_name, error)
+
+
+def _try_append(store: Store, entry: LedgerEntry) -> bool:
+    """Append an entry unless its number is taken by now."""
+    try:
+        ledger.append(store, entry)
+    except ConflictError:
+        return False
+    logger.info("ledger entry %d: %s %s", entry.number, entry.action, entry.ref)
+    return True
+
+
+def _changed(model_name: str, current: LedgerEntry | None) -> ConflictError:
+    now = "nothing" if current is None else f"version {current.version} (entry {current.number})"
+    return ConflictError(
+        f"The champion of {model_name!r} is another than the one compared with: it is {now} now.",
+        remedy="Resume the run: it is evaluated against the new champion.",
+    )
+
+
+def _too_busy(model_name: str) -> ConflictError:
+    return ConflictError(
+        f"The ledger is too busy: no free entry for {model_name!r} in {MAX_ATTEMPTS} attempts.",
+        remedy="Try again.",
+    )

@@ -1,0 +1,230 @@
+"""What the report shows, as plain values: no store, no markup."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Tone = Literal["good", "held", "bad", "busy", "plain"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One embedded picture.
+
+    Attributes:
+        source: data URI.
+        alt: what it shows, for those who do not see it.
+        caption: text under the picture when it is zoomed.
+        width_px, height_px: size of the embedded picture.
+        twin: pictures with the same non-empty twin are zoomed side by side.
+    """
+
+    source: str
+    alt: str
+    caption: str
+    width_px: int
+    height_px: int
+    twin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """Pictures of one section, with the number there would have been."""
+
+    pictures: tuple[Picture, ...] = ()
+    total: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """Number of pictures that are not embedded."""
+        return max(0, self.total - len(self.pictures))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule of the gate, in words."""
+
+    name: str
+    passed: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureNote:
+    """The step that stopped the run, and what to do."""
+
+    step: str
+    kind: str
+    message: str
+    remedy: str
+    resume_command: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of the run in a few words."""
+
+    tone: Tone
+    word: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    failures: tuple[FailureNote, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean, with its confidence interval where one is known."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One row of a metric: the fine-tuned model, the base, the champion or the real pictures."""
+
+    key: str
+    name: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One score of the evaluation.
+
+    Attributes:
+        key: name in the evaluation manifest.
+        name: name for people.
+        meaning: one sentence on what it measures.
+        contenders: values to compare, the fine-tuned model first.
+        gain: fine-tuned minus base, if it was measured.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    contenders: tuple[Contender, ...]
+    gain: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The pictures of one prompt, one gallery a contender."""
+
+    prompt: str
+    columns: tuple[tuple[str, Gallery], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """Pictures per prompt, with the counts that were left out."""
+
+    rows: tuple[Comparison, ...] = ()
+    num_prompts: int = 0
+    images_per_prompt: int = 0
+    images_shown: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFinding:
+    """Something that was found about the data; the message reads on from the picture's name."""
+
+    source: str
+    message: str
+    advice: str
+    thumbnail: Picture | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What was learnt and from what."""
+
+    name: str
+    identifier: str
+    class_noun: str
+    model_name: str
+    base_model: str
+    pictures: Gallery = Gallery()
+    class_pictures: Gallery = Gallery()
+    quarantined: tuple[DataFinding, ...] = ()
+    num_quarantined: int = 0
+    warnings: tuple[DataFinding, ...] = ()
+    num_warnings: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """Losses after one optimizer step; None where none was logged."""
+
+    step: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the training went."""
+
+    curve: tuple[CurvePoint, ...] = ()
+    sheets: Gallery = Gallery()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLine:
+    """One step or shard in the timings."""
+
+    label: str
+    status: str
+    seconds: float
+    reused: bool
+    manifest_digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageLink:
+    """A manifest that another one was made from."""
+
+    digest: str
+    kind: str
+    known: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineageNode:
+    """One manifest of the lineage."""
+
+    digest: str
+    path: str
+    kind: str
+    uri: str
+    num_files: int
+    size_bytes: int
+    created_at: str
+    content_digest: str
+    inputs: tuple[LineageLink, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """Everything on the page."""
+
+    run_id: str
+    pipeline: str
+    profile: str
+    status: str
+    created_at: float
+    seconds: float
+    verdict: Verdict
+    subject: Subject
+    metrics: tuple[Metric, ...] = ()
+    evaluation_facts: tuple[tuple[str, str], ...] = ()
+    comparisons: Comparisons = Comparisons()
+    batch: Gallery = Gallery()
+    training: Training = Training()
+    steps: tuple[StepLine, ...] = ()
+    lineage: tuple[LineageNode, ...] = ()
+    changed_settings: tuple[tuple[str, str, str], ...] = ()
+    config_yaml: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    notices: tuple[str, ...] = field(default=())

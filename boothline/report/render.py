@@ -1,0 +1,72 @@
+"""Renders the report's view model into one self-contained HTML page."""
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from boothline.report import axes
+from boothline.report.charts import interval_chart, loss_chart
+from boothline.report.model import RunReport
+from boothline.report.outcome import resume_command
+
+TEMPLATE = "report.html.j2"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Return the template environment: escapes everything, refuses unknown names."""
+    environment = Environment(
+        loader=PackageLoader("boothline.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=axes.number,
+        signed=axes.signed,
+        duration=axes.duration,
+        size=axes.size,
+        moment=moment,
+        loss_chart=loss_chart,
+        interval_chart=interval_chart,
+    )
+    return environment
+
+
+def moment(seconds: float) -> str:
+    """Return a time for people, in UTC: `22 November 2026, 10:42 UTC`."""
+    when = datetime.fromtimestamp(seconds, tz=UTC)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def script_digest(script: str) -> str:
+    """Return the expression that allows exactly this script in a content security policy."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def render(report: RunReport) -> str:
+    """Return the page: no request leaves it, and it runs only its own script."""
+    environment = _environment()
+    script = _asset(environment, "report.js")
+    return environment.get_template(TEMPLATE).render(
+        report=report,
+        resume=resume_command(report.run_id),
+        # The two assets are part of this package, not input.
+        css=Markup(_asset(environment, "report.css")),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_digest=script_digest(script),
+        longest_step_seconds=max((step.seconds for step in report.steps), default=0.0),
+    )
+
+
+def _asset(environment: Environment, name: str) -> str:
+    """Return a file of the templates folder as it stands."""
+    loader = environment.loader
+    if loader is None:
+        raise LookupError(name)
+    return loader.get_source(environment, name)[0].strip()

@@ -1,0 +1,142 @@
+"""Reads a run's records and manifests; what cannot be read becomes a notice on the page."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from boothline.config import RunConfig
+from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
+from boothline.runs import RunRecord, StepRecord, read_run, read_steps
+from boothline.store import Manifest, ManifestRef, Store
+
+logger = logging.getLogger(__name__)
+
+STEP_ORDER = (
+    "validate_data",
+    "generate_prior",
+    "train",
+    "publish_checkpoint",
+    "evaluate",
+    "promote",
+    "batch_infer",
+)
+OWN_STEP = "finish_run"
+T = TypeVar("T")
+
+
+class RunNotFoundError(BoothlineError):
+    """The store has no record of the run."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """A manifest that the run made or reused."""
+
+    ref: ManifestRef
+    manifest: Manifest
+
+
+@dataclass
+class RunSources:
+    """All that the report is made from.
+
+    Attributes:
+        store: where everything is read.
+        record: the run.
+        config: its configuration; None when this version cannot read it.
+        steps: records of its steps in pipeline order, without finish_run's own.
+        sources: manifests by step name.
+        notices: what could not be read, in words.
+    """
+
+    store: Store
+    record: RunRecord
+    config: RunConfig | None
+    steps: list[StepRecord]
+    sources: dict[str, list[Source]] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+
+    def first(self, step: str) -> Source | None:
+        """Return the manifest of an unsharded step, if it was made."""
+        found = self.sources.get(step)
+        return found[0] if found else None
+
+    def attempt(self, what: str, read: Callable[[], T]) -> T | None:
+        """Return what `read` gives, or None and a notice when it is missing or broken.
+
+        Raises:
+            ServiceError: the store is unreachable.
+        """
+        try:
+            return read()
+        except (NotFoundError, ConfigError, DataError, KeyError, ValueError) as error:
+            reason = _first_line(error)
+            logger.warning("report: %s could not be read: %s", what, reason)
+            self.notices.append(f"{what} could not be read: {reason}")
+            return None
+
+    def lines(self, source: Source, path: str) -> list[bytes]:
+        """Return the lines of a JSON-lines file of a manifest."""
+        return [
+            line for line in self.store.read_bytes(source.ref, path).splitlines() if line.strip()
+        ]
+
+
+def _first_line(error: Exception) -> str:
+    """Return one line that says what is wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return f"{where}: {first['msg']}" if where else first["msg"]
+    if isinstance(error, KeyError):
+        return f"it has no file {error.args[0]!r}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def order_of(step: StepRecord) -> tuple[int, str, int]:
+    """Return the sort key that puts steps in pipeline order and shards by number."""
+    known = STEP_ORDER.index(step.step) if step.step in STEP_ORDER else len(STEP_ORDER)
+    return known, step.step, step.shard or 0
+
+
+def read_sources(store: Store, run_id: str) -> RunSources:
+    """Read a run's records and every manifest that its finished steps name.
+
+    Raises:
+        RunNotFoundError: the store has no record of the run.
+        ServiceError: the store is unreachable.
+    """
+    record = read_run(store, run_id)
+    if record is None:
+        raise RunNotFoundError(
+            f"There is no run {run_id!r} in {store.uri}.",
+            remedy="See `boothline status` for the last run.",
+        )
+    return sources_of(store, record)
+
+
+def sources_of(store: Store, record: RunRecord) -> RunSources:
+    """Read every manifest that the finished steps of a run name."""
+    steps = sorted(
+        (step for step in read_steps(store, record.run_id) if step.step != OWN_STEP), key=order_of
+    )
+    run = RunSources(store=store, record=record, config=None, steps=steps)
+    run.config = run.attempt("The configuration", lambda: RunConfig.model_validate(record.config))
+    for step in steps:
+        if not step.manifest:
+            continue
+        source = run.attempt(f"The result of {step.label}", partial(_source, store, step.manifest))
+        if source and all(source.ref != other.ref for other in run.sources.get(step.step, [])):
+            run.sources.setdefault(step.step, []).append(source)
+    return run
+
+
+def _source(store: Store, ref: str) -> Source:
+    parsed = ManifestRef.parse(ref)
+    return Source(ref=parsed, manifest=store.read(parsed))

@@ -1,0 +1,150 @@
+"""Server processes that outlive the command which started them, told apart from all others."""
+
+import http.client
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_MARK = "BOOTHLINE_SERVICE"
+_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
+_MAX_LOG_BYTES = 5 * 2**20
+_KILL_SECONDS = 5.0
+_TAIL_BYTES = 16 * 2**10
+
+
+def start(
+    command: Sequence[str], *, folder: Path, log: Path, environment: Mapping[str, str]
+) -> psutil.Process:
+    """Start a server in its own session, marked as ours.
+
+    It inherits no secrets: its environment is only what is given and what programs need to load.
+
+    Args:
+        command: program and arguments.
+        folder: working folder and home of the server; its path is the mark.
+        log: file that its output is appended to.
+        environment: further variables.
+    """
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    base = {"PATH": os.defpath, "HOME": str(folder), "LANG": "C.UTF-8", _MARK: str(folder)}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            list(command),
+            cwd=folder,
+            env=passed_on | base | dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o077,
+        )
+    return psutil.Process(process.pid)
+
+
+def find(pid: int, *, folder: Path) -> psutil.Process | None:
+    """Return the running server of a folder that has this process id.
+
+    The mark in its environment tells it from any other process that got the id later.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            process.wait(0)
+            return None
+        return process if process.environ().get(_MARK) == str(folder) else None
+    except (psutil.Error, ProcessLookupError):
+        return None
+
+
+def find_all(folder: Path) -> list[psutil.Process]:
+    """Return every running process that carries the mark of a folder, whatever its id."""
+    found = (find(pid, folder=folder) for pid in psutil.pids())
+    return [process for process in found if process is not None]
+
+
+def terminate(process: psutil.Process, *, patience_seconds: float) -> None:
+    """Ask a server and its children to end, and kill what is left after a while."""
+    family = [process, *_children(process)]
+    for member in family:
+        _signal(member, kill=False)
+    _, left = psutil.wait_procs(family, timeout=patience_seconds)
+    for member in left:
+        _signal(member, kill=True)
+    psutil.wait_procs(left, timeout=_KILL_SECONDS)
+
+
+def listens(process: psutil.Process, ports: Iterable[int]) -> bool:
+    """Tell whether a process accepts connections on all these TCP ports."""
+    try:
+        connections = process.net_connections(kind="tcp")
+    except psutil.Error:
+        return False
+    open_ports = {item.laddr.port for item in connections if item.status == psutil.CONN_LISTEN}
+    return open_ports.issuperset(ports)
+
+
+def http_answer(
+    port: int, path: str, *, body: str | None = None, timeout_seconds: float = 2.0
+) -> bytes | None:
+    """Return the body of a 200 answer on loopback, or None for any other answer or none at all.
+
+    Args:
+        port: TCP port on 127.0.0.1.
+        path: path of the request.
+        body: JSON to post; a GET is sent when it is None.
+        timeout_seconds: patience for each single network operation.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+    try:
+        headers = {"Content-Type": "application/json"} if body else {}
+        connection.request("POST" if body else "GET", path, body=body, headers=headers)
+        response = connection.getresponse()
+        data = response.read()
+        return data if response.status == http.client.OK else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def rotate(log: Path) -> int:
+    """Set a long log file aside and return the length in bytes of the one to append to."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    size_bytes = log.stat().st_size if log.exists() else 0
+    if size_bytes <= _MAX_LOG_BYTES:
+        return size_bytes
+    log.replace(log.with_suffix(".old.log"))
+    return 0
+
+
+def tail(log: Path, *, since: int = 0, num_lines: int = 12) -> str:
+    """Return the last lines of a log file; empty when there is none.
+
+    Args:
+        log: the file.
+        since: leave out what comes before this byte.
+        num_lines: the most lines to return.
+    """
+    if not log.exists():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(max(since, log.stat().st_size - _TAIL_BYTES))
+        lines = stream.read().decode("utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-num_lines:])
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        process.kill() if kill else process.terminate()
+    except psutil.NoSuchProcess:
+        return

@@ -1,0 +1,110 @@
+"""How the object store is reached: client, timeouts, and when a request is repeated."""
+
+import logging
+import time
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from boothline.errors import ConfigError
+from boothline.settings import Settings
+from boothline.store import failures
+
+if TYPE_CHECKING:
+    from minio import Minio
+    from tenacity import RetryCallState, Retrying
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 30.0
+_POOL_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How long a request is repeated while the store does not answer.
+
+    Attributes:
+        deadline_seconds: no new attempt starts later than this after the first.
+        max_wait_seconds: longest pause between two attempts; the pauses double and are jittered.
+        stop: ends waiting at once when set (another part of the same transfer has failed).
+    """
+
+    deadline_seconds: float = 180.0
+    max_wait_seconds: float = 10.0
+    stop: Event | None = None
+
+
+PATIENT = RetryPolicy()
+BRISK = RetryPolicy(deadline_seconds=5.0, max_wait_seconds=1.0)
+
+
+def retrying(policy: RetryPolicy, *, what: str) -> "Retrying":
+    """Return a retrier of transient failures, as patient as the policy says."""
+    import tenacity
+
+    def report(state: "RetryCallState") -> None:
+        level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
+        error = state.outcome.exception() if state.outcome else None
+        logger.log(level, "retrying to %s after: %s", what, " ".join(str(error).split()))
+
+    stop = tenacity.stop_after_delay(policy.deadline_seconds)
+    event = policy.stop
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception(failures.is_transient),
+        stop=stop if event is None else stop | tenacity.stop_when_event_set(event),
+        sleep=time.sleep if event is None else tenacity.sleep_using_event(event),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=policy.max_wait_seconds),
+        before_sleep=report,
+        reraise=True,
+    )
+
+
+def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
+    """Return a client of the SDK that waits for bounded times and leaves retries to `retrying`.
+
+    Args:
+        settings: endpoint, credentials, region, CA bundle and bucket.
+        brisk: wait for an answer no longer than for a connection.
+
+    Raises:
+        ConfigError: the endpoint is no http or https URL without a path, or the bucket's name is
+            invalid.
+    """
+    import certifi
+    import urllib3
+    from minio import Minio
+    from minio.helpers import check_bucket_name
+
+    url = urlsplit(settings.s3_endpoint)
+    if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
+        raise ConfigError(
+            f"BOOTHLINE_S3_ENDPOINT {settings.s3_endpoint!r} is not an endpoint URL.",
+            remedy="Expected e.g. http://127.0.0.1:8333 or https://s3.example.org.",
+        )
+    try:
+        check_bucket_name(settings.bucket, True)
+    except ValueError as error:
+        raise ConfigError(
+            f"BOOTHLINE_BUCKET {settings.bucket!r} is not a bucket name.", remedy=f"{error}."
+        ) from error
+    read_seconds = CONNECT_SECONDS if brisk else READ_SECONDS
+    pool = urllib3.PoolManager(
+        num_pools=4,
+        maxsize=_POOL_SIZE,
+        timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+        retries=False,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=str(settings.s3_ca_bundle or certifi.where()),
+    )
+    return Minio(
+        url.netloc,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        session_token=settings.s3_session_token.get_secret_value() or None,
+        secure=url.scheme == "https",
+        region=settings.s3_region,
+        http_client=pool,
+    )

@@ -1,0 +1,121 @@
+"""How failures of S3 read: which may be retried, and which error of Boothline each one becomes."""
+
+from typing import Any
+
+from boothline.errors import BoothlineError, ConflictError, NotFoundError, ServiceError, StoreError
+
+_TRANSIENT_CODES = frozenset(
+    {
+        "SlowDown",
+        "InternalError",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "BadDigest",
+        "IncompleteBody",
+    }
+    | {
+        "ConditionalRequestConflict",
+        "OperationAborted",
+        "TooManyRequests",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+_ABSENT_CODES = frozenset({"NoSuchKey", "NoSuchObject", "NotFound"})
+_CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_DENIED_CODES = frozenset(
+    {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
+)
+
+
+def status_of(error: BaseException) -> int:
+    """Return the HTTP status that an error of the minio SDK carries, or 0."""
+    from minio.error import InvalidResponseError, S3Error, ServerError
+
+    if isinstance(error, S3Error):
+        return int(error.response.status)
+    if isinstance(error, ServerError):
+        return int(error.status_code)
+    if isinstance(error, InvalidResponseError):
+        return int(error._code)
+    return 0
+
+
+def code_of(error: BaseException) -> str:
+    """Return the S3 error code that an error of the minio SDK carries, or an empty string."""
+    return str(getattr(error, "code", "") or "")
+
+
+def is_absent(error: BaseException) -> bool:
+    """Tell whether the error says that the object does not exist."""
+    return code_of(error) in _ABSENT_CODES
+
+
+def is_precondition_failure(error: BaseException) -> bool:
+    """Tell whether the error says that a conditional put found the name taken."""
+    return status_of(error) == 412 or code_of(error) == "PreconditionFailed"
+
+
+def is_transport_failure(error: BaseException) -> bool:
+    """Tell whether no answer came: refused, reset, timed out or cut short."""
+    from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+
+    return isinstance(error, HTTPError | ConnectionError | TimeoutError) and not isinstance(
+        error, LocationValueError | SSLError
+    )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same request may succeed a moment later."""
+    if is_transport_failure(error):
+        return True
+    status = status_of(error)
+    return (
+        status in (409, 429)
+        or (status >= 500 and status != 501)
+        or code_of(error) in _TRANSIENT_CODES
+    )
+
+
+def translate(error: BaseException, *, endpoint: str, what: str, access_key: str) -> BoothlineError:
+    """Return the error of Boothline for a failed request.
+
+    Args:
+        error: what the SDK or the network raised.
+        endpoint: URL of the object store.
+        what: the operation and the object, e.g. `read s3://bucket/key`.
+        access_key: id of the key that signed, to be named where access is denied.
+    """
+    code, detail = code_of(error), _detail(error)
+    if code in _CLOCK_CODES:
+        return ServiceError(
+            f"The clock of this machine and that of {endpoint} differ too much to {what}: {detail}",
+            remedy="Set the clock (NTP) of whichever is wrong, then try again.",
+        )
+    if code in _DENIED_CODES or status_of(error) in (401, 403):
+        return StoreError(
+            f"{endpoint} refused access key {access_key!r} to {what}: {detail}",
+            remedy="Check BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY, what that identity"
+            " may do, and this machine's clock.",
+        )
+    if is_absent(error):
+        return NotFoundError(f"Cannot {what}: the object does not exist.")
+    if is_precondition_failure(error):
+        return ConflictError(f"Cannot {what}: the name is taken.")
+    if is_transport_failure(error):
+        return ServiceError(
+            f"The object store at {endpoint} does not answer ({detail}); tried to {what}.",
+            remedy="Start the local services with `boothline up`, or check BOOTHLINE_S3_ENDPOINT.",
+        )
+    return StoreError(
+        f"The object store at {endpoint} failed to {what}: {detail}",
+        remedy="`boothline doctor` checks the store and the free disk space.",
+    )
+
+
+def _detail(error: BaseException) -> str:
+    """Return one line that says what went wrong, without the SDK's trailing identifiers."""
+    reason: Any = getattr(error, "reason", None)
+    innermost = reason if isinstance(reason, BaseException) else error
+    message = " ".join(str(getattr(error, "message", None) or innermost).split())
+    code = code_of(error)
+    return f"{code}: {message}" if code and code not in message else message or type(error).__name__

@@ -1,0 +1,328 @@
+"""One S3 bucket over the minio SDK, with retries and a put that never overwrites."""
+
+import base64
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from uuid import uuid4
+
+from boothline.errors import ConfigError, StoreError
+from boothline.settings import Settings
+from boothline.store import failures
+from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
+from boothline.store.paths import check_prefix
+
+if TYPE_CHECKING:
+    from minio import Minio
+    from minio.datatypes import Object
+
+logger = logging.getLogger(__name__)
+
+MULTIPART_PART_BYTES = 16 * 2**20
+CHUNK_BYTES = 2**20
+_OWNER_HEADER = "x-amz-meta-boothline-owner"
+_PROBE_KEY = "probes/conditional-put"
+_BUCKET_EXISTS_CODES = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What is uploaded in parts: an open binary file, or something like it."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` of the next bytes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """A bucket that this process may use.
+
+    Attributes:
+        client: the SDK's client; it never retries by itself.
+        name: the bucket.
+        prefix: put before every key of this process, ends with a slash unless empty.
+        endpoint: URL of the store, for messages.
+        access_key: id of the signing key, for messages.
+        policy: how long a request is repeated.
+        conditional: set once the store was seen to honour conditional puts.
+    """
+
+    client: "Minio"
+    name: str
+    prefix: str
+    endpoint: str
+    access_key: str
+    policy: RetryPolicy = PATIENT
+    conditional: Event = field(default_factory=Event)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Bucket":
+        """Return the configured bucket, created when missing.
+
+        Raises:
+            ConfigError: no endpoint or no credentials are configured.
+            ServiceError: the store does not answer within some ten seconds, or refuses.
+        """
+        if not settings.s3_endpoint or not settings.s3_access_key:
+            missing = "BOOTHLINE_S3_ACCESS_KEY" if settings.s3_endpoint else "BOOTHLINE_S3_ENDPOINT"
+            raise ConfigError(
+                f"No object store is configured: {missing} is not set.",
+                remedy="`boothline up` starts a local one and shows its settings.",
+            )
+        prefix = check_prefix(settings.prefix)
+        bucket = cls(
+            client=new_client(settings),
+            name=settings.bucket,
+            prefix=f"{prefix}/" if prefix else "",
+            endpoint=settings.s3_endpoint,
+            access_key=settings.s3_access_key,
+        )
+        replace(bucket, client=new_client(settings, brisk=True), policy=BRISK).ensure()
+        return bucket
+
+    def with_policy(self, policy: RetryPolicy) -> "Bucket":
+        """Return the same bucket with another patience."""
+        return replace(self, policy=policy)
+
+    def stopping_on(self, stop: Event) -> "Bucket":
+        """Return the same bucket whose retries end when an event is set."""
+        return self.with_policy(replace(self.policy, stop=stop))
+
+    def ensure(self) -> None:
+        """Create the bucket if it is missing; asks with GET, since only GET names a wrong clock.
+
+        Raises:
+            ServiceError: the store cannot be reached or refuses the request.
+        """
+        query = {"list-type": "2", "max-keys": "1", "prefix": self._name("probes/")}
+        query["delimiter"] = ""
+
+        def ask() -> bool:
+            try:
+                self.client._execute("GET", self.name, query_params=dict(query))
+            except Exception as error:
+                if failures.code_of(error) == "NoSuchBucket":
+                    return False
+                raise
+            return True
+
+        def create() -> None:
+            try:
+                self.client.make_bucket(self.name)
+            except Exception as error:
+                if failures.code_of(error) not in _BUCKET_EXISTS_CODES:
+                    raise
+
+        if not self._run(ask, what=f"open bucket {self.name}"):
+            self._run(create, what=f"create bucket {self.name}")
+            logger.info("created bucket %s at %s", self.name, self.endpoint)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes of a small object, or None when it does not exist."""
+
+        def read() -> bytes | None:
+            try:
+                response = self.client.get_object(self.name, self._name(key))
+            except Exception as error:
+                if failures.is_absent(error):
+                    return None
+                raise
+            try:
+                return bytes(response.read())
+            finally:
+                response.close()
+                response.release_conn()
+
+        return self._run(read, what=f"read {self.uri(key)}")
+
+    def receive(self, key: str, sink: Callable[[bytes], object], *, size_bytes: int) -> int:
+        """Pass the bytes of an object to a sink, going on where a broken connection stopped.
+
+        Args:
+            key: name of the object.
+            sink: receives chunks of at most 1 MiB; what it raises is passed on.
+            size_bytes: the expected length; never more than one byte beyond it is read.
+
+        Returns:
+            The number of bytes received; not `size_bytes` when the object has another length.
+
+        Raises:
+            NotFoundError: the object does not exist.
+            ServiceError: the store cannot be reached or refuses the request.
+        """
+        received = 0
+
+        def read_on() -> None:
+            nonlocal received
+            if received and received == size_bytes:
+                return
+            for chunk in self._stream(key, offset=received):
+                received += len(chunk)
+                if received > size_bytes:
+                    return
+                sink(chunk)
+
+        self._run(read_on, what=f"read {self.uri(key)}")
+        return received
+
+    def put(self, key: str, data: bytes, *, sha256_hex: str = "") -> None:
+        """Write an object in one request, replacing any former one.
+
+        Args:
+            key: name of the object.
+            data: all its bytes.
+            sha256_hex: digest that the store has to confirm before it accepts the bytes.
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        if sha256_hex:
+            headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
+        self._run(lambda: self._put(key, data, headers), what=f"write {self.uri(key)}")
+
+    def put_stream(self, key: str, open_source: Callable[[], Source], *, size_bytes: int) -> None:
+        """Write an object in parts, replacing any former one; each attempt reads the source anew.
+
+        A failed attempt is aborted; one whose last answer was lost is found complete, not repeated.
+        """
+        name = self._name(key)
+
+        def write() -> None:
+            try:
+                with open_source() as source:
+                    self.client.put_object(
+                        self.name, name, source, size_bytes, part_size=MULTIPART_PART_BYTES
+                    )
+            except Exception as error:
+                if not failures.is_transient(error) or self._size_now(key) != size_bytes:
+                    raise
+
+        self._run(write, what=f"write {self.uri(key)}")
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write an object unless its name is taken: the only conditional put there is.
+
+        The request carries a fresh owner mark, so that a put which succeeded but whose answer was
+        lost counts as ours when it is repeated.
+
+        Returns:
+            True if the object is ours; False if another writer has the name.
+
+        Raises:
+            StoreError: the store ignores conditional puts, or fails.
+        """
+        self._require_conditional_put()
+        return self._claim(key, data)
+
+    def size(self, key: str) -> int | None:
+        """Return the length of an object in bytes, or None when it does not exist."""
+        return self._run(lambda: self._size_now(key), what=f"look up {self.uri(key)}")
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the names of all objects that start with a prefix, sorted."""
+
+        def read() -> list[str]:
+            found = self.client.list_objects(self.name, prefix=self._name(prefix), recursive=True)
+            return sorted(str(item.object_name).removeprefix(self.prefix) for item in found)
+
+        return self._run(read, what=f"list {self.uri(prefix)}")
+
+    def delete(self, key: str) -> None:
+        """Delete an object; does nothing when it does not exist."""
+        name = self._name(key)
+        self._run(
+            lambda: self.client.remove_object(self.name, name), what=f"delete {self.uri(key)}"
+        )
+
+    def uri(self, key: str) -> str:
+        """Return the `s3://` URI of an object."""
+        return f"s3://{self.name}/{self._name(key)}"
+
+    def _claim(self, key: str, data: bytes) -> bool:
+        owner = uuid4().hex
+        headers = {"Content-Type": "application/json", "If-None-Match": "*", _OWNER_HEADER: owner}
+
+        def write() -> bool:
+            try:
+                self._put(key, data, headers)
+            except Exception as error:
+                if failures.is_precondition_failure(error):
+                    return self._owner_of(key) == owner
+                raise
+            return True
+
+        return self._run(write, what=f"claim {self.uri(key)}")
+
+    def _put(self, key: str, data: bytes, headers: Mapping[str, str]) -> None:
+        # The SDK's public put takes no headers: as metadata, If-None-Match would do nothing.
+        self.client._put_object(self.name, self._name(key), data, headers=dict(headers))
+
+    def _stat(self, key: str) -> "Object":
+        return self.client.stat_object(self.name, self._name(key))
+
+    def _owner_of(self, key: str) -> str:
+        metadata: Mapping[str, str] = self._stat(key).metadata or {}
+        return metadata.get(_OWNER_HEADER, "")
+
+    def _require_conditional_put(self) -> None:
+        """Check once per process that the store honours conditional puts; one request if it does.
+
+        A fixed probe object is claimed: a store that grants it twice would overwrite commits.
+        """
+        if self.conditional.is_set():
+            return
+        if self._claim(_PROBE_KEY, b"{}") and self._claim(_PROBE_KEY, b"{}"):
+            raise StoreError(
+                f"The object store at {self.endpoint} ignores If-None-Match, so that commits could"
+                " overwrite each other.",
+                remedy="Use a store with conditional puts (SeaweedFS 4, MinIO, Ceph 19, AWS).",
+            )
+        self.conditional.set()
+
+    def _name(self, key: str) -> str:
+        return f"{self.prefix}{key}"
+
+    def _size_now(self, key: str) -> int | None:
+        try:
+            return int(self._stat(key).size or 0)
+        except Exception as error:
+            if failures.is_absent(error):
+                return None
+            raise
+
+    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
+        response = self.client.get_object(self.name, self._name(key), offset=offset)
+        try:
+            yield from response.stream(CHUNK_BYTES)
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _run(self, operation: Callable[[], T], *, what: str) -> T:
+        """Run a request with retries; its failure becomes an error of Boothline."""
+        try:
+            return retrying(self.policy, what=what)(operation)
+        except Exception as error:
+            if not _from_sdk(error):
+                raise
+            raise failures.translate(
+                error, endpoint=self.endpoint, what=what, access_key=self.access_key
+            ) from error
+
+
+def _from_sdk(error: BaseException) -> bool:
+    from minio.error import MinioException
+
+    return isinstance(error, MinioException) or failures.is_transport_failure(error)

@@ -1,0 +1,292 @@
+"""The store: commits manifests over content-addressed blobs, and reads nothing unverified."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from pydantic import ValidationError
+
+from boothline.errors import ConfigError, ConflictError, DataError, IntegrityError, NotFoundError
+from boothline.settings import Settings
+from boothline.store import records
+from boothline.store.blobs import BlobStore, describe, sweep_parts
+from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef
+from boothline.store.paths import MANIFEST_NAME, check_listing, check_manifest_path
+from boothline.store.s3 import Bucket
+from boothline.store.transfers import ByteCounter, OnProgress, run_all
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """Manifests, blobs and records of one bucket and prefix.
+
+    Safe to use from several threads; every process makes its own.
+
+    Args:
+        bucket: where everything is.
+        cache: local folder of verified blobs.
+    """
+
+    def __init__(self, bucket: Bucket, *, cache: Path) -> None:
+        self._bucket = bucket
+        self._blobs = BlobStore(bucket, cache)
+
+    @classmethod
+    def connect(cls, settings: Settings) -> "Store":
+        """Return the configured store; its bucket is created when missing.
+
+        Raises:
+            ConfigError: no endpoint or no credentials are configured.
+            ServiceError: the store does not answer within some ten seconds, or refuses the request.
+        """
+        store = cls(Bucket.connect(settings), cache=settings.blob_cache)
+        sweep_parts(settings.blob_cache)
+        return store
+
+    @property
+    def uri(self) -> str:
+        """The store as `s3://bucket/prefix`."""
+        return self._bucket.uri("").rstrip("/")
+
+    def uri_of(self, ref: ManifestRef | str) -> str:
+        """Return the `s3://` URI of a manifest's own object."""
+        return self._bucket.uri(_key(_parsed(ref).path))
+
+    def find(self, path: str) -> ManifestRef | None:
+        """Return the reference of the manifest committed at a path, or None.
+
+        Raises:
+            IntegrityError: something is there that is no manifest.
+        """
+        found = self._load(path)
+        return None if found is None else found[0]
+
+    def read(self, ref: ManifestRef | str) -> Manifest:
+        """Return a manifest whose bytes have the digest of the reference.
+
+        Raises:
+            NotFoundError: it does not exist.
+            IntegrityError: its bytes have another digest.
+        """
+        wanted = _parsed(ref)
+        found = self._load(wanted.path)
+        if found is None:
+            raise NotFoundError(
+                f"The manifest {self.uri_of(wanted)} does not exist.",
+                remedy="The step that made it has to run again.",
+            )
+        actual, manifest = found
+        if actual.digest != wanted.digest:
+            raise IntegrityError(
+                f"The manifest {self.uri_of(wanted)} has digest {actual.digest[:12]}... instead of"
+                f" {wanted.digest[:12]}...: it was replaced or damaged.",
+                remedy="Run the step that reads it again, so that it looks the manifest up anew.",
+            )
+        return manifest
+
+    def commit(
+        self, path: str, draft: ManifestDraft, *, on_progress: OnProgress | None = None
+    ) -> ManifestRef:
+        """Upload what is not stored yet, then claim the path with a manifest, written last.
+
+        Args:
+            path: where to commit, e.g. `steps/train/<key>`.
+            draft: files, inputs and metadata.
+            on_progress: called with (done, total) bytes, one call at a time.
+
+        Returns:
+            The reference of the committed manifest: ours, or that of the writer who came first.
+
+        Raises:
+            IntegrityError: a file changed meanwhile, or what was committed first cannot be read.
+            ServiceError: the store cannot be reached or refuses the request.
+        """
+        key = _key(path)
+        entries = self._upload(draft, on_progress=on_progress)
+        manifest = Manifest(
+            kind=draft.kind,
+            files=tuple(sorted(entries, key=lambda entry: entry.path)),
+            inputs=tuple(str(ref) for ref in draft.inputs),
+            metadata=dict(draft.metadata),
+        )
+        data = manifest.to_bytes()
+        if self._bucket.put_if_absent(key, data):
+            logger.info("committed %s with %d files", self._bucket.uri(key), len(entries))
+            return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest())
+        return self._committed_by_another(path, manifest)
+
+    def fetch(
+        self,
+        ref: ManifestRef | str,
+        destination: Path,
+        *,
+        prefix: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> Path:
+        """Write the verified files of a manifest under a folder; they are read-only.
+
+        Args:
+            ref: the manifest.
+            destination: folder that receives each file at its path in the manifest.
+            prefix: only files whose path starts with this.
+            on_progress: called with (done, total) bytes, one call at a time.
+
+        Returns:
+            The destination.
+
+        Raises:
+            NotFoundError: the manifest does not exist.
+            IntegrityError: the manifest or a file differs from its digest.
+            DiskFullError: no space is left on a local disk.
+        """
+        entries = self.read(ref).under(prefix)
+        counter = ByteCounter(sum(entry.size_bytes for entry in entries), on_progress)
+        destination.mkdir(parents=True, exist_ok=True)
+        targets = [_inside(destination, entry) for entry in entries]
+
+        def place(entry: FileEntry, target: Path, stop: Event) -> None:
+            self._blobs.place(entry, target, stop=stop, on_bytes=counter.add)
+
+        run_all([partial(place, *pair) for pair in zip(entries, targets, strict=True)])
+        return destination
+
+    def read_bytes(self, ref: ManifestRef | str, path: str) -> bytes:
+        """Return the verified bytes of one file of a manifest.
+
+        Raises:
+            NotFoundError: the manifest does not exist or has no such file.
+            IntegrityError: the manifest or the file differs from its digest.
+        """
+        try:
+            entry = self.read(ref).entry(path)
+        except KeyError as error:
+            raise NotFoundError(f"The manifest {ref} has no file {path!r}.") from error
+        return self._blobs.read(entry)
+
+    def manifests(self, prefix: str) -> list[str]:
+        """Return the paths of the manifests under a folder, e.g. `training/<key>/`, sorted."""
+        ending = f"/{MANIFEST_NAME}"
+        keys = self._bucket.keys(check_listing(prefix))
+        return sorted(key.removesuffix(ending) for key in keys if key.endswith(ending))
+
+    def forget(self, path: str) -> None:
+        """Delete the manifest at a path, never a blob; does nothing when there is none."""
+        self._bucket.delete(_key(path))
+
+    def put_record(self, path: str, value: Mapping[str, Any], *, if_absent: bool = False) -> None:
+        """Write a small JSON object; its path ends with .json.
+
+        Raises:
+            ConflictError: `if_absent` is set and the record exists.
+        """
+        records.put(self._bucket, path, value, if_absent=if_absent)
+
+    def get_record(self, path: str) -> dict[str, Any] | None:
+        """Return a record, or None when it does not exist."""
+        return records.get(self._bucket, path)
+
+    def list_records(self, prefix: str) -> list[str]:
+        """Return the paths of all records under a folder, sorted."""
+        return records.paths(self._bucket, prefix)
+
+    def _load(self, path: str) -> tuple[ManifestRef, Manifest] | None:
+        data = self._bucket.get(_key(path))
+        if data is None:
+            return None
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise IntegrityError(
+                f"{self._bucket.uri(_key(path))} is no manifest: {_first_reason(error)}.",
+                remedy="Delete that object, then run the step that made it again.",
+            ) from error
+        return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest()), manifest
+
+    def _upload(self, draft: ManifestDraft, *, on_progress: OnProgress | None) -> list[FileEntry]:
+        """Store the files of a draft, equal contents once, and return their entries."""
+        entries = run_all(
+            [partial(_entry_of, path, source) for path, source in draft.files.items()]
+        )
+        sources = dict(zip(entries, draft.files.values(), strict=True))
+        unique = {entry.sha256: entry for entry in reversed(entries)}
+        counter = ByteCounter(sum(entry.size_bytes for entry in unique.values()), on_progress)
+
+        def upload(entry: FileEntry, stop: Event) -> None:
+            source = sources[entry]
+            if isinstance(source, FileEntry):
+                self._blobs.require(entry, stop=stop)
+            else:
+                self._blobs.upload(entry, source, stop=stop)
+            counter.add(entry.size_bytes)
+
+        run_all([partial(upload, entry) for entry in unique.values()])
+        return entries
+
+    def _committed_by_another(self, path: str, ours: Manifest) -> ManifestRef:
+        """Return the manifest that another writer committed first.
+
+        Raises:
+            ConflictError: it was deleted again in this moment.
+        """
+        found = self._load(path)
+        if found is None:
+            raise ConflictError(
+                f"The manifest at {path} was taken and deleted again while we committed.",
+                remedy="Run the step again.",
+            )
+        ref, theirs = found
+        if theirs.content_digest == ours.content_digest:
+            logger.info("another writer committed the same content first: %s", ref)
+        else:
+            logger.warning("another writer committed other content first, which is used: %s", ref)
+        return ref
+
+
+def _parsed(ref: ManifestRef | str) -> ManifestRef:
+    return ManifestRef.parse(ref) if isinstance(ref, str) else ref
+
+
+def _key(path: str) -> str:
+    return f"{check_manifest_path(path)}/{MANIFEST_NAME}"
+
+
+def _entry_of(path: str, source: Path | bytes | FileEntry, stop: Event) -> FileEntry:
+    """Return the entry of one file of a draft.
+
+    Raises:
+        ConfigError: its path would leave the manifest's folder.
+        DataError: the local file cannot be read.
+    """
+    try:
+        if isinstance(source, FileEntry):
+            return FileEntry(path=path, sha256=source.sha256, size_bytes=source.size_bytes)
+        return describe(path, source)
+    except ValidationError as error:
+        raise ConfigError(f"{path!r} cannot be stored: {_first_reason(error)}.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+def _inside(folder: Path, entry: FileEntry) -> Path:
+    """Return where a file of a manifest goes, with its parent folders made.
+
+    Raises:
+        IntegrityError: a link below the folder leads the path out of it.
+    """
+    target = folder / entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError(
+            f"{entry.path!r} would be written outside {folder}.",
+            remedy="Fetch into an empty folder.",
+        )
+    return target
+
+
+def _first_reason(error: ValidationError) -> str:
+    return str(error.errors()[0]["msg"])

@@ -1,0 +1,298 @@
+"""Runs the stages of the recipe in order and knows where each keeps its state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
+
+from boothline.tinybase.autoencoder import (
+    AutoencoderObjective,
+    build_autoencoder,
+    encode_all,
+    standardise_latents,
+)
+from boothline.tinybase.clip import ClipObjective, build_clip
+from boothline.tinybase.evaluate import (
+    measure_autoencoder,
+    measure_clip,
+    measure_generation,
+    measure_judge,
+)
+from boothline.tinybase.export import (
+    CLIP_FOLDER,
+    IMAGE_ENCODER_FOLDER,
+    PIPELINE_FOLDER,
+    export_clip,
+    export_image_encoder,
+    export_pipeline,
+)
+from boothline.tinybase.generation import contact_sheet, load_pipeline
+from boothline.tinybase.image_encoder import ImageEncoderObjective, build_image_encoder
+from boothline.tinybase.judge import Judge, JudgeObjective
+from boothline.tinybase.recipe import STAGES, Recipe
+from boothline.tinybase.scenes import SceneStore
+from boothline.tinybase.sprites import EmojiCatalogue, ensure_emoji_art
+from boothline.tinybase.stage import (
+    Objective,
+    StageTrainer,
+    load_state,
+    save_state,
+    training_device,
+)
+from boothline.tinybase.subjects import SUBJECTS, render_subject
+from boothline.tinybase.tokenizer import save_tokenizer
+from boothline.tinybase.unet import UnetObjective, build_unet, gather_latent_scenes
+from boothline.tinybase.world import World
+
+logger = logging.getLogger(__name__)
+
+_NUM_STANDARDISING_SCENES = 2048
+_NUM_SHEET_PICTURES = 64
+
+
+class Workshop:
+    """The recipe at work.
+
+    Args:
+        recipe: every number.
+        state: folder of scenes and training states.
+        emoji_art: folder of the unpacked emoji packages; filled when empty.
+        output: folder of the exported models.
+    """
+
+    def __init__(self, recipe: Recipe, *, state: Path, emoji_art: Path, output: Path) -> None:
+        self.recipe = recipe
+        self.state = state
+        self.emoji_art = emoji_art
+        self.output = output
+
+    @cached_property
+    def scenes(self) -> SceneStore:
+        """The scenes, drawn when first asked for."""
+        catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
+        world = World(catalogue, seed=self.recipe.seed)
+        return SceneStore(world, folder=self.state / "scenes")
+
+    def run(self, action: str) -> None:
+        """Do one action of the command line."""
+        if action in ("all", *STAGES):
+            for stage in STAGES if action == "all" else (action,):
+                self.train(stage)
+        if action in ("all", "export"):
+            self.export()
+        if action in ("all", "evaluate"):
+            self.evaluate()
+        if action == "subjects":
+            catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
+            for subject in SUBJECTS:
+                render_subject(
+                    subject, catalogue=catalogue, seed=self.recipe.seed, output=self.output
+                )
+
+    def trainer(self, stage: str, objective: Objective) -> StageTrainer:
+        """Return the trainer of a stage, not yet restored."""
+        return StageTrainer(
+            stage,
+            objective=objective,
+            plan=self.recipe.judge if stage == "judge" else self.recipe.training[stage],
+            seed=self.recipe.seed,
+            state_path=self.state / f"{stage}.pt",
+        )
+
+    def train(self, stage: str) -> None:
+        """Train one stage to its end, from its last state."""
+        trainers = {
+            "autoencoder": self.autoencoder_trainer,
+            "clip": self.clip_trainer,
+            "image-encoder": self.image_encoder_trainer,
+            "unet": self.unet_trainer,
+        }
+        trainers[stage]().run()
+
+    def autoencoder_trainer(self) -> StageTrainer:
+        """Return the trainer of the autoencoder."""
+        torch.manual_seed(self.recipe.seed)
+        pixels = (
+            self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC,
+            self.scenes.wide(self.recipe.num_wide_scenes).pixels_NHWC,
+        )
+        objective = AutoencoderObjective(
+            build_autoencoder(self.recipe.autoencoder),
+            pixels=pixels,
+            batch_size=self.recipe.training["autoencoder"].batch_size,
+        )
+        return self.trainer("autoencoder", objective)
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer, learned when first asked for."""
+        return save_tokenizer(
+            self.state / "tokenizer",
+            vocabulary_size=self.recipe.vocabulary_size,
+            max_tokens=self.recipe.max_tokens,
+        )
+
+    def clip_trainer(self) -> StageTrainer:
+        """Return the trainer of the CLIP pair."""
+        torch.manual_seed(self.recipe.seed + 1)
+        objective = ClipObjective(
+            build_clip(self.recipe, tokenizer=self.tokenizer),
+            tokenizer=self.tokenizer,
+            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
+            batch_size=self.recipe.training["clip"].batch_size,
+        )
+        return self.trainer("clip", objective)
+
+    def image_encoder_trainer(self) -> StageTrainer:
+        """Return the trainer of the self-supervised image encoder."""
+        torch.manual_seed(self.recipe.seed + 2)
+        objective = ImageEncoderObjective(
+            build_image_encoder(self.recipe),
+            scenes=self.scenes.wide(self.recipe.num_wide_scenes),
+            batch_size=self.recipe.training["image-encoder"].batch_size,
+        )
+        return self.trainer("image-encoder", objective)
+
+    def unet_trainer(self) -> StageTrainer:
+        """Return the trainer of the UNet, which needs the autoencoder and the text tower."""
+        clip = self.trained_clip()
+        scenes = gather_latent_scenes(
+            self.latents(),
+            captions=self.scenes.captioned(self.recipe.num_captioned_scenes).captions,
+            text_encoder=clip.text_model,
+            tokenizer=self.tokenizer,
+        )
+        batch_size = self.recipe.training["unet"].batch_size
+        objective = UnetObjective(self.untrained_unet(), scenes=scenes, batch_size=batch_size)
+        return self.trainer("unet", objective)
+
+    def untrained_unet(self) -> UNet2DConditionModel:
+        """Return the UNet before training."""
+        torch.manual_seed(self.recipe.seed + 3)
+        return build_unet(
+            self.recipe.unet,
+            latent_channels=self.recipe.autoencoder.latent_channels,
+            text_width=self.recipe.text.width,
+        )
+
+    def latents(self) -> torch.Tensor:
+        """Return the latents of all captioned training scenes, kept on disk.
+
+        They belong to one state of the autoencoder: training its encoder further makes new latents,
+        and a UNet trained on the old ones must then be trained anew.
+        """
+        step = int(load_state(self.state / "autoencoder.pt")["step"])
+        path = self.state / f"latents-autoencoder-{step}.pt"
+        if not path.is_file():
+            scenes = self.scenes.captioned(self.recipe.num_captioned_scenes)
+            model = self.trained_autoencoder()
+            save_state({"latents": encode_all(model, scenes.pixels_NHWC)}, path=path)
+        latents: torch.Tensor = load_state(path)["latents"]
+        return latents
+
+    def trained_autoencoder(self) -> AutoencoderKL:
+        """Return the autoencoder as trained so far, its latents brought to mean 0 and spread 1."""
+        model = build_autoencoder(self.recipe.autoencoder)
+        self._load("autoencoder", module="autoencoder", into=model)
+        pixels = self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC
+        standardise_latents(model, pixels_NHWC=pixels[:_NUM_STANDARDISING_SCENES])
+        return model
+
+    def trained_clip(self) -> CLIPModel:
+        """Return the CLIP pair as trained so far."""
+        model = build_clip(self.recipe, tokenizer=self.tokenizer)
+        self._load("clip", module="clip", into=model)
+        return model
+
+    def trained_image_encoder(self) -> Dinov2Model:
+        """Return the self-supervised image encoder as trained so far."""
+        model = build_image_encoder(self.recipe)
+        self._load("image-encoder", module="encoder", into=model)
+        return model
+
+    def trained_unet(self) -> UNet2DConditionModel:
+        """Return the UNet as trained so far, with its averaged weights."""
+        model = self.untrained_unet()
+        self._load("unet", module="unet", into=model)
+        return model
+
+    def _load(self, stage: str, *, module: str, into: nn.Module) -> None:
+        path = self.state / f"{stage}.pt"
+        if not path.is_file():
+            logger.warning("%s has no training state yet: its weights are random", stage)
+            return
+        state = load_state(path)
+        prefix = f"{module}."
+        into.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state["modules"].items() if k.startswith(prefix)}
+        )
+        for parameter, average in zip(into.parameters(), state["average"], strict=False):
+            parameter.data.copy_(average)
+        into.eval()
+
+    def export(self) -> None:
+        """Write the models as trained so far into the output folder."""
+        clip = self.trained_clip()
+        export_pipeline(
+            autoencoder=self.trained_autoencoder(),
+            clip=clip,
+            tokenizer=self.tokenizer,
+            unet=self.trained_unet(),
+            output=self.output,
+        )
+        export_clip(clip, tokenizer=self.tokenizer, output=self.output)
+        export_image_encoder(self.trained_image_encoder(), output=self.output)
+        logger.info("exported to %s", self.output)
+
+    def trained_judge(self) -> Judge:
+        """Return the independent classifier, trained when it is not yet."""
+        torch.manual_seed(self.recipe.seed + 4)
+        judge = Judge()
+        objective = JudgeObjective(
+            judge,
+            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
+            batch_size=self.recipe.judge.batch_size,
+        )
+        self.trainer("judge", objective).run()
+        return judge.eval()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Measure the exported models on held-out scenes, print the figures and keep a sheet."""
+        scenes = self.scenes.captioned(self.recipe.num_held_out_scenes, held_out=True)
+        judge = self.trained_judge()
+        pipeline = load_pipeline(self.output / PIPELINE_FOLDER, device=training_device())
+        clip = CLIPModel.from_pretrained(self.output / CLIP_FOLDER)
+        encoder = Dinov2Model.from_pretrained(self.output / IMAGE_ENCODER_FOLDER)
+        generation, pictures = measure_generation(
+            pipeline, judge=judge, encoder=encoder, scenes=scenes, recipe=self.recipe
+        )
+        figures: dict[str, Any] = {
+            "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
+            "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
+            "judge_on_real_scenes": measure_judge(judge, scenes),
+            "generation": generation,
+            "training_steps": self.training_steps(),
+        }
+        sheet = contact_sheet(pictures[:_NUM_SHEET_PICTURES], columns=8)
+        sheet.save(self.output / PIPELINE_FOLDER / "samples.png")
+        text = json.dumps(figures, indent=2)
+        (self.state / "evaluation.json").write_text(text + "\n")
+        sys.stdout.write(text + "\n")
+        return figures
+
+    def training_steps(self) -> dict[str, int]:
+        """Return the steps that each stage has taken so far."""
+        paths = {stage: self.state / f"{stage}.pt" for stage in STAGES}
+        return {
+            stage: int(load_state(path)["step"]) if path.is_file() else 0
+            for stage, path in paths.items()
+        }

@@ -1,0 +1,174 @@
+"""Which MLflow run belongs to a pipeline run or to a step: made once, whoever asks first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from boothline.errors import ConflictError
+from boothline.store import Store
+from boothline.tracking.client import MissingError, RejectedError, translated
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PARENT = "_parent"
+RUN_TAG = "boothline.run_id"
+STEP_TAG = "boothline.step"
+PARENT_TAG = "mlflow.parentRunId"
+
+
+class MlflowRun(BaseModel):
+    """The MLflow run of a pipeline run or step, as the store remembers it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mlflow_run_id: str
+    experiment_id: str
+
+
+def record_path(run_id: str, step: str = PARENT) -> str:
+    """Return where the store remembers the MLflow run of a step, or of the whole run."""
+    return f"runs/{run_id}/mlflow/{step}.json"
+
+
+def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
+    """Return the MLflow run of a step, or of the whole run, if the store knows one."""
+    value = store.get_record(record_path(run_id, step))
+    return None if value is None else MlflowRun.model_validate(value)
+
+
+def ensure_experiment(client: "MlflowClient", name: str) -> str:
+    """Return the id of an experiment, made or restored if need be.
+
+    Raises:
+        TrackingError: MLflow is unreachable.
+    """
+    with translated(f"open the experiment {name!r}"):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            try:
+                with translated(f"create the experiment {name!r}"):
+                    return str(client.create_experiment(name))
+            except RejectedError:  # another process was first
+                experiment = client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """Makes and finds the MLflow runs of one pipeline run.
+
+    Attributes:
+        client: of the tracking server.
+        store: remembers which MLflow run is whose.
+        run_id: the pipeline run.
+        experiment: name of the MLflow experiment.
+    """
+
+    client: "MlflowClient"
+    store: Store
+    run_id: str
+    experiment: str
+
+    def parent(self, *, started_ms: int | None = None, verify: bool = False) -> MlflowRun:
+        """Return the MLflow run of the pipeline run; every process gets the same.
+
+        Args:
+            started_ms: start of a run that is made now, in milliseconds since the epoch; None: now.
+            verify: ask MLflow whether it still has the recorded run, and make it anew if it has
+                not. Only for a moment when a single process looks after the run.
+
+        Raises:
+            TrackingError: MLflow is unreachable.
+        """
+        existing = recorded(self.store, self.run_id)
+        if existing is not None and (not verify or self._is_there(existing)):
+            return existing
+        experiment_id = ensure_experiment(self.client, self.experiment)
+        return self._create(
+            PARENT,
+            experiment_id=experiment_id,
+            tags={},
+            started_ms=started_ms,
+            replace=existing is not None,
+        )
+
+    def step(self, step: str, *, started_ms: int | None = None, verify: bool = False) -> MlflowRun:
+        """Return the nested MLflow run of a step; all its shards and attempts get the same.
+
+        Args:
+            step: name of the step, without a shard.
+            started_ms: start of a run that is made now, in milliseconds since the epoch; None: now.
+            verify: as for `parent`.
+
+        Raises:
+            TrackingError: MLflow is unreachable.
+        """
+        existing = recorded(self.store, self.run_id, step)
+        if existing is not None and (not verify or self._is_there(existing)):
+            return existing
+        parent = self.parent(started_ms=started_ms)
+        return self._create(
+            step,
+            experiment_id=parent.experiment_id,
+            tags={STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id},
+            started_ms=started_ms,
+            replace=existing is not None,
+        )
+
+    def remove_strays(self, known: set[str]) -> int:
+        """Delete MLflow runs with our run id that lost a race or whose maker died, and count them.
+
+        Raises:
+            TrackingError: MLflow is unreachable.
+        """
+        experiment_id = ensure_experiment(self.client, self.experiment)
+        with translated(f"list the runs of {self.run_id}"):
+            found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{self.run_id}'")
+            strays = [run.info.run_id for run in found if run.info.run_id not in known]
+            for stray in strays:
+                self.client.delete_run(stray)
+        return len(strays)
+
+    def _create(
+        self,
+        step: str,
+        *,
+        experiment_id: str,
+        tags: Mapping[str, str],
+        started_ms: int | None,
+        replace: bool,
+    ) -> MlflowRun:
+        """Make a run, then claim its name in the store; the loser of a race deletes its own."""
+        name = self.run_id if step == PARENT else step
+        with translated(f"create the run {name}"):
+            made = self.client.create_run(
+                experiment_id,
+                start_time=started_ms,
+                tags={RUN_TAG: self.run_id, **tags},
+                run_name=name,
+            )
+        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id)
+        try:
+            self.store.put_record(
+                record_path(self.run_id, step), run.model_dump(mode="json"), if_absent=not replace
+            )
+        except ConflictError:
+            with translated(f"delete the second run of {name}"):
+                self.client.delete_run(run.mlflow_run_id)
+            winner = recorded(self.store, self.run_id, step)
+            if winner is None:
+                raise
+            return winner
+        return run
+
+    def _is_there(self, run: MlflowRun) -> bool:
+        try:
+            with translated(f"show run {run.mlflow_run_id}"):
+                return bool(self.client.get_run(run.mlflow_run_id).info.lifecycle_stage == "active")
+        except MissingError:  # its database was replaced, say
+            return False

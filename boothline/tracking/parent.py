@@ -1,0 +1,69 @@
+"""The MLflow run of a pipeline run, made when the run starts."""
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from boothline.config import RunConfig
+from boothline.errors import TrackingError
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.tracking.client import RejectedError, connect
+from boothline.tracking.delivery import MAX_PARAM_CHARACTERS, Delivery, shortened
+from boothline.tracking.identity import Mirror
+
+logger = logging.getLogger(__name__)
+
+
+def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfig) -> str:
+    """Make the MLflow run of a pipeline run, with the configuration as its parameters.
+
+    May be called again for the same run (a resume): the run is the same and counts as running
+    again. Loads MLflow (about 2 s); with a dead server it gives up within some ten seconds, and
+    `reconcile` makes up for it.
+
+    Returns:
+        The id of the MLflow run; empty when there is no tracking server or it does not answer.
+    """
+    if not settings.mlflow_uri:
+        return ""
+    try:
+        client = connect(settings.mlflow_uri)
+        mirror = Mirror(
+            client=client, store=store, run_id=run_id, experiment=config.tracking.experiment
+        )
+        parent = mirror.parent(verify=True)
+        delivery = Delivery(client, parent.mlflow_run_id)
+        delivery.start()
+        log_config(delivery, config.model_dump(mode="json"))
+    except TrackingError as error:
+        logger.warning("the run starts without MLflow, which is told at its end: %s", error)
+        return ""
+    return parent.mlflow_run_id
+
+
+def flattened(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
+    """Return a configuration as dotted names and texts that MLflow accepts as parameters."""
+    params: dict[str, str] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            params |= flattened(value, prefix=f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            params[f"{prefix}{name}"] = shortened(text, MAX_PARAM_CHARACTERS)
+    return params
+
+
+def log_config(delivery: Delivery, config: Mapping[str, Any]) -> None:
+    """Log a configuration as parameters; MLflow keeps the first value of each for good.
+
+    Raises:
+        TrackingError: MLflow is unreachable.
+    """
+    from mlflow.entities import Param
+
+    try:
+        delivery.batch(params=[Param(name, value) for name, value in flattened(config).items()])
+    except RejectedError as error:
+        logger.warning("MLflow keeps the parameters it has: %s", error)

@@ -1,0 +1,1 @@
+"""The training engine: DreamBooth fine-tuning under DDP, exactly resumable."""

@@ -1,0 +1,146 @@
+"""Builds the micro-batch of any (step, accumulation, rank) from counters alone.
+
+The global batch of step s (counted from 0) takes positions s x B to (s + 1) x B - 1 of the instance
+order and of the prior order. Every draw is named by (seed, stream, step, slot), the slot being the
+place in the global batch, so it does not matter which rank computes it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from boothline.diffusion import counters
+from boothline.training.encoding import CaptionSource, MomentSource
+from boothline.training.pictures import Picture, picture_at
+
+Sample = tuple[torch.Tensor, torch.Tensor, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """What one forward pass takes; the instance half comes first.
+
+    Attributes:
+        latents_BCHW: scaled latents, float32.
+        noise_BCHW: noise, float32.
+        timesteps_B: int64.
+        captions: the distinct captions, tokens (U, L) or embeddings (U, L, D).
+        caption_rows_B: which caption each sample has, int64.
+        num_instance: size of the instance half.
+    """
+
+    latents_BCHW: torch.Tensor
+    noise_BCHW: torch.Tensor
+    timesteps_B: torch.Tensor
+    captions: torch.Tensor
+    caption_rows_B: torch.Tensor
+    num_instance: int
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """Return the batch on a device."""
+        if device.type == "cpu":
+            return self
+        tensors: dict[str, Any] = {
+            name: value.pin_memory().to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """One half of every batch: the instance images or the class images.
+
+    Attributes:
+        name: `instance` or `prior`; begins the names of its random streams.
+        pictures: the pictures.
+        moments: their posterior moments.
+        flip: mirror each sample with probability one half.
+    """
+
+    name: str
+    pictures: Sequence[Picture]
+    moments: MomentSource
+    flip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchMaker:
+    """Makes micro-batches.
+
+    Attributes:
+        halves: the instance half, then the prior half if there is one.
+        captions: captions of all pictures.
+        seed: seed of the training.
+        batch_size: size of one half of the global batch.
+        micro_batch_size: size of one half of a micro-batch.
+        num_timesteps: timesteps of the noise schedule.
+        scaling_factor: factor of the VAE's latents.
+        noise_offset: strength of the offset noise (Guttenberg, "Diffusion with
+            Offset Noise", 2023).
+    """
+
+    halves: tuple[Half, ...]
+    captions: CaptionSource
+    seed: int
+    batch_size: int
+    micro_batch_size: int
+    num_timesteps: int
+    scaling_factor: float
+    noise_offset: float = 0.0
+
+    def make(self, step: int, *, part: int) -> MicroBatch:
+        """Return one of the parts that the global batch of a step is cut into.
+
+        Args:
+            step: optimizer step, counted from 0.
+            part: which part, in [0, batch_size / micro_batch_size).
+        """
+        first = part * self.micro_batch_size
+        slots = range(first, first + self.micro_batch_size)
+        samples = [self._sample(half, step, slot) for half in self.halves for slot in slots]
+        latents, noise, timesteps, rows = zip(*samples, strict=True)
+        distinct = sorted(set(rows))
+        return MicroBatch(
+            latents_BCHW=torch.stack(latents),
+            noise_BCHW=torch.stack(noise),
+            timesteps_B=torch.tensor(timesteps),
+            captions=self.captions.encoded(distinct),
+            caption_rows_B=torch.tensor([distinct.index(row) for row in rows]),
+            num_instance=self.micro_batch_size,
+        )
+
+    def _sample(self, half: Half, step: int, slot: int) -> Sample:
+        """Return latents_CHW, noise_CHW, timestep and caption row of one slot."""
+        index = picture_at(
+            step * self.batch_size + slot,
+            count=len(half.pictures),
+            seed=self.seed,
+            stream=half.name,
+        )
+        place = (step, slot)
+        flip = half.flip and bool(
+            counters.integers(
+                (), high=2, seed=self.seed, stream=f"{half.name}/flip", index=place
+            ).item()
+        )
+        mean, log_variance = half.moments.moments(index, flip=flip).chunk(2)
+        draw = self._normal(half, "posterior", tuple(mean.shape), place)
+        latents = (mean + (0.5 * log_variance.clamp(-30, 20)).exp() * draw) * self.scaling_factor
+        noise = self._normal(half, "noise", tuple(mean.shape), place)
+        if self.noise_offset:
+            offset = self._normal(half, "offset", (mean.shape[0], 1, 1), place)
+            noise = noise + self.noise_offset * offset
+        timestep = counters.integers(
+            (), high=self.num_timesteps, seed=self.seed, stream=f"{half.name}/timestep", index=place
+        )
+        return latents, noise, int(timestep), self.captions.row(half.pictures[index].caption)
+
+    def _normal(
+        self, half: Half, name: str, shape: tuple[int, ...], place: tuple[int, int]
+    ) -> torch.Tensor:
+        """Return the normal draw of one slot in a stream of its half."""
+        return counters.normal(shape, seed=self.seed, stream=f"{half.name}/{name}", index=place)

@@ -1,0 +1,101 @@
+"""How a rank tells the process that started it why it failed: one JSON file a rank."""
+
+import errno
+import json
+from pathlib import Path
+
+from boothline import errors
+from boothline.errors import BoothlineError, DiskFullError, TrainingError
+
+PEER_LOST = "PeerLostError"
+_PEER_SIGNS = (
+    "closed by peer",
+    "reset by peer",
+    "gloo",
+    "nccl",
+    "broken pipe",
+    "connection refused",
+)
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "bad alloc")
+MEMORY_REMEDY = (
+    "Raise training.accumulation (the global batch stays), set "
+    "training.gradient_checkpointing=true, use training.precision=bf16 on a GPU, or use fewer "
+    "ranks per machine."
+)
+
+
+def write_failure(folder: Path, error: BaseException, *, rank: int) -> None:
+    """Record why a rank failed."""
+    failure = _typed(error, rank=rank)
+    value = {"type": type(failure).__name__, "message": failure.message, "remedy": failure.remedy}
+    if _is_peer_loss(error):
+        value["type"] = PEER_LOST
+    path = folder / f"error-{rank}.json"
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def mark_done(folder: Path, *, rank: int) -> None:
+    """Record that a rank ended well."""
+    (folder / f"done-{rank}").touch()
+
+
+def failure_of(folder: Path, *, world_size: int) -> BoothlineError:
+    """Return the error that stopped a training: the cause, not what followed from it.
+
+    A typed error wins; then a rank that ended without a word, which is one that was killed.
+    """
+    recorded = {rank: _read(folder, rank) for rank in range(world_size)}
+    for failure in recorded.values():
+        if failure is not None and failure["type"] != PEER_LOST:
+            return _error(failure)
+    silent = [
+        rank
+        for rank, failure in recorded.items()
+        if failure is None and not (folder / f"done-{rank}").exists()
+    ]
+    if silent:
+        return TrainingError(
+            f"Rank {', '.join(map(str, silent))} of {world_size} ended without a word: "
+            "it was killed, perhaps for using too much memory.",
+            remedy="`boothline resume` goes on from the last training state. " + MEMORY_REMEDY,
+        )
+    return TrainingError(
+        "The ranks lost each other.", remedy="`boothline resume` goes on from the last state."
+    )
+
+
+def _read(folder: Path, rank: int) -> dict[str, str] | None:
+    path = folder / f"error-{rank}.json"
+    if not path.exists():
+        return None
+    value: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def _error(failure: dict[str, str]) -> BoothlineError:
+    """Return the recorded error as the class it had."""
+    found = getattr(errors, failure["type"], TrainingError)
+    kind = found if isinstance(found, type) and issubclass(found, BoothlineError) else TrainingError
+    return kind(failure["message"], remedy=failure["remedy"])
+
+
+def _typed(error: BaseException, *, rank: int) -> BoothlineError:
+    """Return an exception as the error a reader can act on."""
+    if isinstance(error, BoothlineError):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY_SIGNS):
+        return TrainingError(f"Rank {rank} ran out of memory ({text}).", remedy=MEMORY_REMEDY)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DiskFullError(
+            f"Rank {rank} found no space on the disk ({error}).", remedy="Free some space."
+        )
+    return TrainingError(f"Rank {rank} failed: {text}")
+
+
+def _is_peer_loss(error: BaseException) -> bool:
+    """Tell whether an exception only says that another rank is gone."""
+    if isinstance(error, BoothlineError) or not isinstance(error, RuntimeError):
+        return False
+    text = str(error).lower()
+    return any(sign in text for sign in _PEER_SIGNS)

@@ -1,0 +1,118 @@
+"""`TrainingJob`: all that the ranks of one training are told, as one JSON file without secrets."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from boothline.config import RunConfig
+from boothline.errors import ConfigError
+from boothline.store.manifest import digest_of
+
+JOB_FILE = "job.json"
+EVENTS_FILE = "events.jsonl"
+RESULT_FILE = "result.json"
+CURVE_FILE = "curve.jsonl"
+SAMPLES_FOLDER = "samples"
+
+
+class TrainingJob(BaseModel):
+    """What to train, from what, and where its files go.
+
+    Attributes:
+        config: the run's configuration.
+        world_size: number of ranks.
+        base_model: folder of the base model.
+        base_model_digest: digest of the base model's bytes.
+        instance: folder with the instance images and their captions.jsonl.
+        priors: folders with the class images and their captions.jsonl; empty without prior.
+        data_digest: digest of the content of all pictures and captions.
+        states: path in the store under which training states are committed.
+        folder: scratch folder that all ranks of a node see.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: RunConfig
+    world_size: int = Field(ge=1)
+    base_model: Path
+    base_model_digest: str
+    instance: Path
+    priors: tuple[Path, ...] = ()
+    data_digest: str
+    states: str
+    folder: Path
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        training = self.config.training
+        parts = self.world_size * training.accumulation
+        if training.batch_size % parts:
+            raise ConfigError(
+                f"training.batch_size ({training.batch_size}) is not a multiple of "
+                f"ranks x training.accumulation ({self.world_size} x {training.accumulation}).",
+                remedy=f"Set training.batch_size to a multiple of {parts}, or change the ranks.",
+            )
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Instance pictures in one micro-batch of one rank."""
+        training = self.config.training
+        return training.batch_size // (self.world_size * training.accumulation)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether each micro-batch has a prior half."""
+        prior = self.config.prior
+        return prior.enabled and prior.weight > 0 and bool(self.priors)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a training state must agree with to be resumed: digests by name."""
+        return {
+            "config": digest_of(result_config(self.config, world_size=self.world_size)),
+            "data": self.data_digest,
+            "base_model": self.base_model_digest,
+        }
+
+    def state_path(self, step: int) -> str:
+        """Return the path in the store of the state after `step` optimizer steps."""
+        return f"{self.states}/step-{step:06d}"
+
+    def state_folder(self, step: int) -> Path:
+        """Return the local folder into which a state is fetched."""
+        return self.folder / "resumed" / f"step-{step:06d}"
+
+    def save(self) -> Path:
+        """Write the job into its folder and return the file."""
+        path = self.folder / JOB_FILE
+        path.write_text(self.model_dump_json(), encoding="utf-8")
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a job written by `save`."""
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
+    """Return the part of a configuration that changes the trained weights, as JSON.
+
+    The ranks are in it because they change the rounding. What only changes speed, memory or the
+    sample sheets (diagnostics) is not.
+    """
+    training = config.training.model_dump(mode="json")
+    for name in ("num_processes", "sample_every_steps", "caches"):
+        training.pop(name)
+    if config.training.method != "lora":
+        training.pop("lora")
+    prior: dict[str, object] = {"enabled": config.prior.enabled}
+    if config.prior.enabled:
+        prior["weight"] = config.prior.weight
+    return {
+        "training": training,
+        "world_size": world_size,
+        "prior": prior,
+        "resolution_px": config.subject.resolution_px,
+    }

@@ -1,0 +1,132 @@
+"""The loss: per-sample denoising errors of the instance and prior halves, and their sum.
+
+With z the scaled latents, e the noise, a_t = sqrt(alpha_bar_t), s_t = sqrt(1 - alpha_bar_t) and
+SNR_t = a_t^2 / s_t^2:
+
+    noisy latents   z_t = a_t z + s_t e                  (Ho et al., "Denoising Diffusion
+    target          epsilon: e   sample: z                Probabilistic Models", 2020)
+                    v_prediction: a_t e - s_t z          (Salimans & Ho, "Progressive
+                                                          Distillation", 2022)
+    weight          1, or min-SNR (Hang et al., "Efficient Diffusion Training via Min-SNR
+                    Weighting Strategy", 2023): min(SNR_t, gamma) for sample, over SNR_t for
+                    epsilon, over SNR_t + 1 for v
+    loss of i       weight(t_i) x mean squared error of sample i, in float32
+    loss            mean over the instance half + prior.weight x mean over the prior half
+                    (Ruiz et al., "DreamBooth", 2023, equation 2)
+"""
+
+from typing import Literal
+
+import torch
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+
+
+class Objective:
+    """Noises latents and scores predictions.
+
+    Args:
+        alphas_cumprod: alpha_bar_t of the noise schedule, (T,), in [0, 1].
+        prediction_type: what the UNet predicts.
+        min_snr_gamma: gamma of the min-SNR weights; None weighs every timestep alike.
+    """
+
+    def __init__(
+        self,
+        alphas_cumprod: torch.Tensor,
+        *,
+        prediction_type: PredictionType,
+        min_snr_gamma: float | None = None,
+    ) -> None:
+        alpha_bar = alphas_cumprod.double().cpu()
+        self._signal = alpha_bar.sqrt().float()
+        self._sigma = (1 - alpha_bar).sqrt().float()
+        self._prediction_type = prediction_type
+        self._weights = _timestep_weights(alpha_bar, prediction_type, min_snr_gamma).float()
+
+    @property
+    def num_timesteps(self) -> int:
+        """Number of timesteps T of the noise schedule."""
+        return self._signal.numel()
+
+    def to(self, device: torch.device) -> None:
+        """Move the schedule to a device."""
+        self._signal, self._sigma, self._weights = (
+            values.to(device) for values in (self._signal, self._sigma, self._weights)
+        )
+
+    def noisy(
+        self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noisy latents z_t: float32, (B, C, H, W)."""
+        signal, sigma = self._levels(timesteps_B)
+        return signal * latents_BCHW + sigma * noise_BCHW
+
+    def losses(
+        self,
+        prediction_BCHW: torch.Tensor,
+        *,
+        latents_BCHW: torch.Tensor,
+        noise_BCHW: torch.Tensor,
+        timesteps_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the weighted mean squared error of each sample: float32, (B,), at least 0."""
+        target = self._target(latents_BCHW, noise_BCHW, timesteps_B)
+        errors = (prediction_BCHW.float() - target).square().flatten(1).mean(1)
+        return errors * self._weights[timesteps_B]
+
+    def _target(
+        self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what a perfect UNet predicts: float32, (B, C, H, W)."""
+        if self._prediction_type == "epsilon":
+            return noise_BCHW
+        if self._prediction_type == "sample":
+            return latents_BCHW
+        signal, sigma = self._levels(timesteps_B)
+        return signal * noise_BCHW - sigma * latents_BCHW
+
+    def _levels(self, timesteps_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a_t and s_t: float32, (B, 1, 1, 1) each."""
+        return self._signal[timesteps_B][:, None, None, None], self._sigma[timesteps_B][
+            :, None, None, None
+        ]
+
+
+def _timestep_weights(
+    alpha_bar: torch.Tensor, prediction_type: PredictionType, gamma: float | None
+) -> torch.Tensor:
+    """Return the loss weight of each timestep, (T,)."""
+    if gamma is None:
+        return torch.ones_like(alpha_bar)
+    snr = alpha_bar / (1 - alpha_bar)
+    if prediction_type == "sample":
+        return snr.clamp(max=gamma)
+    if prediction_type == "epsilon":
+        return (gamma / snr).clamp(max=1)
+    return snr.clamp(max=gamma) / (snr + 1)
+
+
+def total_loss(
+    losses_B: torch.Tensor,
+    *,
+    num_instance: int,
+    half_size: int,
+    prior_weight: float,
+    scale: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss to differentiate and the detached sums of both halves.
+
+    Args:
+        losses_B: per-sample losses of a micro-batch, instance half first.
+        num_instance: size of its instance half.
+        half_size: size of one half of the global batch; both means divide by it.
+        prior_weight: weight of the prior half.
+        scale: factor of the loss; the world size, where gradients are averaged over ranks.
+
+    Returns:
+        The loss, and float64 (2,): the sums over the instance and the prior half.
+    """
+    instance, prior = losses_B[:num_instance].sum(), losses_B[num_instance:].sum()
+    loss = (instance + prior_weight * prior) * (scale / half_size)
+    return loss, torch.stack([instance, prior]).detach().double()

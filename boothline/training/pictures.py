@@ -1,0 +1,93 @@
+"""Reads training pictures with their captions, and tells which picture each position takes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from boothline.diffusion.counters import permutation
+from boothline.errors import DataError
+
+CAPTIONS_FILE = "captions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A training picture on disk and its caption."""
+
+    path: Path
+    caption: str
+
+
+def read_pictures(folders: Sequence[Path]) -> list[Picture]:
+    """Return the pictures that the captions.jsonl of the folders list, sorted by file name.
+
+    Raises:
+        DataError: a folder lacks its captions, or no picture is listed.
+    """
+    pictures: list[Picture] = []
+    for folder in folders:
+        captions = folder / CAPTIONS_FILE
+        if not captions.is_file():
+            raise DataError(
+                f"{folder} has no {CAPTIONS_FILE}.", remedy="Run the step that makes it again."
+            )
+        for line in captions.read_text(encoding="utf-8").split("\n"):
+            if line:
+                row = json.loads(line)
+                pictures.append(Picture(path=folder / row["image"], caption=row["caption"]))
+    if not pictures:
+        raise DataError("No training picture is listed.", remedy="Add pictures of the subject.")
+    return sorted(pictures, key=lambda picture: picture.path.name)
+
+
+def load_pixels(picture: Picture, *, resolution_px: int, flip: bool = False) -> torch.Tensor:
+    """Return pixels_CHW: float32, (3, resolution_px, resolution_px), in [-1, 1].
+
+    Args:
+        picture: what to load; RGB of exactly the resolution.
+        resolution_px: side in pixels.
+        flip: mirror it left to right.
+
+    Raises:
+        DataError: the picture has another size or cannot be decoded.
+    """
+    try:
+        with Image.open(picture.path, formats=("PNG",)) as image:
+            pixels = np.array(image.convert("RGB"))
+    except OSError as error:
+        raise DataError(f"{picture.path.name} cannot be decoded: {error}.") from error
+    if pixels.shape != (resolution_px, resolution_px, 3):
+        raise DataError(
+            f"{picture.path.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels, "
+            f"training expects {resolution_px} x {resolution_px}.",
+            remedy="Set subject.resolution_px to the base model's picture size.",
+        )
+    if flip:
+        pixels = pixels[:, ::-1]
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def picture_at(position: int, *, count: int, seed: int, stream: str) -> int:
+    """Return which of `count` pictures stands at a position of the endless training order.
+
+    Each stretch of `count` positions (an epoch) holds every picture once, in an order of its own.
+
+    Args:
+        position: samples taken before, at least 0.
+        count: number of pictures.
+        seed: seed of the training.
+        stream: name of the order, e.g. `instance`.
+    """
+    return _epoch_order(count, seed, f"{stream}/order", position // count)[position % count]
+
+
+@lru_cache(maxsize=8)
+def _epoch_order(count: int, seed: int, stream: str, epoch: int) -> list[int]:
+    """Return the shuffled pictures of one epoch."""
+    return permutation(count, seed=seed, stream=stream, index=epoch)

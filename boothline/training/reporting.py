@@ -1,0 +1,155 @@
+"""Losses of every step, agreed on by all ranks one step late; the curve; the event file."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from boothline.errors import NonFiniteLossError
+from boothline.training.ranks import Ranks
+from boothline.training.requests import Requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One optimizer step as all ranks see it.
+
+    Attributes:
+        step: optimizer steps taken, so 1 for the first.
+        instance_loss: mean over the instance half of the global batch.
+        prior_loss: mean over the prior half, unweighted; 0 without prior.
+        learning_rate: of the UNet.
+        grad_norm: norm of the gradient before clipping.
+        stop: some rank was asked to stop.
+        save: some rank was asked to save.
+    """
+
+    step: int
+    instance_loss: float
+    prior_loss: float
+    learning_rate: float
+    grad_norm: float
+    stop: bool = False
+    save: bool = False
+
+    @property
+    def row(self) -> dict[str, float]:
+        """The step's row of the curve."""
+        values = asdict(self)
+        return {name: values[name] for name in values if name not in ("stop", "save")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Posted:
+    step: int
+    learning_rate: float
+    values: torch.Tensor
+    copied: "torch.cuda.Event | None"
+
+
+class Exchange:
+    """Sums what the ranks post after each step, when the next step is done.
+
+    The delay lets the copy from the device finish by itself, so no step waits for it.
+
+    Args:
+        ranks: who takes part.
+        half_size: size of one half of the global batch.
+        requests: what this rank was asked for.
+    """
+
+    def __init__(self, *, ranks: Ranks, half_size: int, requests: Requests) -> None:
+        self._ranks = ranks
+        self._half_size = half_size
+        self._requests = requests
+        self._posted: _Posted | None = None
+
+    def post(
+        self, step: int, *, sums: torch.Tensor, grad_norm: torch.Tensor, learning_rate: float
+    ) -> None:
+        """Hand in this rank's sums of a step.
+
+        Args:
+            step: optimizer steps taken.
+            sums: float64 (2,): loss sums over this rank's instance and prior samples.
+            grad_norm: norm of the synchronised gradient, a scalar.
+            learning_rate: of the UNet.
+        """
+        values = torch.cat([sums, grad_norm.detach().double().reshape(1)])
+        copied = None
+        if values.device.type == "cuda":
+            values = values.to("cpu", non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        self._posted = _Posted(step=step, learning_rate=learning_rate, values=values, copied=copied)
+
+    def collect(self) -> StepReport | None:
+        """Return the report of the step posted last, once; every rank must call it.
+
+        Raises:
+            NonFiniteLossError: the loss or gradient of the step is NaN or infinite on some rank.
+        """
+        posted, self._posted = self._posted, None
+        if posted is None:
+            return None
+        if posted.copied is not None:
+            posted.copied.synchronize()
+        asked = torch.tensor([self._requests.stop, self._requests.save], dtype=torch.float64)
+        self._requests.save = False
+        instance, prior, norm, stop, save = self._ranks.sum(
+            torch.cat([posted.values, asked])
+        ).tolist()
+        report = StepReport(
+            step=posted.step,
+            instance_loss=instance / self._half_size,
+            prior_loss=prior / self._half_size,
+            learning_rate=posted.learning_rate,
+            grad_norm=norm / self._ranks.world_size,
+            stop=stop > 0,
+            save=save > 0,
+        )
+        _check_finite(report)
+        return report
+
+
+def _check_finite(report: StepReport) -> None:
+    if math.isfinite(report.instance_loss) and math.isfinite(report.prior_loss):
+        return
+    raise NonFiniteLossError(
+        f"The loss became {report.instance_loss} (instance) and {report.prior_loss} (prior) "
+        f"in step {report.step}; all ranks stopped, the last training state is kept.",
+        remedy="Lower training.learning_rate, lengthen training.warmup_steps, or use "
+        "training.precision=fp32.",
+    )
+
+
+class EventLog:
+    """Appends what rank 0 has to tell to the job's event file, one JSON object a line.
+
+    Args:
+        path: the file.
+        images_per_step: pictures of both halves in one global batch.
+    """
+
+    def __init__(self, path: Path, *, images_per_step: int) -> None:
+        self._path = path
+        self._images_per_step = images_per_step
+        self._last_seconds: float | None = None
+
+    def write(self, event: str, values: Mapping[str, object]) -> None:
+        """Append one event."""
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"event": event, **values}) + "\n")
+
+    def step(self, report: StepReport) -> None:
+        """Append the report of a step with the speed since the one before."""
+        now = time.monotonic()
+        speed: dict[str, float] = {}
+        if self._last_seconds is not None:
+            speed["images_per_second"] = self._images_per_step / max(now - self._last_seconds, 1e-9)
+        self._last_seconds = now
+        self.write("step", {**report.row, **speed})

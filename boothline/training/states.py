@@ -1,0 +1,200 @@
+"""Training states: what they hold, how they become files, and how a training takes one over.
+
+Weights, optimizer and weight average are separate safetensors files, so that an export never
+carries optimizer state; everything else is JSON. Nothing is pickled. No generator state is needed:
+all draws are named by counters.
+"""
+
+import json
+import logging
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import boothline
+from boothline.errors import ConfigError
+from boothline.store import ManifestDraft
+from boothline.store.manifest import canonical_json, files_under
+from boothline.training.averaging import WeightAverage
+from boothline.training.denoiser import Denoiser
+from boothline.training.job import TrainingJob
+
+logger = logging.getLogger(__name__)
+
+KIND = "training_state"
+OPTIMIZER_FILE = "optimizer.safetensors"
+OPTIMIZER_SETTINGS_FILE = "optimizer.json"
+AVERAGE_FILE = "ema.safetensors"
+STATE_FILE = "state.json"
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A training state in host memory, independent of the training that goes on.
+
+    Attributes:
+        step: optimizer steps taken.
+        tensors: tensors by name, by the name of their file.
+        documents: JSON and text files by name, as bytes.
+        metadata: facts for the manifest.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensors]
+    documents: Mapping[str, bytes]
+    metadata: Mapping[str, Any]
+
+    def draft(self, folder: Path) -> ManifestDraft:
+        """Write the snapshot under an empty folder and return it as a manifest draft."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, tensors in self.tensors.items():
+            save_file(tensors, folder / name)
+        files: dict[str, Path | bytes] = dict(files_under(folder))
+        return ManifestDraft(
+            kind=KIND, files={**files, **self.documents}, metadata=dict(self.metadata)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedParts:
+    """The parts of a training that change from step to step.
+
+    Attributes:
+        denoiser: the trained networks, unwrapped.
+        optimizer: the torch optimizer, unwrapped.
+        average: the weight average, if any.
+        scaler: the loss scaler of fp16, if any.
+    """
+
+    denoiser: Denoiser
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None = None
+    scaler: torch.amp.GradScaler | None = None
+
+    def snapshot(
+        self, step: int, *, job: TrainingJob, documents: Mapping[str, bytes] | None = None
+    ) -> Snapshot:
+        """Copy everything to host memory.
+
+        Args:
+            step: optimizer steps taken.
+            job: whose state this is.
+            documents: further files, e.g. the curve so far.
+        """
+        tensors = {
+            f"{name}.safetensors": _copied(network.state_dict())
+            for name, network in self.denoiser.networks().items()
+        }
+        slots, settings = _optimizer_state(self.optimizer)
+        tensors[OPTIMIZER_FILE] = _copied(slots)
+        if self.average is not None:
+            tensors[AVERAGE_FILE] = _copied(self.average.averages)
+        facts = {
+            "step": step,
+            "world_size": job.world_size,
+            "method": job.config.training.method,
+            "networks": sorted(self.denoiser.networks()),
+            "averaged": self.average is not None,
+            "identity": job.identity,
+        }
+        scaler = self.scaler.state_dict() if self.scaler is not None else {}
+        state = {**facts, "versions": versions(), "scaler": scaler}
+        return Snapshot(
+            step=step,
+            tensors=tensors,
+            documents={
+                STATE_FILE: canonical_json(state),
+                OPTIMIZER_SETTINGS_FILE: canonical_json(settings),
+                **(documents or {}),
+            },
+            metadata=facts,
+        )
+
+    def restore(self, folder: Path, *, job: TrainingJob) -> int:
+        """Take over the state in a folder of verified files.
+
+        Returns:
+            The optimizer steps it has behind it.
+
+        Raises:
+            ConfigError: the state belongs to other data, settings or another base model.
+        """
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        _check_identity(state, job)
+        for name, network in self.denoiser.networks().items():
+            network.load_state_dict(load_file(folder / f"{name}.safetensors"))
+        _restore_optimizer(self.optimizer, load_file(folder / OPTIMIZER_FILE))
+        if self.average is not None:
+            self.average.restore(load_file(folder / AVERAGE_FILE))
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
+        return int(state["step"])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that decides the bits of a training."""
+    packages = {
+        name: version(name) for name in ("accelerate", "diffusers", "torch", "transformers")
+    }
+    return {
+        "boothline": boothline.__version__,
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
+    """Refuse a state of another job; tell when only the software differs."""
+    for name, digest in job.identity.items():
+        found = state["identity"].get(name)
+        if found != digest:
+            raise ConfigError(
+                f"The training state {job.state_path(state['step'])} was made with another "
+                f"{name.replace('_', ' ')} ({str(found)[:12]} instead of {digest[:12]}).",
+                remedy="Start a new training, or restore the former settings and pictures.",
+            )
+    if state["versions"] != versions():
+        logger.warning(
+            "the training state was made by %s, this is %s: the result may differ by rounding",
+            state["versions"],
+            versions(),
+        )
+
+
+def _copied(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    """Return copies in host memory."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
+    """Return the optimizer's tensors as `<parameter>/<slot>`, and its settings as JSON."""
+    slots: Tensors = {}
+    groups = []
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for slot, value in optimizer.state[parameter].items():
+                slots[f"{name}/{slot}"] = value
+        groups.append({key: value for key, value in group.items() if key != "params"})
+    return slots, {"optimizer": type(optimizer).__name__.lower(), "groups": groups}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, torch.Tensor]) -> None:
+    """Put stored tensors back into the optimizer's state."""
+    owners = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+    }
+    for key, value in slots.items():
+        name, _, slot = key.rpartition("/")
+        parameter = owners[name]
+        optimizer.state[parameter][slot] = value.to(parameter.device)

@@ -1,0 +1,285 @@
+"""`Trainer`: the loop. Steps, reports, sample sheets, training states, and a clean end."""
+
+import json
+import logging
+import shutil
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from boothline.diffusion import counters
+from boothline.errors import InterruptedRunError
+from boothline.store import ManifestRef
+from boothline.training.assembly import assemble
+from boothline.training.averaging import WeightAverage
+from boothline.training.job import CURVE_FILE, EVENTS_FILE, SAMPLES_FOLDER, TrainingJob
+from boothline.training.objective import total_loss
+from boothline.training.optimizing import build_optimizer, set_learning_rate
+from boothline.training.ranks import Ranks
+from boothline.training.reporting import EventLog, Exchange, StepReport
+from boothline.training.requests import Requests
+from boothline.training.sheets import SheetMaker
+from boothline.training.state_store import StateStore
+from boothline.training.states import TrainedParts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a finished training leaves.
+
+    Attributes:
+        final_state: the last training state; known to rank 0 alone.
+        num_parameters_trained: trained numbers.
+    """
+
+    final_state: ManifestRef | None
+    num_parameters_trained: int
+
+
+class Trainer:
+    """Trains one job on one rank.
+
+    Args:
+        job: what to train.
+        accelerator: accelerate's Accelerator: device, precision, DDP.
+        ranks: this rank and its peers.
+        requests: signals to this rank.
+        states: the job's states in the store; None except on the first rank of a machine.
+    """
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        *,
+        accelerator: Accelerator,
+        ranks: Ranks,
+        requests: Requests,
+        states: StateStore | None,
+    ) -> None:
+        self._job = job
+        self._config = job.config.training
+        self._accelerator = accelerator
+        self._ranks = ranks
+        self._requests = requests
+        self._states = states
+        images_per_step = self._config.batch_size * (2 if job.has_prior else 1)
+        self._events = EventLog(job.folder / EVENTS_FILE, images_per_step=images_per_step)
+        self._curve: list[dict[str, float]] = []
+        self._stop = False
+        self._save = False
+        self._build()
+
+    def _build(self) -> None:
+        """Load, encode, and hand the networks to accelerate."""
+        self._tell("phase", name="loading the base model and encoding the pictures")
+        parts = assemble(self._job, ranks=self._ranks)
+        self._batches, self._objective = parts.batches, parts.objective
+        optimizer = build_optimizer(parts.denoiser, self._config)
+        self._model, self._optimizer = self._accelerator.prepare(parts.denoiser, optimizer)
+        self._average = None
+        names = {
+            f"{network}.{name}": parameter
+            for network, module in parts.denoiser.networks().items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        if self._config.ema_decay is not None:
+            self._average = WeightAverage(names, decay=self._config.ema_decay)
+        self._parameters = list(names.values())
+        self._trained = TrainedParts(
+            denoiser=parts.denoiser,
+            optimizer=optimizer,
+            average=self._average,
+            scaler=self._accelerator.scaler,
+        )
+        self._sheets = SheetMaker(parts.pipeline, config=self._job.config, ranks=self._ranks)
+        self._exchange = Exchange(
+            ranks=self._ranks, half_size=self._config.batch_size, requests=self._requests
+        )
+
+    def run(self) -> Outcome:
+        """Train from the newest state to the last step.
+
+        Raises:
+            NonFiniteLossError: the loss became NaN or infinite; the last state is kept.
+            InterruptedRunError: a rank was asked to stop; a state was committed.
+            ConfigError: the newest state does not fit the job.
+            StoreError: a state could not be committed.
+        """
+        try:
+            first = self._resume()
+            self._tell("start", step=first, total=self._config.num_steps)
+            if self._ranks.world_size > 2:
+                self._settle_buckets()
+            for step in range(first, self._config.num_steps):
+                self._train_step(step)
+                self._after_step(step + 1)
+            return self._finish()
+        finally:
+            self._requests.answer()
+            if self._states is not None:
+                self._states.close()
+
+    def _train_step(self, step: int) -> None:
+        """Take optimizer step `step`, counted from 0, and post its losses."""
+        config = self._config
+        rate = set_learning_rate(self._trained.optimizer, step=step, config=config)
+        sums = torch.zeros(2, dtype=torch.float64, device=self._ranks.device)
+        for micro in range(config.accumulation):
+            last = micro == config.accumulation - 1
+            with nullcontext() if last else self._accelerator.no_sync(self._model):
+                sums += self._backward(step, micro)
+        norm = self._accelerator.clip_grad_norm_(self._parameters, config.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update(step)
+        self._note(self._exchange.collect())
+        self._exchange.post(step + 1, sums=sums, grad_norm=norm, learning_rate=rate)
+
+    def _backward(self, step: int, micro: int) -> torch.Tensor:
+        """Add the gradient of one micro-batch and return its loss sums, float64 (2,)."""
+        part = micro * self._ranks.world_size + self._ranks.rank
+        batch = self._batches.make(step, part=part).to(self._ranks.device)
+        self._seed_layers(step, part)
+        noisy = self._objective.noisy(batch.latents_BCHW, batch.noise_BCHW, batch.timesteps_B)
+        prediction = self._model(noisy, batch.timesteps_B, batch.captions, batch.caption_rows_B)
+        losses = self._objective.losses(
+            prediction,
+            latents_BCHW=batch.latents_BCHW,
+            noise_BCHW=batch.noise_BCHW,
+            timesteps_B=batch.timesteps_B,
+        )
+        loss, sums = total_loss(
+            losses,
+            num_instance=batch.num_instance,
+            half_size=self._config.batch_size,
+            prior_weight=self._job.config.prior.weight,
+            scale=self._ranks.world_size,
+        )
+        self._accelerator.backward(loss)
+        return sums
+
+    def _seed_layers(self, step: int, part: int) -> None:
+        """Make what layers draw by themselves (dropout) a function of step and part."""
+        draw = counters.integers(
+            (), high=2**31, seed=self._config.seed, stream="layers", index=(step, part)
+        )
+        torch.manual_seed(int(draw))
+
+    def _settle_buckets(self) -> None:
+        """Let DDP arrange its buckets before the first step.
+
+        DDP rearranges them after the first backward pass of a process. With more than two ranks the
+        arrangement decides the order of additions, so a resumed run would differ in its first step.
+        """
+        self._backward(0, 0)
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def _note(self, report: StepReport | None) -> None:
+        """Take in what all ranks know of a step."""
+        if report is None:
+            return
+        self._curve.append(report.row)
+        self._stop |= report.stop
+        self._save |= report.save
+        if self._ranks.is_main:
+            self._events.step(report)
+
+    def _after_step(self, done: int) -> None:
+        """Make the sheet and the state that are due after `done` steps; stop if asked to."""
+        every = self._job.config.checkpoints.every_steps
+        sheet_every = self._config.sample_every_steps
+        last = done == self._config.num_steps
+        stop = self._stop
+        state_due = last or stop or self._save or done % every == 0
+        sheet_due = last or bool(sheet_every and done % sheet_every == 0)
+        if not (state_due or sheet_due):
+            return
+        self._note(self._exchange.collect())
+        if sheet_due:
+            self._make_sheet(done)
+        if state_due:
+            self._save_state(done)
+        if stop:
+            self._stop_here(done)
+
+    def _make_sheet(self, done: int) -> None:
+        """Sample the fixed prompts with the weights as they are (their average, if kept)."""
+        path = self._job.folder / SAMPLES_FOLDER / f"step-{done:06d}.png"
+        with self._average.applied() if self._average is not None else nullcontext():
+            self._sheets.make(path)
+        self._tell("sheet", step=done, path=str(path))
+
+    def _save_state(self, done: int) -> None:
+        """Snapshot the training and commit it in the background (rank 0)."""
+        self._save = False
+        if not self._ranks.is_main or self._states is None:
+            return
+        documents = {CURVE_FILE: self._curve_bytes()}
+        for path in sorted((self._job.folder / SAMPLES_FOLDER).glob("*.png")):
+            documents[f"{SAMPLES_FOLDER}/{path.name}"] = path.read_bytes()
+        self._states.commit_later(self._trained.snapshot(done, job=self._job, documents=documents))
+
+    def _stop_here(self, done: int) -> None:
+        """Wait until the state has arrived, then end as an interrupted run."""
+        self._requests.answer()
+        if self._states is not None:
+            self._states.wait()
+        self._ranks.barrier()
+        raise InterruptedRunError(
+            f"Training was stopped after step {done} of {self._config.num_steps}; "
+            "its state is in the store.",
+            remedy="`boothline resume` goes on from there.",
+        )
+
+    def _finish(self) -> Outcome:
+        """Wait for the final state and write the curve."""
+        ref = self._states.wait() if self._states is not None else None
+        if self._ranks.is_main:
+            (self._job.folder / CURVE_FILE).write_bytes(self._curve_bytes())
+        self._ranks.barrier()
+        return Outcome(
+            final_state=ref or self._resumed,
+            num_parameters_trained=sum(p.numel() for p in self._parameters),
+        )
+
+    def _resume(self) -> int:
+        """Take over the newest good state on every rank and return the steps behind it."""
+        found = None
+        if self._ranks.is_main and self._states is not None:
+            found = self._states.newest()
+        self._resumed = found.ref if found is not None else None
+        step = self._ranks.broadcast(found.step if found is not None else 0)
+        if step == 0:
+            return 0
+        if self._states is not None and not self._ranks.is_main:
+            self._states.fetch(step)
+        self._ranks.barrier()
+        folder = self._job.state_folder(step)
+        done = self._trained.restore(folder, job=self._job)
+        self._take_over_documents(folder)
+        logger.info("rank %d goes on after step %d", self._ranks.rank, done)
+        return done
+
+    def _take_over_documents(self, folder: Path) -> None:
+        """Go on with the curve and the sheets of the state."""
+        lines = (folder / CURVE_FILE).read_text(encoding="utf-8").splitlines()
+        self._curve = [json.loads(line) for line in lines]
+        if self._ranks.is_main and (folder / SAMPLES_FOLDER).is_dir():
+            shutil.copytree(
+                folder / SAMPLES_FOLDER, self._job.folder / SAMPLES_FOLDER, dirs_exist_ok=True
+            )
+
+    def _curve_bytes(self) -> bytes:
+        return "".join(json.dumps(row) + "\n" for row in self._curve).encode()
+
+    def _tell(self, event: str, **values: object) -> None:
+        """Write an event on rank 0."""
+        if self._ranks.is_main:
+            self._events.write(event, values)

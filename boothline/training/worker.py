@@ -1,0 +1,103 @@
+"""Entry point of one rank: `python -m boothline.training.worker JOB.json`, started by torchrun."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from boothline import settings as environment
+from boothline.errors import BoothlineError
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.training.failures import mark_done, write_failure
+from boothline.training.job import RESULT_FILE, TrainingJob
+from boothline.training.ranks import Ranks
+from boothline.training.requests import Requests
+from boothline.training.state_store import StateStore
+from boothline.training.trainer import Outcome, Trainer
+
+logger = logging.getLogger(__name__)
+
+CUDA = "cuda"
+
+
+def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> None:
+    """Train a job on this rank; rank 0 writes the result into the job's folder.
+
+    Raises:
+        BoothlineError: training stopped for an expected reason.
+    """
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision={"fp32": "no"}.get(
+            job.config.training.precision, job.config.training.precision
+        ),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+        ],
+    )
+    ranks = Ranks.of(accelerator)
+    if ranks.device.type == CUDA:
+        _be_reproducible()
+    states = None
+    if ranks.local_rank == 0:
+        states = StateStore(Store.connect(settings), job=job)
+    trainer = Trainer(job, accelerator=accelerator, ranks=ranks, requests=requests, states=states)
+    outcome = trainer.run()
+    if ranks.is_main:
+        _write_result(job, outcome)
+    accelerator.end_training()
+
+
+def main(arguments: list[str]) -> int:
+    """Run this rank and return its exit code; failures are recorded in the job's folder."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    requests = Requests()
+    requests.install()
+    job = TrainingJob.load(Path(arguments[0]))
+    rank = int(os.environ.get("RANK", "0"))  # set by torchrun
+    try:
+        run_rank(job, settings=environment.current(), requests=requests)
+    except BoothlineError as error:
+        logger.error("rank %d: %s", rank, error)
+        write_failure(job.folder, error, rank=rank)
+        return error.exit_code
+    except BaseException as error:
+        logger.exception("rank %d failed", rank)
+        write_failure(job.folder, error, rank=rank)
+        return 1
+    mark_done(job.folder, rank=rank)
+    return 0
+
+
+def _be_reproducible() -> None:
+    """Choose kernels whose sums do not depend on timing."""
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _write_result(job: TrainingJob, outcome: Outcome) -> None:
+    """Leave what the step needs to know, atomically."""
+    value = {
+        "final_state": str(outcome.final_state),
+        "num_parameters_trained": outcome.num_parameters_trained,
+    }
+    partial = job.folder / f"{RESULT_FILE}.partial"
+    partial.write_text(json.dumps(value), encoding="utf-8")
+    partial.replace(job.folder / RESULT_FILE)
+
+
+def _end(code: int) -> None:
+    """Leave at once: after a failure, the teardown of a broken process group may hang."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _end(main(sys.argv[1:]))

@@ -1,0 +1,35 @@
+"""The KFP interface of evaluate."""
+
+from kfp import dsl
+
+from components.images import TORCH
+
+
+@dsl.component(base_image=TORCH, install_kfp_package=False)
+def evaluate(
+    run_id: str,
+    config: str,
+    model: str,
+    dataset: str,
+    priors: list[str],
+    metrics: dsl.Output[dsl.Metrics],
+) -> str:
+    """Judge the model against the base model and the champion on the same prompts and seeds.
+
+    Args:
+        run_id: the pipeline run.
+        config: the resolved configuration as JSON.
+        model: reference of the model manifest.
+        dataset: reference of the dataset manifest.
+        priors: references of the prior manifests, one a shard.
+        metrics: the model's mean scores, for the KFP interface.
+
+    Returns:
+        The reference of the evaluation manifest.
+    """
+    from components.evaluate import step
+
+    evaluation = step.run(run_id=run_id, config=config, model=model, dataset=dataset, priors=priors)
+    for name, value in step.means(evaluation).items():
+        metrics.log_metric(name, value)
+    return evaluation

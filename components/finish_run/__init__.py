@@ -1,0 +1,1 @@
+"""Step finish_run: writes the report of a run and records how the run ended."""

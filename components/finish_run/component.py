@@ -1,0 +1,26 @@
+"""The KFP interface of finish_run."""
+
+from kfp import dsl
+
+from components.images import TOOLS
+
+
+@dsl.component(base_image=TOOLS, install_kfp_package=False)
+def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
+    """Record how the run ended and write its report; runs whatever happened before.
+
+    Args:
+        run_id: the pipeline run.
+        config: the resolved configuration as JSON.
+        page: the report, for the KFP interface.
+
+    Returns:
+        The reference of the report manifest.
+    """
+    from pathlib import Path
+
+    from components.finish_run import step
+
+    report = step.run(run_id=run_id, config=config)
+    Path(page.path).write_bytes(step.html(report))
+    return report

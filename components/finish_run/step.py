@@ -1,0 +1,157 @@
+"""Write the report of a run, record how it ended, and bring MLflow up to date."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from boothline import settings as environment
+from boothline.errors import TrackingError
+from boothline.report import collect_from, render
+from boothline.report.collect import elapsed_seconds
+from boothline.report.outcome import final_status
+from boothline.report.sources import RunSources, sources_of
+from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps, write_run
+from boothline.settings import Settings
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.tracking import reconcile
+from boothline.tracking.client import connect, translated
+from boothline.tracking.identity import recorded
+
+logger = logging.getLogger(__name__)
+
+NAME = "finish_run"
+REPORT_FILE = "report.html"
+ARTIFACT_FOLDER = "report"
+
+
+class Inputs(StepInputs):
+    """Inputs of finish_run: the run is all it needs."""
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the report depends on: the records of the run and of its steps.
+
+    The manifests are named by reference, not read: the report must be written even when one of
+    them is broken.
+    """
+    steps = [record.model_dump(mode="json") for record in _steps(context)]
+    run = _record(context)
+    return StepKey(
+        config={
+            "run_id": run.run_id,
+            "pipeline": run.pipeline,
+            "profile": run.profile,
+            "created_at": run.created_at,
+            "config": run.config,
+            "steps": steps,
+        }
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Collect and render the report of the run, whatever state the run is in."""
+    run = sources_of(context.store, _record(context))
+    status = final_status(run)
+    context.progress.update(1, 2, unit="stages", note=f"run {status}")
+    path = context.folder / REPORT_FILE
+    path.write_text(render(collect_from(run, status=status)), encoding="utf-8")
+    context.progress.update(2, 2, unit="stages", note="report written")
+    return ManifestDraft(
+        kind="report",
+        files={REPORT_FILE: path},
+        inputs=_results(run),
+        metadata={"status": status, "run_id": inputs.run_id},
+    )
+
+
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Record the run's end, copy the report into the run folder and bring MLflow up to date.
+
+    A tracking server that does not answer is logged and changes nothing: a later call makes up
+    for it.
+    """
+    store, settings = context.store, context.settings
+    page = Page(status=_status_of(store, ref), content=store.read_bytes(ref, REPORT_FILE))
+    seconds = elapsed_seconds(_steps(context))
+    update = {"status": page.status, "report": str(ref), "seconds": seconds}
+    write_run(store, _record(context).model_copy(update=update))
+    path = page.write(context.folder)
+    if settings.run_dir:
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, settings.run_dir / REPORT_FILE)
+    if reconcile(settings, store, inputs.run_id, status=page.status):
+        _track(settings, store, inputs.run_id, path)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A committed report."""
+
+    status: RunStatus
+    content: bytes
+
+    def write(self, folder: Path) -> Path:
+        """Write the page into a folder and return its path."""
+        path = folder / REPORT_FILE
+        path.write_bytes(self.content)
+        return path
+
+
+STEP = Step(name=NAME, version=1, key=key, produce=produce, finish=finish)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of the report manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))
+
+
+def html(report: str) -> bytes:
+    """Return the page of a report manifest, as UTF-8."""
+    return Store.connect(environment.current()).read_bytes(report, REPORT_FILE)
+
+
+def _record(context: StepContext) -> RunRecord:
+    """Return the record of the run, or what can be said of a run that was never recorded."""
+    record = read_run(context.store, context.run_id)
+    if record is not None:
+        return record
+    starts = [step.started_at for step in _steps(context)]
+    return RunRecord(
+        run_id=context.run_id,
+        status="running",
+        config=context.config.model_dump(mode="json"),
+        created_at=min(starts, default=0.0),
+    )
+
+
+def _steps(context: StepContext) -> list[StepRecord]:
+    """Return the records of the run's steps, without this one's."""
+    records = read_steps(context.store, context.run_id)
+    return [record for record in records if record.step != NAME]
+
+
+def _results(run: RunSources) -> tuple[ManifestRef, ...]:
+    """Return the manifests that the report shows."""
+    return tuple(source.ref for found in run.sources.values() for source in found)
+
+
+def _status_of(store: Store, ref: ManifestRef) -> RunStatus:
+    """Return the status that a report states."""
+    status: RunStatus = store.read(ref).metadata["status"]
+    return status
+
+
+def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:
+    """Put the report beside the run in MLflow."""
+    parent = recorded(store, run_id)
+    if parent is None:
+        return
+    try:
+        with translated("take the report"):
+            connect(settings.mlflow_uri).log_artifact(
+                parent.mlflow_run_id, str(path), ARTIFACT_FOLDER
+            )
+    except TrackingError as error:
+        logger.warning("MLflow does not have the report of run %s: %s", run_id, error)

@@ -1,0 +1,1 @@
+"""Step `generate_prior`: samples class pictures from the base model."""

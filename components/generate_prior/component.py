@@ -1,0 +1,22 @@
+"""The KFP interface of generate_prior."""
+
+from kfp import dsl
+
+from components.images import TORCH
+
+
+@dsl.component(base_image=TORCH, install_kfp_package=False)
+def generate_prior(run_id: str, config: str, shard: int) -> str:
+    """Sample one shard of the class pictures from the base model.
+
+    Args:
+        run_id: the pipeline run.
+        config: the resolved configuration as JSON.
+        shard: number of this shard.
+
+    Returns:
+        The reference of the prior set manifest.
+    """
+    from components.generate_prior import step
+
+    return step.run(run_id=run_id, config=config, shard=shard)

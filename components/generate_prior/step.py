@@ -1,0 +1,192 @@
+"""Samples one shard of the class pictures from the base model, once for all runs."""
+
+import io
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft
+from components.generate_prior.series import (
+    Chunk,
+    Series,
+    StoredPicture,
+    file_name,
+    pictures_of,
+    stored_pictures,
+)
+
+if TYPE_CHECKING:
+    from boothline.diffusion.loading import DiffusionParts
+
+_SHEET_IMAGES = 16
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        shard: number of this shard, from 0.
+    """
+
+    shard: int
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the shard's pictures depend on."""
+    prior = context.config.prior
+    if not prior.enabled:
+        return StepKey(config={"enabled": False})
+    series = Series.of(context.config, base_model_digest=_base_model(context).digest)
+    return StepKey(
+        config={
+            **series.facts(),
+            "num_images": prior.num_images,
+            "shard": inputs.shard,
+            "num_shards": prior.num_shards,
+            "batch_size": prior.sampling.batch_size,
+        }
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Sample the chunks of this shard that the store lacks, and list all of its pictures."""
+    if not context.config.prior.enabled:
+        return ManifestDraft(
+            kind="prior",
+            files={"captions.jsonl": b""},
+            metadata={
+                "series": "",
+                "num_images": 0,
+                "class_noun": context.config.subject.class_noun,
+                "base_model_digest": "",
+            },
+        )
+    base = _base_model(context)
+    series = Series.of(context.config, base_model_digest=base.digest)
+    pictures = _Maker(context, series=series, base=base).make(inputs.shard)
+    _track(context, series, pictures)
+    captions = [
+        {"image": file_name(index), "caption": series.caption(index), "index": index}
+        for index in sorted(pictures)
+    ]
+    lines = "".join(json.dumps(caption, sort_keys=True) + "\n" for caption in captions)
+    return ManifestDraft(
+        kind="prior",
+        files={
+            **{file_name(index): picture.entry for index, picture in pictures.items()},
+            "captions.jsonl": lines.encode(),
+        },
+        metadata={
+            "series": series.digest,
+            "num_images": len(pictures),
+            "class_noun": series.class_noun,
+            "base_model_digest": base.digest,
+        },
+    )
+
+
+class _Maker:
+    """Makes the missing pictures of a series, chunk by chunk; loads the model only if any is."""
+
+    def __init__(self, context: StepContext, *, series: Series, base: BaseModel) -> None:
+        self._context = context
+        self._series = series
+        self._base = base
+
+    def make(self, shard: int) -> dict[int, StoredPicture]:
+        """Return all pictures of a shard by index."""
+        num_images = self._series.prior.num_images
+        chunks = self._series.chunks(shard)
+        wanted = [i for chunk in chunks for i in chunk.indices if i < num_images]
+        pictures = stored_pictures(self._context.store, self._series, wanted)
+        self._report(len(pictures), len(wanted), note="found" if pictures else "")
+        for chunk in chunks:
+            lacking = [i for i in chunk.indices if i < num_images and i not in pictures]
+            if lacking:
+                pictures.update(self._commit(chunk, lacking))
+                self._report(len(pictures), len(wanted))
+        return dict(sorted(pictures.items()))
+
+    def _commit(self, chunk: Chunk, indices: list[int]) -> dict[int, StoredPicture]:
+        """Sample a whole chunk, commit it, and return the asked-for pictures of it."""
+        store, series = self._context.store, self._series
+        images = zip(chunk.indices, self._sample(chunk), strict=True)
+        draft = ManifestDraft(
+            kind="prior_chunk",
+            files={file_name(index): data for index, data in images},
+            metadata={"series": series.digest, "first": chunk.first, "num_images": chunk.size},
+        )
+        return pictures_of(store, store.commit(series.path(chunk), draft), indices)
+
+    def _sample(self, chunk: Chunk) -> Iterator[bytes]:
+        """Yield the chunk's pictures as PNG; those past the last wanted one serve later runs."""
+        from boothline.diffusion.sampling import SampleRequest, sample
+
+        series = self._series
+        requests = [
+            SampleRequest(
+                prompt=series.caption(index),
+                seed=series.prior.sampling.seed,
+                index=index,
+                height_px=series.resolution_px,
+                width_px=series.resolution_px,
+            )
+            for index in chunk.indices
+        ]
+        for image in sample(self._pipeline, requests, sampling=series.prior.sampling):
+            buffer = io.BytesIO()
+            image.save(buffer, format="PNG")
+            yield buffer.getvalue()
+
+    @cached_property
+    def _pipeline(self) -> "DiffusionParts":
+        from boothline.diffusion.loading import load_pipeline
+        from boothline.diffusion.threads import share_cores
+
+        share_cores(self._series.prior.num_shards, settings=self._context.settings)
+        return load_pipeline(self._base.path, for_sampling=True)
+
+    def _report(self, done: int, total: int, *, note: str = "") -> None:
+        self._context.progress.update(done, total, unit="images", note=note)
+
+
+def _base_model(context: StepContext) -> BaseModel:
+    """Return the configured base model."""
+    base = context.config.base_model
+    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
+
+
+def _track(context: StepContext, series: Series, pictures: dict[int, StoredPicture]) -> None:
+    """Log the settings and a sheet of the first pictures."""
+    from PIL import Image
+
+    from boothline.diffusion.sheets import contact_sheet
+
+    context.tracker.params({f"prior.{name}": value for name, value in series.facts().items()})
+    shown = [
+        Image.open(
+            io.BytesIO(context.store.read_bytes(picture.chunk, file_name(index))), formats=["PNG"]
+        )
+        for index, picture in list(pictures.items())[:_SHEET_IMAGES]
+    ]
+    if shown:
+        path = context.folder / f"class-images-{min(pictures):06d}.png"
+        contact_sheet(shown).save(path)
+        context.tracker.artifact(path, folder="prior")
+
+
+STEP = Step(
+    name="generate_prior",
+    version=1,
+    key=key,
+    produce=produce,
+    shard=lambda inputs: inputs.shard,
+)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))

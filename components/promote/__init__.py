@@ -1,0 +1,1 @@
+"""Step promote: judges a model and makes it champion if it passes."""

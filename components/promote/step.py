@@ -1,0 +1,127 @@
+"""Judge a model by its evaluation and make it champion if every rule of the gate passes."""
+
+import logging
+
+from boothline import settings as environment
+from boothline.errors import DataError
+from boothline.registry.gate import judge
+from boothline.registry.promotion import promote
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Inputs(StepInputs):
+    """Inputs of promote.
+
+    Attributes:
+        model: reference of the model manifest to judge.
+        evaluation: reference of its evaluation.
+    """
+
+    model: str
+    evaluation: str
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the verdict depends on; the champion enters through the evaluation."""
+    return StepKey(
+        config={
+            "model_name": context.config.model_name,
+            "promotion": context.config.promotion.model_dump(mode="json"),
+        },
+        inputs=(ManifestRef.parse(inputs.model), ManifestRef.parse(inputs.evaluation)),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Judge the model; nothing is promoted yet.
+
+    Raises:
+        DataError: the evaluation is of another model.
+    """
+    promotion = context.config.promotion
+    evaluation = context.store.read(inputs.evaluation)
+    _check_subject(context.store, evaluation, inputs)
+    judgement = judge(evaluation.metadata, promotion.margins, enabled=promotion.enabled)
+    outcome = "promoted" if judgement.promoted else "refused"
+    for rule in judgement.rules:
+        logger.info("%s: %s", rule.name, rule.text)
+    context.progress.update(1, 1, unit="verdicts", note=outcome)
+    context.tracker.tags({"boothline.verdict": outcome})
+    champion = str(evaluation.metadata.get("champion") or "")
+    inputs_read = [inputs.model, inputs.evaluation, *([champion] if champion else [])]
+    return ManifestDraft(
+        kind="promotion",
+        files={},
+        inputs=tuple(ManifestRef.parse(ref) for ref in inputs_read),
+        metadata={
+            "verdict": outcome,
+            "rules": [rule.model_dump(mode="json") for rule in judgement.rules],
+            "model": inputs.model,
+            "model_name": context.config.model_name,
+            "champion_before": champion,
+        },
+    )
+
+
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Carry the verdict out: the ledger's entry, then MLflow's alias.
+
+    Here and not in `produce`, so that a kill at any moment leaves something to go on from: the
+    verdict is committed before anything acts on it, the entry names that verdict and is written
+    once for it, and a resumed run calls `finish` again, which goes on after the last thing that was
+    done.
+
+    Raises:
+        ConflictError: another model has become champion since the evaluation.
+        TrackingError: MLflow is unreachable.
+    """
+    facts = context.store.read(ref).metadata
+    if facts["verdict"] != "promoted":
+        return
+    before = facts["champion_before"]
+    promote(
+        context.store,
+        context.settings,
+        facts["model_name"],
+        ref=ManifestRef.parse(facts["model"]),
+        beaten=ManifestRef.parse(before) if before else None,
+        evidence=ref,
+        reason=" ".join(rule["text"] for rule in facts["rules"]),
+        actor=f"run {context.run_id}",
+    )
+
+
+STEP = Step(name="promote", version=1, key=key, produce=produce, finish=finish)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))
+
+
+def verdict(promotion: str) -> str:
+    """Return `promoted` or `refused`, as the promotion manifest says."""
+    store = Store.connect(environment.current())
+    return str(store.read(promotion).metadata["verdict"])
+
+
+def _check_subject(store: Store, evaluation: Manifest, inputs: Inputs) -> None:
+    """Make sure that the evaluation judges this very model, by content.
+
+    Raises:
+        DataError: it judges another one.
+    """
+    if inputs.model in evaluation.inputs:
+        return
+    content = store.read(inputs.model).content_digest
+    judged = [
+        manifest for manifest in map(store.read, evaluation.inputs) if manifest.kind == "model"
+    ]
+    if all(manifest.content_digest != content for manifest in judged):
+        raise DataError(
+            f"The evaluation {inputs.evaluation} judges another model than {inputs.model}.",
+            remedy="Evaluate the model first.",
+        )

@@ -1,0 +1,22 @@
+"""The KFP interface of publish_checkpoint."""
+
+from kfp import dsl
+
+from components.images import TORCH
+
+
+@dsl.component(base_image=TORCH, install_kfp_package=False)
+def publish_checkpoint(run_id: str, config: str, training: str) -> str:
+    """Export the trained model, load it back, compare, and register it.
+
+    Args:
+        run_id: the pipeline run.
+        config: the resolved configuration as JSON.
+        training: reference of the training manifest.
+
+    Returns:
+        The reference of the model manifest.
+    """
+    from components.publish_checkpoint import step
+
+    return step.run(run_id=run_id, config=config, training=training)

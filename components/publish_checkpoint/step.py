@@ -1,0 +1,146 @@
+"""Exports the final training state, loads the export back, compares it, and registers it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.errors import ConfigError
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import Manifest, ManifestDraft, ManifestRef
+from boothline.store.manifest import files_under
+
+if TYPE_CHECKING:
+    from boothline.diffusion.loading import DiffusionParts
+
+DIFFUSERS_FOLDER = "diffusers"
+SINGLE_FILE = "single_file/model.safetensors"
+_STATE_FILES = ("unet.safetensors", "text_encoder.safetensors", "ema.safetensors")
+_PROMPT = "a photo of a {subject}"
+_STAGES = ("fetching the state", "exporting", "loading back", "done")
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        training: reference of the training.
+    """
+
+    training: str
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the export depends on: the training, the base model and the names."""
+    subject = context.config.subject
+    return StepKey(
+        config={
+            "model_name": context.config.model_name,
+            "identifier": subject.identifier,
+            "class_noun": subject.class_noun,
+            "base_model": {"source": context.config.base_model.source},
+        },
+        inputs=(ManifestRef.parse(inputs.training),),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Make both exports; nothing is committed that does not load back equal.
+
+    Raises:
+        ConfigError: the base model is not the one that the training used.
+        TrainingError: a trained weight is not finite.
+        IntegrityError: an export loaded back differs from the trained model.
+    """
+    training = context.store.read(inputs.training)
+    base = _base_model(context, training)
+    state = ManifestRef.parse(training.metadata["final_state"])
+    _report(context, 0)
+    for name in _STATE_FILES:
+        context.store.fetch(state, context.folder / "state", prefix=name)
+    export = context.folder / "export"
+    _report(context, 1)
+    has_single_file = _export(context, base, state=context.folder / "state", export=export)
+    _report(context, 3)
+    config = context.config
+    metadata = {
+        "model_name": config.model_name,
+        "identifier": config.subject.identifier,
+        "class_noun": config.subject.class_noun,
+        "base_model": {"source": base.source, "digest": base.digest},
+        "method": config.training.method,
+        "state": str(state),
+        "single_file": has_single_file,
+    }
+    context.tracker.params(metadata)
+    return ManifestDraft(
+        kind="model",
+        files=dict(files_under(export)),
+        inputs=(ManifestRef.parse(inputs.training), *_datasets(context, training)),
+        metadata=metadata,
+    )
+
+
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Register the model as a version, once."""
+    from boothline.registry.versions import ensure_version
+
+    ensure_version(context.store, context.settings, model_name=context.config.model_name, ref=ref)
+
+
+def _export(context: StepContext, base: BaseModel, *, state: Path, export: Path) -> bool:
+    """Write and check the exports; tell whether there is a single file."""
+    from boothline.diffusion.export import (
+        apply_trained_weights,
+        check_diffusers,
+        check_single_file,
+        save_diffusers,
+        save_single_file,
+        stored_dtype,
+    )
+    from boothline.diffusion.loading import load_pipeline
+
+    parts: DiffusionParts = load_pipeline(base.path)
+    trained = apply_trained_weights(parts, state)
+    folder = export / DIFFUSERS_FOLDER
+    save_diffusers(parts, folder, base=base.path, trained=trained)
+    has_single_file = save_single_file(parts, export / SINGLE_FILE, dtype=stored_dtype(base.path))
+    _report(context, 2)
+    picture, _ = check_diffusers(folder, parts, prompt=context.config.subject.fill(_PROMPT))
+    if has_single_file:
+        check_single_file(export / SINGLE_FILE, parts, config=folder)
+    path = context.folder / "check.png"
+    picture.save(path)
+    context.tracker.artifact(path, folder="publish")
+    return has_single_file
+
+
+def _base_model(context: StepContext, training: Manifest) -> BaseModel:
+    """Return the base model, which must be the one that was trained."""
+    source = context.config.base_model.source
+    base = resolve(source, settings=context.settings, allow_hub=context.config.base_model.allow_hub)
+    used = str(training.metadata["base_model_digest"])
+    if base.digest != used:
+        raise ConfigError(
+            f"The base model {source!r} has digest {base.digest[:12]}..., but the training used "
+            f"{used[:12]}...",
+            remedy="Restore the base model, or train again.",
+        )
+    return base
+
+
+def _datasets(context: StepContext, training: Manifest) -> tuple[ManifestRef, ...]:
+    """Return the datasets that the training read."""
+    refs = [ManifestRef.parse(text) for text in training.inputs]
+    return tuple(ref for ref in refs if context.store.read(ref).kind == "dataset")
+
+
+def _report(context: StepContext, stage: int) -> None:
+    context.progress.update(stage, len(_STAGES) - 1, unit="stages", note=_STAGES[stage])
+
+
+STEP = Step(name="publish_checkpoint", version=1, key=key, produce=produce, finish=finish)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))

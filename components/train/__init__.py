@@ -1,0 +1,1 @@
+"""Step `train`: fine-tunes the base model on the subject's pictures."""

@@ -1,0 +1,176 @@
+"""Fine-tunes the base model on the instance images, with the class images as prior."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.errors import DataError
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import digest_of
+from boothline.training.job import CURVE_FILE, SAMPLES_FOLDER, TrainingJob, result_config
+from boothline.training.launch import TrainingResult, train
+
+METRICS = ("instance_loss", "prior_loss", "learning_rate", "grad_norm", "images_per_second")
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        dataset: reference of the dataset.
+        priors: references of the shards of the class prior.
+    """
+
+    dataset: str
+    priors: list[str]
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the trained weights depend on; the cut of the prior into shards is not in it."""
+    config = result_config(context.config, world_size=_world_size(context))
+    return StepKey(
+        config={
+            **config,
+            "base_model": _base_model(context).digest,
+            "prior_pictures": _prior_digest(context, inputs),
+        },
+        inputs=(ManifestRef.parse(inputs.dataset),),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Train under torchrun, going on from the newest training state, and return the result."""
+    job = _job(context, inputs)
+    report = _Reporter(context)
+    result = train(job, settings=context.settings, on_event=report)
+    return _draft(context, inputs, job=job, result=result)
+
+
+def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
+    """Fetch the pictures into the step's folder and describe the training.
+
+    Raises:
+        DataError: prior preservation is on but there is no class image.
+    """
+    base = _base_model(context)
+    priors = _priors(context, inputs)
+    if context.config.prior.enabled and not priors:
+        raise DataError(
+            "Prior preservation is on, but the class prior holds no picture.",
+            remedy="Run generate_prior, or set prior.enabled=false.",
+        )
+    dataset = context.store.read(inputs.dataset)
+    return TrainingJob(
+        config=context.config,
+        world_size=_world_size(context),
+        base_model=base.path,
+        base_model_digest=base.digest,
+        instance=_fetch(context.store, inputs.dataset, context.folder / "instance"),
+        priors=tuple(
+            _fetch(context.store, ref, context.folder / f"prior-{number:03d}")
+            for number, ref in enumerate(priors)
+        ),
+        data_digest=digest_of([dataset.content_digest, _prior_digest(context, inputs)]),
+        states=f"training/{context.key}",
+        folder=context.folder,
+    )
+
+
+def _draft(
+    context: StepContext, inputs: Inputs, *, job: TrainingJob, result: TrainingResult
+) -> ManifestDraft:
+    """Return the result as a manifest draft."""
+    state = ManifestRef.parse(result.final_state)
+    files: dict[str, Path | bytes | FileEntry] = {CURVE_FILE: result.curve}
+    files.update({f"{SAMPLES_FOLDER}/{path.name}": path for path in result.samples})
+    return ManifestDraft(
+        kind="training",
+        files=files,
+        inputs=(
+            ManifestRef.parse(inputs.dataset),
+            *(ManifestRef.parse(ref) for ref in _priors(context, inputs)),
+            state,
+        ),
+        metadata={
+            "final_state": result.final_state,
+            "num_steps": context.config.training.num_steps,
+            "world_size": job.world_size,
+            "base_model_digest": job.base_model_digest,
+            "num_parameters_trained": result.num_parameters_trained,
+        },
+    )
+
+
+def _world_size(context: StepContext) -> int:
+    return context.settings.num_processes or context.config.training.num_processes
+
+
+def _base_model(context: StepContext) -> BaseModel:
+    base = context.config.base_model
+    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
+
+
+def _priors(context: StepContext, inputs: Inputs) -> list[str]:
+    """Return the shards that hold pictures; none without prior preservation."""
+    if not context.config.prior.enabled:
+        return []
+    return [ref for ref in inputs.priors if context.store.read(ref).under("images/")]
+
+
+def _prior_digest(context: StepContext, inputs: Inputs) -> str:
+    """Return the digest of all class images and their captions, however they are sharded."""
+    images: list[tuple[str, str]] = []
+    captions: list[str] = []
+    for ref in _priors(context, inputs):
+        manifest = context.store.read(ref)
+        images += [(entry.path, entry.sha256) for entry in manifest.under("images/")]
+        text = context.store.read_bytes(ref, "captions.jsonl").decode()
+        captions += [line for line in text.split("\n") if line]
+    return digest_of({"images": sorted(images), "captions": sorted(captions)})
+
+
+def _fetch(store: Store, ref: str, folder: Path) -> Path:
+    """Fetch the pictures and captions of a manifest."""
+    for prefix in ("images/", "captions.jsonl"):
+        store.fetch(ref, folder, prefix=prefix)
+    return folder
+
+
+class _Reporter:
+    """Passes the events of the training on to the progress and the tracker."""
+
+    def __init__(self, context: StepContext) -> None:
+        self._progress = context.progress
+        self._tracker = context.tracker
+        self._total = context.config.training.num_steps
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Report one event."""
+        if event["event"] == "step":
+            self._step(event)
+        elif event["event"] == "sheet":
+            self._tracker.artifact(Path(event["path"]), folder=SAMPLES_FOLDER)
+        elif event["event"] == "start" and event["step"] > 0:
+            self._update(event["step"], note=f"going on after step {event['step']}")
+        elif event["event"] == "phase":
+            self._update(0, note=event["name"])
+
+    def _step(self, event: Mapping[str, Any]) -> None:
+        speed = event.get("images_per_second")
+        note = f"loss {event['instance_loss']:.4f} prior {event['prior_loss']:.4f}"
+        self._update(event["step"], note=note + (f" {speed:.1f} img/s" if speed else ""))
+        values = {name: float(event[name]) for name in METRICS if name in event}
+        self._tracker.metrics(values, step=int(event["step"]))
+
+    def _update(self, done: int, *, note: str) -> None:
+        self._progress.update(done, self._total, unit="steps", note=note)
+
+
+STEP = Step(name="train", version=1, key=key, produce=produce)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))

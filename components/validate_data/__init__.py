@@ -1,0 +1,1 @@
+"""Step validate_data: from a folder of pictures to a checked dataset."""

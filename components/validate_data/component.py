@@ -1,0 +1,21 @@
+"""The KFP interface of validate_data."""
+
+from kfp import dsl
+
+from components.images import TOOLS
+
+
+@dsl.component(base_image=TOOLS, install_kfp_package=False)
+def validate_data(run_id: str, config: str) -> str:
+    """Read, check and normalise the instance pictures.
+
+    Args:
+        run_id: the pipeline run.
+        config: the resolved configuration as JSON.
+
+    Returns:
+        The reference of the dataset manifest.
+    """
+    from components.validate_data import step
+
+    return step.run(run_id=run_id, config=config)

@@ -1,0 +1,126 @@
+"""Checks the subject's pictures and commits the usable ones as a dataset."""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from boothline.data import Collection, DatasetReport, collect, examine
+from boothline.data.identifier import TokenCounter
+from boothline.diffusion.base_model import resolve
+from boothline.settings import Settings
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft
+from boothline.store.manifest import files_under
+
+logger = logging.getLogger(__name__)
+
+
+class Inputs(StepInputs):
+    """Inputs of validate_data: none beside the run and its configuration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """What the step reads.
+
+    Attributes:
+        files: the pictures and captions, copied so that they cannot change any more.
+        tokenizer: `tokenizer` folder of the base model.
+    """
+
+    files: Collection
+    tokenizer: Path
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the dataset depends on: names and bytes of the files, subject, tokenizer."""
+    source = _source(context)
+    return StepKey(
+        config={
+            "files": source.files.fingerprint(),
+            "ignored_folders": list(source.files.ignored_folders),
+            "subject": context.config.subject.model_dump(mode="json", exclude={"name", "images"}),
+            "tokenizer": TokenCounter.load(source.tokenizer).digest,
+        }
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Examine the pictures and return the dataset.
+
+    Raises:
+        ConfigError: the source or the base model does not exist, or the identifier is unknown.
+        DataError: fewer than `subject.min_images` pictures are usable.
+    """
+    subject = context.config.subject
+    source = _source(context)
+    output = context.folder / "dataset"
+    report = examine(
+        subject,
+        output=output,
+        settings=context.settings,
+        tokenizer=source.tokenizer,
+        collection=source.files,
+        on_progress=lambda done, total: context.progress.update(done, total, unit="images"),
+    )
+    _announce(report, context)
+    report.ensure_usable(subject)
+    return ManifestDraft(kind="dataset", files=files_under(output), metadata=_metadata(report))
+
+
+def _source(context: StepContext) -> _Source:
+    """Return the files and the tokenizer; the files are read once for key and result alike."""
+    config = context.config
+    files = _collect_once(config.subject.images, context.folder / "source", context.settings)
+    base = resolve(
+        config.base_model.source, settings=context.settings, allow_hub=config.base_model.allow_hub
+    )
+    return _Source(files=files, tokenizer=base.path / "tokenizer")
+
+
+@lru_cache(maxsize=1)
+def _collect_once(images: str, folder: Path, settings: Settings) -> Collection:
+    """Read a source into a scratch folder; the folder is this step's own, so nothing is stale."""
+    return collect(images, folder, settings=settings)
+
+
+def _metadata(report: DatasetReport) -> dict[str, object]:
+    return {
+        "num_images": len(report.accepted),
+        "num_quarantined": len(report.quarantined),
+        "num_warnings": len(report.warnings),
+        "resolution_px": report.resolution_px,
+        "identifier": report.identifier,
+        "class_noun": report.class_noun,
+    }
+
+
+def _announce(report: DatasetReport, context: StepContext) -> None:
+    """Log every finding and hand the report to the tracker."""
+    for refused in report.quarantined:
+        logger.warning("%s %s; left out. %s", refused.source, refused.reason, refused.advice)
+    for warning in report.warnings:
+        logger.warning("%s %s. %s", warning.source, warning.message, warning.advice)
+    context.progress.update(
+        len(report.accepted),
+        len(report.accepted),
+        unit="images",
+        note=f"{len(report.quarantined)} left out, {len(report.warnings)} warnings",
+    )
+    context.tracker.metrics(
+        {
+            "dataset/num_images": len(report.accepted),
+            "dataset/num_quarantined": len(report.quarantined),
+            "dataset/num_warnings": len(report.warnings),
+        }
+    )
+    context.tracker.artifact(context.folder / "dataset" / "report.json", folder="dataset")
+
+
+STEP = Step(name="validate_data", version=1, key=key, produce=produce)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of the dataset manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))

@@ -1,0 +1,62 @@
+"""`boothline`: the command line's entry point."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import boothline
+from boothline.errors import BoothlineError
+from pipelines.cli import configuring, inspecting, models, running, serving
+from pipelines.cli.printing import say_error
+
+app = typer.Typer(
+    name="boothline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Personalise a text-to-image model on 3 to 5 pictures, as a pipeline that can be trusted.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 bad data, 4 gate refused, "
+    "5 a service is unreachable, 130 interrupted.",
+)
+for group in (configuring, serving, running, inspecting, models):
+    app.add_typer(group.app)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(boothline.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show log lines on stderr.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Configure logging."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run a command; an expected error becomes a message and an exit code, never a traceback."""
+    try:
+        app()
+    except BoothlineError as error:
+        say_error(error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Commands on configurations and pipelines: init, validate, compile."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boothline.errors import ConfigError
+from pipelines.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
+from pipelines.cli.printing import emit, say, say_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from boothline.config import RunConfig
+    from boothline.data.report import DatasetReport
+
+app = typer.Typer()
+DEFAULT_FILE = Path("run.yaml")
+
+
+def load_config(
+    files: Sequence[Path] | None, overrides: Sequence[str] | None, subject: Path | None
+) -> "RunConfig":
+    """Return the configuration that the command line asks for.
+
+    Raises:
+        ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong.
+    """
+    from boothline.config.loading import load
+
+    chosen = list(files or [])
+    if not chosen and subject is None:
+        if not DEFAULT_FILE.is_file():
+            raise ConfigError(
+                "No configuration is named and there is no run.yaml here.",
+                remedy="Name a YAML file, pass --subject FOLDER, or write one: "
+                "boothline init FOLDER --class-noun NOUN.",
+            )
+        chosen = [DEFAULT_FILE]
+    settings = list(overrides or [])
+    if subject is not None:
+        settings = [
+            f"subject.images={subject}",
+            f"subject.name={subject_name(subject)}",
+            *settings,
+        ]
+    return load(chosen, overrides=settings)
+
+
+def subject_name(folder: Path) -> str:
+    """Return a folder's name as a subject's name: lower case, digits and hyphens."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    return name[:63] or "subject"
+
+
+@app.command(
+    epilog=example("boothline init examples/subjects/teddy-bear --class-noun bear -o run.yaml")
+)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of 3 to 5 pictures of one subject.")],
+    class_noun: Annotated[
+        str, typer.Option("--class-noun", help="Noun of the subject's class, e.g. bear.")
+    ],
+    file: Annotated[Path, typer.Option("--file", "-o", help="File to write.")] = DEFAULT_FILE,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Write a commented run.yaml for a folder of pictures."""
+    from boothline.config.loading import annotated_yaml, load
+
+    from pipelines.local.prechecks import check_pictures
+
+    if file.exists() and not force:
+        raise ConfigError(
+            f"{file} exists already.", remedy="Pass --force to replace it, or -o OTHER.yaml."
+        )
+    overrides = [
+        f"subject.images={folder}",
+        f"subject.name={subject_name(folder)}",
+        f"subject.class_noun={class_noun}",
+    ]
+    config = load([], overrides=overrides)
+    check_pictures(config.subject.images)
+    file.write_text(annotated_yaml(config), encoding="utf-8")
+    emit(
+        {"file": str(file)},
+        output,
+        lambda target: say(target, f"Wrote {file}. Next: boothline run {file}"),
+    )
+
+
+@app.command(epilog=example("boothline validate run.yaml --set training.num_steps=200"))
+def validate(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    subject: Subject = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check a configuration and its pictures without running anything."""
+    from pipelines.local.prechecks import check
+    from pipelines.validating import examine_pictures
+
+    config = load_config(configs, overrides, subject)
+    check(config)
+    report = examine_pictures(config)
+    emit(report, output, lambda target: _say_findings(target, report))
+    report.ensure_usable(config.subject)
+
+
+def _say_findings(target: "Console", report: "DatasetReport") -> None:
+    """Print what the examination of the pictures found."""
+    rows = [(item.source, "used", item.caption) for item in report.accepted]
+    rows += [
+        (item.source, "left out", f"{item.reason}. {item.advice}") for item in report.quarantined
+    ]
+    rows += [
+        (item.source or "all", f"warning: {item.check}", f"{item.message}. {item.advice}")
+        for item in report.warnings
+    ]
+    say_table(target, ("Picture", "Finding", "What"), rows)
+
+
+@app.command("compile", epilog=example("boothline compile -o dreambooth.yaml"))
+def compile_pipeline(
+    file: Annotated[
+        Path | None, typer.Option("--file", "-o", help="File to write; stdout by default.")
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", metavar="NAME=IMAGE", help="Image to use for tools or torch; repeatable."
+        ),
+    ] = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Compile the dreambooth pipeline to the YAML that Kubeflow Pipelines runs."""
+    from pipelines.compile import compiled, image_choices
+    from pipelines.dreambooth import dreambooth
+
+    text = compiled(dreambooth, images=image_choices(images or []))
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
+        emit({"file": str(file)}, output, lambda target: say(target, f"Wrote {file}."))
+    else:
+        emit({"yaml": text}, output, lambda target: target.out(text, highlight=False))

@@ -1,0 +1,101 @@
+"""Commands that run a pipeline: run, resume."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boothline.errors import GateRefusedError
+from pipelines.cli.configuring import load_config
+from pipelines.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
+from pipelines.cli.printing import console, emit, say
+
+if TYPE_CHECKING:
+    from boothline.config import RunConfig
+    from pipelines.local.folder import RunFolder
+
+app = typer.Typer()
+
+
+class Profile(StrEnum):
+    """Where a pipeline runs."""
+
+    LOCAL = "local"
+
+
+RequirePromotion = Annotated[
+    bool,
+    typer.Option("--require-promotion", help="Exit with code 4 when the gate refuses the model."),
+]
+
+
+@app.command(
+    epilog=example(
+        "boothline run run.yaml --set training.num_steps=200",
+        "boothline run --subject examples/subjects/teddy-bear --set subject.class_noun=bear",
+    )
+)
+def run(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    subject: Subject = None,
+    profile: Annotated[Profile, typer.Option("--profile", help="Where it runs.")] = Profile.LOCAL,
+    require_promotion: RequirePromotion = False,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Run the dreambooth pipeline: pictures to a judged, registered model and its pictures."""
+    from pipelines.local.folder import folder_of, new_run_id
+    from pipelines.local.prechecks import with_absolute_paths
+    from pipelines.local.session import home_folder
+
+    config = with_absolute_paths(load_config(configs, overrides, subject))
+    folder = folder_of(home_folder(home), new_run_id(datetime.now(UTC)))
+    _carry_out(home, folder, config, output=output, require_promotion=require_promotion)
+
+
+@app.command(epilog=example("boothline resume 20260131-093000-1a2b"))
+def resume(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id; see boothline status.")],
+    require_promotion: RequirePromotion = False,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Go on with a failed or interrupted run; finished steps are not repeated."""
+    from pipelines.local.folder import existing_folder
+    from pipelines.local.session import home_folder
+
+    folder = existing_folder(home_folder(home), run_id)
+    _carry_out(
+        home, folder, folder.read_config(), output=output, require_promotion=require_promotion
+    )
+
+
+def _carry_out(
+    home: Path | None,
+    folder: "RunFolder",
+    config: "RunConfig",
+    *,
+    output: Output,
+    require_promotion: bool,
+) -> None:
+    """Run a pipeline with a display, print what it came to and raise why it failed."""
+    from pipelines.cli.summaries import say_summary
+    from pipelines.local.display import LiveDisplay, PlainDisplay
+    from pipelines.local.session import home_folder
+    from pipelines.local.workflow import carry_out
+
+    target = console(stderr=output is Output.JSON)
+    say(target, f"Run {folder.run_id}")
+    with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
+        summary, error = carry_out(home_folder(home), folder, config, display=display)
+    emit(summary, output, lambda target: say_summary(target, summary))
+    if error is not None:
+        raise error
+    if require_promotion and summary.verdict != "promoted":
+        raise GateRefusedError(
+            f"The gate refused the model of run {folder.run_id}.",
+            remedy="The rules are above and in the report; the champion stays.",
+        )

@@ -1,0 +1,85 @@
+"""Prints a run for people."""
+
+from typing import TYPE_CHECKING
+
+from pipelines.local.display import duration
+from pipelines.local.summary import Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SCORES = {
+    "dino": "subject fidelity (DINO)",
+    "clip_i": "subject fidelity (CLIP-I)",
+    "clip_t": "prompt fidelity (CLIP-T)",
+    "pres": "prior preservation",
+    "div": "diversity",
+    "score": "score",
+}
+
+
+def say_summary(target: "Console", summary: Summary) -> None:
+    """Print what a run came to."""
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", no_wrap=True)
+    rows.add_column(overflow="fold")
+    for name, value in _facts(summary):
+        rows.add_row(Text(name), Text(value))
+    target.print(Panel(rows, title=f"{summary.run_id}: {summary.status}", expand=False))
+
+
+def say_status(target: "Console", summary: Summary) -> None:
+    """Print the steps of a run, then what it came to."""
+    say_steps(target, summary)
+    say_summary(target, summary)
+
+
+def say_steps(target: "Console", summary: Summary) -> None:
+    """Print the steps of a run as a table."""
+    from pipelines.cli.printing import say_table
+
+    say_table(
+        target,
+        ("Step", "Status", "Time", "Manifest"),
+        [
+            (
+                step.name,
+                "reused" if step.reused else step.status,
+                duration(step.seconds),
+                step.manifest.rpartition("@")[2][:19],
+            )
+            for step in summary.steps
+        ],
+    )
+
+
+def _facts(summary: Summary) -> list[tuple[str, str]]:
+    """Return names and values of what a run came to."""
+    facts = [("time", duration(summary.seconds))]
+    if summary.verdict:
+        facts.append(("verdict", summary.verdict))
+    facts += [("", rule) for rule in summary.rules]
+    for key, title in _SCORES.items():
+        if key in summary.metrics:
+            facts.append((title, _score(summary.metrics, key)))
+    if summary.model:
+        version = f" version {summary.model.version}" if summary.model.version else ""
+        facts.append(("model", f"{summary.model.name}{version}"))
+        facts.append(("digest", f"sha256:{summary.model.digest}"))
+    facts.append(("report", summary.report))
+    facts.append(("MLflow", summary.mlflow))
+    return [(name, value) for name, value in facts if value]
+
+
+def _score(metrics: dict[str, float], key: str) -> str:
+    """Return a score of the fine-tuned model beside the base's and the champion's."""
+    others = [
+        f"{name} {metrics[f'{name}_{key}']:.3f}"
+        for name in ("base", "champion")
+        if f"{name}_{key}" in metrics
+    ]
+    return f"{metrics[key]:.3f}" + (f"  ({', '.join(others)})" if others else "")

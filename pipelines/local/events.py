@@ -1,0 +1,181 @@
+"""What the events of a run add up to: how far each step is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from boothline.progress import Event, label_of
+
+StepState = Literal["waiting", "running", "done", "failed"]
+
+
+class EventTail:
+    """Reads the events that a run folder gains, each once.
+
+    Args:
+        run_dir: the run folder.
+        since: seconds since the epoch; events before it belong to an earlier attempt.
+    """
+
+    def __init__(self, run_dir: Path, *, since: float) -> None:
+        self._folder = run_dir / "events"
+        self._since = since
+        self._offsets: dict[Path, int] = {}
+
+    def read(self) -> list[Event]:
+        """Return the events since the last call, in the order of time; a torn line waits."""
+        events: list[Event] = []
+        for path in sorted(self._folder.glob("*.jsonl")):
+            with path.open("rb") as stream:
+                stream.seek(self._offsets.get(path, 0))
+                data = stream.read()
+            complete = data[: data.rfind(b"\n") + 1]
+            self._offsets[path] = self._offsets.get(path, 0) + len(complete)
+            events += [Event.model_validate_json(line) for line in complete.splitlines()]
+        return sorted((e for e in events if e.time >= self._since), key=lambda event: event.time)
+
+
+@dataclass
+class ShardProgress:
+    """How far one step or shard is.
+
+    Attributes:
+        state: what it is doing.
+        started_at, ended_at: seconds since the epoch; 0 when not yet.
+        done, total, unit, note: the last progress it reported.
+        first: time and count of the first progress report, from which the speed follows.
+        failure: the event that reported its failure.
+    """
+
+    state: StepState = "waiting"
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    note: str = ""
+    reused: bool = False
+    manifest: str = ""
+    first: tuple[float, int] | None = None
+    last_time: float = 0.0
+    failure: Event | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account."""
+        self.last_time = event.time
+        match event.kind:
+            case "progress":
+                self.done, self.total = event.done, event.total
+                self.unit, self.note = event.unit, event.note
+                self.first = self.first or (event.time, event.done)
+            case "done":
+                self.state, self.ended_at = "done", event.time
+                self.reused, self.manifest = event.reused, event.manifest
+            case "failed":
+                self.state, self.ended_at, self.failure = "failed", event.time, event
+            case "started":
+                self.state, self.started_at = "running", event.time
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds that remain at the speed so far; None when unknown."""
+        if self.state != "running" or self.first is None or self.done <= self.first[1]:
+            return None
+        speed = (self.done - self.first[1]) / max(self.last_time - self.first[0], 1e-6)
+        end = self.last_time + max(self.total - self.done, 0) / speed
+        return max(end - now, 0.0)
+
+
+@dataclass
+class StepProgress:
+    """How far a step is, its shards merged."""
+
+    name: str
+    shards: dict[int | None, ShardProgress] = field(default_factory=dict)
+
+    @property
+    def state(self) -> StepState:
+        """What the step is doing: failed beats running beats done."""
+        states = {shard.state for shard in self.shards.values()}
+        for state in ("failed", "running", "done"):
+            if state in states:
+                return state
+        return "waiting"
+
+    @property
+    def reused(self) -> bool:
+        """Whether every shard was reused."""
+        return self.state == "done" and all(shard.reused for shard in self.shards.values())
+
+    @property
+    def done(self) -> int:
+        """Units done by all shards."""
+        return sum(shard.done for shard in self.shards.values())
+
+    @property
+    def total(self) -> int:
+        """Units of all shards that reported."""
+        return sum(shard.total for shard in self.shards.values())
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return next((shard.unit for shard in self.shards.values() if shard.unit), "")
+
+    @property
+    def note(self) -> str:
+        """Note of the shard that reported last."""
+        latest = max(self.shards.values(), key=lambda shard: shard.last_time, default=None)
+        return latest.note if latest else ""
+
+    def seconds(self, now: float) -> float:
+        """Return the seconds from the first start to the last end, or to now."""
+        starts = [shard.started_at for shard in self.shards.values() if shard.started_at]
+        if not starts:
+            return 0.0
+        ends = [shard.ended_at for shard in self.shards.values()]
+        return (now if self.state == "running" or not all(ends) else max(ends)) - min(starts)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return the seconds until the slowest running shard is done; None when unknown."""
+        known = [
+            left for shard in self.shards.values() if (left := shard.seconds_left(now)) is not None
+        ]
+        return max(known, default=None)
+
+
+class RunProgress:
+    """How far a run is.
+
+    Args:
+        steps: names of the steps in their order.
+    """
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self.steps = {name: StepProgress(name) for name in steps}
+
+    def apply(self, event: Event) -> None:
+        """Take one event into account; a step that starts again starts afresh."""
+        step = self.steps.setdefault(event.step, StepProgress(event.step))
+        if event.kind == "started":
+            step.shards[event.shard] = ShardProgress()
+        step.shards.setdefault(event.shard, ShardProgress()).apply(event)
+
+    def first_failure(self) -> Event | None:
+        """Return the first failure that a step reported, if any; an interruption counts last."""
+        failures = [
+            shard.failure
+            for step in self.steps.values()
+            for shard in step.shards.values()
+            if shard.failure
+        ]
+        return min(failures, key=lambda e: (e.exit_code == 130, e.time), default=None)
+
+    def unfinished(self) -> list[str]:
+        """Return the labels of steps and shards that started and never reported an end."""
+        return [
+            label_of(step.name, number)
+            for step in self.steps.values()
+            for number, shard in step.shards.items()
+            if shard.state == "running"
+        ]

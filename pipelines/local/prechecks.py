@@ -1,0 +1,81 @@
+"""Cheap checks of what a run needs, before anything is started."""
+
+from pathlib import Path
+
+from boothline import settings as process_environment
+from boothline.config import RunConfig
+from boothline.errors import ConfigError, DataError
+
+_REMOTE = "s3://"
+
+
+def check(config: RunConfig) -> None:
+    """Check that the models, the pictures and the prompts exist, without reading the pictures.
+
+    Raises:
+        ModelNotFoundError: a model does not exist.
+        ConfigError: the pictures' or prompts' path does not exist.
+        DataError: the pictures' folder holds no file.
+    """
+    from boothline.diffusion.base_model import resolve
+
+    check_pictures(config.subject.images)
+    prompts = config.inference.prompts_file
+    if prompts and not prompts.startswith(_REMOTE) and not Path(prompts).is_file():
+        raise ConfigError(
+            f"The prompts file {prompts} does not exist.",
+            remedy="Correct inference.prompts_file, or leave it out to use evaluation.prompts.",
+        )
+    base = config.base_model
+    if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
+        resolve(base.source, settings=process_environment.current())
+    for encoder in (config.evaluation.clip_model, config.evaluation.dino_model):
+        resolve(encoder, settings=process_environment.current())
+
+
+def check_pictures(images: str) -> None:
+    """Check that the pictures' folder or archive is there and not empty.
+
+    Raises:
+        ConfigError: it does not exist.
+        DataError: the folder holds no file.
+    """
+    if images.startswith(_REMOTE):
+        return
+    path = Path(images).expanduser()
+    if not path.exists():
+        raise ConfigError(
+            f"The pictures {images!r} do not exist.",
+            remedy="Set subject.images to a folder of 3 to 5 pictures of one subject.",
+        )
+    if path.is_dir() and not any(child.is_file() for child in path.iterdir()):
+        raise DataError(
+            f"The folder {images!r} holds no pictures.",
+            remedy="Put 3 to 5 pictures of one subject into it (subfolders are not read).",
+        )
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return a configuration that means the same from any folder: existing paths are absolute."""
+    changes = {
+        "subject": {"images": _absolute(config.subject.images)},
+        "base_model": {"source": _absolute(config.base_model.source)},
+        "evaluation": {
+            "clip_model": _absolute(config.evaluation.clip_model),
+            "dino_model": _absolute(config.evaluation.dino_model),
+        },
+    }
+    if config.inference.prompts_file:
+        changes["inference"] = {"prompts_file": _absolute(config.inference.prompts_file)}
+    return config.model_copy(
+        update={
+            section: getattr(config, section).model_copy(update=fields)
+            for section, fields in changes.items()
+        }
+    )
+
+
+def _absolute(path: str) -> str:
+    """Return an existing local path as absolute; anything else as it is."""
+    local = Path(path).expanduser()
+    return str(local.resolve()) if "://" not in path and local.exists() else path

@@ -1,0 +1,149 @@
+"""What a run came to: the one object that `run` and `status` print."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.errors import BoothlineError
+from boothline.runs import StepRecord, read_run, read_steps
+from boothline.store import ManifestRef, Store
+from pipelines.local.folder import RunFolder, is_active
+from pipelines.local.session import Session
+from pipelines.parameters import STEPS
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StepSummary(_Part):
+    """One step or shard."""
+
+    name: str
+    status: str
+    seconds: float
+    reused: bool
+    manifest: str
+
+
+class ModelSummary(_Part):
+    """The model that the run registered."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class Summary(_Part):
+    """One run."""
+
+    run_id: str
+    status: str
+    seconds: float
+    steps: list[StepSummary]
+    report: str = Field(description="Path of the report here; empty when there is none.")
+    model: ModelSummary | None
+    metrics: dict[str, float]
+    verdict: str = Field(description="promoted, refused, or empty when the gate was not reached.")
+    rules: list[str] = Field(description="The gate's rules in words.")
+    mlflow: str = Field(description="URL of the tracking server; empty without one.")
+
+
+def summarise(session: Session, folder: RunFolder) -> Summary:
+    """Return what the store and the run folder tell about a run.
+
+    Raises:
+        ServiceError: the store is unreachable.
+    """
+    store, run_id = session.store, folder.run_id
+    record = read_run(store, run_id)
+    steps = sorted(read_steps(store, run_id), key=_place)
+    status = record.status if record else "running"
+    if status == "running" and not is_active(session.home, run_id):
+        status = "interrupted"
+    done = {step.step: step.manifest for step in steps if step.status == "done"}
+    promotion = _metadata(store, done.get("promote", ""))
+    return Summary(
+        run_id=run_id,
+        status=status,
+        seconds=round(record.seconds if record else 0.0, 3),
+        steps=[
+            StepSummary(
+                name=step.label,
+                status=step.status,
+                seconds=round(step.seconds, 3),
+                reused=step.reused,
+                manifest=step.manifest,
+            )
+            for step in steps
+        ],
+        report=_local_report(store, record.report if record else "", folder),
+        model=_model(store, done.get("publish_checkpoint", "")),
+        metrics=flat_metrics(_metadata(store, done.get("evaluate", ""))),
+        verdict=str(promotion.get("verdict", "")),
+        rules=[_rule(rule) for rule in promotion.get("rules", [])],
+        mlflow=session.settings.mlflow_uri,
+    )
+
+
+def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return the means of an evaluation by flat names.
+
+    The fine-tuned model's scores go by their own names (`dino`, `clip_t`), the others' by
+    `base_dino`, `champion_dino`, `gain_dino` (over the base), `champion_gain_dino`.
+    """
+    groups: dict[str, Any] = {}
+    for name, scores in evaluation.get("metrics", {}).items():
+        groups["" if name == "finetuned" else f"{name}_"] = scores
+    for name, scores in evaluation.get("gains", {}).items():
+        groups["gain_" if name == "base" else f"{name}_gain_"] = scores
+    return {
+        f"{prefix}{name}": round(float(score["mean"]), 6)
+        for prefix, scores in groups.items()
+        for name, score in scores.items()
+        if score is not None and score.get("mean") is not None
+    }
+
+
+def _place(record: StepRecord) -> tuple[int, int]:
+    """Return where a step stands in the pipeline."""
+    known = record.step in STEPS
+    return (STEPS.index(record.step) if known else len(STEPS), record.shard or 0)
+
+
+def _metadata(store: Store, manifest: str) -> dict[str, Any]:
+    """Return a manifest's metadata; nothing for no manifest."""
+    return dict(store.read(manifest).metadata) if manifest else {}
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    """Return one rule of the gate in words."""
+    text = rule.get("text") or f"{rule['name']}: {rule.get('value')} (bound {rule.get('bound')})"
+    return f"{'passed' if rule['passed'] else 'failed'}: {text}"
+
+
+def _model(store: Store, manifest: str) -> ModelSummary | None:
+    """Return the registered version of a model manifest."""
+    if not manifest:
+        return None
+    name = str(store.read(manifest).metadata["model_name"])
+    digest = ManifestRef.parse(manifest).digest
+    version = store.get_record(f"registry/{name}/{digest}.json") or {}
+    return ModelSummary(name=name, version=str(version.get("version", "")), digest=digest)
+
+
+def _local_report(store: Store, report: str, folder: RunFolder) -> str:
+    """Return the path of the report's copy in the run folder, made now; empty without a report."""
+    if not report:
+        return ""
+    try:
+        page = store.read_bytes(report, "report.html")
+    except BoothlineError:
+        if folder.report.exists():
+            return str(folder.report)
+        raise
+    if not folder.report.exists() or folder.report.read_bytes() != page:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.report.write_bytes(page)
+    return str(folder.report)

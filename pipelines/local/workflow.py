@@ -1,0 +1,137 @@
+"""A run from its configuration to its summary: checks, services, pipeline, verification."""
+
+import time
+from pathlib import Path
+
+from boothline.config import RunConfig
+from boothline.errors import (
+    BoothlineError,
+    ConfigError,
+    DataError,
+    InterruptedRunError,
+    ServiceError,
+)
+from boothline.progress import Event
+from boothline.runs import RunRecord, RunStatus, read_run, read_steps, write_run
+from boothline.store import ManifestRef, Store
+from pipelines.local.folder import RunFolder, only_run
+from pipelines.local.prechecks import check
+from pipelines.local.runner import Display, LocalRunner, Outcome
+from pipelines.local.session import Session, open_session
+from pipelines.local.summary import Summary, summarise
+from pipelines.parameters import arguments, labels
+
+_ERRORS = {2: ConfigError, 3: DataError, 5: ServiceError, 130: InterruptedRunError}
+
+
+def carry_out(
+    home: Path, folder: RunFolder, config: RunConfig, *, display: Display, pipeline: str = ""
+) -> tuple[Summary, BoothlineError | None]:
+    """Run a pipeline, or go on with it, and return what it came to and why it failed, if it did.
+
+    Args:
+        home: the home folder.
+        folder: the run's folder, new or of an earlier attempt.
+        config: the run's configuration.
+        display: shows the run as it goes.
+        pipeline: `<module>:<attribute>`; empty for dreambooth.
+
+    Raises:
+        ConfigError: another run is active, or the base model or a file does not exist.
+        DataError: the subject's folder holds no picture.
+        ServiceError: a service does not start.
+    """
+    check(config)
+    arguments(folder.run_id, config)
+    with only_run(home, folder.run_id):
+        session = open_session(home, tracking=True)
+        folder.write_config(config)
+        created_at = _open_record(session.store, folder.run_id, config)
+        runner = LocalRunner(
+            folder=folder, home=home, environment=session.environment, pipeline=pipeline
+        )
+        outcome = runner.run(display)
+        error = _failure_of(session.store, folder.run_id, config, outcome)
+        _close_record(session, folder.run_id, error, outcome.seconds, created_at)
+    return summarise(session, folder), error
+
+
+def _open_record(store: Store, run_id: str, config: RunConfig) -> float:
+    """Mark the run as running in the store; return when it was created."""
+    before = read_run(store, run_id)
+    record = before or RunRecord(
+        run_id=run_id,
+        status="running",
+        config=config.model_dump(mode="json"),
+        created_at=time.time(),
+    )
+    write_run(store, record.model_copy(update={"status": "running"}))
+    return record.created_at
+
+
+def _close_record(
+    session: Session, run_id: str, error: BoothlineError | None, seconds: float, created_at: float
+) -> None:
+    """Store how the run ended, where the exit handler could not, and how long it took."""
+    record = read_run(session.store, run_id)
+    if record is None:
+        return
+    status: RunStatus = record.status
+    if isinstance(error, InterruptedRunError):
+        status = "interrupted"
+    elif error is not None:
+        status = "failed"
+    elif status == "running":
+        status = "done"
+    update = {"status": status, "seconds": seconds, "created_at": created_at}
+    write_run(session.store, record.model_copy(update=update))
+
+
+def _failure_of(
+    store: Store, run_id: str, config: RunConfig, outcome: Outcome
+) -> BoothlineError | None:
+    """Return why a run did not end well; None when every step left its manifest."""
+    resume = f"boothline resume {run_id} goes on from here."
+    if outcome.interrupted:
+        return InterruptedRunError(f"Run {run_id} was interrupted.", remedy=resume)
+    failure = outcome.progress.first_failure()
+    if failure is not None:
+        return _step_failure(failure, resume)
+    dead = outcome.progress.unfinished()
+    if dead:
+        return BoothlineError(
+            f"Step {dead[0]} ended without a word: its process was killed.",
+            remedy=f"Was memory short? See boothline logs {run_id} --step {dead[0]}. {resume}",
+        )
+    missing = _incomplete(store, run_id, config)
+    if missing or not outcome.succeeded:
+        what = f"Step {missing[0]} left no result" if missing else "KFP calls the run a failure"
+        return BoothlineError(
+            f"{what}.", remedy=f"See boothline logs {run_id} --step kfp. {resume}"
+        )
+    return None
+
+
+def _step_failure(failure: Event, resume: str) -> BoothlineError:
+    """Return the error that a step's `failed` event stands for."""
+    kind = _ERRORS.get(failure.exit_code, BoothlineError)
+    shard = "" if failure.shard is None else f" (shard {failure.shard})"
+    message = f"Step {failure.step}{shard} failed: {failure.error}"
+    return kind(message, remedy=f"{failure.remedy}\n{resume}".strip())
+
+
+def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
+    """Return the steps and shards whose record or manifest the store lacks."""
+    done = {
+        record.label: ManifestRef.parse(record.manifest)
+        for record in read_steps(store, run_id)
+        if record.status == "done"
+    }
+    verdict = ""
+    if "promote" in done:
+        verdict = str(store.read(done["promote"]).metadata.get("verdict", ""))
+    return [
+        label
+        for label in labels(config, promoted=verdict == "promoted")
+        if label not in done or store.find(done[label].path) != done[label]
+    ]

@@ -1,0 +1,29 @@
+"""Examines a subject's pictures without running a pipeline."""
+
+import tempfile
+from pathlib import Path
+
+from boothline import settings as process_environment
+from boothline.config import RunConfig
+from boothline.data.examination import examine
+from boothline.data.report import DatasetReport
+from boothline.diffusion.base_model import resolve
+
+
+def examine_pictures(config: RunConfig) -> DatasetReport:
+    """Return what the validate_data step would find.
+
+    Raises:
+        ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
+        DataError: the source holds no picture or exceeds the limits.
+    """
+    settings = process_environment.current()
+    base = config.base_model
+    model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
+    with tempfile.TemporaryDirectory(prefix="boothline-validate-") as folder:
+        return examine(
+            config.subject,
+            output=Path(folder),
+            settings=settings,
+            tokenizer=model.path / "tokenizer",
+        )

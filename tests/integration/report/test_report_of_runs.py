@@ -1,0 +1,176 @@
+"""The report of runs in every state, from a real store."""
+
+import re
+
+import pytest
+from integration.report.synthetic_run import NASTY, RUN_ID, SyntheticRun
+
+from boothline.config import RunConfig
+from boothline.report import RunNotFoundError, collect, render_run
+from boothline.report.pictures import MAX_PICTURES
+from boothline.runs import Failure, read_run, write_run
+from boothline.store import ManifestDraft, Store
+
+pytestmark = pytest.mark.services
+
+
+def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
+    run_id = run.complete()
+
+    report = collect(run.store, run_id)
+
+    assert report.notices == ()
+    assert report.verdict.word == "Promoted"
+    assert [rule.passed for rule in report.verdict.rules] == [True, True, True]
+    assert [metric.key for metric in report.metrics] == [
+        "dino",
+        "clip_i",
+        "clip_t",
+        "score",
+        "pres",
+        "div",
+    ]
+    assert [row.key for row in report.metrics[0].contenders] == ["finetuned", "base", "real"]
+    assert len(report.subject.pictures.pictures) == 5
+    assert "bear-0.jpg, 640 x 480 px" in report.subject.pictures.pictures[0].caption
+    assert report.subject.class_pictures.total == 16
+    assert [item.source for item in report.subject.quarantined] == ["blurred.jpg", f"{NASTY}.jpg"]
+    assert report.subject.quarantined[0].thumbnail is not None
+    assert report.subject.quarantined[1].thumbnail is None
+    assert [[name for name, _ in row.columns] for row in report.comparisons.rows] == [
+        ["Fine-tuned", "Base"]
+    ] * 4
+    assert report.batch.total == 8
+    assert len(report.training.curve) == 120
+    assert [sheet.caption for sheet in report.training.sheets.pictures] == [
+        "After step 0",
+        "After step 40",
+        "After step 80",
+        "After step 120",
+    ]
+    assert [step.label for step in report.steps if step.reused] == ["generate_prior-0"]
+    assert report.seconds == pytest.approx(sum(step.seconds for step in report.steps))
+
+
+def test_report_lineage_reaches_inputs_that_no_step_returned(run: SyntheticRun) -> None:
+    run_id = run.complete()
+
+    lineage = collect(run.store, run_id).lineage
+
+    assert [node.kind for node in lineage].count("training_state") == 1
+    assert lineage[-1].kind == "dataset"
+    assert all(link.known for node in lineage for link in node.inputs)
+    assert {node.digest for node in lineage} >= {ref.digest for ref in run.refs.values()}
+
+
+def test_report_puts_the_champion_between_fine_tuned_and_base(store: Store) -> None:
+    run = SyntheticRun(store, champion=True, verdict="refused")
+    run_id = run.complete()
+
+    report = collect(store, run_id)
+
+    assert report.verdict.word == "Refused"
+    assert [name for name, _ in report.comparisons.rows[0].columns] == [
+        "Fine-tuned",
+        "Champion",
+        "Base",
+    ]
+    twins = {gallery.pictures[0].twin for _, gallery in report.comparisons.rows[0].columns}
+    assert twins == {"p0-s0"}
+
+
+def test_report_of_a_failed_run_says_how_to_go_on(run: SyntheticRun) -> None:
+    run.validate()
+    failure = Failure(type="StoreError", message="The store is full.", remedy="Free some space.")
+    run.step("generate_prior", None, seconds=3, shard=1, status="failed", failure=failure)
+    run_id = run.record("failed")
+
+    html = render_run(run.store, run_id)
+
+    assert "generate_prior-1 failed" in html
+    assert "The store is full." in html
+    assert "Free some space." in html
+    assert f"boothline resume {run_id}" in html
+    assert 'id="scores"' not in html
+
+
+def test_report_of_a_run_without_steps_is_written(run: SyntheticRun) -> None:
+    run_id = run.record("running")
+
+    assert "is still running" in render_run(run.store, run_id)
+
+
+def test_report_names_a_result_that_is_gone(run: SyntheticRun) -> None:
+    run_id = run.complete()
+    run.store.forget(run.refs["evaluate"].path)
+
+    report = collect(run.store, run_id)
+
+    assert any(notice.startswith("The result of evaluate") for notice in report.notices)
+    assert report.metrics == ()
+    assert report.batch.pictures
+
+
+def test_report_names_broken_content_and_shows_the_rest(run: SyntheticRun) -> None:
+    run.validate()
+    files = {"images/000000.png": b"no picture", "images/000001.png": run.draw(1, 0.1)}
+    run.step("generate_prior", ManifestDraft(kind="prior", files=files), seconds=1, shard=0)
+    run.step(
+        "train", ManifestDraft(kind="training", files={"curve.jsonl": b"{not json\n"}), seconds=1
+    )
+    run.step(
+        "evaluate",
+        ManifestDraft(kind="evaluation", files={}, metadata={"metrics": "none"}),
+        seconds=1,
+    )
+    run_id = run.record("failed")
+
+    report = collect(run.store, run_id)
+
+    assert [notice.partition(" could not")[0] for notice in sorted(report.notices)] == [
+        "Picture images/000000.png",
+        "The evaluation",
+        "The loss curve",
+    ]
+    assert len(report.subject.class_pictures.pictures) == 1
+
+
+def test_report_with_an_older_configuration_is_written(run: SyntheticRun) -> None:
+    run_id = run.complete()
+    record = read_run(run.store, run_id)
+    write_run(run.store, record.model_copy(update={"config": {"former": {"setting": 1}}}))
+
+    html = render_run(run.store, run_id)
+
+    assert "The configuration could not be read" in html
+    assert "former.setting" in html
+
+
+def test_report_of_a_large_run_stays_small_and_says_so(store: Store) -> None:
+    prompts = [f"a {{subject}} in place {number}" for number in range(40)]
+    run = SyntheticRun(store, prompts=prompts, num_class_pictures=60, champion=True)
+    run_id = run.complete()
+
+    report = collect(store, run_id)
+    html = render_run(store, run_id)
+
+    assert len(report.comparisons.rows) == 32
+    assert report.comparisons.images_shown == 1
+    assert "Shown: 32 of 40 prompts, 1 of 4 pictures each" in html
+    assert "24 of 60 pictures shown; 36 left out" in html
+    assert len(set(re.findall(r'src="(data:image/[^"]+)"', html))) <= MAX_PICTURES
+
+
+def test_report_lists_settings_that_differ_from_defaults(run: SyntheticRun) -> None:
+    run_id = run.complete()
+
+    changed = collect(run.store, run_id).changed_settings
+
+    default = str(RunConfig().training.num_steps)
+    assert ("training.num_steps", "120", default) in changed
+    assert "training.learning_rate" not in [name for name, _, _ in changed]
+
+
+def test_report_of_an_unknown_run_is_an_error(store: Store) -> None:
+    with pytest.raises(RunNotFoundError, match=RUN_ID):
+        render_run(store, RUN_ID)

@@ -1,0 +1,114 @@
+"""Damage to stored bytes is found by every read, whatever was done to them."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from boothline.errors import IntegrityError, StoreError
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.connection import BRISK
+from boothline.store.s3 import Bucket
+
+pytestmark = pytest.mark.services
+
+CONTENT = b"the bytes of a weight file" * 1000
+Damage = Callable[[Bucket, str], None]
+
+
+def flip(bucket: Bucket, key: str) -> None:
+    data = bytearray(bucket.get(key) or b"")
+    data[len(data) // 2] ^= 1
+    bucket.put(key, bytes(data))
+
+
+def truncate(bucket: Bucket, key: str) -> None:
+    bucket.put(key, (bucket.get(key) or b"")[:-1])
+
+
+def lengthen(bucket: Bucket, key: str) -> None:
+    bucket.put(key, (bucket.get(key) or b"") + b"x")
+
+
+def swap(bucket: Bucket, key: str) -> None:
+    other = next(found for found in bucket.keys("blobs/") if found != key)
+    bucket.put(key, bucket.get(other) or b"")
+
+
+def delete(bucket: Bucket, key: str) -> None:
+    bucket.delete(key)
+
+
+@pytest.fixture
+def ref(store: Store) -> ManifestRef:
+    files = {"file": CONTENT, "other": CONTENT[::-1]}
+    return store.commit("steps/train/key", ManifestDraft(kind="test", files=files))
+
+
+@pytest.fixture
+def bucket(store_settings: Settings) -> Bucket:
+    return Bucket.connect(store_settings)
+
+
+def key_of(store: Store, ref: ManifestRef) -> str:
+    sha256 = store.read(ref).entry("file").sha256
+    return f"blobs/sha256/{sha256[:2]}/{sha256}"
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, lengthen, swap, delete])
+def test_fetch_damaged_blob_raises_and_leaves_nothing(
+    damage: Damage, store: Store, ref: ManifestRef, bucket: Bucket, tmp_path: Path
+) -> None:
+    damage(bucket, key_of(store, ref))
+    with pytest.raises(IntegrityError, match="blob of file"):
+        store.fetch(ref, tmp_path / "fetched", prefix="file")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, delete])
+def test_read_bytes_of_damaged_blob_raises(
+    damage: Damage, store: Store, ref: ManifestRef, bucket: Bucket
+) -> None:
+    damage(bucket, key_of(store, ref))
+    with pytest.raises(IntegrityError, match="blob of file"):
+        store.read_bytes(ref, "file")
+
+
+def test_fetch_with_damaged_cache_downloads_again(
+    store: Store, ref: ManifestRef, store_settings: Settings, tmp_path: Path
+) -> None:
+    store.fetch(ref, tmp_path / "first")
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    cached = store_settings.blob_cache / sha256[:2] / sha256
+    cached.chmod(0o600)
+    cached.write_bytes(CONTENT[:-1] + b"x")
+    store.fetch(ref, tmp_path / "second")
+    assert (tmp_path / "second" / "file").read_bytes() == CONTENT
+
+
+def test_commit_heals_a_truncated_blob(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
+    truncate(bucket, key_of(store, ref))
+    store.commit("steps/train/again", ManifestDraft(kind="test", files={"file": CONTENT}))
+    assert store.read_bytes(ref, "file") == CONTENT
+
+
+def test_find_truncated_manifest_raises(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
+    truncate(bucket, "steps/train/key/manifest.json")
+    with pytest.raises(IntegrityError, match="is no manifest"):
+        store.find("steps/train/key")
+
+
+def test_read_flipped_manifest_raises(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
+    data = bucket.get("steps/train/key/manifest.json") or b""
+    bucket.put("steps/train/key/manifest.json", data.replace(b'"test"', b'"tesu"'))
+    with pytest.raises(IntegrityError, match="replaced or damaged"):
+        store.read(ref)
+
+
+def test_put_with_wrong_checksum_is_refused_by_the_server(bucket: Bucket) -> None:
+    impatient = bucket.with_policy(BRISK)
+    with pytest.raises(StoreError, match="BadDigest"):
+        impatient.put("blobs/x", b"content", sha256_hex="0" * 64)
+    assert bucket.get("blobs/x") is None

@@ -1,0 +1,239 @@
+"""Tracking against a real MLflow server and a real store."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.runs import Failure, RunRecord, StepRecord, write_run, write_step
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, Store
+from boothline.tracking import open_step_tracker, reconcile, start_parent
+from boothline.tracking.client import connect
+from boothline.tracking.identity import Mirror, recorded
+from boothline.tracking.spool import Entry, Spool, SpoolWriter, spool_folder
+
+pytestmark = pytest.mark.services
+
+STEPS = ["validate_data", "generate_prior", "train", "publish_checkpoint", "evaluate", "promote"]
+RUN = "20260101-000000-abcd"
+BEGIN = 1_767_225_600.0
+
+
+@pytest.fixture
+def settings(store_settings: Settings, mlflow_uri: str) -> Settings:
+    return store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
+
+
+@pytest.fixture
+def config(store_settings: Settings) -> RunConfig:
+    return RunConfig.model_validate({"tracking": {"experiment": store_settings.prefix}})
+
+
+def runs_in(settings: Settings, config: RunConfig) -> list[Any]:
+    client = connect(settings.mlflow_uri)
+    experiment = client.get_experiment_by_name(config.tracking.experiment)
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def record_run(store: Store, config: RunConfig) -> None:
+    values = config.model_dump(mode="json")
+    write_run(
+        store,
+        RunRecord(run_id=RUN, status="running", config=values, created_at=BEGIN, seconds=60.0),
+    )
+
+
+def record_step(store: Store, step: str, **changes: Any) -> None:
+    values = {"step": step, "status": "done", "started_at": BEGIN + 1, "seconds": 5.0, **changes}
+    write_step(store, RUN, StepRecord.model_validate(values))
+
+
+def test_shards_started_at_once_share_one_nested_run(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    barrier = threading.Barrier(4)
+
+    def shard(number: int) -> None:
+        barrier.wait()
+        tracker = open_step_tracker(
+            settings,
+            store=store,
+            run_id=RUN,
+            step="generate_prior",
+            experiment=config.tracking.experiment,
+        )
+        tracker.metrics({f"images_{number}": 1.0}, step=number)
+        tracker.close("FINISHED")
+
+    threads = [threading.Thread(target=shard, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    runs = runs_in(settings, config)
+    nested = [run for run in runs if run.data.tags.get("boothline.step") == "generate_prior"]
+    parents = [run for run in runs if "boothline.step" not in run.data.tags]
+    assert len(nested) == len(parents) == 1
+    assert nested[0].data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+    assert set(nested[0].data.metrics) == {f"images_{number}" for number in range(4)}
+    assert nested[0].info.status == "FINISHED"
+
+
+def test_tracker_logs_params_metrics_tags_and_artifacts(
+    settings: Settings, store: Store, config: RunConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "sheet.png").write_bytes(b"png")
+    experiment = config.tracking.experiment
+    tracker = open_step_tracker(
+        settings, store=store, run_id=RUN, step="train", experiment=experiment
+    )
+    tracker.params({"seed": 7})
+    tracker.params({"seed": 8})
+    for step in range(1200):
+        tracker.metrics({"loss": float(step)}, step=step)
+    tracker.artifact(tmp_path / "sheet.png", folder="samples")
+    (tmp_path / "sheet.png").unlink()
+    tracker.tags({"note": "n" * 9000})
+    tracker.close("FAILED")
+    client = connect(settings.mlflow_uri)
+    run_id = getattr(recorded(store, RUN, "train"), "mlflow_run_id", "")
+    run = client.get_run(run_id)
+    assert run.data.params == {"seed": "7"}
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == list(range(1200))
+    assert [file.path for file in client.list_artifacts(run_id, "samples")] == ["samples/sheet.png"]
+    assert len(run.data.tags["note"]) == 8000
+    assert run.info.status == "FAILED"
+
+
+def test_reconcile_lists_one_parent_and_seven_steps(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    start_parent(settings, store, RUN, config)
+    evaluation = store.commit(
+        "steps/evaluate/k",
+        ManifestDraft(
+            kind="evaluation",
+            files={},
+            metadata={"metrics": {"finetuned": {"dino": {"mean": 0.75}}}},
+        ),
+    )
+    for step in STEPS:
+        record_step(store, step, reused=step == "train", manifest=str(evaluation))
+    for shard in (0, 1):
+        record_step(store, "batch_infer", shard=shard, manifest=f"steps/batch_infer/{shard}")
+    record_step(store, "finish_run", status="running")
+    for _ in range(2):
+        assert reconcile(settings, store, RUN, status="done")
+    runs = {run.data.tags.get("boothline.step", "parent"): run for run in runs_in(settings, config)}
+    assert set(runs) == {"parent", *STEPS, "batch_infer"}
+    assert len(runs_in(settings, config)) == 8
+    parent = runs.pop("parent")
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent.info.run_id}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert runs["train"].data.tags["boothline.reused"] == "true"
+    assert runs["batch_infer"].data.tags["boothline.manifest.1"] == "steps/batch_infer/1"
+    assert runs["evaluate"].info.end_time == int((BEGIN + 6) * 1000)
+    assert parent.data.metrics == {"finetuned/dino": 0.75}
+    assert parent.data.params["training.num_steps"] == str(config.training.num_steps)
+    assert parent.info.status == "FINISHED"
+
+
+def test_reconcile_of_failed_run_says_which_step_failed(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    record_step(store, "validate_data")
+    failure = Failure(type="TrainingError", message="the loss became NaN")
+    record_step(store, "train", status="failed", failure=failure)
+    record_step(store, "generate_prior", shard=0, status="running")
+    assert reconcile(settings, store, RUN, status="failed")
+    runs = {run.data.tags.get("boothline.step", "parent"): run for run in runs_in(settings, config)}
+    statuses = {name: run.info.status for name, run in runs.items()}
+    assert statuses == {
+        "parent": "FAILED",
+        "validate_data": "FINISHED",
+        "train": "FAILED",
+        "generate_prior": "KILLED",
+    }
+    assert runs["train"].data.tags["boothline.error"] == "the loss became NaN"
+
+
+def test_reconcile_replays_a_spool_exactly_once_even_after_a_lost_acknowledgement(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    record_step(store, "train")
+    spool = Spool.new(spool_folder(settings, RUN), "train")
+    writer = SpoolWriter(spool)
+    for step in range(450):
+        writer.append(
+            Entry(kind="metrics", time_ms=1000 + step, numbers={"loss": float(step)}, step=step)
+        )
+    writer.append(Entry(kind="metrics", time_ms=9000, numbers={"bad\nname": 1.0}))
+    writer.append(Entry(kind="tags", time_ms=9001, texts={"after": "the refused entry"}))
+    writer.close()
+    lines = spool.path.read_bytes()
+    assert reconcile(settings, store, RUN, status="done")
+    assert not spool.path.exists()
+    spool.path.write_bytes(lines)  # as if the sender had died before it noted down what it sent
+    assert reconcile(settings, store, RUN, status="done")
+    client = connect(settings.mlflow_uri)
+    run_id = getattr(recorded(store, RUN, "train"), "mlflow_run_id", "")
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == list(range(450))
+    assert client.get_run(run_id).data.tags["after"] == "the refused entry"
+
+
+def test_reconcile_deletes_strays_and_replaces_runs_that_are_gone(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    record_step(store, "train")
+    assert reconcile(settings, store, RUN, status="done")
+    client = connect(settings.mlflow_uri)
+    train = recorded(store, RUN, "train")
+    assert train is not None
+    client.delete_run(train.mlflow_run_id)
+    client.create_run(train.experiment_id, tags={"boothline.run_id": RUN})
+    assert reconcile(settings, store, RUN, status="done")
+    assert len(runs_in(settings, config)) == 2
+    assert recorded(store, RUN, "train") != train
+
+
+def test_start_parent_called_again_gives_the_same_run_as_running(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    first = start_parent(settings, store, RUN, config)
+    assert reconcile(settings, store, RUN, status="interrupted")
+    client = connect(settings.mlflow_uri)
+    assert client.get_run(first).info.status == "KILLED"
+    assert start_parent(settings, store, RUN, config) == first
+    assert client.get_run(first).info.status == "RUNNING"
+
+
+def test_dead_server_lets_start_and_reconcile_give_up_quickly(
+    store_settings: Settings, store: Store, config: RunConfig
+) -> None:
+    settings = store_settings.model_copy(update={"mlflow_uri": "http://127.0.0.1:9"})
+    connect(settings.mlflow_uri)
+    started = time.monotonic()
+    assert start_parent(settings, store, RUN, config) == ""
+    assert not reconcile(settings, store, RUN, status="done")
+    assert time.monotonic() - started < 12
+
+
+def test_deleted_experiment_is_restored(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    client = connect(settings.mlflow_uri)
+    name = config.tracking.experiment
+    experiment_id = client.create_experiment(name)
+    client.delete_experiment(experiment_id)
+    mirror = Mirror(client=client, store=store, run_id=RUN, experiment=name)
+    assert mirror.parent().experiment_id == experiment_id
+    assert client.get_experiment(experiment_id).lifecycle_stage == "active"

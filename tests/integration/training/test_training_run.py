@@ -1,0 +1,176 @@
+"""One rank in this process against a real store: states, resume, caches, refusals."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from boothline.errors import ConfigError, InterruptedRunError, NonFiniteLossError
+from boothline.store import Store
+from boothline.store.manifest import ManifestDraft
+from boothline.training.job import TrainingJob
+from boothline.training.requests import Requests
+
+pytestmark = pytest.mark.services
+
+JobMaker = Callable[..., TrainingJob]
+Runner = Callable[..., dict[str, Any]]
+Digests = Callable[[str], dict[str, str]]
+
+
+class StopAfter(Requests):
+    """Asks to stop when its rank has reported a number of steps."""
+
+    def __init__(self, reports: int) -> None:
+        self._left = reports
+        super().__init__()
+
+    @property
+    def stop(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    @stop.setter
+    def stop(self, value: bool) -> None:
+        assert not value
+
+
+class SaveOnce(Requests):
+    """Asks once for a training state, at its first report."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save = True
+
+
+def curve_of(job: TrainingJob) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (job.folder / "curve.jsonl").read_text().splitlines()]
+
+
+def test_training_to_the_end_commits_states_curve_and_sheet(
+    make_job: JobMaker, run_here: Runner, store: Store
+) -> None:
+    job = make_job()
+    result = run_here(job)
+    state = store.read(result["final_state"])
+    assert state.metadata["step"] == 6
+    assert {entry.path for entry in state.files} == {
+        "curve.jsonl", "optimizer.json", "optimizer.safetensors", "samples/step-000006.png",
+        "state.json", "text_encoder.safetensors", "unet.safetensors",
+    }  # fmt: skip
+    assert store.manifests("training/job/") == [f"training/job/step-00000{n}" for n in (4, 6)]
+    assert [row["step"] for row in curve_of(job)] == [1, 2, 3, 4, 5, 6]
+    assert (job.folder / "samples/step-000006.png").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"accumulation": 2, "ema_decay": 0.9, "horizontal_flip": True, "sample_every_steps": 3},
+        {"train_text_encoder": False, "noise_offset": 0.1, "min_snr_gamma": 5.0},
+    ],
+    ids=["full", "frozen-text-encoder"],
+)
+def test_training_stopped_and_resumed_equals_the_uninterrupted(
+    make_job: JobMaker, run_here: Runner, digests: Digests, settings: dict[str, Any]
+) -> None:
+    whole = make_job("training/whole", **settings)
+    expected = run_here(whole)
+    stopped = make_job("training/cut", **settings)
+    with pytest.raises(InterruptedRunError, match="after step 5 of 6"):
+        run_here(stopped, StopAfter(3))
+    resumed = make_job("training/cut", **settings)
+    result = run_here(resumed)
+    assert digests(result["final_state"]) == digests(expected["final_state"])
+    assert curve_of(resumed) == curve_of(whole)
+
+
+def test_training_finished_before_is_not_repeated(make_job: JobMaker, run_here: Runner) -> None:
+    first = run_here(make_job())
+    again = make_job()
+    assert run_here(again) == first
+    assert "step" not in [
+        json.loads(line)["event"]
+        for line in (again.folder / "events.jsonl").read_text().splitlines()
+    ]
+
+
+def test_training_without_caches_gives_the_same_bits(
+    make_job: JobMaker, run_here: Runner, digests: Digests
+) -> None:
+    settings = {"train_text_encoder": False, "horizontal_flip": True, "num_steps": 2}
+    cached = run_here(make_job("training/cached", **settings))
+    fresh = run_here(make_job("training/fresh", **settings, caches=False))
+    assert digests(fresh["final_state"]) == digests(cached["final_state"])
+
+
+def test_training_asked_to_save_commits_a_state_and_goes_on(
+    make_job: JobMaker, run_here: Runner, store: Store
+) -> None:
+    job = make_job(num_steps=4)
+    config = job.config.model_copy(
+        update={"checkpoints": job.config.checkpoints.model_copy(update={"every_steps": 100})}
+    )
+    run_here(job.model_copy(update={"config": config}), SaveOnce())
+    assert store.manifests("training/job/") == [f"training/job/step-00000{n}" for n in (2, 4)]
+
+
+def test_training_with_a_damaged_state_falls_back_one(
+    make_job: JobMaker, run_here: Runner, store: Store, digests: Digests
+) -> None:
+    first = run_here(make_job())
+    expected = digests(first["final_state"])
+    newest = store.read(first["final_state"])
+    store.forget("training/job/step-000006")
+    files: dict[str, Any] = {e.path: e for e in newest.files}
+    files["unet.safetensors"] = newest.entry("curve.jsonl").model_copy(
+        update={"path": "unet.safetensors", "sha256": "0" * 64}
+    )
+    damaged = newest.model_copy(
+        update={"files": tuple(e.model_copy(update={"path": p}) for p, e in files.items())}
+    )
+    store._bucket.put_if_absent("training/job/step-000006/manifest.json", damaged.to_bytes())
+    again = make_job()
+    result = run_here(again)
+    assert digests(result["final_state"]) == expected
+    assert '"start", "step": 4' in (again.folder / "events.jsonl").read_text()
+
+
+def test_training_with_a_state_of_other_data_is_refused(
+    make_job: JobMaker, run_here: Runner
+) -> None:
+    run_here(make_job(num_steps=2))
+    other = make_job(num_steps=2).model_copy(update={"data_digest": "other"})
+    with pytest.raises(ConfigError, match="made with another data"):
+        run_here(other)
+
+
+def test_training_with_a_loss_that_is_not_finite_stops_and_keeps_the_last_state(
+    make_job: JobMaker, run_here: Runner, store: Store
+) -> None:
+    job = make_job(num_steps=2)
+    ref = run_here(job)["final_state"]
+    longer = make_job("training/poisoned", num_steps=4)
+    poison_text_encoder(store, ref, longer)
+    with pytest.raises(NonFiniteLossError, match="in step 3"):
+        run_here(longer)
+    assert store.manifests("training/poisoned/") == ["training/poisoned/step-000002"]
+
+
+def poison_text_encoder(store: Store, ref: str, job: TrainingJob) -> None:
+    """Commit a state as step 2 of another job, with a weight that is not a number."""
+    folder = store.fetch(ref, job.folder / "good")
+    weights = load_file(folder / "text_encoder.safetensors")
+    name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
+    weights[name].fill_(float("nan"))
+    save_file(weights, job.folder / "bad.safetensors")
+    state = json.loads((folder / "state.json").read_text())
+    files: dict[str, Path | bytes] = {
+        entry.path: folder / entry.path for entry in store.read(ref).files
+    }
+    files["text_encoder.safetensors"] = job.folder / "bad.safetensors"
+    files["state.json"] = json.dumps({**state, "identity": job.identity}).encode()
+    store.commit(job.state_path(2), ManifestDraft(kind="training_state", files=files))

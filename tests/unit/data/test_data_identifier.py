@@ -1,0 +1,99 @@
+import shutil
+
+import pytest
+from model_fixtures import make_tiny_tokenizer
+
+from boothline.config.model import SubjectConfig
+from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
+from boothline.errors import ConfigError
+
+PROMPT = ("a photo of {subject}",)
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory):
+    return make_tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def counter(tokenizer_folder) -> TokenCounter:
+    return TokenCounter.load(tokenizer_folder)
+
+
+def _messages(
+    counter: TokenCounter, *, templates: tuple[str, ...] = PROMPT, **subject: str
+) -> list[str]:
+    found = check_identifier(SubjectConfig(**subject), templates, counter=counter)
+    return [warning.message for warning in found]
+
+
+def test_check_identifier_single_rare_token_passes(counter):
+    assert _messages(counter, identifier="sks") == []
+
+
+def test_check_identifier_several_tokens_is_warned_about_with_remedy(counter):
+    found = check_identifier(SubjectConfig(identifier="ab"), PROMPT, counter=counter)
+    assert "2 tokens (a + b)" in found[0].message
+    assert "sks" in found[0].advice
+
+
+@pytest.mark.parametrize(
+    ("subject", "template", "reason"),
+    [
+        ({"identifier": "photo"}, "{subject}", "common word"),
+        ({"identifier": "grass", "class_noun": "grass"}, "{subject}", "part of the class noun"),
+        ({"identifier": "beach"}, "{subject} on the beach", "stands in a caption"),
+    ],
+)
+def test_check_identifier_common_word_is_warned_about(counter, subject, template, reason):
+    (message,) = _messages(counter, templates=(template,), **subject)
+    assert reason in message
+
+
+def test_check_identifier_written_out_phrase_in_caption_passes(counter):
+    assert _messages(counter, templates=("a photo of sks bear",), identifier="sks") == []
+
+
+def test_check_identifier_unknown_to_the_tokenizer_is_config_error(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"photo": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ConfigError, match=r"does not know subject\.identifier 'sks'"):
+        _messages(TokenCounter.load(tmp_path), identifier="sks")
+
+
+@pytest.mark.parametrize(
+    "text", ["sks", "a photo of sks bear", "Ünïcode, don't 42!", "zwx on the moon"]
+)
+def test_token_counter_old_and_new_layout_agree_with_transformers(tokenizer_folder, tmp_path, text):
+    from transformers import CLIPTokenizer
+
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(tokenizer_folder / name, tmp_path / name)
+    expected = CLIPTokenizer.from_pretrained(tokenizer_folder).tokenize(text)
+    assert TokenCounter.load(tokenizer_folder).tokens(text) == expected
+    assert TokenCounter.load(tmp_path).tokens(text) == expected
+
+
+def test_token_counter_missing_or_damaged_tokenizer_is_config_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TokenCounter.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        TokenCounter.load(tmp_path)
+
+
+def test_token_counter_digest_follows_the_files(tokenizer_folder, tmp_path, counter):
+    shutil.copytree(tokenizer_folder, tmp_path / "copy")
+    assert TokenCounter.load(tmp_path / "copy").digest == counter.digest
+    (tmp_path / "copy" / "merges.txt").write_text("#version: 0.2\n")
+    assert TokenCounter.load(tmp_path / "copy").digest != counter.digest
+
+
+def test_length_warnings_long_caption_is_named(counter):
+    short, long = ("a.png", "a photo of sks bear"), ("b.png", "a photo of " * 5)
+    (warning,) = length_warnings([short, long], counter=counter)
+    assert warning.source == "b.png"
+    assert "17 tokens; the text encoder reads 12" in warning.message

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.errors import ConfigError, DataError, ModelNotFoundError
+from pipelines.local.prechecks import check, check_pictures, with_absolute_paths
+
+
+@pytest.fixture
+def values(tmp_path):
+    for name, index in (
+        ("base", "model_index.json"),
+        ("clip", "config.json"),
+        ("dino", "config.json"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / index).write_text("{}")
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"x")
+    return {
+        "subject": {"images": str(pictures)},
+        "base_model": {"source": str(tmp_path / "base")},
+        "evaluation": {"clip_model": str(tmp_path / "clip"), "dino_model": str(tmp_path / "dino")},
+    }
+
+
+def test_check_of_complete_configuration_passes(values):
+    check(RunConfig.model_validate(values))
+
+
+def test_check_of_missing_base_model_names_it(values):
+    values["base_model"]["source"] = "no/such/model"
+
+    with pytest.raises(ModelNotFoundError, match="no/such/model") as caught:
+        check(RunConfig.model_validate(values))
+    assert caught.value.exit_code == 2
+
+
+def test_check_of_unknown_builtin_encoder_names_it(values):
+    values["evaluation"]["dino_model"] = "builtin:nothing"
+
+    with pytest.raises(ModelNotFoundError, match="nothing"):
+        check(RunConfig.model_validate(values))
+
+
+def test_check_of_missing_prompts_file_names_it(values):
+    values["inference"] = {"prompts_file": "no-prompts.txt"}
+
+    with pytest.raises(ConfigError, match=r"no-prompts\.txt"):
+        check(RunConfig.model_validate(values))
+
+
+def test_check_pictures_of_missing_folder_is_a_configuration_error(tmp_path):
+    with pytest.raises(ConfigError, match="do not exist"):
+        check_pictures(str(tmp_path / "nothing"))
+
+
+def test_check_pictures_of_empty_folder_is_a_data_error(tmp_path):
+    with pytest.raises(DataError, match="holds no pictures"):
+        check_pictures(str(tmp_path))
+
+
+def test_check_pictures_in_a_bucket_are_left_to_the_step():
+    check_pictures("s3://bucket/prefix")
+
+
+def test_absolute_paths_are_made_of_existing_paths_only(values, monkeypatch):
+    folder = Path(values["subject"]["images"]).parent
+    monkeypatch.chdir(folder)
+    values["subject"]["images"] = "pictures"
+    values["base_model"]["source"] = "builtin:tiny-emoji-sd"
+
+    config = with_absolute_paths(RunConfig.model_validate(values))
+
+    assert config.subject.images == str(folder / "pictures")
+    assert config.base_model.source == "builtin:tiny-emoji-sd"
+    assert config.inference.prompts_file is None

@@ -1,0 +1,178 @@
+from rich.console import Console
+
+from boothline.progress import Event
+from pipelines.local.display import LiveDisplay, PlainDisplay, duration, table_of
+from pipelines.local.events import EventTail, RunProgress
+
+STEPS = ("generate_prior", "train")
+T0 = 1000.0
+
+
+def event(step: str, kind: str, time: float, **values: object) -> Event:
+    return Event.model_validate({"step": step, "kind": kind, "time": T0 + time, **values})
+
+
+def progress_of(*events: Event) -> RunProgress:
+    progress = RunProgress(STEPS)
+    for item in events:
+        progress.apply(item)
+    return progress
+
+
+def test_progress_merges_shards_into_sums_and_the_slowest_end():
+    progress = progress_of(
+        event("generate_prior", "started", 0, shard=0),
+        event("generate_prior", "started", 1, shard=1),
+        event("generate_prior", "progress", 2, shard=0, done=2, total=8, unit="images"),
+        event("generate_prior", "progress", 2, shard=1, done=1, total=8, unit="images"),
+        event("generate_prior", "progress", 4, shard=0, done=6, total=8, unit="images"),
+        event("generate_prior", "progress", 4, shard=1, done=3, total=8, unit="images"),
+    )
+
+    step = progress.steps["generate_prior"]
+    assert (step.done, step.total, step.unit, step.state) == (9, 16, "images", "running")
+    assert step.seconds(now=T0 + 6) == 6
+    assert step.seconds_left(now=T0 + 5) == 4  # shard 1: 5 images at 1 a second, from T0 + 4
+
+
+def test_progress_with_one_report_knows_no_time_left():
+    progress = progress_of(
+        event("train", "started", 0), event("train", "progress", 1, done=1, total=9, unit="steps")
+    )
+
+    assert progress.steps["train"].seconds_left(T0 + 2) is None
+
+
+def test_progress_is_reused_only_when_every_shard_was():
+    both = progress_of(
+        event("generate_prior", "done", 1, shard=0, reused=True),
+        event("generate_prior", "done", 1, shard=1, reused=True),
+    )
+    one = progress_of(
+        event("generate_prior", "done", 1, shard=0, reused=True),
+        event("generate_prior", "done", 1, shard=1, reused=False),
+    )
+
+    assert both.steps["generate_prior"].reused
+    assert not one.steps["generate_prior"].reused
+
+
+def test_progress_first_failure_prefers_a_cause_over_an_interruption():
+    progress = progress_of(
+        event("generate_prior", "failed", 1, shard=0, error="stopped", exit_code=130),
+        event("train", "failed", 2, error="no space", exit_code=5),
+    )
+
+    assert progress.first_failure().error == "no space"
+
+
+def test_progress_of_started_step_without_end_is_unfinished():
+    progress = progress_of(
+        event("generate_prior", "started", 0, shard=1),
+        event("train", "started", 0),
+        event("train", "failed", 1, error="x"),
+    )
+
+    assert progress.unfinished() == ["generate_prior-1"]
+
+
+def test_progress_of_restarted_step_forgets_its_failure():
+    progress = progress_of(
+        event("train", "started", 0),
+        event("train", "failed", 1, error="x"),
+        event("train", "started", 2),
+    )
+
+    assert progress.first_failure() is None
+    assert progress.steps["train"].state == "running"
+
+
+def test_event_tail_reads_each_event_once_and_waits_for_torn_lines(tmp_path):
+    folder = tmp_path / "events"
+    folder.mkdir()
+    path = folder / "train.jsonl"
+    old, new = event("train", "started", 5), event("train", "started", 15)
+    torn = event("train", "done", 16).model_dump_json()
+    path.write_text(f"{old.model_dump_json()}\n{new.model_dump_json()}\n{torn[:20]}")
+    tail = EventTail(tmp_path, since=T0 + 10)
+
+    assert tail.read() == [new]
+    assert tail.read() == []
+    path.write_text(path.read_text() + torn[20:] + "\n")
+    assert [item.kind for item in tail.read()] == ["done"]
+
+
+def test_event_tail_of_run_without_events_is_empty(tmp_path):
+    assert EventTail(tmp_path, since=0).read() == []
+
+
+def test_duration_reads_like_a_clock():
+    assert [duration(value) for value in (None, 7.13, 65, 3723)] == ["", "7.1 s", "1:05", "1:02:03"]
+
+
+def rendered(progress: RunProgress, now: float) -> str:
+    console = Console(width=120, record=True, file=None, quiet=False)
+    with console.capture() as capture:
+        console.print(table_of(progress, now))
+    return capture.get()
+
+
+def test_table_shows_counts_note_and_time_left_of_running_steps():
+    text = rendered(
+        progress_of(
+            event("generate_prior", "done", 2, shard=0, reused=True),
+            event("train", "started", 0),
+            event("train", "progress", 1, done=10, total=100, unit="steps", note="loss 0.9"),
+            event("train", "progress", 2, done=20, total=100, unit="steps", note="loss 0.5"),
+        ),
+        now=T0 + 3,
+    )
+
+    assert "reused" in text
+    train = next(line for line in text.splitlines() if line.startswith("train"))
+    for part in ("running", "20/100 steps", "loss 0.5", "3.0 s", "7.0 s"):
+        assert part in train
+
+
+def test_table_prints_markup_in_notes_as_text():
+    text = rendered(
+        progress_of(
+            event("train", "started", 0),
+            event("train", "progress", 1, done=1, total=2, unit="steps", note="[red]x[/red]"),
+        ),
+        now=T0 + 1,
+    )
+
+    assert "[red]x[/red]" in text
+
+
+class Clock:
+    now = T0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_plain_display_speaks_at_changes_and_every_ten_seconds():
+    console, clock = Console(width=120), Clock()
+    display = PlainDisplay(console, clock=clock)
+    progress = progress_of(event("train", "started", 0))
+    with console.capture() as capture:
+        for now in (0, 1, 9, 10.5, 12):
+            clock.now = T0 + now
+            display.show(progress)
+        progress.apply(event("train", "done", 12))
+        display.show(progress)
+        display.show(progress)
+
+    lines = [line for line in capture.get().splitlines() if line.startswith("train")]
+    assert [line.split()[1] for line in lines] == ["running", "running", "done"]
+
+
+def test_live_display_leaves_the_last_table_on_the_screen():
+    console = Console(width=120, force_terminal=True)
+    with console.capture() as capture, LiveDisplay(console, clock=lambda: T0 + 3) as display:
+        display.show(progress_of(event("train", "started", 0)))
+        display.show(progress_of(event("train", "started", 0), event("train", "done", 2)))
+
+    assert "done" in capture.get().rpartition("train")[2]

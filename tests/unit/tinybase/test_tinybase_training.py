@@ -1,0 +1,168 @@
+"""The recipe: tokenizer, resumable stages and the exported folders."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from boothline.tinybase.autoencoder import (
+    AutoencoderObjective,
+    build_autoencoder,
+    standardise_latents,
+    encode_all,
+    to_tensor,
+)
+from boothline.tinybase.clip import build_clip
+from boothline.tinybase.cli import parse_steps
+from boothline.tinybase.evaluate import frechet_distance
+from boothline.tinybase.export import export_clip, export_image_encoder, export_pipeline
+from boothline.tinybase.image_encoder import build_image_encoder
+from boothline.tinybase.recipe import (
+    AutoencoderSize,
+    Recipe,
+    Training,
+    TransformerSize,
+    UnetSize,
+    quick_recipe,
+)
+from boothline.tinybase.stage import StageTrainer, learning_rate_at
+from boothline.tinybase.tokenizer import save_tokenizer, tokenize, world_words
+from boothline.tinybase.unet import build_unet
+from boothline.tinybase.vocabulary import IDENTIFIERS, NOUNS
+
+TINY = TransformerSize(width=16, layers=1, heads=2)
+RECIPE = Recipe(text=TINY, vision=TINY, image_encoder=TINY, clip_width=16)
+SMALL_AUTOENCODER = AutoencoderSize(channels=(8, 8))
+
+
+def some_pixels(count: int = 8) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 255, (count, 16, 16, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("word", [*IDENTIFIERS, *(noun.name for noun in NOUNS)])
+def test_tokenizer_known_word_is_one_token(word: str, tokenizer) -> None:
+    assert len(tokenizer.tokenize(word)) == 1
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    return save_tokenizer(folder, vocabulary_size=1000, max_tokens=24)
+
+
+def test_tokenizer_unknown_text_survives_in_pieces(tokenizer) -> None:
+    numbers = tokenize(tokenizer, ["a zyxw dog"])[0]
+    assert len(numbers) == 24
+    assert tokenizer.decode(numbers, skip_special_tokens=True).strip() == "a zyxw dog"
+
+
+def test_world_words_cover_every_identifier() -> None:
+    assert set(IDENTIFIERS) <= set(world_words())
+
+
+def make_trainer(state: Path) -> StageTrainer:
+    torch.manual_seed(0)
+    objective = AutoencoderObjective(
+        build_autoencoder(SMALL_AUTOENCODER), pixels=(some_pixels(),), batch_size=2
+    )
+    plan = Training(6, 2, 1e-3, warmup_steps=2, ema_decay=0.9)
+    return StageTrainer(
+        "autoencoder", objective=objective, plan=plan, seed=1, state_path=state / "a.pt"
+    )
+
+
+def weights(trainer: StageTrainer) -> Mapping[str, torch.Tensor]:
+    return trainer.modules.state_dict()
+
+
+def test_stage_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    whole.run()
+    make_trainer(tmp_path / "parts").run(until_step=3)
+    resumed = make_trainer(tmp_path / "parts")
+    resumed.run()
+    assert resumed.step == whole.step == 6
+    for name, expected in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], expected), name
+    for average, expected in zip(resumed.average, whole.average, strict=True):
+        assert torch.equal(average, expected)
+
+
+def test_stage_finished_trains_no_further(tmp_path: Path) -> None:
+    make_trainer(tmp_path).run()
+    again = make_trainer(tmp_path)
+    again.run()
+    assert again.step == 6
+
+
+def test_learning_rate_warms_up_then_falls() -> None:
+    plan = Training(100, 1, 1.0, warmup_steps=10)
+    rates = [learning_rate_at(step, plan=plan) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.01)
+
+
+def test_standardise_latents_keeps_reconstructions(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_autoencoder(SMALL_AUTOENCODER)
+    pictures = some_pixels(8)
+    pixels = to_tensor(pictures)
+    with torch.no_grad():
+        before = model.decode(model.encode(pixels).latent_dist.mean).sample
+        standardise_latents(model, pixels_NHWC=pictures)
+        after = model.decode(model.encode(pixels).latent_dist.mean).sample
+    latents = encode_all(model, pictures).float()
+    assert torch.allclose(before, after, atol=1e-4)
+    assert latents.mean(dim=(0, 2, 3)).abs().max() < 0.01
+    assert (latents.std(dim=(0, 2, 3)) - 1).abs().max() < 0.01
+
+
+def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: Path) -> None:
+    clip = build_clip(RECIPE, tokenizer=tokenizer)
+    unet = build_unet(
+        UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=4, text_width=16
+    )
+    export_pipeline(
+        autoencoder=build_autoencoder(AutoencoderSize(channels=(8, 8, 8))),
+        clip=clip,
+        tokenizer=tokenizer,
+        unet=unet,
+        output=tmp_path,
+    )
+    export_clip(clip, tokenizer=tokenizer, output=tmp_path)
+    export_image_encoder(build_image_encoder(RECIPE), output=tmp_path)
+
+    from diffusers import StableDiffusionPipeline
+    from transformers import AutoModel, CLIPModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "tiny-emoji-sd")
+    assert pipeline.unet.dtype == pipeline.text_encoder.dtype == torch.float32
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a dog on grass", num_inference_steps=1).images[0]
+    assert picture.size == (64, 64)
+    assert isinstance(CLIPModel.from_pretrained(tmp_path / "tiny-emoji-clip"), nn.Module)
+    encoder = AutoModel.from_pretrained(tmp_path / "tiny-emoji-dino")
+    assert encoder(pixel_values=torch.zeros(1, 3, 64, 64)).last_hidden_state.shape[2] == 16
+
+
+def test_frechet_distance_of_a_shifted_cloud_is_the_shift_squared() -> None:
+    cloud = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    assert frechet_distance(cloud, cloud) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(cloud, cloud + 2.0) == pytest.approx(12.0, rel=1e-6)
+
+
+def test_quick_recipe_covers_every_stage() -> None:
+    assert quick_recipe().training.keys() == Recipe().training.keys()
+
+
+def test_parse_steps_with_an_unknown_stage_exits() -> None:
+    assert parse_steps(["unet=9000"]) == {"unet": 9000}
+    with pytest.raises(SystemExit, match="expected STAGE=N"):
+        parse_steps(["nothing=3"])

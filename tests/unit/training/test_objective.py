@@ -1,0 +1,77 @@
+"""The loss and its gradient against the formulas, written out in float64."""
+
+import pytest
+import torch
+
+from boothline.training.objective import Objective, total_loss
+
+ALPHA_BAR = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.005])
+TIMESTEPS = torch.tensor([0, 2, 4, 1, 3])
+NUM_INSTANCE, HALF_SIZE, PRIOR_WEIGHT = 3, 4, 0.6
+
+
+def reference(theta, latents, noise, prediction_type, gamma):
+    """Return the loss of the linear model theta * z_t and its derivative, sample by sample."""
+    total = torch.zeros((), dtype=torch.float64)
+    theta = theta.double().requires_grad_()
+    for i, t in enumerate(TIMESTEPS.tolist()):
+        a2 = ALPHA_BAR[t].double()
+        a, s, snr = a2**0.5, (1 - a2) ** 0.5, a2 / (1 - a2)
+        z, e = latents[i].double(), noise[i].double()
+        target = {"epsilon": e, "sample": z, "v_prediction": a * e - s * z}[prediction_type]
+        weight = 1.0
+        if gamma is not None:
+            divisor = {"epsilon": snr, "sample": 1.0, "v_prediction": snr + 1}[prediction_type]
+            weight = min(snr, gamma) / divisor
+        error = ((theta * (a * z + s * e) - target) ** 2).mean()
+        half = 1.0 if i < NUM_INSTANCE else PRIOR_WEIGHT
+        total = total + half * weight * error / HALF_SIZE
+    (gradient,) = torch.autograd.grad(total, theta)
+    return total.detach(), gradient
+
+
+@pytest.mark.parametrize("gamma", [None, 5.0])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_loss_and_gradient_equal_the_float64_formulas(prediction_type, gamma) -> None:
+    torch.manual_seed(0)
+    latents, noise = torch.randn(5, 2, 3, 3), torch.randn(5, 2, 3, 3)
+    theta = torch.randn(2, 3, 3, requires_grad=True)
+    objective = Objective(ALPHA_BAR, prediction_type=prediction_type, min_snr_gamma=gamma)
+    noisy = objective.noisy(latents, noise, TIMESTEPS)
+    losses = objective.losses(
+        theta * noisy, latents_BCHW=latents, noise_BCHW=noise, timesteps_B=TIMESTEPS
+    )
+    loss, sums = total_loss(
+        losses, num_instance=NUM_INSTANCE, half_size=HALF_SIZE, prior_weight=PRIOR_WEIGHT
+    )
+    (gradient,) = torch.autograd.grad(loss, theta)
+    expected_loss, expected_gradient = reference(
+        theta.detach(), latents, noise, prediction_type, gamma
+    )
+    assert torch.allclose(loss.double(), expected_loss, rtol=1e-5)
+    assert torch.allclose(gradient.double(), expected_gradient, rtol=1e-4, atol=1e-6)
+    assert torch.allclose((sums[0] + PRIOR_WEIGHT * sums[1]) / HALF_SIZE, expected_loss, rtol=1e-5)
+
+
+def test_min_snr_at_zero_terminal_snr_stays_finite() -> None:
+    alpha_bar = torch.tensor([0.5, 0.0])
+    for prediction_type in ("epsilon", "v_prediction", "sample"):
+        objective = Objective(alpha_bar, prediction_type=prediction_type, min_snr_gamma=5.0)
+        picture = torch.ones(2, 1, 2, 2)
+        losses = objective.losses(
+            2 * picture,
+            latents_BCHW=picture,
+            noise_BCHW=picture,
+            timesteps_B=torch.tensor([0, 1]),
+        )
+        assert losses.isfinite().all()
+
+
+def test_total_loss_scale_multiplies_the_loss_only() -> None:
+    losses = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    options = {"num_instance": 2, "half_size": 2, "prior_weight": 0.5}
+    plain, sums = total_loss(losses, **options)
+    scaled, same_sums = total_loss(losses, **options, scale=3)
+    assert plain == 1.5 + 0.5 * 6
+    assert scaled == 3 * plain
+    assert sums.tolist() == same_sums.tolist() == [3, 12]
