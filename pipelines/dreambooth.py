@@ -61,12 +61,12 @@ def dreambooth(
             ),
             "Evaluate",
         ).outputs["Output"]
-        promotion = _task(
+        verdict = _task(
             promote(run_id=run_id, config=config, model=model.output, evaluation=evaluation),
             "Promote",
         )
         with (
-            dsl.If(promotion.outputs["verdict"] == "promoted", name="promoted"),
+            dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"),
             dsl.ParallelFor(inference_shards, name="inference") as shard,
         ):
             _task(

@@ -117,7 +117,8 @@ def save_diffusers(parts: DiffusionParts, folder: Path, *, base: Path, trained: 
     )
     for name in trained:
         module = getattr(parts, name)
-        module.to(dtype).to(torch.float32)
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(dtype).to(torch.float32)
         weights = {
             key: weight.to(dtype) if weight.is_floating_point() else weight
             for key, weight in module.state_dict().items()

@@ -32,11 +32,11 @@ def promote(
     *,
     ref: ManifestRef,
     beaten: ManifestRef | None,
-    evidence: ManifestRef,
+    evidence: ManifestRef | None,
     reason: str,
     actor: str,
 ) -> LedgerEntry | None:
-    """Make a model champion, once for each verdict.
+    """Make a model champion: once for each verdict, or by hand.
 
     Args:
         store: holds the ledger.
@@ -44,7 +44,8 @@ def promote(
         model_name: the registered model.
         ref: manifest of the model that becomes champion.
         beaten: the champion that it was compared with; None when there was none.
-        evidence: manifest of the promotion step, which has the verdict; it is carried out once.
+        evidence: manifest of the promotion step, whose verdict is carried out once; None for a
+            promotion by hand, which may be repeated.
         reason: why, in words.
         actor: who asks.
 
@@ -63,7 +64,7 @@ def promote(
         if current is not None and current.ref == ref:
             sync_aliases(store, settings, model_name)
             return current
-        if any(entry.evidence == str(evidence) for entry in view.entries):
+        if evidence is not None and _was_carried_out(view, evidence):
             logger.info("%s was promoted by %s before and is no longer champion", ref, evidence)
             return None
         if (None if current is None else current.ref) != beaten:
@@ -75,7 +76,7 @@ def promote(
             version=version.version,
             ref=ref,
             below=0 if current is None else current.number,
-            evidence=str(evidence),
+            evidence="" if evidence is None else str(evidence),
             reason=reason,
             actor=actor,
         )
@@ -184,6 +185,10 @@ def _move(
                 client.set_registered_model_alias(model_name, CHALLENGER, str(rival.version))
     except (MissingError, RejectedError) as error:
         logger.info("%s keeps its challenger: %s", model_name, error)
+
+
+def _was_carried_out(view: ledger.View, evidence: ManifestRef) -> bool:
+    return any(entry.evidence == str(evidence) for entry in view.entries)
 
 
 def _try_append(store: Store, entry: LedgerEntry) -> bool:

@@ -160,7 +160,7 @@ def _register_patiently(
     client = connect(settings.mlflow_uri)
     retrying = Retrying(
         stop=stop_after_delay(patience_seconds),
-        wait=wait_exponential_jitter(initial=0.5, max=5),
+        wait=wait_exponential_jitter(multiplier=0.5, max=5),
         retry=retry_if_exception(_is_outage),
         before_sleep=lambda state: logger.warning(
             "registering %s again: %s", model_name, state.outcome

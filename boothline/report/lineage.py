@@ -1,13 +1,15 @@
 """Walks from a run's manifests to everything they were made from."""
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
 
-from boothline.report.model import LineageLink, LineageNode
-from boothline.report.sources import STEP_ORDER, RunSources, Source
+from boothline.report.model import Lineage, LineageLink, LineageNode
+from boothline.report.sources import RunSources, Source
 from boothline.store import Manifest, ManifestRef
 
-MAX_NODES = 200
+MAX_NODES = 60
+MAIN_FOLDERS = ("steps/", "training/")
 KIND_ORDER = (
     "images",
     "promotion",
@@ -17,36 +19,51 @@ KIND_ORDER = (
     "training_state",
     "prior",
     "dataset",
+    "evaluation_images",
+    "prior_chunk",
 )
 
 
-def lineage_of(run: RunSources) -> tuple[LineageNode, ...]:
-    """Return the manifests of a run and, transitively, their inputs; results come first."""
-    starts = [source for step in reversed(STEP_ORDER) for source in run.sources.get(step, [])]
-    starts += [s for step, found in run.sources.items() if step not in STEP_ORDER for s in found]
+def lineage_of(run: RunSources) -> Lineage:
+    """Return the manifests of a run and, transitively, their inputs; results come first.
+
+    Results and states of steps are followed before parts (a batch of pictures, say), so that the
+    limit cuts off parts only.
+    """
+    starts = [source for found in run.sources.values() for source in found]
     known: dict[str, Source] = {source.ref.digest: source for source in starts}
-    waiting = deque(starts)
-    missing = 0
-    while waiting:
-        source = waiting.popleft()
-        for text in source.manifest.inputs:
-            ref = run.attempt(f"Lineage: {text}", partial(ManifestRef.parse, text))
-            if ref is None or ref.digest in known:
-                continue
-            if len(known) >= MAX_NODES:
-                missing += 1
-                continue
-            manifest = run.attempt(f"Lineage: {ref.path}", partial(run.store.read, ref))
-            if manifest is not None:
-                known[ref.digest] = Source(ref=ref, manifest=manifest)
-                waiting.append(known[ref.digest])
-    if missing:
-        run.notices.append(
-            f"The lineage leaves out {missing} manifests beyond the first {MAX_NODES}."
-        )
+    left_out: set[str] = set()
+    waiting, parts = deque(_inputs_of(run, starts)), deque[ManifestRef]()
+    while waiting or parts:
+        ref = waiting.popleft() if waiting else parts.popleft()
+        if ref.digest in known or ref.digest in left_out:
+            continue
+        if not ref.path.startswith(MAIN_FOLDERS) and waiting:
+            parts.append(ref)
+            continue
+        if len(known) >= MAX_NODES:
+            left_out.add(ref.digest)
+            continue
+        manifest = run.attempt(f"Lineage: {ref.path}", partial(run.store.read, ref))
+        if manifest is None:
+            left_out.add(ref.digest)
+            continue
+        known[ref.digest] = Source(ref=ref, manifest=manifest)
+        waiting.extend(_inputs_of(run, [known[ref.digest]]))
     kinds = {digest: source.manifest.kind for digest, source in known.items()}
     ordered = sorted(known.values(), key=lambda source: _order_of(source.manifest.kind))
-    return tuple(_node(run, source, kinds) for source in ordered)
+    return Lineage(
+        nodes=tuple(_node(run, source, kinds) for source in ordered), num_left_out=len(left_out)
+    )
+
+
+def _inputs_of(run: RunSources, sources: Iterable[Source]) -> Iterator[ManifestRef]:
+    """Yield the references that manifests name as their inputs."""
+    for source in sources:
+        for text in source.manifest.inputs:
+            ref = run.attempt(f"Lineage: {text}", partial(ManifestRef.parse, text))
+            if ref is not None:
+                yield ref
 
 
 def _order_of(kind: str) -> int:
@@ -65,6 +82,7 @@ def _node(run: RunSources, source: Source, kinds: dict[str, str]) -> LineageNode
     return LineageNode(
         digest=source.ref.digest,
         path=source.ref.path,
+        is_part=not source.ref.path.startswith(MAIN_FOLDERS),
         kind=manifest.kind,
         uri=run.store.uri_of(source.ref),
         num_files=len(manifest.files),

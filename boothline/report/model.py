@@ -192,7 +192,11 @@ class LineageLink:
 
 @dataclass(frozen=True, kw_only=True)
 class LineageNode:
-    """One manifest of the lineage."""
+    """One manifest of the lineage.
+
+    Attributes:
+        is_part: it holds a part of a step's result rather than a result or training state.
+    """
 
     digest: str
     path: str
@@ -203,6 +207,15 @@ class LineageNode:
     created_at: str
     content_digest: str
     inputs: tuple[LineageLink, ...] = ()
+    is_part: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """The manifests that a run is made of, results first."""
+
+    nodes: tuple[LineageNode, ...] = ()
+    num_left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +236,7 @@ class RunReport:
     batch: Gallery = Gallery()
     training: Training = Training()
     steps: tuple[StepLine, ...] = ()
-    lineage: tuple[LineageNode, ...] = ()
+    lineage: Lineage = Lineage()
     changed_settings: tuple[tuple[str, str, str], ...] = ()
     config_yaml: str = ""
     environment: tuple[tuple[str, str], ...] = ()

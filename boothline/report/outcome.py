@@ -106,11 +106,22 @@ def verdict_of(
             sentences=(_predecessor(promotion), *sentences),
             rules=rules,
         )
-    broken = sum(not rule.passed for rule in rules)
     title = "The champion stays" if promotion.champion_before else "No model was promoted"
-    why = f"The new model breaks {broken} of the {len(rules)} rules of the gate."
     return Verdict(
-        tone="held", word="Refused", title=title, sentences=(why, *sentences), rules=rules
+        tone="held",
+        word="Refused",
+        title=title,
+        sentences=(*_refusal(rules), *sentences),
+        rules=rules,
+    )
+
+
+def _refusal(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+    """Return why the gate refused: how many rules are broken, and the first of them."""
+    broken = [rule.text for rule in rules if not rule.passed]
+    return (
+        f"The new model breaks {len(broken)} of the {len(rules)} rules of the gate.",
+        *broken[:2],
     )
 
 
@@ -137,7 +148,7 @@ def _stopped(run: RunSources, status: RunStatus, rules: tuple[Rule, ...]) -> Ver
                 resume_command=resume_command(run.record.run_id),
             ),
         )
-    first = notes[0].step if notes else "A step"
+    first = notes[0].step if notes else "unknown"
     done = sum(step.status == "done" for step in run.steps)
     kept = (
         f"{done} finished {'step is' if done == 1 else 'steps are'} kept; "
@@ -149,7 +160,7 @@ def _stopped(run: RunSources, status: RunStatus, rules: tuple[Rule, ...]) -> Ver
     return Verdict(
         tone=tone,
         word=word,
-        title=f"{first} {verb}",
+        title=f"Step {first} {verb}",
         sentences=(kept,),
         rules=rules,
         failures=notes,

@@ -55,6 +55,7 @@ class EvaluationRecord(Loose):
     gains: dict[str, Scores] = Field(default_factory=dict)
     real: Scores = Field(default_factory=dict)
     champion: str = ""
+    div_distance: str = ""
 
     @field_validator("metrics", "gains", mode="before")
     @classmethod

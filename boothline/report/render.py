@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from boothline.report import axes
 from boothline.report.charts import interval_chart, loss_chart
+from boothline.report.graph import lineage_chart
 from boothline.report.model import RunReport
 from boothline.report.outcome import resume_command
 
@@ -34,6 +35,7 @@ def _environment() -> Environment:
         moment=moment,
         loss_chart=loss_chart,
         interval_chart=interval_chart,
+        lineage_chart=lineage_chart,
     )
     return environment
 

@@ -7,8 +7,8 @@ from boothline.report.records import EvaluationRecord
 FINE_TUNED, BASE, CHAMPION, REAL = "finetuned", "base", "champion", "real"
 CONTENDERS = {
     FINE_TUNED: "Fine-tuned",
-    BASE: "Base",
     CHAMPION: "Champion",
+    BASE: "Base",
     REAL: "Real pictures",
 }
 METRICS = {
@@ -71,6 +71,8 @@ def evaluation_facts(
         ("Prompts", str(len(evaluation.prompts))),
         ("Pictures per prompt", str(evaluation.images_per_prompt)),
     ]
+    if evaluation.div_distance:
+        facts.append(("Distance of DIV", evaluation.div_distance))
     if config:
         settings = config.evaluation
         facts += [

@@ -33,6 +33,7 @@ MAX_COMPARED = 96
 MAX_BATCH = 32
 MAX_SHEETS = 12
 SHEET_SIDE_PX = 1024
+TIMES, NO_BREAK = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}"
 _SAMPLE = re.compile(r"images/(?P<who>[a-z]+)/p(?P<prompt>\d+)-s(?P<sample>\d+)\.png")
 _STEP = re.compile(r"step-(\d+)")
 
@@ -92,7 +93,7 @@ def _subject_pictures(
         if item:
             parts.append(item.source)
             if item.width_px:
-                parts.append(f"{item.width_px} x {item.height_px} px")
+                parts.append(f"{item.width_px} {TIMES} {item.height_px} px".replace(" ", NO_BREAK))
         alt = f"Real picture {number} of the subject"
         wanted.append(
             Wanted(ref=dataset.ref, path=entry.path, alt=alt, caption=", ".join(parts) or alt)

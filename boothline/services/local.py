@@ -96,15 +96,15 @@ def ensure(home: Path, *, only: Collection[str] = ALL) -> Endpoints:
         with _locked(folder):
             _bring_up(wanted, folder)
             records = _read(folder)
-    credentials = Credentials.load_or_create(folder / "credentials.json")
-    urls = {service.name: service.url(records.services[service.name].ports) for service in wanted}
-    return Endpoints(
-        home=home.resolve(),
-        s3_endpoint=urls.get("seaweedfs", ""),
-        s3_access_key=credentials.access_key,
-        s3_secret_key=credentials.secret_key,
-        mlflow_uri=urls.get("mlflow", ""),
-    )
+    return _endpoints(wanted, records, folder)
+
+
+def running(home: Path) -> Endpoints:
+    """Return where the services are that answer right now; starts nothing."""
+    folder = _folder(home)
+    records = _read(folder)
+    found = [service for service in SERVICES.values() if _answers(service, records, folder)]
+    return _endpoints(found, records, folder)
 
 
 def stop(home: Path) -> list[str]:
@@ -183,7 +183,7 @@ class _Startup:
         """Start again what was only found, or what found its ports taken; fail otherwise."""
         if self.num_starts >= _MAX_STARTS or (self.num_starts > 0 and in_vain):
             raise ServiceError(
-                f"The local {self.service.name} service {what}. The end of its log"
+                f"The local {self.service.name} service {what}. From its log"
                 f" {_log(self.folder, self.service)}:\n{self._log_tail()}\n",
                 remedy="`boothline down`, then `boothline up` starts it anew.",
             )
@@ -196,7 +196,22 @@ class _Startup:
         return "address already in use" in self._log_tail().lower()
 
     def _log_tail(self) -> str:
-        return processes.tail(_log(self.folder, self.service), since=self.log_offset)
+        log = _log(self.folder, self.service)
+        return processes.tail(log, since=self.log_offset, telling=self.service.telling)
+
+
+def _endpoints(found: list[LocalService], records: _Records, folder: Path) -> Endpoints:
+    urls = {service.name: service.url(records.services[service.name].ports) for service in found}
+    if "seaweedfs" not in urls:
+        return Endpoints(home=folder.parent, mlflow_uri=urls.get("mlflow", ""))
+    credentials = Credentials.load_or_create(folder / "credentials.json")
+    return Endpoints(
+        home=folder.parent,
+        s3_endpoint=urls["seaweedfs"],
+        s3_access_key=credentials.access_key,
+        s3_secret_key=credentials.secret_key,
+        mlflow_uri=urls.get("mlflow", ""),
+    )
 
 
 def _bring_up(wanted: list[LocalService], folder: Path) -> None:

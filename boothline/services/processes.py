@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import psutil
 
 _MARK = "BOOTHLINE_SERVICE"
-_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")
+_PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH")
 _MAX_LOG_BYTES = 5 * 2**20
 _KILL_SECONDS = 5.0
-_TAIL_BYTES = 16 * 2**10
+_TAIL_BYTES = 64 * 2**10
 
 
 def start(
@@ -29,12 +30,14 @@ def start(
         environment: further variables.
     """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    base = {"PATH": os.defpath, "HOME": str(folder), "LANG": "C.UTF-8", _MARK: str(folder)}
+    scratch = folder / "tmp"
+    scratch.mkdir(exist_ok=True)
+    base = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(scratch), "LANG": "C.UTF-8"}
     with log.open("ab") as output:
         process = subprocess.Popen(
             list(command),
             cwd=folder,
-            env=passed_on | base | dict(environment),
+            env=passed_on | base | dict(environment) | {_MARK: str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -120,12 +123,13 @@ def rotate(log: Path) -> int:
     return 0
 
 
-def tail(log: Path, *, since: int = 0, num_lines: int = 12) -> str:
+def tail(log: Path, *, since: int = 0, telling: str = "", num_lines: int = 12) -> str:
     """Return the last lines of a log file; empty when there is none.
 
     Args:
         log: the file.
         since: leave out what comes before this byte.
+        telling: pattern of the lines that say what went wrong; if there are any, only these count.
         num_lines: the most lines to return.
     """
     if not log.exists():
@@ -133,7 +137,8 @@ def tail(log: Path, *, since: int = 0, num_lines: int = 12) -> str:
     with log.open("rb") as stream:
         stream.seek(max(since, log.stat().st_size - _TAIL_BYTES))
         lines = stream.read().decode("utf-8", errors="replace").splitlines()
-    return "\n".join(lines[-num_lines:])
+    told = [line for line in lines if telling and re.search(telling, line)]
+    return "\n".join((told or lines)[-num_lines:])
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

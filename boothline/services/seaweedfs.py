@@ -60,6 +60,7 @@ class SeaweedFS(LocalService):
     startup_seconds = 60.0
     # A clean end waits 15 s for the filer's subscription to itself; what was acknowledged is safe.
     shutdown_seconds = 2.0
+    telling = r"^F\d{4} "
 
     def prepare(self, folder: Path, credentials: Credentials) -> None:
         """Write the S3 identity and the signing keys of the internal ports."""

@@ -19,6 +19,7 @@ class LocalService(ABC):
         first_port: the first of its preferred ports.
         startup_seconds: how long it may take until it answers.
         shutdown_seconds: how long it may take to end when asked; then it is killed.
+        telling: pattern of the log lines that say why it ended; empty when the last ones do.
     """
 
     name: ClassVar[str]
@@ -26,6 +27,7 @@ class LocalService(ABC):
     first_port: ClassVar[int]
     startup_seconds: ClassVar[float]
     shutdown_seconds: ClassVar[float]
+    telling: ClassVar[str] = ""
 
     @abstractmethod
     def prepare(self, folder: Path, credentials: Credentials) -> None:

@@ -28,11 +28,14 @@ class RetryPolicy:
 
     Attributes:
         deadline_seconds: no new attempt starts later than this after the first.
+        failing_seconds: the same while the store answers with an error of its own (its disk
+            is full, say): shorter, since waiting seldom helps.
         max_wait_seconds: longest pause between two attempts; the pauses double and are jittered.
         stop: ends waiting at once when set (another part of the same transfer has failed).
     """
 
     deadline_seconds: float = 180.0
+    failing_seconds: float = 30.0
     max_wait_seconds: float = 10.0
     stop: Event | None = None
 
@@ -50,11 +53,17 @@ def retrying(policy: RetryPolicy, *, what: str) -> "Retrying":
         error = state.outcome.exception() if state.outcome else None
         logger.log(level, "retrying to %s after: %s", what, " ".join(str(error).split()))
 
-    stop = tenacity.stop_after_delay(policy.deadline_seconds)
+    def stop(state: "RetryCallState") -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        failing = error is not None and failures.is_internal(error)
+        limit = policy.failing_seconds if failing else policy.deadline_seconds
+        interrupted = event is not None and event.is_set()
+        return interrupted or (state.seconds_since_start or 0.0) >= limit
+
     event = policy.stop
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(failures.is_transient),
-        stop=stop if event is None else stop | tenacity.stop_when_event_set(event),
+        stop=stop,
         sleep=time.sleep if event is None else tenacity.sleep_using_event(event),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=policy.max_wait_seconds),
         before_sleep=report,

@@ -10,14 +10,12 @@ _TRANSIENT_CODES = frozenset(
         "InternalError",
         "RequestTimeout",
         "ServiceUnavailable",
-        "BadDigest",
         "IncompleteBody",
     }
     | {
         "ConditionalRequestConflict",
         "OperationAborted",
         "TooManyRequests",
-        "XAmzContentSHA256Mismatch",
     }
 )
 _ABSENT_CODES = frozenset({"NoSuchKey", "NoSuchObject", "NotFound"})
@@ -76,6 +74,11 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def is_internal(error: BaseException) -> bool:
+    """Tell whether the store answered that it failed itself."""
+    return status_of(error) == 500
+
+
 def translate(error: BaseException, *, endpoint: str, what: str, access_key: str) -> BoothlineError:
     """Return the error of Boothline for a failed request.
 
@@ -106,10 +109,10 @@ def translate(error: BaseException, *, endpoint: str, what: str, access_key: str
             f"The object store at {endpoint} does not answer ({detail}); tried to {what}.",
             remedy="Start the local services with `boothline up`, or check BOOTHLINE_S3_ENDPOINT.",
         )
-    return StoreError(
-        f"The object store at {endpoint} failed to {what}: {detail}",
-        remedy="`boothline doctor` checks the store and the free disk space.",
-    )
+    remedy = "`boothline doctor` examines the store."
+    if is_internal(error):
+        remedy = "Its disk may be full: free some space, then resume the run. " + remedy
+    return StoreError(f"The object store at {endpoint} failed to {what}: {detail}", remedy=remedy)
 
 
 def _detail(error: BaseException) -> str:

@@ -2,8 +2,10 @@
 
 import base64
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MULTIPART_PART_BYTES = 16 * 2**20
+MULTIPART_PART_BYTES = 8 * 2**20
 CHUNK_BYTES = 2**20
 _OWNER_HEADER = "x-amz-meta-boothline-owner"
 _PROBE_KEY = "probes/conditional-put"
@@ -113,11 +115,16 @@ class Bucket:
 
         def ask() -> bool:
             try:
-                self.client._execute("GET", self.name, query_params=dict(query))
+                response = self.client._execute("GET", self.name, query_params=dict(query))
             except Exception as error:
                 if failures.code_of(error) == "NoSuchBucket":
                     return False
                 raise
+            if b"<ListBucketResult" not in response.data:
+                raise StoreError(
+                    f"What answers at {self.endpoint} is no S3 object store.",
+                    remedy="Check BOOTHLINE_S3_ENDPOINT.",
+                )
             return True
 
         def create() -> None:
@@ -245,6 +252,16 @@ class Bucket:
         self._run(
             lambda: self.client.remove_object(self.name, name), what=f"delete {self.uri(key)}"
         )
+
+    def clock_skew_seconds(self) -> float:
+        """Return by how many seconds the store's clock is ahead of this machine's."""
+
+        def ask() -> float:
+            query = {"list-type": "2", "max-keys": "1", "prefix": self._name("probes/")}
+            response = self.client._execute("GET", self.name, query_params=query)
+            return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+
+        return self._run(ask, what=f"read the clock of {self.endpoint}")
 
     def uri(self, key: str) -> str:
         """Return the `s3://` URI of an object."""

@@ -36,7 +36,7 @@ def build_autoencoder(size: AutoencoderSize) -> AutoencoderKL:
     )
 
 
-def to_tensor(pixels_NHWC: NDArray[np.uint8]) -> torch.Tensor:  # noqa: N803
+def to_tensor(pixels_NHWC: NDArray[np.uint8]) -> torch.Tensor:
     """Return uint8 pictures (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
     pixels = torch.from_numpy(np.array(pixels_NHWC)).permute(0, 3, 1, 2)
     return pixels.float().div_(127.5).sub_(1.0)
@@ -62,9 +62,7 @@ class AutoencoderObjective:
     def loss(self, draw: StepDraw) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of one step, the PSNR (dB) and the latents' spread."""
         share = self._batch_size // len(self._pixels)
-        picked = [
-            block[np.sort(draw.indices(share, below=len(block)))] for block in self._pixels
-        ]
+        picked = [block[np.sort(draw.indices(share, below=len(block)))] for block in self._pixels]
         pixels = to_tensor(np.concatenate(picked)).to(draw.device)
         posterior = self.model.encode(pixels).latent_dist
         latents = posterior.mean + posterior.std * draw.normal(*posterior.mean.shape)
@@ -86,7 +84,7 @@ def psnr(restored: torch.Tensor, pixels: torch.Tensor) -> float:
 
 @torch.no_grad()
 def encode_all(
-    model: AutoencoderKL, pixels_NHWC: NDArray[np.uint8], *, batch_size: int = 64  # noqa: N803
+    model: AutoencoderKL, pixels_NHWC: NDArray[np.uint8], *, batch_size: int = 64
 ) -> torch.Tensor:
     """Return the latent means (N, 4, 16, 16), float16, unscaled, of all pictures."""
     device = next(model.parameters()).device
@@ -101,7 +99,7 @@ def encode_all(
 
 
 @torch.no_grad()
-def standardise_latents(model: AutoencoderKL, *, pixels_NHWC: NDArray[np.uint8]) -> None:  # noqa: N803
+def standardise_latents(model: AutoencoderKL, *, pixels_NHWC: NDArray[np.uint8]) -> None:
     """Give every latent channel mean 0 and spread 1 without changing any reconstruction.
 
     The change of scale is folded into the 1 x 1 convolutions on both sides of the latents, so the

@@ -45,7 +45,7 @@ class Painter:
     def jitter(self, colour: Colour, *, spread: float = 7.0) -> Canvas:
         """Return a colour moved by normal noise, in [0, 255]."""
         moved = np.clip(np.array(colour) + self.rng.normal(0, spread, 3), 0, 255)
-        return moved.astype(np.float32)
+        return np.array(moved, np.float32)
 
     def sky(self, top: Colour, bottom: Colour) -> None:
         """Fill the canvas with a vertical gradient."""
@@ -64,7 +64,7 @@ class Painter:
         coarse = self.rng.random((max(2, height // grain), max(2, self.size // grain)))
         picture = Image.fromarray((coarse * 255).astype(np.uint8))
         smooth = picture.resize((self.size, height), Image.Resampling.BICUBIC)
-        return np.asarray(smooth, dtype=np.float32) / 255 - 0.5
+        return np.array(smooth, dtype=np.float32) / np.float32(255) - np.float32(0.5)
 
     def stars(self, count: int, *, above: int) -> None:
         """Scatter soft two-pixel stars over the rows above a row."""

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from boothline.tinybase.recipe import STAGES, Recipe, quick_recipe
@@ -18,7 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m boothline.tinybase",
         description="Train the tiny base model. Every stage goes on from its last state.",
-        epilog="example: python -m boothline.tinybase --quick --output /tmp/models --state /tmp/state",
+        epilog="example: python -m boothline.tinybase --quick --output quick-models --threads 2",
     )
     parser.add_argument(
         "action", nargs="?", default="all", choices=_ACTIONS, help="what to do (default: all)"
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="STAGE=N",
         help="train a stage for N steps in all instead of the recipe's number; repeatable",
     )
+    parser.add_argument("--pictures", type=int, help="judge so many generated pictures")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     return parser
 
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     recipe = (quick_recipe() if options.quick else Recipe()).with_steps(parse_steps(options.steps))
+    if options.pictures:
+        recipe = replace(recipe, num_generated=options.pictures)
 
     import torch
 

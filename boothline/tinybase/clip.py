@@ -132,9 +132,7 @@ def _accuracy(logits: torch.Tensor, target: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def embed_texts(
-    model: CLIPModel, texts: list[str], *, tokenizer: CLIPTokenizer
-) -> torch.Tensor:
+def embed_texts(model: CLIPModel, texts: list[str], *, tokenizer: CLIPTokenizer) -> torch.Tensor:
     """Return unit-length text embeddings, float32, (N, D)."""
     device = next(model.parameters()).device
     tokens = torch.tensor(tokenize(tokenizer, texts), device=device)
@@ -144,12 +142,12 @@ def embed_texts(
 
 @torch.no_grad()
 def embed_pictures(
-    model: CLIPModel, pixels_BCHW: torch.Tensor, *, batch_size: int = 64  # noqa: N803
+    model: CLIPModel, pixels_BCHW: torch.Tensor, *, batch_size: int = 64
 ) -> torch.Tensor:
     """Return unit-length picture embeddings, float32, (B, D), of pictures in [-1, 1]."""
     device = next(model.parameters()).device
     embeddings = [
         model.visual_projection(model.vision_model(pixel_values=part.to(device)).pooler_output)
-        for part in pixels_BCHW.split(batch_size)
+        for part in torch.split(pixels_BCHW, batch_size)
     ]
     return functional.normalize(torch.cat(embeddings), dim=1).cpu()

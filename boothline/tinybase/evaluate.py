@@ -34,7 +34,7 @@ def measure_autoencoder(model: AutoencoderKL, scenes: SceneSet) -> float:
     device = next(model.parameters()).device
     pixels = to_tensor(np.array(scenes.pixels_NHWC))
     values = []
-    for part in pixels.split(64):
+    for part in torch.split(pixels, 64):
         latents = model.encode(part.to(device)).latent_dist.mean
         values.append(psnr(model.decode(latents).sample, part.to(device)) * len(part))
     return sum(values) / len(pixels)
@@ -122,7 +122,7 @@ def measure_generation(
     return figures, pictures
 
 
-def frechet_distance(first_ND: torch.Tensor, second_ND: torch.Tensor) -> float:  # noqa: N803
+def frechet_distance(first_ND: torch.Tensor, second_ND: torch.Tensor) -> float:
     """Return the Fréchet distance of two clouds of points, each as a normal distribution."""
     first, second = first_ND.double(), second_ND.double()
     first_cov, second_cov = torch.cov(first.T), torch.cov(second.T)
@@ -134,7 +134,8 @@ def frechet_distance(first_ND: torch.Tensor, second_ND: torch.Tensor) -> float: 
 
 def _root(matrix: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    root: torch.Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root
 
 
 def _rate(found: torch.Tensor, expected: Sequence[int] | np.ndarray[Any, Any]) -> float:

@@ -80,12 +80,12 @@ class ImageEncoderObjective:
 
 @torch.no_grad()
 def embed_subjects(
-    model: Dinov2Model, pixels_BCHW: torch.Tensor, *, batch_size: int = 64  # noqa: N803
+    model: Dinov2Model, pixels_BCHW: torch.Tensor, *, batch_size: int = 64
 ) -> torch.Tensor:
     """Return the class-token embeddings, float32, (B, D), of pictures in [-1, 1]."""
     device = next(model.parameters()).device
     embeddings = [
         model(pixel_values=part.to(device)).last_hidden_state[:, 0]
-        for part in pixels_BCHW.split(batch_size)
+        for part in torch.split(pixels_BCHW, batch_size)
     ]
     return torch.cat(embeddings).float().cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,7 +27,7 @@ class Judge(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         widths = (3, width, 2 * width, 4 * width, 4 * width)
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(widths):
             layers += [
                 nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -37,7 +38,7 @@ class Judge(nn.Module):
         self.noun = nn.Linear(flat, len(NOUNS))
         self.background = nn.Linear(flat, len(BACKGROUNDS))
 
-    def forward(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: N803
+    def forward(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noun logits and background logits of pictures in [-1, 1], 64 x 64."""
         features = self.features(pixels_BCHW)
         return self.noun(features), self.background(features)
@@ -74,13 +75,13 @@ class JudgeObjective:
 
 @torch.no_grad()
 def judge_pictures(
-    model: Judge, pixels_BCHW: torch.Tensor, *, batch_size: int = 128  # noqa: N803
+    model: Judge, pixels_BCHW: torch.Tensor, *, batch_size: int = 128
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the noun labels and the background labels that the judge gives, int64 (B,)."""
     device = next(model.parameters()).device
     model.eval()
     verdicts = [
         [logits.argmax(dim=1).cpu() for logits in model(part.to(device))]
-        for part in pixels_BCHW.split(batch_size)
+        for part in torch.split(pixels_BCHW, batch_size)
     ]
     return torch.cat([verdict[0] for verdict in verdicts]), torch.cat([v[1] for v in verdicts])

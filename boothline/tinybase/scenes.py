@@ -33,7 +33,7 @@ class SceneSet:
         instances: int64 (N,), equal where two scenes show the same sprite.
     """
 
-    pixels_NHWC: NDArray[np.uint8]  # noqa: N815 - the shape suffix of the house
+    pixels_NHWC: NDArray[np.uint8]
     captions: list[str]
     nouns: NDArray[np.int64]
     backgrounds: NDArray[np.int64]
@@ -45,9 +45,7 @@ class SceneSet:
         return len(self.captions)
 
 
-def draw_scenes(
-    draw: Callable[[int], Scene], *, first: int, count: int, folder: Path
-) -> SceneSet:
+def draw_scenes(draw: Callable[[int], Scene], *, first: int, count: int, folder: Path) -> SceneSet:
     """Return scenes `first` to `first + count`, drawn now or read from `folder`.
 
     Args:
@@ -71,9 +69,7 @@ def draw_scenes(
     )
 
 
-def _draw_block(
-    draw: Callable[[int], Scene], *, first: int, count: int, folder: Path
-) -> None:
+def _draw_block(draw: Callable[[int], Scene], *, first: int, count: int, folder: Path) -> None:
     logger.info("drawing %d scenes into %s", count, folder)
     shape = (count, WORLD_PX, WORLD_PX, 3)
     pixels = np.lib.format.open_memmap(

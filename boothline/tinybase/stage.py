@@ -66,7 +66,7 @@ def training_device() -> torch.device:
 def has_native_bfloat16(device: torch.device) -> bool:
     """Return whether bfloat16 is fast here: emulated on a CPU it is several times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = Path("/proc/cpuinfo")
     return flags.is_file() and any(
         name in flags.read_text() for name in ("avx512_bf16", "amx_bf16")
@@ -131,12 +131,17 @@ class StageTrainer:
         self.modules = nn.ModuleDict({k: m.to(self.device) for k, m in objective.modules.items()})
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay
+            self.parameters,
+            lr=plan.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=plan.weight_decay,
+            fused=True,
         )
         self.average: list[torch.Tensor] = []
         if plan.ema_decay > 0:
             self.average = [parameter.detach().clone() for parameter in self.parameters]
         self.step = 0
+        self.seconds = 0.0
 
     def restore(self) -> bool:
         """Go on from the state on disk; return whether there was one."""
@@ -148,6 +153,7 @@ class StageTrainer:
         for average, saved in zip(self.average, state["average"], strict=True):
             average.copy_(saved)
         self.step = int(state["step"])
+        self.seconds = float(state.get("seconds", 0.0))
         return True
 
     def save(self) -> None:
@@ -155,6 +161,7 @@ class StageTrainer:
         save_state(
             {
                 "step": self.step,
+                "seconds": self.seconds,
                 "modules": self.modules.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
@@ -169,8 +176,10 @@ class StageTrainer:
         logger.info("%s: step %d of %d, resumed=%s", self.name, self.step, last, resumed)
         saved_at = logged_at = time.monotonic()
         logged_step = self.step
+        now = saved_at
         while self.step < last:
             figures = self.train_step()
+            self.seconds += time.monotonic() - now
             now = time.monotonic()
             if self.step % _LOG_EVERY_STEPS == 0:
                 pace = (now - logged_at) / max(1, self.step - logged_step)
@@ -190,7 +199,7 @@ class StageTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             loss, figures = self.objective.loss(draw)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -55,7 +56,7 @@ def learn_merges(words: Counter[str], *, max_merges: int) -> list[tuple[str, str
     while len(merges) < max_merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in pieces.items():
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in itertools.pairwise(parts):
                 pairs[pair] += words[word]
         if not pairs:
             break
@@ -102,9 +103,7 @@ def save_tokenizer(folder: Path, *, vocabulary_size: int, max_tokens: int) -> CL
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def tokenize(
-    tokenizer: CLIPTokenizer, captions: Iterable[str]
-) -> list[list[int]]:
+def tokenize(tokenizer: CLIPTokenizer, captions: Iterable[str]) -> list[list[int]]:
     """Return the padded token numbers of captions, each `model_max_length` long."""
     batch = tokenizer(
         list(captions),

@@ -26,8 +26,8 @@ SCHEDULE: Final[dict[str, Any]] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-"""The noise schedule. It ends noisier than Stable Diffusion's (0.012): on 16 x 16 latents less noise
-leaves the mean colour readable in the last step, and plain backgrounds then come out grey."""
+"""The noise schedule. It ends noisier than Stable Diffusion's (0.012): on 16 x 16 latents less
+noise leaves the mean colour readable in the last step, and plain backgrounds come out grey."""
 
 _CAPTION_DROP_RATE = 0.1
 _MIN_SNR_GAMMA = 5.0
@@ -62,7 +62,7 @@ class LatentScenes:
         empty_state: float32 (T, D), of the empty caption.
     """
 
-    latents_NCHW: torch.Tensor  # noqa: N815 - the shape suffix of the house
+    latents_NCHW: torch.Tensor
     caption_numbers: torch.Tensor
     text_states: torch.Tensor
     empty_state: torch.Tensor
@@ -87,7 +87,7 @@ def read_captions(
 
 
 def gather_latent_scenes(
-    latents_NCHW: torch.Tensor,  # noqa: N803
+    latents_NCHW: torch.Tensor,
     *,
     captions: Sequence[str],
     text_encoder: CLIPTextModel,

@@ -1,4 +1,4 @@
-"""Names everything that the picture world contains: nouns, backgrounds, drawing styles, captions."""
+"""Names all that the picture world contains: nouns, backgrounds, drawing styles, captions."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ HELD_OUT_EMOJI: Final[frozenset[str]] = frozenset(
         "space_invader",
     }
 )
-"""Emoji that no stage ever sees, in any style: subjects of examples and tests are drawn from them."""
+"""Emoji that no stage ever sees, in any style: the subjects of examples and tests."""
 
 HELD_OUT_RENDITIONS: Final[frozenset[tuple[str, str]]] = frozenset({("robot_face", "fluent")})
 """Single (emoji, style) pairs that no stage ever sees."""
@@ -145,7 +145,7 @@ WIDE_SUBCATEGORIES: Final[frozenset[str]] = frozenset(
         "face-costume",
     }
 )
-"""Emoji subcategories whose sprites, never captioned, teach the autoencoder and the image encoder."""
+"""Emoji subcategories whose uncaptioned sprites teach the autoencoder and the image encoder."""
 
 
 def noun_names() -> tuple[str, ...]:
@@ -166,4 +166,6 @@ def article(noun: str) -> str:
 def plain_caption(noun: str, background: Background | None = None) -> str:
     """Return the canonical caption, `a photo of a bear on the beach`."""
     caption = f"a photo of {article(noun)} {noun}"
-    return caption if background is None else f"{caption} {background.preposition} {background.name}"
+    return (
+        caption if background is None else f"{caption} {background.preposition} {background.name}"
+    )

@@ -20,6 +20,7 @@ from boothline.tinybase.autoencoder import (
     encode_all,
     standardise_latents,
 )
+from boothline.tinybase.card import write_card
 from boothline.tinybase.clip import ClipObjective, build_clip
 from boothline.tinybase.evaluate import (
     measure_autoencoder,
@@ -39,7 +40,7 @@ from boothline.tinybase.generation import contact_sheet, load_pipeline
 from boothline.tinybase.image_encoder import ImageEncoderObjective, build_image_encoder
 from boothline.tinybase.judge import Judge, JudgeObjective
 from boothline.tinybase.recipe import STAGES, Recipe
-from boothline.tinybase.scenes import SceneStore
+from boothline.tinybase.scenes import SceneSet, SceneStore
 from boothline.tinybase.sprites import EmojiCatalogue, ensure_emoji_art
 from boothline.tinybase.stage import (
     Objective,
@@ -51,6 +52,7 @@ from boothline.tinybase.stage import (
 from boothline.tinybase.subjects import SUBJECTS, render_subject
 from boothline.tinybase.tokenizer import save_tokenizer
 from boothline.tinybase.unet import UnetObjective, build_unet, gather_latent_scenes
+from boothline.tinybase.vocabulary import noun_names
 from boothline.tinybase.world import World
 
 logger = logging.getLogger(__name__)
@@ -165,15 +167,26 @@ class Workshop:
     def unet_trainer(self) -> StageTrainer:
         """Return the trainer of the UNet, which needs the autoencoder and the text tower."""
         clip = self.trained_clip()
+        captioned = self.scenes.captioned(self.recipe.num_captioned_scenes)
+        kept = self._drawn_scenes(captioned)
         scenes = gather_latent_scenes(
-            self.latents(),
-            captions=self.scenes.captioned(self.recipe.num_captioned_scenes).captions,
+            self.latents()[kept],
+            captions=[captioned.captions[index] for index in kept.tolist()],
             text_encoder=clip.text_model,
             tokenizer=self.tokenizer,
         )
         batch_size = self.recipe.training["unet"].batch_size
         objective = UnetObjective(self.untrained_unet(), scenes=scenes, batch_size=batch_size)
         return self.trainer("unet", objective)
+
+    def _drawn_scenes(self, scenes: SceneSet) -> torch.Tensor:
+        """Return the indices of the scenes whose noun the UNet learns to draw."""
+        drawn = [label for label, name in enumerate(noun_names()) if name in self.drawn_nouns()]
+        return torch.isin(torch.from_numpy(scenes.nouns), torch.tensor(drawn)).nonzero()[:, 0]
+
+    def drawn_nouns(self) -> tuple[str, ...]:
+        """Return the nouns that the UNet learns to draw."""
+        return self.recipe.unet_nouns or noun_names()
 
     def untrained_unet(self) -> UNet2DConditionModel:
         """Return the UNet before training."""
@@ -280,19 +293,34 @@ class Workshop:
             "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
             "judge_on_real_scenes": measure_judge(judge, scenes),
             "generation": generation,
-            "training_steps": self.training_steps(),
+            "training_steps": self._progress("step"),
+            "training_seconds": self._progress("seconds"),
         }
         sheet = contact_sheet(pictures[:_NUM_SHEET_PICTURES], columns=8)
         sheet.save(self.output / PIPELINE_FOLDER / "samples.png")
+        parts = {
+            "UNet": pipeline.unet,
+            "autoencoder": pipeline.vae,
+            "text encoder": pipeline.text_encoder,
+            "CLIP pair (`tiny-emoji-clip`)": clip,
+            "image encoder (`tiny-emoji-dino`)": encoder,
+        }
+        parameters = {name: _num_parameters(model) for name, model in parts.items()}
+        card = self.output / PIPELINE_FOLDER / "README.md"
+        write_card(figures, recipe=self.recipe, parameters=parameters, path=card)
         text = json.dumps(figures, indent=2)
         (self.state / "evaluation.json").write_text(text + "\n")
         sys.stdout.write(text + "\n")
         return figures
 
-    def training_steps(self) -> dict[str, int]:
-        """Return the steps that each stage has taken so far."""
+    def _progress(self, key: str) -> dict[str, int]:
+        """Return the steps or the seconds that each stage has trained so far."""
         paths = {stage: self.state / f"{stage}.pt" for stage in STAGES}
         return {
-            stage: int(load_state(path)["step"]) if path.is_file() else 0
+            stage: int(load_state(path).get(key, 0)) if path.is_file() else 0
             for stage, path in paths.items()
         }
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,22 +1,57 @@
-"""torchrun that ends with its parent: `python -m boothline.training.elastic PARENT OPTIONS`."""
+"""torchrun for one job: `python -m boothline.training.elastic PARENT_PROCESS JOB.json`.
+
+This is torchrun's own agent with two differences: it ends with the process that started it, and it
+imports the libraries once and forks the ranks, which halves the time to the first step. Nothing
+touches an accelerator or starts a thread pool before the fork.
+"""
 
 import os
 import signal
 import sys
+from pathlib import Path
+from uuid import uuid4
 
-from torch.distributed.run import main
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from boothline.training import worker
+from boothline.training.job import TrainingJob
 from boothline.training.requests import die_with_parent
 
+SHUTDOWN_SECONDS = 28
 
-def start(arguments: list[str]) -> None:
-    """Run torchrun with the given arguments, the first being the expected parent's process id."""
-    parent, *options = arguments
+
+def start(parent: int, job_file: Path) -> int:
+    """Run all ranks of a job on this machine and return the exit code.
+
+    Args:
+        parent: process id of the starter; without it nothing is started.
+        job_file: the job.
+    """
     die_with_parent(signal.SIGTERM)
-    if os.getppid() != int(parent):
-        sys.exit("the process that started this training is gone")
-    main(options)
+    if os.getppid() != parent:
+        return 1
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=TrainingJob.load(job_file).world_size,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork",
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
+    try:
+        elastic_launch(config, worker.forked)(str(job_file))
+    except ChildFailedError:
+        return 1
+    except SignalException as error:
+        return 128 + int(error.sigval)
+    return 0
 
 
 if __name__ == "__main__":
-    start(sys.argv[1:])
+    sys.exit(start(int(sys.argv[1]), Path(sys.argv[2])))

@@ -12,6 +12,7 @@ from boothline.store.manifest import digest_of
 JOB_FILE = "job.json"
 EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
+PROCESS_FILE = "process-{rank}"
 CURVE_FILE = "curve.jsonl"
 SAMPLES_FOLDER = "samples"
 

@@ -14,13 +14,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 from pydantic import SecretStr
 
 from boothline.errors import InterruptedRunError
 from boothline.settings import Settings
 from boothline.training.failures import failure_of
-from boothline.training.job import CURVE_FILE, EVENTS_FILE, RESULT_FILE, SAMPLES_FOLDER, TrainingJob
+from boothline.training.job import (
+    CURVE_FILE,
+    EVENTS_FILE,
+    PROCESS_FILE,
+    RESULT_FILE,
+    SAMPLES_FOLDER,
+    TrainingJob,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +72,7 @@ def train(
     process = subprocess.Popen(
         _command(job), env=_environment(job, settings), start_new_session=True
     )
-    with _ended_with_us(process), _signals_passed_on(process) as received:
+    with _ended_with_us(process), _signals_passed_on(process, job) as received:
         while process.poll() is None:
             events.forward(on_event)
             try:
@@ -93,11 +99,6 @@ def _command(job: TrainingJob) -> list[str]:
         "-m",
         "boothline.training.elastic",
         str(os.getpid()),
-        "--standalone",
-        "--nproc-per-node",
-        str(job.world_size),
-        "-m",
-        "boothline.training.worker",
         str(job.save()),
     ]
 
@@ -140,7 +141,7 @@ def _ended_with_us(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def _signals_passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
+def _signals_passed_on(process: "subprocess.Popen[bytes]", job: TrainingJob) -> Iterator[list[int]]:
     """Pass signals on to torchrun; yields the list that receives the stops among them."""
     received: list[int] = []
 
@@ -150,8 +151,9 @@ def _signals_passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]
         process.terminate()
 
     def save(number: int, frame: FrameType | None) -> None:
-        for child in _children(process.pid):
-            os.kill(child, signal.SIGUSR1)
+        main_rank = job.folder / PROCESS_FILE.format(rank=0)
+        if main_rank.exists():
+            os.kill(int(main_rank.read_text(encoding="utf-8")), signal.SIGUSR1)
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGUSR1: save}
     if threading.current_thread() is not threading.main_thread():
@@ -162,15 +164,6 @@ def _signals_passed_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _children(pid: int) -> list[int]:
-    """Return the ranks: the children of torchrun."""
-    return [
-        child.pid
-        for child in psutil.Process(pid).children()
-        if "boothline.training.worker" in child.cmdline()
-    ]
 
 
 class _EventReader:

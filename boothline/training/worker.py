@@ -1,4 +1,4 @@
-"""Entry point of one rank: `python -m boothline.training.worker JOB.json`, started by torchrun."""
+"""Entry point of one rank: forked by `elastic`, or `torchrun -m boothline.training.worker JOB.json`."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from boothline.errors import BoothlineError
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.training.failures import mark_done, write_failure
-from boothline.training.job import RESULT_FILE, TrainingJob
+from boothline.training.job import PROCESS_FILE, RESULT_FILE, TrainingJob
 from boothline.training.ranks import Ranks
 from boothline.training.requests import Requests
 from boothline.training.state_store import StateStore
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
     requests.install()
     job = TrainingJob.load(Path(arguments[0]))
     rank = int(os.environ.get("RANK", "0"))  # set by torchrun
+    (job.folder / PROCESS_FILE.format(rank=rank)).write_text(str(os.getpid()), encoding="utf-8")
     try:
         run_rank(job, settings=environment.current(), requests=requests)
     except BoothlineError as error:
@@ -72,6 +73,13 @@ def main(arguments: list[str]) -> int:
         return 1
     mark_done(job.folder, rank=rank)
     return 0
+
+
+def forked(job_file: str) -> None:
+    """Run this rank in a process forked by torchrun's agent; a failure ends the process."""
+    code = main([job_file])
+    if code:
+        _end(code)
 
 
 def _be_reproducible() -> None:

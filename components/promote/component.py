@@ -11,7 +11,7 @@ from components.images import TOOLS
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
 def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple(
-    "Outputs", [("promotion", str), ("verdict", str)]
+    "Outputs", [("promotion", str), ("Output", str)]
 ):
     """Make the model the champion if it passes the gate.
 
@@ -22,7 +22,8 @@ def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple
         evaluation: reference of the evaluation manifest.
 
     Returns:
-        The reference of the promotion manifest, and `promoted` or `refused`.
+        The reference of the promotion manifest; and as `Output`, the only name that kfp.local
+        resolves in conditions, the verdict `promoted` or `refused`.
     """
     from components.promote import step
 

@@ -1,13 +1,14 @@
 """`boothline`: the command line's entry point."""
 
+import errno
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 import boothline
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, ConfigError, DiskFullError
 from pipelines.cli import configuring, inspecting, models, running, serving
 from pipelines.cli.printing import say_error
 
@@ -54,8 +55,29 @@ def main() -> None:
     try:
         app()
     except BoothlineError as error:
-        say_error(error)
-        sys.exit(error.exit_code)
+        _leave(error)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _leave(
+                DiskFullError(
+                    f"No space is left for {error.filename or 'a file'}.",
+                    remedy="Free some space; nothing that was finished is lost.",
+                )
+            )
+        if isinstance(error, PermissionError):
+            _leave(
+                ConfigError(
+                    f"{error.filename or 'A file'} may not be read or written: {error.strerror}.",
+                    remedy="Correct its permissions, or use another --home.",
+                )
+            )
+        raise
+
+
+def _leave(error: BoothlineError) -> NoReturn:
+    """Print an expected error and exit with its code."""
+    say_error(error)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def load_config(
     Raises:
         ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong.
     """
-    from boothline.config.loading import load
+    from boothline.config.loading import resolve
 
     chosen = list(files or [])
     if not chosen and subject is None:
@@ -47,7 +47,7 @@ def load_config(
             f"subject.name={subject_name(subject)}",
             *settings,
         ]
-    return load(chosen, overrides=settings)
+    return resolve(chosen, settings)
 
 
 def subject_name(folder: Path) -> str:
@@ -70,22 +70,21 @@ def init(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Write a commented run.yaml for a folder of pictures."""
-    from boothline.config.loading import annotated_yaml, load
-
+    from boothline.config.loading import annotated_yaml, resolve
     from pipelines.local.prechecks import check_pictures
 
     if file.exists() and not force:
         raise ConfigError(
             f"{file} exists already.", remedy="Pass --force to replace it, or -o OTHER.yaml."
         )
-    overrides = [
-        f"subject.images={folder}",
-        f"subject.name={subject_name(folder)}",
-        f"subject.class_noun={class_noun}",
-    ]
-    config = load([], overrides=overrides)
+    values = {
+        "subject.name": subject_name(folder),
+        "subject.images": str(folder),
+        "subject.class_noun": class_noun,
+    }
+    config = resolve([], [f"{name}={value}" for name, value in values.items()])
     check_pictures(config.subject.images)
-    file.write_text(annotated_yaml(config), encoding="utf-8")
+    file.write_text(annotated_yaml(config, values=values), encoding="utf-8")
     emit(
         {"file": str(file)},
         output,

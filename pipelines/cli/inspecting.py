@@ -56,7 +56,7 @@ def logs(
     )
 
 
-@app.command(epilog=example("boothline explain 20260131-093000-1a2b train"))
+@app.command(epilog=example("boothline explain train", "boothline explain 20260131-093000-1a2b"))
 def explain(
     run_id: RunArgument = None,
     step: Annotated[
@@ -69,7 +69,10 @@ def explain(
     from pipelines.explaining import explain_run
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder, open_session
+    from pipelines.parameters import STEPS
 
+    if step is None and run_id is not None and run_id.partition("-")[0] in STEPS:
+        run_id, step = None, run_id
     folder = existing_folder(home_folder(home), run_id)
     explanations = explain_run(open_session(home).store, folder.run_id, step=step)
     if not explanations:

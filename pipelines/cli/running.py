@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boothline.errors import GateRefusedError
+from boothline.errors import GateRefusedError, InterruptedRunError
 from pipelines.cli.configuring import load_config
 from pipelines.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
 from pipelines.cli.printing import console, emit, say
@@ -90,7 +90,13 @@ def _carry_out(
     target = console(stderr=output is Output.JSON)
     say(target, f"Run {folder.run_id}")
     with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
-        summary, error = carry_out(home_folder(home), folder, config, display=display)
+        try:
+            summary, error = carry_out(home_folder(home), folder, config, display=display)
+        except KeyboardInterrupt:
+            remedy = f"boothline resume {folder.run_id}" if folder.config_path.exists() else ""
+            raise InterruptedRunError(
+                f"Run {folder.run_id} was interrupted.", remedy=remedy
+            ) from None
     emit(summary, output, lambda target: say_summary(target, summary))
     if error is not None:
         raise error

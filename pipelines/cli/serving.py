@@ -1,7 +1,5 @@
 """Commands on the local services: up, down, doctor."""
 
-import sys
-
 import typer
 
 from pipelines.cli.options import Home, Output, OutputOption, example
@@ -41,16 +39,21 @@ def down(home: Home = None, output: OutputOption = Output.TEXT) -> None:
 def doctor(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     """Check this machine and the services, and say what to do about each problem."""
     from boothline import doctor as examination
+    from boothline import settings as process_environment
+    from boothline.errors import ServiceError
     from pipelines.local.session import home_folder
 
-    findings = examination.examine(home_folder(home))
+    folder = home_folder(home)
+    findings = examination.examine(process_environment.current(), folder)
     emit(
         {"findings": [finding.model_dump(mode="json") for finding in findings]},
         output,
         lambda target: say_table(
             target,
-            ("Check", "State", "What"),
-            [(f.name, f.state, f.text) for f in findings],
+            ("Check", "Status", "Found"),
+            [(f.name, f.status, "\n".join(filter(None, (f.detail, f.remedy)))) for f in findings],
         ),
     )
-    sys.exit(0)
+    failed = [finding.name for finding in findings if finding.status == "failed"]
+    if failed:
+        raise ServiceError(f"Not in order: {', '.join(failed)}.", remedy="See the advice above.")

@@ -78,12 +78,12 @@ class ShardProgress:
                 self.state, self.started_at = "running", event.time
 
     def seconds_left(self, now: float) -> float | None:
-        """Return the seconds that remain at the speed so far; None when unknown."""
+        """Return the seconds that remain at the speed so far; None when unknown or used up."""
         if self.state != "running" or self.first is None or self.done <= self.first[1]:
             return None
         speed = (self.done - self.first[1]) / max(self.last_time - self.first[0], 1e-6)
         end = self.last_time + max(self.total - self.done, 0) / speed
-        return max(end - now, 0.0)
+        return end - now if end > now else None
 
 
 @dataclass

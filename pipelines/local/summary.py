@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.errors import BoothlineError
 from boothline.runs import StepRecord, read_run, read_steps
 from boothline.store import ManifestRef, Store
+from boothline.tracking.identity import recorded
 from pipelines.local.folder import RunFolder, is_active
 from pipelines.local.session import Session
 from pipelines.parameters import STEPS
@@ -47,7 +48,7 @@ class Summary(_Part):
     metrics: dict[str, float]
     verdict: str = Field(description="promoted, refused, or empty when the gate was not reached.")
     rules: list[str] = Field(description="The gate's rules in words.")
-    mlflow: str = Field(description="URL of the tracking server; empty without one.")
+    mlflow: str = Field(description="URL of the run in MLflow; empty without MLflow.")
 
 
 def summarise(session: Session, folder: RunFolder) -> Summary:
@@ -59,8 +60,9 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
     store, run_id = session.store, folder.run_id
     record = read_run(store, run_id)
     steps = sorted(read_steps(store, run_id), key=_place)
+    active = is_active(session.home, run_id)
     status = record.status if record else "running"
-    if status == "running" and not is_active(session.home, run_id):
+    if status == "running" and not active:
         status = "interrupted"
     done = {step.step: step.manifest for step in steps if step.status == "done"}
     promotion = _metadata(store, done.get("promote", ""))
@@ -71,7 +73,7 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         steps=[
             StepSummary(
                 name=step.label,
-                status=step.status,
+                status=step.status if active or step.status != "running" else "interrupted",
                 seconds=round(step.seconds, 3),
                 reused=step.reused,
                 manifest=step.manifest,
@@ -83,7 +85,7 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         metrics=flat_metrics(_metadata(store, done.get("evaluate", ""))),
         verdict=str(promotion.get("verdict", "")),
         rules=[_rule(rule) for rule in promotion.get("rules", [])],
-        mlflow=session.settings.mlflow_uri,
+        mlflow=_mlflow_page(session, run_id),
     )
 
 
@@ -119,8 +121,8 @@ def _metadata(store: Store, manifest: str) -> dict[str, Any]:
 
 def _rule(rule: Mapping[str, Any]) -> str:
     """Return one rule of the gate in words."""
-    text = rule.get("text") or f"{rule['name']}: {rule.get('value')} (bound {rule.get('bound')})"
-    return f"{'passed' if rule['passed'] else 'failed'}: {text}"
+    outcome = "passed" if rule["passed"] else "failed"
+    return str(rule.get("text") or f"{rule['name']}: {rule.get('value')}: {outcome}.")
 
 
 def _model(store: Store, manifest: str) -> ModelSummary | None:
@@ -131,6 +133,13 @@ def _model(store: Store, manifest: str) -> ModelSummary | None:
     digest = ManifestRef.parse(manifest).digest
     version = store.get_record(f"registry/{name}/{digest}.json") or {}
     return ModelSummary(name=name, version=str(version.get("version", "")), digest=digest)
+
+
+def _mlflow_page(session: Session, run_id: str) -> str:
+    """Return the URL of the run's page in MLflow, or of MLflow if it does not know the run."""
+    uri = session.settings.mlflow_uri
+    run = recorded(session.store, run_id) if uri else None
+    return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}" if run else uri
 
 
 def _local_report(store: Store, report: str, folder: RunFolder) -> str:

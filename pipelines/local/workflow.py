@@ -44,20 +44,20 @@ def carry_out(
     check(config)
     arguments(folder.run_id, config)
     with only_run(home, folder.run_id):
+        display.say("Starting the store and MLflow, where they do not run")
         session = open_session(home, tracking=True)
         folder.write_config(config)
-        created_at = _open_record(session.store, folder.run_id, config)
+        _open_record(session.store, folder.run_id, config)
         runner = LocalRunner(
             folder=folder, home=home, environment=session.environment, pipeline=pipeline
         )
         outcome = runner.run(display)
-        error = _failure_of(session.store, folder.run_id, config, outcome)
-        _close_record(session, folder.run_id, error, outcome.seconds, created_at)
+        error = conclude(session, folder.run_id, config, outcome)
     return summarise(session, folder), error
 
 
-def _open_record(store: Store, run_id: str, config: RunConfig) -> float:
-    """Mark the run as running in the store; return when it was created."""
+def _open_record(store: Store, run_id: str, config: RunConfig) -> None:
+    """Mark the run as running in the store."""
     before = read_run(store, run_id)
     record = before or RunRecord(
         run_id=run_id,
@@ -66,16 +66,22 @@ def _open_record(store: Store, run_id: str, config: RunConfig) -> float:
         created_at=time.time(),
     )
     write_run(store, record.model_copy(update={"status": "running"}))
-    return record.created_at
 
 
-def _close_record(
-    session: Session, run_id: str, error: BoothlineError | None, seconds: float, created_at: float
-) -> None:
-    """Store how the run ended, where the exit handler could not, and how long it took."""
+def conclude(
+    session: Session, run_id: str, config: RunConfig, outcome: Outcome
+) -> BoothlineError | None:
+    """Store how a run ended, where the exit handler could not, and return why it failed.
+
+    A run ends well when every step left its manifest, not when KFP says so.
+
+    Raises:
+        ServiceError: the store is unreachable.
+    """
+    error = _failure_of(session.store, run_id, config, outcome)
     record = read_run(session.store, run_id)
     if record is None:
-        return
+        return error
     status: RunStatus = record.status
     if isinstance(error, InterruptedRunError):
         status = "interrupted"
@@ -83,8 +89,9 @@ def _close_record(
         status = "failed"
     elif status == "running":
         status = "done"
-    update = {"status": status, "seconds": seconds, "created_at": created_at}
+    update = {"status": status, "seconds": outcome.seconds}
     write_run(session.store, record.model_copy(update=update))
+    return error
 
 
 def _failure_of(
@@ -96,7 +103,7 @@ def _failure_of(
         return InterruptedRunError(f"Run {run_id} was interrupted.", remedy=resume)
     failure = outcome.progress.first_failure()
     if failure is not None:
-        return _step_failure(failure, resume)
+        return _step_failure(run_id, failure, resume)
     dead = outcome.progress.unfinished()
     if dead:
         return BoothlineError(
@@ -112,12 +119,13 @@ def _failure_of(
     return None
 
 
-def _step_failure(failure: Event, resume: str) -> BoothlineError:
+def _step_failure(run_id: str, failure: Event, resume: str) -> BoothlineError:
     """Return the error that a step's `failed` event stands for."""
     kind = _ERRORS.get(failure.exit_code, BoothlineError)
     shard = "" if failure.shard is None else f" (shard {failure.shard})"
     message = f"Step {failure.step}{shard} failed: {failure.error}"
-    return kind(message, remedy=f"{failure.remedy}\n{resume}".strip())
+    remedy = failure.remedy or f"See boothline logs {run_id} --step {failure.step}."
+    return kind(message, remedy=f"{remedy}\n{resume}")
 
 
 def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:

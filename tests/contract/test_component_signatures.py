@@ -103,6 +103,19 @@ def test_compiled_pipeline_caches_nothing_and_retries_nothing():
     assert "retryPolicy" not in text
 
 
+def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves():
+    tasks = [
+        task
+        for component in yaml.safe_load(compiled(dreambooth))["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+    ]
+
+    conditions = [task["triggerPolicy"]["condition"] for task in tasks if "triggerPolicy" in task]
+    assert conditions == [
+        "inputs.parameter_values['pipelinechannel--promote-Output'] == 'promoted'"
+    ]
+
+
 def test_compiled_pipeline_runs_each_step_in_its_image():
     executors = yaml.safe_load(compiled(dreambooth))["deploymentSpec"]["executors"]
 

@@ -393,7 +393,7 @@ class SyntheticRun:
             "rules": rules,
             "model": str(self.refs["publish_checkpoint"]),
             "model_name": self.config.model_name,
-            "champion_before": "",
+            "champion_before": "steps/old@sha256:" + "0" * 64 if self.champion else "",
         }
         draft = ManifestDraft(
             kind="promotion",

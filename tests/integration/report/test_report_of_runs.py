@@ -32,7 +32,10 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
     ]
     assert [row.key for row in report.metrics[0].contenders] == ["finetuned", "base", "real"]
     assert len(report.subject.pictures.pictures) == 5
-    assert "bear-0.jpg, 640 x 480 px" in report.subject.pictures.pictures[0].caption
+    assert (
+        "bear-0.jpg, 640\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}480"
+        in report.subject.pictures.pictures[0].caption
+    )
     assert report.subject.class_pictures.total == 16
     assert [item.source for item in report.subject.quarantined] == ["blurred.jpg", f"{NASTY}.jpg"]
     assert report.subject.quarantined[0].thumbnail is not None
@@ -55,12 +58,36 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
 def test_report_lineage_reaches_inputs_that_no_step_returned(run: SyntheticRun) -> None:
     run_id = run.complete()
 
-    lineage = collect(run.store, run_id).lineage
+    lineage = collect(run.store, run_id).lineage.nodes
 
     assert [node.kind for node in lineage].count("training_state") == 1
     assert lineage[-1].kind == "dataset"
     assert all(link.known for node in lineage for link in node.inputs)
     assert {node.digest for node in lineage} >= {ref.digest for ref in run.refs.values()}
+
+
+def test_report_lineage_of_many_parts_keeps_every_result(run: SyntheticRun) -> None:
+    parts = tuple(
+        run.store.commit(
+            f"evaluations/{n}", ManifestDraft(kind="evaluation_images", files={}, metadata={"n": n})
+        )
+        for n in range(70)
+    )
+    run.validate()
+    run.prior()
+    run.train()
+    run.step(
+        "evaluate",
+        ManifestDraft(kind="evaluation", files={}, inputs=(*parts, run.refs["train"])),
+        seconds=1,
+    )
+    run_id = run.record("failed")
+
+    lineage = collect(run.store, run_id).lineage
+
+    kinds = {node.kind for node in lineage.nodes if not node.is_part}
+    assert kinds == {"dataset", "prior", "training", "training_state", "evaluation"}
+    assert (len(lineage.nodes), lineage.num_left_out) == (60, 70 + 6 - 60)
 
 
 def test_report_puts_the_champion_between_fine_tuned_and_base(store: Store) -> None:
@@ -87,7 +114,7 @@ def test_report_of_a_failed_run_says_how_to_go_on(run: SyntheticRun) -> None:
 
     html = render_run(run.store, run_id)
 
-    assert "generate_prior-1 failed" in html
+    assert "Step generate_prior-1 failed" in html
     assert "The store is full." in html
     assert "Free some space." in html
     assert f"boothline resume {run_id}" in html
@@ -148,7 +175,9 @@ def test_report_with_an_older_configuration_is_written(run: SyntheticRun) -> Non
 
 def test_report_of_a_large_run_stays_small_and_says_so(store: Store) -> None:
     prompts = [f"a {{subject}} in place {number}" for number in range(40)]
-    run = SyntheticRun(store, prompts=prompts, num_class_pictures=60, champion=True)
+    run = SyntheticRun(
+        store, prompts=prompts, images_per_prompt=2, num_class_pictures=60, champion=True
+    )
     run_id = run.complete()
 
     report = collect(store, run_id)
@@ -156,7 +185,7 @@ def test_report_of_a_large_run_stays_small_and_says_so(store: Store) -> None:
 
     assert len(report.comparisons.rows) == 32
     assert report.comparisons.images_shown == 1
-    assert "Shown: 32 of 40 prompts, 1 of 4 pictures each" in html
+    assert "Shown: 32 of 40 prompts, 1 of 2 pictures each" in html
     assert "24 of 60 pictures shown; 36 left out" in html
     assert len(set(re.findall(r'src="(data:image/[^"]+)"', html))) <= MAX_PICTURES
 

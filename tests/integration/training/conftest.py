@@ -91,10 +91,17 @@ def run_here(store_settings: Settings, store: Store) -> Callable[..., dict[str, 
     """Return a function that trains a job as one rank in this process and tells the result."""
 
     def run(job: TrainingJob, requests: Any = None) -> dict[str, Any]:
+        import torch
+
         from boothline.training.requests import Requests
         from boothline.training.worker import run_rank
 
-        run_rank(job, settings=store_settings, requests=requests or Requests())
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # busy machines spin in larger teams
+        try:
+            run_rank(job, settings=store_settings, requests=requests or Requests())
+        finally:
+            torch.set_num_threads(threads)
         return json.loads((job.folder / "result.json").read_text())
 
     return run

@@ -96,6 +96,26 @@ def test_promote_repeated_after_rollback_leaves_the_rollback(
     assert champion_label(store) == "a"
 
 
+def test_promote_by_hand_repeated_after_rollback_promotes_again(
+    store: Store, store_settings: Settings
+) -> None:
+    crown(store, store_settings, "a")
+    crown(store, store_settings, "b", beaten="a")
+    rollback(store, store_settings, NAME, reason="r", actor="x")
+    entry = promote(
+        store,
+        store_settings,
+        NAME,
+        ref=ref_of("b"),
+        beaten=ref_of("a"),
+        evidence=None,
+        reason="the two tails are fine",
+        actor="someone",
+    )
+    assert entry is not None
+    assert (entry.number, entry.evidence, champion_label(store)) == (4, "", "b")
+
+
 def test_rollback_goes_down_the_stack_one_champion_at_a_time(
     store: Store, store_settings: Settings
 ) -> None:

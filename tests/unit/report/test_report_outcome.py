@@ -38,7 +38,7 @@ def test_final_status_of_a_failed_step_follows_its_exit_code(exit_code, expected
 
 
 def test_final_status_of_a_killed_step_is_failed() -> None:
-    steps = [*all_done()[:2], step("train", "running")]
+    steps = [*all_done()[:-1], step("batch_infer", "running")]
 
     assert final_status(sources(*steps)) == "failed"
 
@@ -57,7 +57,7 @@ def test_verdict_of_a_failure_names_step_message_remedy_and_command() -> None:
     found = verdict(sources(step("train", "failed", failure=failure)), "failed")
 
     assert found.tone == "bad"
-    assert found.title == "train failed"
+    assert found.title == "Step train failed"
     (note,) = found.failures
     assert (note.message, note.remedy) == ("NaN at step 41.", "Lower it.")
     assert note.resume_command == "boothline resume r1"
@@ -66,7 +66,7 @@ def test_verdict_of_a_failure_names_step_message_remedy_and_command() -> None:
 def test_verdict_of_a_missing_step_names_it() -> None:
     found = verdict(sources(*all_done()[:3]), "failed")
 
-    assert found.title == "publish_checkpoint failed"
+    assert found.title == "Step publish_checkpoint failed"
 
 
 def promotion(outcome: str, *, champion: str = "") -> PromotionRecord:
@@ -90,11 +90,12 @@ def test_verdict_of_a_promotion_says_what_it_replaces() -> None:
     assert "former champion" in next_one.sentences[0]
 
 
-def test_verdict_of_a_refusal_counts_broken_rules() -> None:
+def test_verdict_of_a_refusal_says_the_broken_rules() -> None:
     found = verdict(sources(*all_done()), "refused", promotion=promotion("refused", champion="m@x"))
 
     assert found.title == "The champion stays"
     assert "breaks 1 of the 2 rules" in found.sentences[0]
+    assert found.sentences[1] == "It loses."
 
 
 def test_verdict_says_gains_with_intervals() -> None:

@@ -10,6 +10,7 @@ from boothline.report.model import (
     DataFinding,
     FailureNote,
     Gallery,
+    Lineage,
     LineageNode,
     Picture,
     Rule,
@@ -73,17 +74,19 @@ def hostile_page() -> str:
         ),
         batch=gallery,
         steps=(StepLine(label=HOSTILE, status="done", seconds=1.0, reused=False),),
-        lineage=(
-            LineageNode(
-                digest="0" * 64,
-                path=HOSTILE,
-                kind=HOSTILE,
-                uri=HOSTILE,
-                num_files=1,
-                size_bytes=1,
-                created_at=HOSTILE,
-                content_digest="1" * 64,
-            ),
+        lineage=Lineage(
+            nodes=(
+                LineageNode(
+                    digest="0" * 64,
+                    path=HOSTILE,
+                    kind=HOSTILE,
+                    uri=HOSTILE,
+                    num_files=1,
+                    size_bytes=1,
+                    created_at=HOSTILE,
+                    content_digest="1" * 64,
+                ),
+            )
         ),
         changed_settings=((HOSTILE, HOSTILE, HOSTILE),),
         config_yaml=HOSTILE,
@@ -124,6 +127,12 @@ def test_page_allows_only_its_own_script() -> None:
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
     assert "default-src 'none'" in policy
     assert f"script-src '{script_digest(script)}';" in policy
+
+
+def test_script_digest_is_that_of_the_policy_standard() -> None:
+    empty = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+
+    assert script_digest("") == f"sha256-{empty}"
 
 
 def test_page_refers_to_nothing_outside_itself() -> None:

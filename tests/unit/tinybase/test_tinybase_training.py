@@ -12,12 +12,12 @@ from torch import nn
 from boothline.tinybase.autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
-    standardise_latents,
     encode_all,
+    standardise_latents,
     to_tensor,
 )
-from boothline.tinybase.clip import build_clip
 from boothline.tinybase.cli import parse_steps
+from boothline.tinybase.clip import build_clip
 from boothline.tinybase.evaluate import frechet_distance
 from boothline.tinybase.export import export_clip, export_image_encoder, export_pipeline
 from boothline.tinybase.image_encoder import build_image_encoder

@@ -1,0 +1,113 @@
+"""Write docs/configuration.md and docs/configuration.schema.json from the configuration model."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from boothline.config.fields import Setting, as_yaml, settings_of
+from boothline.config.model import RunConfig
+from boothline.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+_INTRODUCTION = """# Configuration
+
+This page is written by `make docs` from `boothline/config/model.py` and `boothline/settings.py`:
+edit those.
+
+A run is configured by YAML files and by `--set name=value` on the command line. Files merge from
+left to right, overrides come last, lists are replaced as a whole. Unknown names and values out of
+bounds are errors before anything runs. `boothline init` writes a file with every setting in it.
+
+```yaml
+subject:
+  name: teddy-bear
+  images: examples/subjects/teddy-bear
+  class_noun: bear
+training:
+  num_steps: 300
+```
+
+[configuration.schema.json](configuration.schema.json) is the same as a JSON schema, for editors.
+"""
+
+_ENVIRONMENT = """
+## Environment
+
+Where services and local folders are. Secrets may be files instead, named as the variable in lower
+case, under `/var/run/secrets/boothline`. `boothline up` starts local services and needs none of
+these.
+
+| variable | default | meaning |
+| --- | --- | --- |
+"""
+
+
+def markdown() -> str:
+    """Return docs/configuration.md."""
+    parts = [_INTRODUCTION]
+    for setting in settings_of(RunConfig):
+        if setting.is_section:
+            parts.append(
+                f"\n## {setting.name}\n\n{setting.description}\n\n"
+                "| setting | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
+            )
+        else:
+            parts.append(_row(setting))
+    parts.append(_ENVIRONMENT)
+    parts += [_environment_row(setting) for setting in settings_of(Settings)]
+    return "".join(parts)
+
+
+def schema() -> str:
+    """Return docs/configuration.schema.json."""
+    value = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **RunConfig.model_json_schema(),
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def documents() -> Mapping[str, str]:
+    """Return the generated files by name in docs/."""
+    return {"configuration.md": markdown(), "configuration.schema.json": schema()}
+
+
+def main() -> None:
+    """Write the generated files."""
+    DOCS.mkdir(exist_ok=True)
+    for name, text in documents().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+def _row(setting: Setting) -> str:
+    cells = [
+        f"`{setting.name}`",
+        setting.type_name,
+        f"`{as_yaml(setting.default)}`",
+        setting.bounds,
+        setting.description,
+    ]
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |\n"
+
+
+def _environment_row(setting: Setting) -> str:
+    default = setting.default
+    if isinstance(default, SecretStr) or default in (None, ""):
+        shown = ""
+    elif isinstance(default, Path) and default.is_absolute():
+        shown = "beside the package"
+    else:
+        shown = f"`{default}`"
+    name = f"`BOOTHLINE_{setting.name.upper()}`"
+    return f"| {name} | {_cell(shown)} | {_cell(setting.description)} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""From YAML files and `--set` overrides to a `RunConfig`, with errors that say what to do."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from boothline.config.fields import Setting, as_yaml, settings_of
+from boothline.config.model import RunConfig
+from boothline.errors import ConfigError
+from boothline.store.manifest import digest_of
+
+logger = logging.getLogger(__name__)
+
+REFERENCE = "docs/configuration.md lists every setting."
+SETTINGS = {setting.name: setting for setting in settings_of(RunConfig)}
+
+
+def resolve(files: Sequence[Path], overrides: Sequence[str] = ()) -> RunConfig:
+    """Return the configuration that files and overrides give together.
+
+    Args:
+        files: YAML files; a later one overrides the settings of an earlier one, lists as a whole.
+        overrides: `training.learning_rate=2e-6`, the value read as YAML; they override the files.
+
+    Raises:
+        ConfigError: a file or a setting is wrong; the message names all wrong settings at once.
+    """
+    layers = _Layers()
+    for path in files:
+        layers.add(_read(path), source=str(path))
+    for override in overrides:
+        layers.add(_parse_override(override), source=f"--set {override}")
+    try:
+        return RunConfig.model_validate(layers.values)
+    except ValidationError as error:
+        problems = list(dict.fromkeys(_explain(dict(item), layers) for item in error.errors()))
+        raise _combined(problems) from error
+
+
+def digest(config: RunConfig) -> str:
+    """Return the sha256 (hex) of a configuration; equal settings have equal digests."""
+    return digest_of(config.model_dump(mode="json"))
+
+
+def annotated_yaml(config: RunConfig, *, values: Mapping[str, object]) -> str:
+    """Return a run file that shows every setting with its meaning.
+
+    Args:
+        config: gives the values of the settings that are shown as comments.
+        values: dotted names and values of the settings that the file sets.
+
+    Raises:
+        ConfigError: a name is not a setting.
+    """
+    for name in values:
+        if name not in SETTINGS or SETTINGS[name].is_section:
+            raise ConfigError(f"{name!r} is not a setting.{_suggestion(name)}", remedy=REFERENCE)
+    lines = [
+        "# Settings of one run. Lines that are comments show what holds unless you change it:",
+        "# take the # away, then edit.",
+    ]
+    for setting in SETTINGS.values():
+        indent = "  " * setting.depth
+        if setting.is_section:
+            lines += ["", f"{indent}# {setting.description}", f"{indent}{setting.key}:"]
+            continue
+        about = (
+            f"{setting.description} [{setting.bounds}]" if setting.bounds else setting.description
+        )
+        if setting.name in values:
+            value = f"{setting.key}: {as_yaml(values[setting.name])}"
+        else:
+            value = f"# {setting.key}: {as_yaml(_value_of(config, setting.name))}"
+        lines += wrap(about, 96, initial_indent=f"{indent}## ", subsequent_indent=f"{indent}## ")
+        lines.append(f"{indent}{value}")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass
+class _Layers:
+    """Merged settings and where each came from.
+
+    Attributes:
+        values: the merged settings.
+        origins: dotted name of each setting and section to the file or override that set it last.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def add(self, layer: Mapping[str, Any], *, source: str) -> None:
+        """Lay settings over those that are there."""
+        self._merge(self.values, layer, source=source, prefix="")
+
+    def origin(self, name: str) -> str:
+        """Return what set a setting, or the nearest section around it; empty: the defaults."""
+        while name:
+            if name in self.origins:
+                return self.origins[name]
+            name = name.rpartition(".")[0]
+        return ""
+
+    def _merge(
+        self, target: dict[str, Any], layer: Mapping[str, Any], *, source: str, prefix: str
+    ) -> None:
+        for key, value in layer.items():
+            name = f"{prefix}{key}"
+            setting = SETTINGS.get(name)
+            if setting is not None and setting.is_section and value is None:
+                continue  # a section whose settings are all comments
+            self.origins[name] = source
+            if isinstance(value, Mapping):
+                inner = target.get(key)
+                target[key] = inner if isinstance(inner, dict) else {}
+                self._merge(target[key], value, source=source, prefix=f"{name}.")
+            else:
+                target[key] = value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Boothline reads it: a key that occurs twice is an error."""
+
+
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark
+            )
+        if key in values:
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {key!r} occurs twice", problem_mark=key_node.start_mark
+            )
+        values[key] = loader.construct_object(value_node, deep=True)
+    return values
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {reason}.",
+            remedy="`boothline init` writes one.",
+        ) from error
+    value = _parse(text, source=str(path))
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{path} holds {_kind_of(value)} instead of settings.",
+            remedy="Write lines like `training:` and below it `  num_steps: 150`.",
+        )
+    return value
+
+
+def _parse(text: str, *, source: str) -> object:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - it derives from SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it is not YAML"
+        raise ConfigError(
+            f"{source}{line}: {problem}.",
+            remedy="Correct it; texts with special characters need quotes.",
+        ) from error
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    name, equals, text = override.partition("=")
+    name = name.strip()
+    if not equals or not all(name.split(".")):
+        raise ConfigError(
+            f"--set {override!r} is not of the form name=value.",
+            remedy="For example --set training.num_steps=300.",
+        )
+    setting = SETTINGS.get(name)
+    value: object = text
+    if setting is None or not setting.is_text or (text == "null" and setting.is_optional):
+        value = _parse(text, source=f"--set {name}")
+    first, *rest = name.split(".")
+    for key in reversed(rest):
+        value = {key: value}
+    return {first: value}
+
+
+def _explain(error: Mapping[str, Any], layers: _Layers) -> str:
+    """Return one validation error as a sentence with the key, the bound, the value and the file."""
+    name = ".".join(str(part) for part in error["loc"])
+    source = layers.origin(name)
+    where = f" ({source})" if source else ""
+    kind, value, context = error["type"], error.get("input"), error.get("ctx", {})
+    if kind == "extra_forbidden":
+        what = "section" if isinstance(value, Mapping) else "setting"
+        return f"Unknown {what} {name!r}{where}.{_suggestion(name)}"
+    if kind == "value_error":
+        return f"{context['error']}{where if name else ''}."
+    setting = SETTINGS.get(name)
+    if setting is not None and setting.is_section:
+        return f"{name} must hold settings, got {as_yaml(value)}{where}."
+    demand = str(error["msg"])
+    if kind == "string_type" and not isinstance(value, Mapping | list):
+        demand = f'text; put it in quotes: "{value}"'
+    elif setting is not None:
+        demand = ", ".join(filter(None, [setting.type_name, setting.bounds]))
+    return f"{name} must be {demand}; got {as_yaml(value)}{where}."
+
+
+def _suggestion(name: str) -> str:
+    """Return ` Did you mean ...?` with the nearest setting, or nothing."""
+    key = name.rpartition(".")[2]
+    settings = [setting for setting in SETTINGS.values() if setting.depth <= name.count(".") + 2]
+    exact = [setting.name for setting in settings if setting.key == key]
+    by_name = get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
+    by_key = _nearest_key(key, settings)
+    nearest = exact or by_name or by_key
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def _nearest_key(key: str, settings: Sequence[Setting]) -> list[str]:
+    keys = get_close_matches(key, [setting.key for setting in settings], n=1)
+    return [setting.name for setting in settings if setting.key in keys]
+
+
+def _combined(problems: Sequence[str]) -> ConfigError:
+    if len(problems) == 1:
+        return ConfigError(problems[0], remedy=REFERENCE)
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    return ConfigError(f"{len(problems)} settings are wrong:\n{lines}\n", remedy=REFERENCE)
+
+
+def _value_of(config: RunConfig, name: str) -> object:
+    value: Any = config.model_dump(mode="json")
+    for key in name.split("."):
+        value = value[key]
+    return value
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, list):
+        return "a list"
+    return "a text" if isinstance(value, str) else "a single value"

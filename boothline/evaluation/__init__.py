@@ -1,0 +1,1 @@
+"""Judges a model by the DreamBooth protocol: pictures, encoders, metrics, intervals."""

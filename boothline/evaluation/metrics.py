@@ -1,0 +1,101 @@
+"""The metrics of the DreamBooth paper over encoded pictures: fidelity and diversity.
+
+Ruiz et al., "DreamBooth: fine tuning text-to-image diffusion models for subject-driven generation",
+CVPR 2023. All features are unit vectors, so a cosine is a dot product. Shapes: N pictures, M real
+pictures, P prompts, S pictures of one prompt, D features. Sums run in float64.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Scores = npt.NDArray[np.float64]
+
+
+def normalised(features: FloatArray) -> npt.NDArray[np.float32]:
+    """Return features (N, D) scaled to unit length, float32.
+
+    Raises:
+        ValueError: a row is zero or not finite.
+    """
+    wide = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(wide, axis=-1, keepdims=True)
+    if not np.all(np.isfinite(lengths)) or np.any(lengths == 0):
+        raise ValueError("features have rows that are zero or not finite")
+    unit: npt.NDArray[np.float32] = (wide / lengths).astype(np.float32)
+    return unit
+
+
+def subject_fidelity(generated: FloatArray, real: FloatArray) -> Scores:
+    """Return (N,): mean cosine of each generated picture with all real ones, in [-1, 1].
+
+    The mean over pictures is the DINO score with DINO features and CLIP-I with CLIP's. With
+    generated pictures of the class at large it is PRES, where lower is better.
+
+    Args:
+        generated: (N, D) unit features.
+        real: (M, D) unit features of the subject's pictures.
+    """
+    means: Scores = (_wide(generated) @ _wide(real).T).mean(axis=1)
+    return means
+
+
+def prompt_fidelity(generated: FloatArray, texts: FloatArray) -> Scores:
+    """Return (N,): cosine of each picture with its own prompt, in [-1, 1]; its mean is CLIP-T.
+
+    Args:
+        generated: (N, D) unit picture features.
+        texts: (N, D) unit features of the prompts, one a picture.
+    """
+    cosines: Scores = np.einsum("nd,nd->n", _wide(generated), _wide(texts))
+    return cosines
+
+
+def diversity(features: FloatArray) -> Scores:
+    """Return (P,): mean distance 1 - cosine between the pictures of each prompt, in [0, 2]; DIV.
+
+    The paper measures the distance with LPIPS; here it is taken between the features given.
+
+    Args:
+        features: (P, S, D) unit features, S at least 2.
+
+    Raises:
+        ValueError: a prompt has one picture only.
+    """
+    num_images = features.shape[1]
+    if num_images < 2:
+        raise ValueError("diversity needs at least two pictures of a prompt")
+    wide = _wide(features)
+    cosines = wide @ wide.transpose(0, 2, 1)
+    first, second = np.triu_indices(num_images, k=1)
+    distances: Scores = 1 - cosines[:, first, second].mean(axis=1)
+    return distances
+
+
+def real_fidelity(real: FloatArray) -> Scores:
+    """Return (M,): mean cosine of each real picture with the other ones: a bar for any model.
+
+    Args:
+        real: (M, D) unit features, M at least 2.
+
+    Raises:
+        ValueError: there is one picture only.
+    """
+    num_images = real.shape[0]
+    if num_images < 2:
+        raise ValueError("comparing real pictures with each other needs at least two")
+    cosines = _wide(real) @ _wide(real).T
+    np.fill_diagonal(cosines, 0)
+    means: Scores = cosines.sum(axis=1) / (num_images - 1)
+    return means
+
+
+def overall_score(dino: Scores, clip_t: Scores, *, subject_weight: float) -> Scores:
+    """Return subject_weight x dino + (1 - subject_weight) x clip_t, element by element."""
+    return subject_weight * dino + (1 - subject_weight) * clip_t
+
+
+def _wide(features: FloatArray) -> Scores:
+    return np.asarray(features, dtype=np.float64)

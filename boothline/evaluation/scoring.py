@@ -1,0 +1,176 @@
+"""Scores the pictures of several models against the subject's pictures, and sums the scores up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from boothline.evaluation import metrics
+from boothline.evaluation.bootstrap import Bootstrap, Estimate
+from boothline.evaluation.encoders import Features, ImageEncoder, TextImageEncoder
+from boothline.evaluation.metrics import Scores
+
+FINE_TUNED, BASE, CHAMPION = "finetuned", "base", "champion"
+_GAINS = ("dino", "clip_i", "clip_t", "score", "div")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The subject's own pictures, encoded.
+
+    Attributes:
+        dino: (M, D) unit features.
+        clip: (M, D) unit features.
+    """
+
+    dino: Features
+    clip: Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureScores:
+    """The scores of one model's pictures: S of each of P prompts.
+
+    Attributes:
+        dino, clip_i, clip_t, score: (P, S).
+        div: (P,) distance between the pictures of a prompt; None with one picture a prompt.
+        pres: (N,) likeness of class pictures to the subject; None without class pictures.
+    """
+
+    dino: Scores
+    clip_i: Scores
+    clip_t: Scores
+    score: Scores
+    div: Scores | None
+    pres: Scores | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Scores pictures.
+
+    Attributes:
+        dino: encoder of subject fidelity.
+        clip: encoder of CLIP-I and CLIP-T.
+        subject_weight: weight of subject fidelity in the overall score, 0 to 1.
+    """
+
+    dino: ImageEncoder
+    clip: TextImageEncoder
+    subject_weight: float
+
+    def subject(self, images: Sequence[Image.Image]) -> Subject:
+        """Encode the subject's pictures."""
+        return Subject(dino=self.dino.encode(images), clip=self.clip.encode(images))
+
+    def score(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        texts: Sequence[str],
+        subject: Subject,
+        class_images: Sequence[Image.Image] = (),
+    ) -> PictureScores:
+        """Score the pictures of one model.
+
+        Args:
+            images: P x S pictures, prompt by prompt.
+            texts: P texts that say what the pictures of each prompt are to show.
+            subject: the subject's pictures.
+            class_images: pictures of the class made by the same model, for PRES.
+        """
+        shape = (len(texts), len(images) // len(texts))
+        dino, clip = self.dino.encode(images), self.clip.encode(images)
+        of_prompts = self.clip.encode_texts(texts).repeat(shape[1], axis=0)
+        dino_scores = metrics.subject_fidelity(dino, subject.dino).reshape(shape)
+        clip_t = metrics.prompt_fidelity(clip, of_prompts).reshape(shape)
+        div = metrics.diversity(dino.reshape(*shape, -1)) if shape[1] > 1 else None
+        pres = None
+        if class_images:
+            pres = metrics.subject_fidelity(self.dino.encode(class_images), subject.dino)
+        return PictureScores(
+            dino=dino_scores,
+            clip_i=metrics.subject_fidelity(clip, subject.clip).reshape(shape),
+            clip_t=clip_t,
+            score=metrics.overall_score(dino_scores, clip_t, subject_weight=self.subject_weight),
+            div=div,
+            pres=pres,
+        )
+
+
+def summarise(
+    scores: Mapping[str, PictureScores], *, subject: Subject, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    """Return `metrics`, `gains` and `real` of an evaluation's metadata.
+
+    Args:
+        scores: by contender; FINE_TUNED is held against each other one.
+        subject: the subject's pictures, compared with each other.
+        bootstrap: gives the intervals.
+    """
+    candidate = scores[FINE_TUNED]
+    return {
+        "metrics": {name: _means(one, bootstrap=bootstrap) for name, one in scores.items()},
+        "gains": {
+            name: _gains(candidate, other, bootstrap=bootstrap)
+            for name, other in scores.items()
+            if name != FINE_TUNED
+        },
+        "real": _real(subject, bootstrap=bootstrap),
+    }
+
+
+def _means(scores: PictureScores, *, bootstrap: Bootstrap) -> dict[str, dict[str, float]]:
+    tables = {name: getattr(scores, name) for name in (*_GAINS, "pres")}
+    return {
+        n: bootstrap.estimate(table).facts() for n, table in tables.items() if table is not None
+    }
+
+
+def _gains(
+    candidate: PictureScores, other: PictureScores, *, bootstrap: Bootstrap
+) -> dict[str, dict[str, float]]:
+    """Return the gain of the candidate in each score where higher is better, picture by picture."""
+    gains: dict[str, Estimate] = {}
+    for name in _GAINS:
+        ours, theirs = getattr(candidate, name), getattr(other, name)
+        if ours is not None and theirs is not None:
+            gains[name] = bootstrap.estimate(ours - theirs)
+    return {name: gain.facts() for name, gain in gains.items()}
+
+
+def _real(subject: Subject, *, bootstrap: Bootstrap) -> dict[str, dict[str, float]]:
+    if len(subject.dino) < 2:
+        return {}
+    tables = {"dino": subject.dino, "clip_i": subject.clip}
+    return {
+        name: bootstrap.estimate(metrics.real_fidelity(features)).facts()
+        for name, features in tables.items()
+    }
+
+
+def rows_of(
+    name: str, scores: PictureScores, *, images: Sequence[str], prompts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return one row a picture for `scores.jsonl`.
+
+    Args:
+        name: the contender.
+        scores: its scores.
+        images: path of each picture in the evaluation, prompt by prompt.
+        prompts: the prompts that were sampled.
+    """
+    num_images = scores.dino.shape[1]
+    rows: list[dict[str, Any]] = []
+    for number, image in enumerate(images):
+        prompt, sample = divmod(number, num_images)
+        values = {
+            column: round(float(np.asarray(getattr(scores, column))[prompt, sample]), 6)
+            for column in ("dino", "clip_i", "clip_t", "score")
+        }
+        rows.append(
+            {"model": name, "image": image, "prompt": prompts[prompt], "sample": sample, **values}
+        )
+    return rows

@@ -1,0 +1,1 @@
+"""Step evaluate: judges the fine-tuned model against the base model and the champion."""

@@ -1,0 +1,241 @@
+"""Samples pictures from the models that compete, scores them, and commits the evaluation."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from boothline import settings as environment
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.evaluation.bootstrap import Bootstrap
+from boothline.evaluation.encoders import load_clip, load_dino
+from boothline.evaluation.pictures import fill
+from boothline.evaluation.scoring import (
+    FINE_TUNED,
+    Judge,
+    PictureScores,
+    Subject,
+    rows_of,
+    summarise,
+)
+from boothline.registry.ledger import champion_to_beat
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft, ManifestRef, Store
+from components.evaluate.contenders import Contender, Gallery, Studio, contenders_of
+
+_MAX_SHEETS = 32
+
+
+class Inputs(StepInputs):
+    """Inputs of evaluate.
+
+    Attributes:
+        model: reference of the model to judge.
+        dataset: reference of the dataset with the subject's pictures.
+        priors: references of the prior manifests; may be empty.
+    """
+
+    model: str
+    dataset: str
+    priors: list[str]
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the scores depend on: models, pictures, encoders, settings."""
+    config = context.config
+    champion = _champion(context, inputs)
+    evaluation = config.evaluation
+    return StepKey(
+        config={
+            "evaluation": evaluation.model_dump(mode="json", exclude={"clip_model", "dino_model"}),
+            "subject": config.subject.model_dump(
+                mode="json", include={"identifier", "class_noun", "resolution_px"}
+            ),
+            "prior": config.prior.model_dump(
+                mode="json", include={"prompt", "prompts", "sampling"}
+            ),
+            "base_model_digest": _base_model(context, config.base_model.source).digest,
+            "clip_digest": _base_model(context, evaluation.clip_model).digest,
+            "dino_digest": _base_model(context, evaluation.dino_model).digest,
+            "champion": str(champion or ""),
+        },
+        inputs=_inputs_read(inputs, champion),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Make, score and compare the pictures.
+
+    Raises:
+        ConfigError: the base model or an encoder does not exist or cannot be loaded.
+        DataError: a model cannot be loaded.
+    """
+    champion = _champion(context, inputs)
+    config = context.config
+    contenders = contenders_of(
+        context,
+        model=ManifestRef.parse(inputs.model),
+        base=_base_model(context, config.base_model.source),
+        champion=champion,
+    )
+    studio = Studio(
+        context,
+        priors=[ManifestRef.parse(ref) for ref in inputs.priors],
+        num_contenders=len(contenders),
+    )
+    galleries = {one.name: studio.gallery(one) for one in contenders}
+    judge = Judge(
+        dino=load_dino(_base_model(context, config.evaluation.dino_model)),
+        clip=load_clip(_base_model(context, config.evaluation.clip_model)),
+        subject_weight=config.evaluation.subject_weight,
+    )
+    subject = judge.subject(_subject_images(context, inputs))
+    scores = {
+        name: _score(context, gallery, judge=judge, subject=subject)
+        for name, gallery in galleries.items()
+    }
+    facts = _facts(context, scores, subject=subject, champion=champion)
+    _track(context, galleries, facts)
+    sets = {ref for gallery in galleries.values() for ref in gallery.sets}
+    read = _inputs_read(inputs, champion)
+    return ManifestDraft(
+        kind="evaluation",
+        files={
+            **{
+                picture.name: picture.entry
+                for gallery in galleries.values()
+                for picture in (*gallery.images, *gallery.class_images)
+            },
+            "scores.jsonl": _score_lines(context, contenders, galleries, scores),
+        },
+        inputs=(*read, *sorted(sets - set(read), key=str)),
+        metadata=facts,
+    )
+
+
+def means(evaluation: str) -> dict[str, float]:
+    """Return the model's mean scores and its gains over the base, by name, for run metrics."""
+    store = Store.connect(environment.current())
+    metadata = store.read(evaluation).metadata
+    scores: dict[str, float] = {
+        name: score["mean"] for name, score in metadata["metrics"][FINE_TUNED].items()
+    }
+    gains = metadata["gains"]["base"].items()
+    return scores | {f"{name}_gain": gain["mean"] for name, gain in gains}
+
+
+def _champion(context: StepContext, inputs: Inputs) -> ManifestRef | None:
+    """Return the model to beat; asked once, so that key and result are about the same one."""
+    path = context.folder / "champion.txt"
+    if not path.exists():
+        found = champion_to_beat(
+            context.store, context.config.model_name, ManifestRef.parse(inputs.model)
+        )
+        path.write_text(str(found or ""), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    return ManifestRef.parse(text) if text else None
+
+
+def _base_model(context: StepContext, source: str) -> BaseModel:
+    allow_hub = context.config.base_model.allow_hub
+    return resolve(source, settings=context.settings, allow_hub=allow_hub)
+
+
+def _inputs_read(inputs: Inputs, champion: ManifestRef | None) -> tuple[ManifestRef, ...]:
+    named = [ManifestRef.parse(ref) for ref in (inputs.model, inputs.dataset, *inputs.priors)]
+    return (*named, champion) if champion else tuple(named)
+
+
+def _subject_images(context: StepContext, inputs: Inputs) -> list[Image.Image]:
+    """Return the subject's own pictures."""
+    local = context.store.fetch(inputs.dataset, context.folder / "dataset", prefix="images/")
+    images: list[Image.Image] = []
+    for path in sorted((local / "images").iterdir()):
+        with Image.open(path, formats=("PNG",)) as image:
+            images.append(image.convert("RGB"))
+    return images
+
+
+def _score(
+    context: StepContext, gallery: Gallery, *, judge: Judge, subject: Subject
+) -> PictureScores:
+    """Score one contender. CLIP does not know the identifier, so its texts name the class alone."""
+    config = context.config
+    return judge.score(
+        [picture.open() for picture in gallery.images],
+        texts=fill(config.evaluation.prompts, config.subject.class_noun),
+        subject=subject,
+        class_images=[picture.open() for picture in gallery.class_images],
+    )
+
+
+def _facts(
+    context: StepContext,
+    scores: Mapping[str, PictureScores],
+    *,
+    subject: Subject,
+    champion: ManifestRef | None,
+) -> dict[str, Any]:
+    """Return the metadata of the evaluation."""
+    evaluation = context.config.evaluation
+    bootstrap = Bootstrap(num_resamples=evaluation.num_bootstrap, seed=evaluation.sampling.seed)
+    return {
+        **summarise(scores, subject=subject, bootstrap=bootstrap),
+        "prompts": list(fill(evaluation.prompts, context.config.subject.phrase)),
+        "images_per_prompt": evaluation.images_per_prompt,
+        "champion": str(champion or ""),
+        "div_distance": "1 - cosine of DINO features",
+    }
+
+
+def _score_lines(
+    context: StepContext,
+    contenders: Sequence[Contender],
+    galleries: Mapping[str, Gallery],
+    scores: Mapping[str, PictureScores],
+) -> bytes:
+    """Return `scores.jsonl`: one row a picture."""
+    rows = [
+        row
+        for one in contenders
+        for row in rows_of(
+            one.name,
+            scores[one.name],
+            images=[picture.name for picture in galleries[one.name].images],
+            prompts=fill(context.config.evaluation.prompts, one.phrase),
+        )
+    ]
+    return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
+
+
+def _track(context: StepContext, galleries: Mapping[str, Gallery], facts: dict[str, Any]) -> None:
+    """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
+    from boothline.diffusion.sheets import contact_sheet
+
+    context.tracker.metrics(
+        {
+            f"{section}/{name}/{metric}": score["mean"]
+            for section in ("metrics", "gains")
+            for name, scores in facts[section].items()
+            for metric, score in scores.items()
+        }
+    )
+    count = context.config.evaluation.images_per_prompt
+    for number in range(min(len(facts["prompts"]), _MAX_SHEETS)):
+        rows = [
+            picture.open()
+            for gallery in galleries.values()
+            for picture in gallery.images[number * count : (number + 1) * count]
+        ]
+        path = context.folder / f"prompt-{number:02d}.png"
+        contact_sheet(rows, num_columns=count).save(path)
+        context.tracker.artifact(path, folder="evaluation")
+
+
+STEP = Step(name="evaluate", version=1, key=key, produce=produce)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of the evaluation manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))

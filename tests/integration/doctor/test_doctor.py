@@ -1,0 +1,105 @@
+"""The doctor finds what is wrong, and says what to do about it."""
+
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from boothline import doctor, services
+from boothline.doctor import Finding
+from boothline.services import Endpoints
+from boothline.settings import Settings
+
+
+def findings(settings: Settings, home: Path) -> dict[str, Finding]:
+    return {finding.name: finding for finding in doctor.examine(settings, home)}
+
+
+def nowhere(home: Path) -> Settings:
+    """Settings that name no service, whatever the environment says."""
+    return Settings(home=home, s3_endpoint="", mlflow_uri="")
+
+
+@pytest.mark.services
+def test_examine_running_services_finds_them_well(object_store: Endpoints, mlflow_uri: str) -> None:
+    settings = nowhere(object_store.home).model_copy(update={"mlflow_uri": mlflow_uri})
+    found = findings(settings, object_store.home)
+    for name in (
+        "python",
+        "service seaweedfs",
+        "store",
+        "store races",
+        "store checksums",
+        "store clock",
+        "mlflow",
+    ):
+        assert found[name].status == "ok", found[name]
+    assert found["store races"].detail.startswith("1 of 16")
+    assert object_store.s3_endpoint in found["store"].detail
+
+
+@pytest.mark.services
+def test_examine_wrong_credentials_fails_the_store(
+    store_settings: Settings, tmp_path: Path
+) -> None:
+    wrong = store_settings.model_copy(update={"s3_secret_key": SecretStr("wrong")})
+    found = findings(wrong, tmp_path)
+    assert found["store"].status == "failed"
+    assert "BOOTHLINE_S3_SECRET_KEY" in found["store"].remedy
+    assert "store races" not in found
+
+
+def test_examine_empty_home_tells_to_start_the_services(tmp_path: Path) -> None:
+    found = findings(nowhere(tmp_path), tmp_path / "home")
+    for name in ("service seaweedfs", "service mlflow", "store", "mlflow"):
+        assert found[name].status == "warning"
+        assert "boothline up" in found[name].remedy
+    assert not (tmp_path / "home").exists()
+
+
+def test_examine_dead_tracking_server_warns(tmp_path: Path) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        found = findings(nowhere(tmp_path).model_copy(update={"mlflow_uri": uri}), tmp_path)
+    assert found["mlflow"].status == "warning"
+    assert uri in found["mlflow"].detail
+
+
+def test_examine_missing_base_model_names_the_folder(tmp_path: Path) -> None:
+    settings = nowhere(tmp_path).model_copy(update={"models_dir": tmp_path / "no-models"})
+    found = findings(settings, tmp_path)["base model"]
+    assert found.status == "warning"
+    assert str(tmp_path / "no-models") in found.detail + found.remedy
+
+
+def test_examine_crashed_service_fails(tmp_path: Path) -> None:
+    (tmp_path / "services").mkdir()
+    dead = max(psutil.pids()) + 100_000
+    state = (
+        f'{{"services": {{"mlflow": {{"pid": {dead}, "started_at": 0, "ports": {{"http": 1}}}}}}}}'
+    )
+    (tmp_path / "services" / "state.json").write_text(state)
+    found = findings(nowhere(tmp_path), tmp_path)["service mlflow"]
+    assert found.status == "failed"
+    assert "boothline up" in found.remedy
+    assert services.running(tmp_path).mlflow_uri == ""
+
+
+@pytest.mark.parametrize(("amount", "status"), [(0, "failed"), (10, "warning"), (100, "ok")])
+def test_amount_is_judged_by_its_limits(amount: int, status: str) -> None:
+    assert doctor._amount("disk", "x", amount, limits=(5, 50), remedy="r").status == status
+
+
+@pytest.mark.parametrize(
+    ("skew_seconds", "status"), [(0.4, "ok"), (-120.0, "warning"), (960.0, "failed")]
+)
+def test_clock_skew_is_judged_by_what_stores_accept(skew_seconds: float, status: str) -> None:
+    assert doctor._clock(skew_seconds).status == status
+
+
+@pytest.mark.parametrize(("num_winners", "status"), [(1, "ok"), (2, "failed"), (0, "failed")])
+def test_race_needs_exactly_one_winner(num_winners: int, status: str) -> None:
+    assert doctor._race(num_winners).status == status

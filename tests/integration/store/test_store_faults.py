@@ -1,0 +1,176 @@
+"""The store while its server is unreachable, slow, or loses answers; and while writers race."""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from fault_proxy import Fault, FaultProxy
+
+from boothline.errors import ConfigError, ServiceError, StoreError
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, Store
+from boothline.store.s3 import Bucket
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def proxy(store_settings: Settings) -> Iterator[FaultProxy]:
+    with FaultProxy(store_settings.s3_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def behind_proxy(proxy: FaultProxy, store_settings: Settings) -> Store:
+    """The fresh store, reached through the proxy."""
+    return Store.connect(store_settings.model_copy(update={"s3_endpoint": proxy.url}))
+
+
+def draft(content: bytes) -> ManifestDraft:
+    return ManifestDraft(kind="test", files={"file": content})
+
+
+def conditional_put_of(name: bytes) -> Callable[[bytes], bool]:
+    return lambda data: (
+        data.startswith(b"PUT ") and name in data and b"if-none-match" in data.lower()
+    )
+
+
+def test_commit_race_has_one_winner(store_settings: Settings) -> None:
+    for number in range(5):
+        path = f"steps/train/race-{number}"
+        barrier = threading.Barrier(16)
+
+        def write(
+            writer: int, path: str = path, barrier: threading.Barrier = barrier
+        ) -> tuple[int, str]:
+            store = Store.connect(store_settings)
+            barrier.wait()
+            return writer, str(store.commit(path, draft(b"by %d" % writer)))
+
+        with ThreadPoolExecutor(16) as pool:
+            refs = {ref for _, ref in pool.map(write, range(16))}
+        assert len(refs) == 1
+
+
+def test_put_if_absent_race_is_won_once(store_settings: Settings) -> None:
+    bucket = Bucket.connect(store_settings)
+    barrier = threading.Barrier(16)
+
+    def claim(writer: int) -> bool:
+        barrier.wait()
+        return bucket.put_if_absent("ledger/1.json", b"%d" % writer)
+
+    for _ in range(5):
+        with ThreadPoolExecutor(16) as pool:
+            assert sum(pool.map(claim, range(16))) == 1
+        bucket.delete("ledger/1.json")
+
+
+def test_commit_with_lost_answer_counts_as_ours(
+    behind_proxy: Store, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    fault = proxy.inject(Fault(conditional_put_of(b"steps/train/key")))
+    ref = behind_proxy.commit("steps/train/key", draft(b"ours"))
+    assert fault.num_seen == 1
+    assert behind_proxy.find("steps/train/key") == ref
+    assert "another writer" not in caplog.text
+
+
+def test_record_with_lost_answer_is_no_conflict(behind_proxy: Store, proxy: FaultProxy) -> None:
+    fault = proxy.inject(Fault(conditional_put_of(b"ledger/1.json")))
+    behind_proxy.put_record("ledger/1.json", {"by": "us"}, if_absent=True)
+    assert fault.num_seen == 1
+
+
+def test_fetch_cut_in_the_middle_goes_on_from_there(
+    behind_proxy: Store, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    content = os.urandom(3_000_000)
+    ref = behind_proxy.commit("steps/train/key", draft(content))
+    fault = proxy.inject(
+        Fault(lambda data: b"GET " in data and b"/blobs/" in data, let_pass_bytes=1_500_000)
+    )
+    behind_proxy.fetch(ref, tmp_path / "fetched")
+    assert fault.num_seen == 1
+    assert (tmp_path / "fetched" / "file").read_bytes() == content
+
+
+def test_commit_during_an_outage_succeeds_when_it_ends(
+    behind_proxy: Store, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.refuse()
+    back = threading.Timer(2.0, proxy.accept_again)
+    back.start()
+    with caplog.at_level(logging.WARNING):
+        ref = behind_proxy.commit("steps/train/key", draft(b"content"))
+    back.join()
+    assert "retrying to" in caplog.text
+    assert behind_proxy.read_bytes(ref, "file") == b"content"
+
+
+def test_connect_refused_fails_within_ten_seconds(store_settings: Settings) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        started_at = time.monotonic()
+        with pytest.raises(ServiceError, match="does not answer") as caught:
+            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+    assert time.monotonic() - started_at < 10
+    assert url in caught.value.message
+    assert "boothline up" in caught.value.remedy
+
+
+def test_connect_to_a_silent_server_fails_within_ten_seconds(store_settings: Settings) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(16)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        started_at = time.monotonic()
+        with pytest.raises(ServiceError, match="does not answer"):
+            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+    assert time.monotonic() - started_at < 10
+
+
+def test_connect_to_a_web_server_says_that_it_is_no_store(store_settings: Settings) -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with pytest.raises(StoreError, match="no S3 object store"):
+            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("s3_endpoint", ""),
+        ("s3_endpoint", "localhost:8333"),
+        ("s3_endpoint", "http://localhost:8333/path"),
+        ("s3_access_key", ""),
+        ("bucket", "No_Bucket"),
+        ("prefix", "a/../b"),
+    ],
+)
+def test_connect_with_a_wrong_setting_names_it(
+    store_settings: Settings, field: str, value: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Store.connect(store_settings.model_copy(update={field: value}))
+    assert field.split("_")[-1] in str(caught.value).lower()

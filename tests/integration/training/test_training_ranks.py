@@ -1,0 +1,132 @@
+"""Ranks as real processes under torchrun: equality with one rank, deaths, signals, bad numbers."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file, save_file
+
+from boothline.errors import InterruptedRunError, NonFiniteLossError, TrainingError
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.training.job import TrainingJob
+from boothline.training.launch import train
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+JobMaker = Callable[..., TrainingJob]
+
+
+def ranks(job: TrainingJob) -> list[psutil.Process]:
+    """Return the running rank processes of a job, rank 0 first."""
+    found = []
+    for path in sorted(job.folder.glob("process-*")):
+        pid = int(path.read_text())
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            found.append(psutil.Process(pid))
+    return found
+
+
+def kill_at(step: int, job: TrainingJob, *, victims: slice) -> Callable[..., None]:
+    """Return an event listener that kills ranks of a job once, when a step is reported."""
+    killed: list[bool] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["event"] == "step" and event["step"] >= step and not killed:
+            killed.append(True)
+            for process in ranks(job)[victims]:
+                process.send_signal(signal.SIGKILL)
+
+    return listen
+
+
+def curve_of(job: TrainingJob) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (job.folder / "curve.jsonl").read_text().splitlines()]
+
+
+def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
+    make_job: JobMaker,
+    run_here: Callable[..., dict[str, Any]],
+    digests: Callable[[str], dict[str, str]],
+    store: Store,
+    store_settings: Settings,
+    tmp_path: Path,
+) -> None:
+    settings = {"learning_rate": 1e-4, "num_steps": 30}
+    whole = make_job("training/whole", world_size=2, **settings)
+    expected = train(whole, settings=store_settings)
+
+    single = make_job("training/single", **settings)
+    alone = run_here(single)
+    one = load_file(store.fetch(alone["final_state"], tmp_path / "one") / "unet.safetensors")
+    two = load_file(store.fetch(expected.final_state, tmp_path / "two") / "unet.safetensors")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-6
+    for first, second in zip(curve_of(single), curve_of(whole), strict=True):
+        assert second == pytest.approx(first, rel=1e-4)
+
+    for step, victims in ((5, slice(1, None)), (11, slice(None))):
+        cut = make_job("training/cut", world_size=2, **settings)
+        started = time.monotonic()
+        with pytest.raises(TrainingError, match="ended without a word"):
+            train(cut, settings=store_settings, on_event=kill_at(step, cut, victims=victims))
+        assert time.monotonic() - started < 120
+        assert not ranks(cut)
+    resumed = make_job("training/cut", world_size=2, **settings)
+    result = train(resumed, settings=store_settings)
+    assert digests(result.final_state) == digests(expected.final_state)
+    assert curve_of(resumed) == curve_of(whole)
+
+
+def test_sigterm_commits_a_state_and_says_it_was_interrupted(
+    make_job: JobMaker, store: Store, store_settings: Settings
+) -> None:
+    job = make_job(world_size=2, num_steps=100_000)
+    config = job.config.model_copy(
+        update={"checkpoints": job.config.checkpoints.model_copy(update={"every_steps": 90_000})}
+    )
+    stopped: list[float] = []
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["event"] == "step" and not stopped:
+            stopped.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError, match="its state is in the store"):
+        train(job.model_copy(update={"config": config}), settings=store_settings, on_event=listen)
+    assert time.monotonic() - stopped[0] < 25
+    assert len(store.manifests("training/job/")) == 1
+
+
+def test_loss_that_is_not_finite_on_one_rank_stops_both_at_one_step(
+    make_job: JobMaker, tiny_pipeline: Path, store: Store, store_settings: Settings, tmp_path: Path
+) -> None:
+    job = make_job(world_size=2, batch_size=2, num_steps=50)
+    job = job.model_copy(update={"base_model": poisoned_base(tiny_pipeline, tmp_path / "base")})
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(job, settings=store_settings)
+    said = [json.loads((job.folder / f"error-{rank}.json").read_text()) for rank in range(2)]
+    assert said[0] == said[1]
+    assert said[0]["message"] == caught.value.message
+    assert not store.manifests("training/job/")
+
+
+def poisoned_base(source: Path, target: Path) -> Path:
+    """Copy a base model and make the embedding of the word `snow` not a number."""
+    import shutil
+
+    from transformers import CLIPTokenizer
+
+    shutil.copytree(source, target)
+    path = target / "text_encoder/model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "token_embedding" in name)
+    tokenizer = CLIPTokenizer.from_pretrained(target / "tokenizer")
+    weights[name][tokenizer("snow").input_ids[1]] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    return target

@@ -1,0 +1,230 @@
+"""What bad input gets: a clear message and its exit code, never a traceback."""
+
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+from boothline import settings as process_environment
+from pipelines.cli.app import main
+from pipelines.local.folder import folder_of, only_run
+
+RUN = "20260101-000000-0000"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_environment(monkeypatch, tmp_path):
+    """Work in an empty folder with no BOOTHLINE variable but the home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("BOOTHLINE_HOME", str(tmp_path / "home"))
+    process_environment.current.cache_clear()
+    yield
+    process_environment.current.cache_clear()
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["boothline", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Settings that name folders which look like models."""
+    for name, index in (("base", "model_index.json"), ("clip", "config.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / index).write_text("{}")
+    return {
+        "base_model": {"source": "base"},
+        "evaluation": {"clip_model": "clip", "dino_model": "clip"},
+    }
+
+
+def write_config(**sections: object) -> str:
+    Path("run.yaml").write_text(yaml.safe_dump(sections))
+    return "run.yaml"
+
+
+def write_pictures(folder: str, count: int) -> None:
+    Path(folder).mkdir()
+    for number in range(count):
+        image = Image.new("RGB", (96, 96), (60 * number, 120, 200))
+        draw = ImageDraw.Draw(image)
+        for line in range(0, 96, 5):
+            draw.line((line, 0, 96 - line, 96), fill=(255 - 2 * line, 40 * number, line))
+        image.save(f"{folder}/{number}.png")
+
+
+def test_run_without_configuration_says_how_to_write_one(cli):
+    code, _, errors = cli("run")
+
+    assert code == 2
+    assert "boothline init" in errors
+
+
+def test_run_with_unknown_key_names_the_nearest(cli):
+    code, _, errors = cli("run", write_config(training={"num_stepz": 3}))
+
+    assert code == 2
+    assert "training.num_stepz" in errors
+    assert "training.num_steps" in errors.replace("training.num_stepz", "")
+
+
+@pytest.mark.parametrize("command", ["run", "validate"])
+def test_out_of_range_setting_names_key_bound_and_value(cli, command):
+    write_config()
+    code, _, errors = cli(command, "run.yaml", "--set", "training.num_steps=0")
+
+    assert code == 2
+    for part in ("training.num_steps", "at least 1", "got 0"):
+        assert part in errors
+
+
+def test_run_with_missing_base_model_names_the_path_before_starting_anything(cli, tmp_path):
+    write_pictures("pictures", 3)
+    config = write_config(subject={"images": "pictures"}, base_model={"source": "./no-such-model"})
+    code, _, errors = cli("run", config)
+
+    assert code == 2
+    assert "no-such-model" in errors
+    assert not (tmp_path / "home" / "services").exists()
+
+
+def test_run_with_missing_pictures_names_the_path(cli):
+    code, _, errors = cli("run", write_config(subject={"images": "no-pictures"}))
+
+    assert code == 2
+    assert "no-pictures" in errors
+
+
+def test_run_with_empty_folder_is_bad_data(cli, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    code, _, errors = cli("run", write_config(subject={"images": "pictures"}))
+
+    assert code == 3
+    assert "holds no pictures" in errors
+    assert not (tmp_path / "home" / "services").exists()
+
+
+def test_run_with_unreachable_store_exits_with_5(cli, models, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("BOOTHLINE_S3_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    monkeypatch.setenv("BOOTHLINE_S3_ACCESS_KEY", "someone")
+    monkeypatch.setenv("BOOTHLINE_S3_SECRET_KEY", "something-secret")
+    process_environment.current.cache_clear()
+    write_pictures("pictures", 3)
+    code, _, errors = cli("run", write_config(subject={"images": "pictures"}, **models))
+
+    assert code == 5
+    assert "127.0.0.1" in errors
+    assert "something-secret" not in errors
+
+
+def test_run_while_another_is_active_names_it(cli, models, tmp_path):
+    write_pictures("pictures", 3)
+    config = write_config(subject={"images": "pictures"}, **models)
+    with only_run(tmp_path / "home", RUN):
+        code, _, errors = cli("run", config)
+
+    assert code == 2
+    assert f"Run {RUN}" in errors
+    assert "is active" in errors
+
+
+@pytest.mark.parametrize("command", ["status", "resume", "logs", "explain", "report"])
+def test_command_on_unknown_run_exits_with_2(cli, command):
+    code, _, errors = cli(command, "20991231-000000-ffff")
+
+    assert code == 2
+    assert "20991231-000000-ffff" in errors
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "explain", "report"])
+def test_command_on_the_last_run_of_an_empty_home_says_how_to_start_one(cli, command):
+    code, _, errors = cli(command)
+
+    assert code == 2
+    assert "boothline run" in errors
+
+
+def test_generate_without_prompt_exits_with_2(cli):
+    code, _, errors = cli("generate")
+
+    assert code == 2
+    assert "--prompts" in errors
+
+
+def test_logs_of_unknown_step_names_those_that_exist(cli, tmp_path):
+    from boothline.config import RunConfig
+
+    folder = folder_of(tmp_path / "home", RUN)
+    folder.write_config(RunConfig())
+    folder.logs.mkdir()
+    (folder.logs / "train.log").write_text("trained\n")
+
+    assert cli("logs", RUN, "--step", "nothing")[0] == 2
+    assert "train" in cli("logs", RUN, "--step", "nothing")[2]
+    code, output, _ = cli("logs", RUN, "--step", "train", "--output", "json")
+    assert (code, json.loads(output)) == (0, {"run_id": RUN, "logs": {"train": "trained\n"}})
+
+
+def test_init_writes_a_file_that_validates_and_is_not_overwritten(cli):
+    write_pictures("My Mug", 3)
+    code, output, _ = cli("init", "My Mug", "--class-noun", "mug", "--output", "json")
+
+    assert (code, json.loads(output)) == (0, {"file": "run.yaml"})
+    subject = yaml.safe_load(Path("run.yaml").read_text())["subject"]
+    assert subject == {"name": "my-mug", "images": "My Mug", "class_noun": "mug"}
+    assert cli("init", "My Mug", "--class-noun", "mug")[0] == 2
+    assert cli("init", "My Mug", "--class-noun", "mug", "--force")[0] == 0
+
+
+def test_init_of_empty_folder_is_bad_data_and_writes_nothing(cli):
+    Path("empty").mkdir()
+
+    assert cli("init", "empty", "--class-noun", "mug")[0] == 3
+    assert not Path("run.yaml").exists()
+
+
+def test_validate_with_a_corrupt_picture_names_it_and_passes(cli):
+    write_pictures("pictures", 4)
+    Path("pictures/broken.png").write_bytes(b"\x89PNG not a picture")
+    code, output, _ = cli(
+        "validate", "--subject", "pictures", "--set", "subject.class_noun=bear", "--output", "json"
+    )
+
+    report = json.loads(output)
+    assert code == 0
+    assert [item["source"] for item in report["quarantined"]] == ["broken.png"]
+    assert len(report["accepted"]) == 4
+
+
+def test_validate_with_too_few_pictures_is_bad_data(cli):
+    write_pictures("pictures", 2)
+    code, output, errors = cli("validate", "--subject", "pictures")
+
+    assert code == 3
+    assert "Only 2 of 2 pictures" in errors
+    assert "0.png" in output
+
+
+def test_compile_writes_the_pipeline_with_the_images_asked_for(cli):
+    code, _, _ = cli("compile", "-o", "pipeline.yaml", "--image", "torch=example/torch:1")
+
+    assert code == 0
+    assert "image: example/torch:1" in Path("pipeline.yaml").read_text()

@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import boothline
+from pipelines.cli.app import app
+
+COMMANDS = [
+    "init",
+    "validate",
+    "compile",
+    "up",
+    "down",
+    "doctor",
+    "run",
+    "resume",
+    "status",
+    "logs",
+    "explain",
+    "report",
+    "models",
+    "promote",
+    "rollback",
+    "generate",
+]
+# What `boothline --help` may not load if it is to answer at once.
+HEAVY = (
+    "torch",
+    "diffusers",
+    "mlflow",
+    "kfp",
+    "minio",
+    "numpy",
+    "PIL",
+    "pydantic",
+    "yaml",
+    "boothline.config",
+    "boothline.store",
+    "boothline.services",
+)
+
+
+def boothline_cli(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.cli.app", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def test_cli_import_loads_no_heavy_module():
+    code = (
+        f"import sys, pipelines.cli.app\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_cli_help_lists_every_command_and_the_exit_codes():
+    done = boothline_cli("--help")
+
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+    assert "130 interrupted" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_cli_command_help_has_an_example_and_the_common_options(command):
+    done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+
+    assert done.exit_code == 0
+    assert f"Example: boothline {command}" in done.stdout
+    for option in ("--home", "--output"):
+        assert option in done.stdout
+
+
+def test_cli_version_is_the_packages():
+    done = boothline_cli("--version")
+
+    assert (done.returncode, done.stdout.strip()) == (0, boothline.__version__)
+
+
+def test_cli_unknown_command_exits_with_2_and_no_traceback():
+    done = boothline_cli("trian")
+
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "trian" in done.stderr

@@ -1,0 +1,54 @@
+"""What the tests of the torch steps share: a small configuration and a context."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.progress import Progress
+from boothline.settings import Settings
+from boothline.steps import StepContext
+from boothline.store import Store
+from boothline.tracking import MemoryTracker
+
+MakeContext = Callable[[RunConfig], StepContext]
+
+
+@pytest.fixture
+def run_config(tiny_pipeline: Path) -> RunConfig:
+    """A run on the tiny random model: 32 px, one sampling step, batches of two."""
+    sampling = {"num_steps": 1, "batch_size": 2, "seed": 3}
+    return RunConfig.model_validate(
+        {
+            "subject": {"resolution_px": 32, "identifier": "sks", "class_noun": "bear"},
+            "base_model": {"source": str(tiny_pipeline)},
+            "prior": {"num_images": 5, "num_shards": 2, "sampling": sampling},
+            "inference": {"num_shards": 2, "sampling": sampling},
+        }
+    )
+
+
+@pytest.fixture
+def make_context(store: Store, store_settings: Settings, tmp_path: Path) -> MakeContext:
+    """Makes the context of a step, each with a fresh folder, over the test's store."""
+    count = 0
+
+    def make(config: RunConfig) -> StepContext:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"step-{count}"
+        folder.mkdir()
+        return StepContext(
+            run_id="20260101-000000-abcd",
+            config=config,
+            # With a run folder the shards share the cores: one thread each is fastest here.
+            settings=store_settings.model_copy(update={"run_dir": folder}),
+            store=store,
+            progress=Progress("step", run_dir=folder / "run", min_interval_seconds=0),
+            tracker=MemoryTracker(),
+            folder=folder,
+            manifest_path=f"steps/step/{count}",
+        )
+
+    return make

@@ -1,0 +1,145 @@
+"""Batch inference: every prompt row becomes pictures with provenance, in any sharding."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from boothline.config import RunConfig
+from boothline.errors import ConfigError, DataError
+from boothline.steps import StepContext
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import files_under
+from components.batch_infer import step
+from components.batch_infer.step import Inputs
+
+pytestmark = pytest.mark.services
+
+MakeContext = Callable[[RunConfig], StepContext]
+
+
+@pytest.fixture
+def model(store: Store, tiny_pipeline: Path) -> ManifestRef:
+    """The tiny model as a published model."""
+    files = files_under(tiny_pipeline, prefix="diffusers/")
+    return store.commit("steps/publish_checkpoint/m", ManifestDraft(kind="model", files=files))
+
+
+@pytest.fixture
+def config(run_config: RunConfig, tmp_path: Path) -> RunConfig:
+    """The run with a prompt file of three rows."""
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,seed\na photo of a {subject},\na dog,5\na {subject} on the moon,\n")
+    return _changed(run_config, prompts_file=str(path))
+
+
+def _changed(config: RunConfig, **inference: Any) -> RunConfig:
+    value = config.model_dump(mode="json")
+    value["inference"] = {**value["inference"], **inference}
+    return RunConfig.model_validate(value)
+
+
+def _produce(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, shard: int = 0
+) -> ManifestDraft:
+    inputs = Inputs(run_id="r", config=config.model_dump_json(), model=str(model), shard=shard)
+    return step.produce(make_context(config), inputs)
+
+
+def _pictures(draft: ManifestDraft) -> dict[str, bytes]:
+    return {
+        name: Path(str(path)).read_bytes()
+        for name, path in draft.files.items()
+        if name.startswith("images/")
+    }
+
+
+def test_batch_infer_shards_make_all_pictures_and_equal_one_shard(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef
+) -> None:
+    shards = [_pictures(_produce(make_context, config, model, shard)) for shard in (0, 1)]
+    assert [sorted(shard) for shard in shards] == [
+        ["images/00000-00.png", "images/00002-00.png"],
+        ["images/00001-00.png"],
+    ]
+    whole = _pictures(_produce(make_context, _changed(config, num_shards=1), model))
+    assert shards[0] | shards[1] == whole
+
+
+def test_batch_infer_index_and_png_tell_model_prompt_and_seed(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, store: Store
+) -> None:
+    draft = _produce(make_context, config, model, 1)
+    (line,) = [json.loads(text) for text in bytes(draft.files["index.jsonl"]).splitlines()]
+    digest = store.read(model).content_digest
+    wanted = {"image": "images/00001-00.png", "model": digest, "prompt": "a dog", "seed": 5}
+    assert wanted.items() <= line.items()
+    with Image.open(io.BytesIO(_pictures(draft)["images/00001-00.png"])) as image:
+        assert image.size == (32, 32)
+        text = image.text  # type: ignore[attr-defined]
+    assert (text["model"], text["prompt"], text["seed"]) == (digest, "a dog", "5")
+    assert draft.metadata == {"model": str(model), "num_images": 1, "shard": 1, "num_shards": 2}
+
+
+def test_batch_infer_without_prompt_file_takes_the_evaluation_prompts(
+    make_context: MakeContext, run_config: RunConfig, model: ManifestRef
+) -> None:
+    config = _changed(run_config, num_shards=1, images_per_prompt=2)
+    draft = _produce(make_context, config, model)
+    lines = [json.loads(text) for text in bytes(draft.files["index.jsonl"]).splitlines()]
+    assert len(lines) == 2 * len(config.evaluation.prompts)
+    assert lines[0]["prompt"] == "a photo of a sks bear on the moon"
+
+
+def test_batch_infer_shard_without_rows_loads_nothing(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef
+) -> None:
+    draft = _produce(make_context, _changed(config, num_shards=4), model, 3)
+    assert draft.files == {"index.jsonl": b""}
+
+
+def test_batch_infer_other_manifest_is_refused(
+    make_context: MakeContext, config: RunConfig, store: Store
+) -> None:
+    ref = store.commit("steps/train/t", ManifestDraft(kind="training", files={}))
+    with pytest.raises(ConfigError, match="'training', not a model"):
+        _produce(make_context, config, ref)
+
+
+def test_batch_infer_bad_prompt_line_is_named(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "a"}\n{"text": "b"}\n')
+    with pytest.raises(DataError, match=r"bad\.jsonl, line 2"):
+        _produce(make_context, _changed(config, prompts_file=str(path)), model)
+
+
+def test_batch_infer_progress_and_contact_sheet(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef
+) -> None:
+    context = make_context(config)
+    inputs = Inputs(run_id="r", config=config.model_dump_json(), model=str(model), shard=0)
+    step.produce(context, inputs)
+    assert context.tracker.logged_artifacts == ["images/contact-sheet-000.png"]  # type: ignore[attr-defined]
+
+
+def test_key_follows_the_rows_not_the_name_of_the_prompt_file(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
+) -> None:
+    def key(config: RunConfig, shard: int = 0) -> Any:
+        inputs = Inputs(run_id="r", config="", model=str(model), shard=shard)
+        return step.key(make_context(config), inputs)
+
+    before = key(config)
+    text = Path(str(config.inference.prompts_file)).read_text()
+    (tmp_path / "moved.csv").write_text(text + "\n\n")
+    moved = _changed(config, prompts_file=str(tmp_path / "moved.csv"))
+    assert key(moved) == before
+    (tmp_path / "moved.csv").write_text(text + "one more,\n")
+    assert key(moved) != before
+    assert key(config, 1) != before

@@ -1,0 +1,219 @@
+"""The class prior: each picture made once, whatever shards, runs and kills there are."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.progress import read_events
+from boothline.steps import StepContext
+from boothline.store import FileEntry, ManifestDraft, Store
+from components.generate_prior import step
+from components.generate_prior.series import Series
+from components.generate_prior.step import Inputs
+
+pytestmark = pytest.mark.services
+
+MakeContext = Callable[[RunConfig], StepContext]
+Entries = dict[str, FileEntry]
+
+
+def _changed(config: RunConfig, **prior: Any) -> RunConfig:
+    value = config.model_dump(mode="json")
+    sampling = {**value["prior"]["sampling"], **prior.pop("sampling", {})}
+    value["prior"] = {**value["prior"], **prior, "sampling": sampling}
+    return RunConfig.model_validate(value)
+
+
+def _produce(make_context: MakeContext, config: RunConfig, shard: int = 0) -> ManifestDraft:
+    inputs = Inputs(run_id="r", config=config.model_dump_json(), shard=shard)
+    return step.produce(make_context(config), inputs)
+
+
+def _images(draft: ManifestDraft) -> dict[str, str]:
+    """Return the sha256 of each picture by its path."""
+    entries = {path: e for path, e in draft.files.items() if path.startswith("images/")}
+    assert all(isinstance(entry, FileEntry) for entry in entries.values())
+    return {path: entry.sha256 for path, entry in entries.items() if isinstance(entry, FileEntry)}
+
+
+def _all_images(make_context: MakeContext, config: RunConfig) -> dict[str, str]:
+    drafts = [_produce(make_context, config, s) for s in range(config.prior.num_shards)]
+    images: dict[str, str] = {}
+    for draft in drafts:
+        assert not images.keys() & _images(draft).keys()
+        images |= _images(draft)
+    return dict(sorted(images.items()))
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Indices that are really sampled from now on; the sampling itself is left alone."""
+    from boothline.diffusion import sampling
+
+    indices: list[int] = []
+    real = sampling.sample
+
+    def counted(pipeline: Any, requests: Any, **settings: Any) -> Any:
+        indices.extend(request.index for request in requests)
+        return real(pipeline, requests, **settings)
+
+    monkeypatch.setattr(sampling, "sample", counted)
+    return indices
+
+
+def test_generate_prior_two_shards_make_all_pictures_with_captions(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    drafts = [_produce(make_context, run_config, shard) for shard in (0, 1)]
+    names = [sorted(_images(draft)) for draft in drafts]
+    assert names == [
+        ["images/000000.png", "images/000001.png", "images/000004.png"],
+        ["images/000002.png", "images/000003.png"],
+    ]
+    captions = [json.loads(line) for line in bytes(drafts[1].files["captions.jsonl"]).splitlines()]
+    assert captions == [
+        {"image": f"images/00000{i}.png", "caption": "a photo of a bear", "index": i}
+        for i in (2, 3)
+    ]
+    assert drafts[0].metadata["num_images"] == 3
+    assert drafts[0].metadata["series"] == drafts[1].metadata["series"]
+
+
+def test_generate_prior_pictures_do_not_depend_on_shards(
+    make_context: MakeContext, run_config: RunConfig, store: Store
+) -> None:
+    sharded = _all_images(make_context, run_config)
+    for path in store.manifests("priors/"):
+        store.forget(path)
+    assert _all_images(make_context, _changed(run_config, num_shards=1)) == sharded
+    assert len(set(sharded.values())) == 5
+
+
+def test_generate_prior_second_run_samples_nothing(
+    make_context: MakeContext, run_config: RunConfig, sampled: list[int]
+) -> None:
+    first = _all_images(make_context, run_config)
+    sampled.clear()
+    assert _all_images(make_context, run_config) == first
+    assert sampled == []
+
+
+def test_generate_prior_more_pictures_top_up_the_series(
+    make_context: MakeContext, run_config: RunConfig, sampled: list[int]
+) -> None:
+    first = _all_images(make_context, run_config)
+    sampled.clear()
+    more = _all_images(make_context, _changed(run_config, num_images=7, num_shards=1))
+    assert {path: more[path] for path in first} == first
+    # Picture 5 was made with the last chunk already.
+    assert sampled == [6, 7]
+
+
+def test_generate_prior_after_a_kill_goes_on_behind_the_last_chunk(
+    make_context: MakeContext,
+    run_config: RunConfig,
+    store: Store,
+    sampled: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = _changed(run_config, num_shards=1)
+    real, commits = store.commit, 0
+
+    def dies_at_the_second(path: str, draft: ManifestDraft, **options: Any) -> Any:
+        nonlocal commits
+        commits += 1
+        if commits == 2:
+            raise KeyboardInterrupt
+        return real(path, draft, **options)
+
+    monkeypatch.setattr(store, "commit", dies_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        _produce(make_context, config)
+    monkeypatch.undo()
+    before = list(sampled)
+    resumed = _images(_produce(make_context, config))
+    assert before == [0, 1, 2, 3]
+    assert len(resumed) == 5
+
+
+def test_generate_prior_other_batch_size_uses_what_is_there(
+    make_context: MakeContext, run_config: RunConfig, sampled: list[int]
+) -> None:
+    first = _all_images(make_context, run_config)
+    sampled.clear()
+    wider = _changed(run_config, num_images=8, num_shards=1, sampling={"batch_size": 4})
+    images = _all_images(make_context, wider)
+    assert {path: images[path] for path in first} == first
+    assert sampled == [4, 5, 6, 7]
+    assert len(images) == 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prompt": "a {class}"}, {"sampling": {"seed": 4}}, {"sampling": {"guidance_scale": 2}}],
+)
+def test_series_changed_setting_is_another_series(
+    run_config: RunConfig, change: dict[str, Any]
+) -> None:
+    before = Series.of(run_config, base_model_digest="0").digest
+    assert Series.of(_changed(run_config, **change), base_model_digest="0").digest != before
+    assert Series.of(run_config, base_model_digest="1").digest != before
+
+
+def test_series_batch_size_and_number_of_pictures_are_not_in_it(run_config: RunConfig) -> None:
+    before = Series.of(run_config, base_model_digest="0").digest
+    other = _changed(run_config, num_images=50, sampling={"batch_size": 7})
+    assert Series.of(other, base_model_digest="0").digest == before
+
+
+def test_generate_prior_prompts_are_taken_in_turn(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    config = _changed(run_config, prompts=["a {class}", "a red {class}"], num_shards=1)
+    captions = bytes(_produce(make_context, config).files["captions.jsonl"]).splitlines()
+    assert [json.loads(line)["caption"] for line in captions] == [
+        "a bear", "a red bear", "a bear", "a red bear", "a bear",
+    ]  # fmt: skip
+
+
+def test_generate_prior_disabled_is_empty(make_context: MakeContext, run_config: RunConfig) -> None:
+    draft = _produce(make_context, _changed(run_config, enabled=False))
+    assert draft.files == {"captions.jsonl": b""}
+    assert (draft.kind, draft.metadata["num_images"]) == ("prior", 0)
+
+
+def test_generate_prior_shard_without_pictures_is_empty(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    config = _changed(run_config, num_images=2)
+    assert _images(_produce(make_context, config, 1)) == {}
+
+
+def test_generate_prior_reports_progress_and_a_sheet(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    context = make_context(run_config)
+    step.produce(context, Inputs(run_id="r", config=run_config.model_dump_json(), shard=0))
+    events = read_events(context.folder / "run")
+    assert [(event.done, event.total) for event in events] == [(0, 3), (2, 3), (3, 3)]
+    assert context.tracker.logged_artifacts == ["prior/class-images-000000.png"]  # type: ignore[attr-defined]
+
+
+def test_key_depends_on_shard_and_pictures_not_on_training(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    def key(config: RunConfig, shard: int = 0) -> Any:
+        inputs = Inputs(run_id="r", config="", shard=shard)
+        return step.key(make_context(config), inputs).config
+
+    before = key(run_config)
+    trained = run_config.model_copy(
+        update={"training": run_config.training.model_copy(update={"num_steps": 7})}
+    )
+    assert key(trained) == before
+    assert key(run_config, 1) != before
+    assert key(_changed(run_config, num_images=6)) != before
+    assert key(_changed(run_config, weight=0.5)) == before

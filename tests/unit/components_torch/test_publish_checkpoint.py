@@ -1,0 +1,163 @@
+"""Publishing: what is exported, compared and registered, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+from boothline.config import RunConfig
+from boothline.diffusion.base_model import resolve
+from boothline.errors import ConfigError, TrainingError
+from boothline.registry import versions
+from boothline.settings import Settings
+from boothline.steps import StepContext
+from boothline.store import ManifestDraft, ManifestRef, Store
+from components.publish_checkpoint import step
+from components.publish_checkpoint.step import Inputs
+
+pytestmark = pytest.mark.services
+
+MakeContext = Callable[[RunConfig], StepContext]
+UNET = "unet/diffusion_pytorch_model.safetensors"
+TEXT_ENCODER = "text_encoder/model.safetensors"
+
+
+class Workshop:
+    """Commits trainings of the tiny model without training."""
+
+    def __init__(self, store: Store, settings: Settings, base: Path) -> None:
+        self.store = store
+        self.base = base
+        self.digest = resolve(str(base), settings=settings).digest
+        self.dataset = store.commit(
+            "steps/validate_data/d", ManifestDraft(kind="dataset", files={})
+        )
+
+    def training(self, *, scale: float = 1.5, base_model_digest: str = "") -> ManifestRef:
+        """Commit a training whose weights are the base's times `scale`."""
+        files: dict[str, Path | bytes] = {
+            "optimizer.safetensors": b"not a model",
+            "state.json": b"{}",
+        }
+        for name, path in (("unet", UNET), ("text_encoder", TEXT_ENCODER)):
+            weights = {key: w * scale for key, w in load_file(self.base / path).items()}
+            files[f"{name}.safetensors"] = save(weights)
+        path = f"training/{scale}/step-000007"
+        state = self.store.commit(path, ManifestDraft(kind="training_state", files=files))
+        return self.store.commit(
+            f"steps/train/{scale}{base_model_digest}",
+            ManifestDraft(
+                kind="training",
+                files={},
+                inputs=(self.dataset, state),
+                metadata={
+                    "final_state": str(state),
+                    "base_model_digest": base_model_digest or self.digest,
+                },
+            ),
+        )
+
+
+@pytest.fixture
+def workshop(store: Store, store_settings: Settings, tiny_pipeline: Path) -> Workshop:
+    return Workshop(store, store_settings, tiny_pipeline)
+
+
+def _inputs(config: RunConfig, training: ManifestRef) -> Inputs:
+    return Inputs(run_id="r", config=config.model_dump_json(), training=str(training))
+
+
+def test_publish_checkpoint_exports_both_forms_with_lineage(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    training = workshop.training()
+    draft = step.produce(make_context(run_config), _inputs(run_config, training))
+    assert draft.kind == "model"
+    assert {"diffusers/model_index.json", f"diffusers/{UNET}", step.SINGLE_FILE} <= set(draft.files)
+    assert draft.inputs == (training, workshop.dataset)
+    assert draft.metadata == {
+        "model_name": run_config.model_name,
+        "identifier": "sks",
+        "class_noun": "bear",
+        "base_model": {"source": str(workshop.base), "digest": workshop.digest},
+        "method": "full",
+        "state": workshop.store.read(training).metadata["final_state"],
+        "single_file": True,
+    }
+
+
+def test_publish_checkpoint_exports_the_trained_weights(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    context = make_context(run_config)
+    draft = step.produce(context, _inputs(run_config, workshop.training()))
+    path = draft.files[f"diffusers/{UNET}"]
+    assert isinstance(path, Path)
+    base = load_file(workshop.base / UNET)["conv_in.weight"]
+    assert torch.equal(load_file(path)["conv_in.weight"], base * 1.5)
+
+
+def test_publish_checkpoint_twice_gives_equal_content(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop, store: Store
+) -> None:
+    inputs = _inputs(run_config, workshop.training())
+    refs = [
+        store.commit(f"steps/publish/{n}", step.produce(make_context(run_config), inputs))
+        for n in range(2)
+    ]
+    first, second = (store.read(ref) for ref in refs)
+    assert first.content_digest == second.content_digest
+
+
+def test_publish_checkpoint_unchanged_parts_are_the_same_blobs(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop, store: Store
+) -> None:
+    drafts = [
+        step.produce(make_context(run_config), _inputs(run_config, workshop.training(scale=scale)))
+        for scale in (1.5, 2.0)
+    ]
+    first, second = (
+        {e.path: e.sha256 for e in store.read(store.commit(f"steps/publish/{n}", d)).files}
+        for n, d in enumerate(drafts)
+    )
+    changed = {path for path in first if first[path] != second[path]}
+    assert changed == {f"diffusers/{UNET}", f"diffusers/{TEXT_ENCODER}", step.SINGLE_FILE}
+
+
+def test_publish_checkpoint_weights_that_are_not_finite_are_refused(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    with pytest.raises(TrainingError, match="not finite"):
+        step.produce(
+            make_context(run_config), _inputs(run_config, workshop.training(scale=float("nan")))
+        )
+
+
+def test_publish_checkpoint_other_base_model_is_refused(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    training = workshop.training(base_model_digest="0" * 64)
+    with pytest.raises(ConfigError, match="the training used 000000000000"):
+        step.produce(make_context(run_config), _inputs(run_config, training))
+
+
+def test_publish_checkpoint_finish_registers_one_version(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop, store: Store
+) -> None:
+    context = make_context(run_config)
+    inputs = _inputs(run_config, workshop.training())
+    ref = store.commit("steps/publish/1", step.produce(context, inputs))
+    step.finish(context, inputs, ref)
+    step.finish(context, inputs, ref)
+    registered = versions.versions(store, run_config.model_name)
+    assert [(version.version, version.ref) for version in registered] == [(1, ref)]
+
+
+def test_publish_checkpoint_tracks_the_check_picture(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    context = make_context(run_config)
+    step.produce(context, _inputs(run_config, workshop.training()))
+    assert context.tracker.logged_artifacts == ["publish/check.png"]  # type: ignore[attr-defined]

@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+from model_fixtures import make_tiny_tokenizer
+
+from boothline.config import RunConfig
+from boothline.data import DatasetReport
+from boothline.errors import DataError
+from boothline.progress import Progress
+from boothline.steps import StepContext, StepKey
+from boothline.store import Store
+from boothline.tracking import MemoryTracker
+from components.validate_data import step
+
+pytestmark = pytest.mark.services
+
+INPUTS = step.Inputs(run_id="run", config="")
+
+
+@pytest.fixture
+def base_model(tmp_path) -> Path:
+    folder = tmp_path / "base"
+    make_tiny_tokenizer(folder / "tokenizer")
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path, make_picture) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(4):
+        make_picture(seed).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture
+def context_for(tmp_path, source, base_model, store, store_settings):
+    number = iter(range(100))
+
+    def make(**subject: object) -> StepContext:
+        folder = tmp_path / f"step-{next(number)}"
+        folder.mkdir()
+        config = {
+            "subject": {"images": str(source), "resolution_px": 64, **subject},
+            "base_model": {"source": str(base_model)},
+        }
+        return StepContext(
+            run_id="run",
+            config=RunConfig.model_validate(config),
+            settings=store_settings,
+            store=store,
+            progress=Progress("validate_data", run_dir=folder),
+            tracker=MemoryTracker(),
+            folder=folder,
+        )
+
+    return make
+
+
+def _key(context: StepContext) -> StepKey:
+    return step.key(context, INPUTS)
+
+
+def test_validate_data_good_folder_commits_the_dataset(store: Store, source, context_for):
+    (source / "broken.png").write_bytes(b"")
+    context = context_for()
+    draft = step.produce(context, INPUTS)
+    ref = store.commit("steps/validate_data/a", draft)
+    manifest = store.read(ref)
+    assert manifest.kind == "dataset"
+    assert manifest.metadata == {
+        "num_images": 4,
+        "num_quarantined": 1,
+        "num_warnings": 0,
+        "resolution_px": 64,
+        "identifier": "sks",
+        "class_noun": "bear",
+    }
+    assert [entry.path for entry in manifest.under("images/")] == [
+        f"images/{n:03d}.png" for n in range(4)
+    ]
+    report = DatasetReport.model_validate_json(store.read_bytes(ref, "report.json"))
+    assert report.quarantined[0].source == "broken.png"
+    tracker = context.tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert tracker.logged_artifacts == ["dataset/report.json"]
+
+
+def test_validate_data_too_few_pictures_is_data_error_that_names_them(source, context_for):
+    for seed in (0, 1):
+        (source / f"{seed}.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"Only 2 of 4 pictures") as caught:
+        step.produce(context_for(), INPUTS)
+    assert "0.png is a text" in caught.value.message
+    assert "1.png is a text" in caught.value.message
+
+
+def test_validate_data_key_ignores_place_and_name(tmp_path, source, context_for):
+    before = _key(context_for())
+    source.rename(tmp_path / "elsewhere")
+    assert _key(context_for(images=str(tmp_path / "elsewhere"), name="other")) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"identifier": "zwx"}, {"resolution_px": 32}, {"min_images": 2}]
+)
+def test_validate_data_key_follows_the_subject(context_for, change):
+    assert _key(context_for(**change)) != _key(context_for())
+
+
+def test_validate_data_key_follows_pictures_and_tokenizer(source, base_model, context_for):
+    keys = [_key(context_for())]
+    (source / "0.txt").write_text("{subject} on the moon")
+    keys.append(_key(context_for()))
+    (base_model / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    keys.append(_key(context_for()))
+    (source / "3.png").rename(source / "9.png")
+    keys.append(_key(context_for()))
+    assert len({str(key.config) for key in keys}) == 4
+
+
+def test_validate_data_pictures_changed_after_the_key_stay_as_they_were(source, context_for):
+    context = context_for()
+    _key(context)
+    for path in source.iterdir():
+        path.write_bytes(b"")
+    assert (
+        len([name for name in step.produce(context, INPUTS).files if name.startswith("images/")])
+        == 4
+    )

@@ -1,0 +1,228 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boothline.config import RunConfig
+from boothline.progress import Progress
+from boothline.registry.ledger import LedgerEntry, append
+from boothline.steps import StepContext, digest_of, key_parts
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import files_under
+from boothline.tracking import MemoryTracker
+from components.evaluate import step
+
+pytestmark = pytest.mark.services
+
+SAMPLING = {"num_steps": 2, "batch_size": 4, "guidance_scale": 2.0}
+Evaluate = Callable[..., tuple[ManifestRef, StepContext]]
+
+
+def _png(folder: Path, name: str, seed: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    array = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(array).save(folder / name)
+    return folder / name
+
+
+@pytest.fixture
+def config(tiny_pipeline, tiny_clip, tiny_dino) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "subject": {"resolution_px": 32},
+            "base_model": {"source": str(tiny_pipeline)},
+            "prior": {"num_images": 4, "sampling": SAMPLING},
+            "evaluation": {
+                "prompts": ["a photo of {subject}", "a {subject} on the moon"],
+                "images_per_prompt": 2,
+                "sampling": SAMPLING,
+                "clip_model": str(tiny_clip),
+                "dino_model": str(tiny_dino),
+                "num_bootstrap": 100,
+            },
+        }
+    )
+
+
+@pytest.fixture
+def dataset(store, tmp_path) -> ManifestRef:
+    files = {f"images/{n:03d}.png": _png(tmp_path / "real", f"{n}.png", n) for n in range(3)}
+    return store.commit("steps/validate_data/a", ManifestDraft(kind="dataset", files=files))
+
+
+@pytest.fixture
+def prior(store, tmp_path) -> ManifestRef:
+    files = {f"images/{n:06d}.png": _png(tmp_path / "prior", f"{n}.png", 50 + n) for n in range(3)}
+    return store.commit("steps/generate_prior/a", ManifestDraft(kind="prior", files=files))
+
+
+def _publish(store: Store, pipeline: Path, name: str, identifier: str = "sks") -> ManifestRef:
+    draft = ManifestDraft(
+        kind="model",
+        files=files_under(pipeline, prefix="diffusers/"),
+        metadata={
+            "model_name": "boothline-subject",
+            "identifier": identifier,
+            "class_noun": "bear",
+        },
+    )
+    return store.commit(f"steps/publish_checkpoint/{name}", draft)
+
+
+@pytest.fixture
+def model(store, tmp_path_factory) -> ManifestRef:
+    from model_fixtures import make_tiny_pipeline
+
+    return _publish(
+        store, make_tiny_pipeline(tmp_path_factory.mktemp("tuned") / "m", seed=1), "tuned"
+    )
+
+
+@pytest.fixture
+def evaluate(config, store, store_settings, tmp_path) -> Evaluate:
+    runs = iter(range(100))
+
+    def run(
+        model: ManifestRef, dataset: ManifestRef, *priors: ManifestRef
+    ) -> tuple[ManifestRef, StepContext]:
+        folder = tmp_path / f"step-{next(runs)}"
+        folder.mkdir()
+        context = StepContext(
+            run_id="run",
+            config=config,
+            settings=store_settings,
+            store=store,
+            progress=Progress("evaluate", run_dir=folder),
+            tracker=MemoryTracker(),
+            folder=folder,
+        )
+        inputs = step.Inputs(
+            run_id="run",
+            config="",
+            model=str(model),
+            dataset=str(dataset),
+            priors=[str(ref) for ref in priors],
+        )
+        parts = key_parts(step.STEP, step.key(context, inputs), store)
+        ref = store.commit(f"steps/evaluate/{digest_of(parts)[:32]}", step.produce(context, inputs))
+        return ref, context
+
+    return run
+
+
+def test_evaluate_against_base_writes_pictures_scores_and_metadata(
+    store, evaluate, model, dataset, prior, monkeypatch, store_settings
+):
+    ref, context = evaluate(model, dataset, prior)
+    manifest = store.read(ref)
+    names = [entry.path for entry in manifest.under("images/")]
+    assert [n for n in names if "class" not in n] == [
+        f"images/{who}/p{p:02d}-s{s:02d}.png"
+        for who in ("base", "finetuned")
+        for p in (0, 1)
+        for s in (0, 1)
+    ]
+    assert len([n for n in names if n.startswith("images/finetuned-class/")]) == 3
+    assert (
+        manifest.entry("images/base-class/000001.png").sha256
+        == store.read(prior).entry("images/000001.png").sha256
+    )
+    metadata = manifest.metadata
+    assert metadata["prompts"] == ["a photo of sks bear", "a sks bear on the moon"]
+    assert metadata["champion"] == ""
+    assert set(metadata["metrics"]) == {"finetuned", "base"}
+    assert set(metadata["gains"]) == {"base"}
+    assert set(metadata["metrics"]["finetuned"]) == {
+        "dino",
+        "clip_i",
+        "clip_t",
+        "score",
+        "div",
+        "pres",
+    }
+    rows = [json.loads(line) for line in store.read_bytes(ref, "scores.jsonl").splitlines()]
+    assert len(rows) == 8
+    dino = np.mean([row["dino"] for row in rows if row["model"] == "finetuned"])
+    assert metadata["metrics"]["finetuned"]["dino"]["mean"] == pytest.approx(dino, abs=1e-5)
+    assert {str(model), str(dataset), str(prior)} <= set(manifest.inputs)
+    tracker = context.tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert "metrics/finetuned/dino" in tracker.logged_metrics[0][1]
+    assert tracker.logged_artifacts == ["evaluation/prompt-00.png", "evaluation/prompt-01.png"]
+    events = (context.folder / "events" / "evaluate.jsonl").read_text().splitlines()
+    last = json.loads(events[-1])
+    assert last["done"] == last["total"] == 2 * (4 + 3)
+    monkeypatch.setattr(step.environment, "current", lambda: store_settings)
+    means = step.means(str(ref))
+    assert means["dino"] == metadata["metrics"]["finetuned"]["dino"]["mean"]
+    assert means["dino_gain"] == metadata["gains"]["base"]["dino"]["mean"]
+
+
+def test_evaluate_twice_samples_once_and_gives_equal_content(
+    store, evaluate, model, dataset, prior, monkeypatch
+):
+    first, _ = evaluate(model, dataset, prior)
+    content = store.read(first).content_digest
+    store.forget(first.path)
+    monkeypatch.setattr(
+        "boothline.evaluation.pictures._sample", lambda *arguments: pytest.fail("sampled again")
+    )
+    second, _ = evaluate(model, dataset, prior)
+    assert store.read(second).content_digest == content
+
+
+def test_evaluate_base_model_itself_gains_nothing(store, evaluate, tiny_pipeline, dataset):
+    ref, _ = evaluate(_publish(store, tiny_pipeline, "same"), dataset)
+    metadata = store.read(ref).metadata
+    for gain in metadata["gains"]["base"].values():
+        assert gain == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    for metric in ("dino", "pres", "clip_t"):
+        assert metadata["metrics"]["base"][metric] == metadata["metrics"]["finetuned"][metric]
+
+
+def test_evaluate_against_champion_asks_it_by_its_own_identifier(
+    store, evaluate, model, tiny_pipeline, dataset
+):
+    champion = _publish(store, tiny_pipeline, "champion", identifier="zwx")
+    entry = LedgerEntry(
+        number=1,
+        action="promote",
+        model_name="boothline-subject",
+        version=1,
+        ref=champion,
+        reason="",
+        actor="test",
+    )
+    append(store, entry)
+    ref, _ = evaluate(model, dataset)
+    manifest = store.read(ref)
+    assert manifest.metadata["champion"] == str(champion)
+    assert set(manifest.metadata["gains"]) == {"base", "champion"}
+    rows = [json.loads(line) for line in store.read_bytes(ref, "scores.jsonl").splitlines()]
+    assert {r["prompt"] for r in rows if r["model"] == "champion"} == {
+        "a photo of zwx bear",
+        "a zwx bear on the moon",
+    }
+    assert str(champion) in manifest.inputs
+
+
+def test_evaluate_key_follows_champion_and_prompts(store, evaluate, model, dataset, tiny_pipeline):
+    before, _ = evaluate(model, dataset)
+    champion = _publish(store, tiny_pipeline, "champion")
+    append(
+        store,
+        LedgerEntry(
+            number=1,
+            action="promote",
+            model_name="boothline-subject",
+            version=1,
+            ref=champion,
+            reason="",
+            actor="test",
+        ),
+    )
+    after, _ = evaluate(model, dataset)
+    assert after.path != before.path

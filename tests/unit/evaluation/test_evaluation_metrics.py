@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from boothline.evaluation import metrics
+
+P, S, M, D = 3, 4, 5, 7
+
+
+@pytest.fixture
+def features() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = {"generated": (P * S, D), "real": (M, D), "texts": (P * S, D)}
+    return {name: metrics.normalised(rng.normal(size=shape)) for name, shape in shapes.items()}
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+def test_subject_fidelity_equals_mean_of_all_pairs(features):
+    pairs = [_cosine(g, r) for g in features["generated"] for r in features["real"]]
+    measured = metrics.subject_fidelity(features["generated"], features["real"])
+    assert measured.shape == (P * S,)
+    assert measured.mean() == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+    assert measured[2] == pytest.approx(np.mean(pairs[2 * M : 3 * M]), abs=1e-6)
+
+
+def test_prompt_fidelity_equals_cosine_with_own_prompt(features):
+    pairs = [_cosine(g, t) for g, t in zip(features["generated"], features["texts"], strict=True)]
+    measured = metrics.prompt_fidelity(features["generated"], features["texts"])
+    assert measured == pytest.approx(np.array(pairs), abs=1e-6)
+
+
+def test_diversity_equals_mean_distance_of_pairs_within_a_prompt(features):
+    table = features["generated"].reshape(P, S, D)
+    expected = [
+        np.mean([1 - _cosine(row[i], row[j]) for i in range(S) for j in range(i + 1, S)])
+        for row in table
+    ]
+    assert metrics.diversity(table) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_real_fidelity_leaves_a_picture_and_itself_out(features):
+    real = features["real"]
+    expected = [
+        np.mean([_cosine(a, b) for j, b in enumerate(real) if j != i]) for i, a in enumerate(real)
+    ]
+    assert metrics.real_fidelity(real) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_metrics_of_identical_pictures_are_one_and_diversity_zero():
+    same = metrics.normalised(np.tile([1.0, 2.0, 3.0], (4, 1)))
+    assert metrics.subject_fidelity(same, same) == pytest.approx(np.ones(4), abs=1e-6)
+    assert metrics.prompt_fidelity(same, same) == pytest.approx(np.ones(4), abs=1e-6)
+    assert metrics.real_fidelity(same) == pytest.approx(np.ones(4), abs=1e-6)
+    assert metrics.diversity(same.reshape(1, 4, 3)) == pytest.approx(np.zeros(1), abs=1e-6)
+
+
+def test_overall_score_weighs_subject_against_prompt():
+    score = metrics.overall_score(np.array([1.0, 0.0]), np.array([0.0, 1.0]), subject_weight=0.75)
+    assert score.tolist() == [0.75, 0.25]
+
+
+@pytest.mark.parametrize("row", [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]])
+def test_normalised_row_without_direction_is_refused(row):
+    with pytest.raises(ValueError, match="zero or not finite"):
+        metrics.normalised(np.array([[1.0, 1.0], row]))
+
+
+def test_diversity_and_real_fidelity_of_one_picture_are_refused():
+    one = np.ones((1, 1, 3), dtype=np.float32)
+    with pytest.raises(ValueError, match="at least two"):
+        metrics.diversity(one)
+    with pytest.raises(ValueError, match="at least two"):
+        metrics.real_fidelity(one[0])

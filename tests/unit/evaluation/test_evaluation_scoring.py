@@ -1,0 +1,100 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boothline.evaluation.bootstrap import Bootstrap
+from boothline.evaluation.encoders import Features
+from boothline.evaluation.metrics import normalised
+from boothline.evaluation.scoring import Judge, rows_of, summarise
+
+COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
+BOOTSTRAP = Bootstrap(num_resamples=200)
+
+
+class ColourEncoder:
+    """Encodes a picture by its mean colour and a text by the colours it names."""
+
+    def encode(self, images: Sequence[Image.Image]) -> Features:
+        return normalised(
+            np.stack([np.asarray(image, dtype=float).mean(axis=(0, 1)) for image in images])
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> Features:
+        named = [[COLOURS[word] for word in text.split() if word in COLOURS] for text in texts]
+        return normalised(np.array([np.mean(colours, axis=0) for colours in named]))
+
+
+def _picture(colour: str, brightness: int = 0) -> Image.Image:
+    return Image.new("RGB", (8, 8), tuple(max(0, level - brightness) for level in COLOURS[colour]))
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge(dino=ColourEncoder(), clip=ColourEncoder(), subject_weight=0.5)
+
+
+TEXTS = ("a red bear", "a bear on red")
+
+
+def test_score_pictures_like_the_subject_score_higher_than_others(judge):
+    subject = judge.subject([_picture("red"), _picture("red", 20)])
+    like = judge.score([_picture("red")] * 4, texts=TEXTS, subject=subject)
+    other = judge.score([_picture("blue")] * 4, texts=TEXTS, subject=subject)
+    assert like.dino.shape == (2, 2)
+    assert like.dino.min() > 0.99 > 0.2 > other.dino.max()
+    assert (like.clip_t > other.clip_t).all()
+    assert like.score == pytest.approx((like.dino + like.clip_t) / 2)
+
+
+def test_score_text_goes_with_the_pictures_of_its_prompt(judge):
+    subject = judge.subject([_picture("red")] * 2)
+    pictures = [_picture("red")] * 2 + [_picture("blue")] * 2
+    right = judge.score(pictures, texts=["red", "blue"], subject=subject)
+    wrong = judge.score(pictures, texts=["blue", "red"], subject=subject)
+    assert right.clip_t.min() > 0.99
+    assert wrong.clip_t.max() < 0.2
+
+
+def test_score_diversity_and_preservation_are_left_out_where_they_do_not_exist(judge):
+    subject = judge.subject([_picture("red")] * 2)
+    scores = judge.score([_picture("red")] * 2, texts=TEXTS, subject=subject)
+    assert (scores.div, scores.pres) == (None, None)
+    summary = summarise({"finetuned": scores}, subject=subject, bootstrap=BOOTSTRAP)
+    assert set(summary["metrics"]["finetuned"]) == {"dino", "clip_i", "clip_t", "score"}
+
+
+def test_summarise_gain_is_the_candidate_over_the_other(judge):
+    subject = judge.subject([_picture("red"), _picture("red", 5)])
+    class_images = [_picture("green")] * 3
+    scores = {
+        name: judge.score(
+            [_picture(colour)] * 4, texts=TEXTS, subject=subject, class_images=class_images
+        )
+        for name, colour in (("finetuned", "red"), ("base", "blue"), ("champion", "red"))
+    }
+    summary = summarise(scores, subject=subject, bootstrap=BOOTSTRAP)
+    assert set(summary["metrics"]) == {"finetuned", "base", "champion"}
+    assert set(summary["metrics"]["base"]) == {"dino", "clip_i", "clip_t", "score", "div", "pres"}
+    dino = {name: summary["metrics"][name]["dino"]["mean"] for name in scores}
+    gain = summary["gains"]["base"]["dino"]
+    assert gain["mean"] == pytest.approx(dino["finetuned"] - dino["base"], abs=2e-6)
+    assert gain["low"] > 0.5
+    assert summary["gains"]["champion"]["score"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert summary["real"]["dino"]["mean"] > 0.99
+    assert set(summary["real"]) == {"dino", "clip_i"}
+
+
+def test_rows_of_pictures_carry_prompt_and_scores_in_order(judge):
+    subject = judge.subject([_picture("red")] * 2)
+    pictures = [_picture("red"), _picture("blue"), _picture("blue"), _picture("red")]
+    scores = judge.score(pictures, texts=TEXTS, subject=subject)
+    rows = rows_of("base", scores, images=[f"{n}.png" for n in range(4)], prompts=TEXTS)
+    assert [(row["image"], row["prompt"], row["sample"]) for row in rows] == [
+        ("0.png", TEXTS[0], 0),
+        ("1.png", TEXTS[0], 1),
+        ("2.png", TEXTS[1], 0),
+        ("3.png", TEXTS[1], 1),
+    ]
+    assert rows[0]["dino"] > 0.99 > rows[1]["dino"]

@@ -1,0 +1,69 @@
+"""What happens to blobs on the local disk."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from boothline.errors import IntegrityError
+from boothline.store.blobs import _CheckedFile, _link_or_copy, describe, sweep_parts
+
+
+def test_describe_file_and_bytes_agree(tmp_path: Path) -> None:
+    content = os.urandom(2_500_000)
+    (tmp_path / "file").write_bytes(content)
+    assert describe("p", tmp_path / "file") == describe("p", content)
+
+
+def test_checked_file_unchanged_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abcdef")
+    entry = describe("p", tmp_path / "file")
+    with _CheckedFile(tmp_path / "file", entry) as checked:
+        assert [checked.read(4), checked.read(4)] == [b"abcd", b"ef"]
+
+
+@pytest.mark.parametrize("content", [b"abcdeX", b"abc", b"Xbcdefgh"])
+def test_checked_file_changed_fails_before_its_end(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(b"abcdef")
+    entry = describe("p", tmp_path / "file")
+    (tmp_path / "file").write_bytes(content)
+    with (
+        _CheckedFile(tmp_path / "file", entry) as checked,
+        pytest.raises(IntegrityError, match="changed while it was stored"),
+    ):
+        list(iter(lambda: checked.read(4), b""))
+
+
+def test_link_or_copy_leaves_one_read_only_file(tmp_path: Path) -> None:
+    cached = tmp_path / "cached"
+    cached.write_bytes(b"content")
+    cached.chmod(0o444)
+    target = tmp_path / "deep" / "target"
+    _link_or_copy(cached, target)
+    assert target.read_bytes() == b"content"
+    assert target.stat().st_mode & 0o222 == 0
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_link_or_copy_to_another_file_system_copies(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")  # noqa: S108
+    if not os.access(memory, os.W_OK) or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system")
+    cached = tmp_path / "cached"
+    cached.write_bytes(b"content")
+    target = memory / f"boothline-test-{os.getpid()}"
+    try:
+        _link_or_copy(cached, target)
+        assert target.read_bytes() == b"content"
+    finally:
+        target.unlink(missing_ok=True)
+
+
+def test_sweep_parts_deletes_only_old_parts(tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    for name in ("x.part", "finished"):
+        (tmp_path / "ab" / name).write_bytes(b"x")
+    assert sweep_parts(tmp_path) == 0
+    assert sweep_parts(tmp_path, now=time.time() + 25 * 3600) == 1
+    assert [path.name for path in (tmp_path / "ab").iterdir()] == ["finished"]
