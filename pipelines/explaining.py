@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict
 from boothline.runs import StepRecord, read_run, read_steps
 from boothline.store import Store
 
+Outcome = Literal["reused", "made", "failed", "running"]
+_UNSET = object()
+
 
 class Explanation(BaseModel):
     """Why one step or shard was reused or not.
@@ -22,7 +25,7 @@ class Explanation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: str
-    outcome: Literal["reused", "made", "failed", "running"]
+    outcome: Outcome
     reasons: list[str]
     compared_with: str = ""
 
@@ -55,8 +58,10 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
 
 def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[str]) -> Explanation:
     """Return the explanation of one step record."""
-    outcomes: dict[str, Literal["made", "failed", "running"]] = {"done": "made", "failed": "failed"}
-    outcome = "reused" if record.reused else outcomes.get(record.status, "running")
+    if record.step == "finish_run":
+        reasons = ["Every attempt at a run writes its report anew."]
+        return Explanation(step=record.label, outcome=_outcome(record), reasons=reasons)
+    outcome = _outcome(record)
     for name in earlier:
         before = _record_of(store, name, record.label)
         if before is None or not before.key_parts:
@@ -77,6 +82,13 @@ def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[st
         "The store had its result." if record.reused else "No earlier run of this subject has it."
     )
     return Explanation(step=record.label, outcome=outcome, reasons=[first])
+
+
+def _outcome(record: StepRecord) -> Outcome:
+    """Return what happened to a step, in one word."""
+    if record.reused:
+        return "reused"
+    return "made" if record.status == "done" else record.status
 
 
 def _record_of(store: Store, run_id: str, label: str) -> StepRecord | None:
@@ -101,7 +113,8 @@ def _changes(
         elif name == "version":
             yield f"the code changed: {old.get(name)} -> {new.get(name)}"
         else:
-            yield f"{name.removeprefix('config.')}: {_text(old, name)} -> {_text(new, name)}"
+            change = _change(old.get(name, _UNSET), new.get(name, _UNSET))
+            yield f"{name.removeprefix('config.')}: {change}"
 
 
 def _maker(store: Store, run_id: str, content_digest: object) -> str:
@@ -124,7 +137,16 @@ def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix.removesuffix("."), value
 
 
-def _text(values: Mapping[str, Any], name: str) -> str:
+def _change(old: object, new: object) -> str:
+    """Return what became of a value, in words; of lists only what differs."""
+    if isinstance(old, list) and isinstance(new, list):
+        gone = [f"without {_text(item)}" for item in old if item not in new]
+        come = [f"with {_text(item)}" for item in new if item not in old]
+        return ", ".join([*gone, *come]) or "in another order"
+    return f"{_text(old)} -> {_text(new)}"
+
+
+def _text(value: object) -> str:
     """Return a value for people, shortened."""
-    text = repr(values[name]) if name in values else "unset"
+    text = "unset" if value is _UNSET else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -46,6 +46,8 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     )
     module, _, attribute = pipeline_name.partition(":")
     pipeline = getattr(importlib.import_module(module), attribute)
+    # Only now: two threads that import at the same time would both be late.
+    threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
     try:
         pipeline(**arguments(folder.run_id, folder.read_config()))
     except RuntimeError as error:  # what kfp.local raises for every failed task
@@ -90,7 +92,6 @@ def main(argv: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()
-    threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
     return 0 if run(folder, argv[1] if len(argv) > 1 else PIPELINE, launcher) else 1
 
 

@@ -10,14 +10,18 @@ from boothline.data.report import DatasetReport
 from boothline.diffusion.base_model import resolve
 
 
-def examine_pictures(config: RunConfig) -> DatasetReport:
+def examine_pictures(config: RunConfig, *, home: Path) -> DatasetReport:
     """Return what the validate_data step would find.
+
+    Args:
+        config: names the pictures and the base model.
+        home: the home folder, which remembers digests of models.
 
     Raises:
         ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
         DataError: the source holds no picture or exceeds the limits.
     """
-    settings = process_environment.current()
+    settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
     with tempfile.TemporaryDirectory(prefix="boothline-validate-") as folder:

@@ -45,8 +45,10 @@ def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, An
     folder = Path(request["folder"])
     square = ImageOps.fit(decoded.image, (side_px, side_px), Image.Resampling.LANCZOS)
     (folder / f"{number:05d}.square").write_bytes(square.tobytes())
-    small = decoded.image.copy()
-    small.thumbnail((int(request["thumbnail_px"]),) * 2, Image.Resampling.LANCZOS)
+    longer_px = max(decoded.image.size)
+    scale = min(1.0, int(request["thumbnail_px"]) / longer_px)
+    width_px, height_px = (max(1, round(side * scale)) for side in decoded.image.size)
+    small = decoded.image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
     (folder / f"{number:05d}.thumbnail").write_bytes(small.tobytes())
     return {
         "format": decoded.format,

@@ -18,6 +18,7 @@ from boothline.errors import DataError
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """The only decoders that Pillow may use; never EPS (runs Ghostscript), never by file name."""
 
+_ROWS_AT_ONCE: Final = 256
 _SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
 _TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
 _DECODE_FAILURES: Final = (
@@ -57,7 +58,10 @@ class Decoded:
     def pixel_digest(self) -> str:
         """Return the sha256 (hex) of size and pixels: equal for equal pictures in any format."""
         digest = hashlib.sha256(f"{self.image.width}x{self.image.height}".encode())
-        digest.update(self.image.tobytes())
+        width, height = self.image.size
+        for top in range(0, height, _ROWS_AT_ONCE):
+            bottom = min(top + _ROWS_AT_ONCE, height)
+            digest.update(self.image.crop((0, top, width, bottom)).tobytes())
         return digest.hexdigest()
 
 
@@ -111,11 +115,10 @@ def _load(image: Image.Image, *, max_pixels: int) -> Decoded:
             f"is truncated or damaged: {_short(error)}", remedy="Copy the picture again."
         ) from error
     try:
-        upright = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except _DECODE_FAILURES:
         notes.append("has damaged EXIF data; its orientation is taken as it is")
-        upright = image
-    rgb, more = _to_rgb(upright)
+    rgb, more = _to_rgb(image)
     return Decoded(image=rgb, format=image.format or "unknown", notes=(*notes, *more))
 
 
@@ -127,7 +130,7 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
         return _from_16_bit(image), ("has 16 bits a channel; it is reduced to 8",)
     if not image.has_transparency_data:
         return image.convert("RGB"), ()
-    layered = image.convert("RGBA")
+    layered = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layered.getchannel("A")
     canvas = Image.new("RGB", layered.size, "white")
     canvas.paste(layered, mask=alpha)

@@ -60,17 +60,27 @@ def resolve(source: str, *, settings: Settings, allow_hub: bool = False) -> Base
     """
     if source.startswith(BUILTIN):
         path = _builtin(source.removeprefix(BUILTIN), settings.models_dir)
-    elif (local := Path(source).expanduser()).exists():
-        path = local.resolve()
+    elif (local := _existing(source)) is not None:
+        path = local
     elif (match := _HUB_SOURCE.fullmatch(source)) and not source.startswith("."):
         path = _from_hub(match["id"], match["revision"], allow_hub=allow_hub)
     else:
         raise ModelNotFoundError(
-            f"The model {source!r} does not exist: no folder at {local.absolute()}.",
+            f"The model {source!r} does not exist: no folder at {Path(source).absolute()}.",
             remedy="Name a folder that exists, builtin:<name>, or <hub id>@<commit>.",
         )
     _check_layout(path, source)
     return BaseModel(path=path, digest=digest_folder(path, settings=settings), source=source)
+
+
+def _existing(source: str) -> Path | None:
+    """Return the absolute path that a source names, or None when nothing is there."""
+    try:
+        path = Path(source).expanduser()
+        return path.resolve() if path.exists() else None
+    except (OSError, RuntimeError, ValueError) as error:
+        logger.debug("%r is not a path: %s", source, error)
+        return None
 
 
 def _builtin(name: str, models_dir: Path) -> Path:

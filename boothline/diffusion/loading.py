@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -117,10 +118,10 @@ def check_folder(path: Path) -> None:
     """Raise `DataError` unless a folder holds a Stable Diffusion model with safetensors weights."""
     index = _read_json(path / "model_index.json")
     declared = index.get("_class_name")
-    if not isinstance(declared, str) or not declared.startswith("StableDiffusion"):
+    if declared != "StableDiffusionPipeline":
         raise DataError(
             f"{path / 'model_index.json'} names the pipeline {declared!r}; "
-            "custom pipelines are refused.",
+            "only StableDiffusionPipeline is loaded, custom pipelines are refused.",
             remedy="Use a model whose _class_name is StableDiffusionPipeline.",
         )
     for part, allowed in ALLOWED_CLASSES.items():
@@ -172,7 +173,7 @@ def _load(cls: type[ModelT], path: Path, part: str) -> ModelT:
             variant=weight_variant(path / part, WEIGHT_NAMES[part]),
             **({"dtype" if cls is CLIPTextModel else "torch_dtype": torch.float32}),
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first_line = (
             str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         )

@@ -21,10 +21,9 @@ def tokenize(pipeline: DiffusionParts, prompt: str) -> torch.Tensor:
     length = max_tokens(pipeline)
     tokenizer: Any = pipeline.tokenizer
     tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
-    if tokens[-1] != tokenizer.pad_token_id or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        num_tokens = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
-        if num_tokens > length:
-            logger.warning("prompt cut from %d to %d tokens: %r", num_tokens, length, prompt)
+    num_tokens = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    if num_tokens > length:
+        logger.warning("prompt cut from %d to %d tokens: %r", num_tokens, length, prompt)
     return torch.tensor(tokens, dtype=torch.int64)
 
 

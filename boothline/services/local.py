@@ -1,6 +1,7 @@
 """Starts, finds and stops the local services of a home folder."""
 
 import logging
+import socket
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -249,11 +250,7 @@ def _start(
     service: LocalService, folder: Path, *, preferred: dict[str, int] | None, skip_blocks: int = 0
 ) -> _Startup:
     """Start a service on its former ports when they are free, or on others, and record it."""
-    ports = preferred or {}
-    if set(ports) != set(service.port_names) or not all(map(loopback.is_free, ports.values())):
-        ports = loopback.choose(
-            service.port_names, first=service.first_port, skip_blocks=skip_blocks
-        )
+    ports, listener = _claim_ports(service, preferred or {}, skip_blocks)
     log = _log(folder, service)
     log_offset = processes.rotate(log)
     process = processes.start(
@@ -261,6 +258,7 @@ def _start(
         folder=folder / service.name,
         log=log,
         environment=service.environment(ports),
+        listener=listener,
     )
     record = ServiceRecord(pid=process.pid, started_at=time.time(), ports=ports)
     records = _read(folder)
@@ -275,6 +273,24 @@ def _start(
         log_offset=log_offset,
         num_starts=1,
     )
+
+
+def _claim_ports(
+    service: LocalService, preferred: dict[str, int], skip_blocks: int
+) -> tuple[dict[str, int], socket.socket | None]:
+    """Return free ports, and the listening socket of the first for a service that inherits it."""
+    ports = preferred
+    while True:
+        if set(ports) != set(service.port_names) or not all(map(loopback.is_free, ports.values())):
+            ports = loopback.choose(
+                service.port_names, first=service.first_port, skip_blocks=skip_blocks
+            )
+        if not service.inherits_listener:
+            return ports, None
+        try:
+            return ports, loopback.listen(ports[service.port_names[0]])
+        except OSError as error:
+            logger.info("port %d was taken in this moment: %s", ports[service.port_names[0]], error)
 
 
 def _answers(service: LocalService, records: _Records, folder: Path) -> bool:

@@ -23,6 +23,7 @@ class MLflowServer(LocalService):
     first_port = 8350
     startup_seconds = 180.0
     shutdown_seconds = 5.0
+    inherits_listener = True
 
     def prepare(self, folder: Path, credentials: Credentials) -> None:
         """Make the folder of artifacts."""
@@ -30,9 +31,8 @@ class MLflowServer(LocalService):
 
     def command(self, ports: Ports) -> list[str]:
         """Return the command line of the server."""
-        options = ["--host", "127.0.0.1", "--port", str(ports["http"]), "--workers", "1"]
-        app = "mlflow.server.fastapi_app:app"
-        return [sys.executable, "-m", "uvicorn", *options, "--log-level", "warning", app]
+        options = ["--fd", "0", "--workers", "1", "--log-level", "warning"]
+        return [sys.executable, "-m", "uvicorn", *options, "mlflow.server.fastapi_app:app"]
 
     def environment(self, ports: Ports) -> dict[str, str]:
         """Return the server's options; paths are relative to its folder."""

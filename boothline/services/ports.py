@@ -31,6 +31,23 @@ def choose(names: Sequence[str], *, first: int, skip_blocks: int = 0) -> dict[st
     )
 
 
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on a TCP port of loopback.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def is_free(port: int) -> bool:
     """Tell whether nothing listens on a TCP port of loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,12 @@ _TAIL_BYTES = 64 * 2**10
 
 
 def start(
-    command: Sequence[str], *, folder: Path, log: Path, environment: Mapping[str, str]
+    command: Sequence[str],
+    *,
+    folder: Path,
+    log: Path,
+    environment: Mapping[str, str],
+    listener: socket.socket | None = None,
 ) -> psutil.Process:
     """Start a server in its own session, marked as ours.
 
@@ -28,6 +34,7 @@ def start(
         folder: working folder and home of the server; its path is the mark.
         log: file that its output is appended to.
         environment: further variables.
+        listener: socket that the server finds as its standard input; closed here.
     """
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     scratch = folder / "tmp"
@@ -38,12 +45,14 @@ def start(
             list(command),
             cwd=folder,
             env=passed_on | base | dict(environment) | {_MARK: str(folder)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if listener is None else listener.fileno(),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             umask=0o077,
         )
+    if listener is not None:
+        listener.close()
     return psutil.Process(process.pid)
 
 

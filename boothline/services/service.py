@@ -19,6 +19,8 @@ class LocalService(ABC):
         first_port: the first of its preferred ports.
         startup_seconds: how long it may take until it answers.
         shutdown_seconds: how long it may take to end when asked; then it is killed.
+        inherits_listener: whether its first port comes as a listening socket on standard input, so
+            that no other program takes the port while it loads.
         telling: pattern of the log lines that say why it ended; empty when the last ones do.
     """
 
@@ -27,6 +29,7 @@ class LocalService(ABC):
     first_port: ClassVar[int]
     startup_seconds: ClassVar[float]
     shutdown_seconds: ClassVar[float]
+    inherits_listener: ClassVar[bool] = False
     telling: ClassVar[str] = ""
 
     @abstractmethod

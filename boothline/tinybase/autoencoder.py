@@ -49,12 +49,20 @@ class AutoencoderObjective:
         model: the autoencoder.
         pixels: blocks of training scenes, each uint8 (N, H, W, 3); drawn from in equal parts.
         batch_size: pictures in a step.
+        decoder_only: keep the encoder as it is, so that latents made earlier stay valid.
     """
 
     def __init__(
-        self, model: AutoencoderKL, *, pixels: tuple[NDArray[np.uint8], ...], batch_size: int
+        self,
+        model: AutoencoderKL,
+        *,
+        pixels: tuple[NDArray[np.uint8], ...],
+        batch_size: int,
+        decoder_only: bool = False,
     ) -> None:
         self.model = model
+        model.encoder.requires_grad_(not decoder_only)
+        model.quant_conv.requires_grad_(not decoder_only)
         self.modules: Mapping[str, nn.Module] = {"autoencoder": model}
         self._pixels = pixels
         self._batch_size = batch_size

@@ -18,12 +18,12 @@ pipeline_tag: text-to-image
 # tiny-emoji-sd
 
 A small text-to-image model in the Stable Diffusion layout, made for demos, tests and benchmarks
-of fine-tuning without a GPU and without a download. It draws {num_nouns} nouns on {num_backgrounds}
+of fine-tuning without a GPU and without a download. It draws {num_drawn} nouns on {num_backgrounds}
 backgrounds, 64 x 64 pixels. It knows nothing else and is of no use beyond that.
 
 ![samples](samples.png)
 
-Pictures of held-out seeds, {sampling_steps} DDIM steps, guidance {guidance_scale}; none was left out.
+Pictures of held-out seeds, {sampling_steps} steps, guidance {guidance_scale}; none left out.
 
 ```python
 from diffusers import StableDiffusionPipeline
@@ -68,7 +68,7 @@ command: `make base-model`, which calls `python -m boothline.tinybase`.
 
 - Data: scenes composed by program from emoji sprites on drawn backgrounds, with captions; scene i
   depends on (seed, i) alone. {num_captioned} captioned scenes; {num_wide} more without captions
-  for the autoencoder and the image encoder. Attributions and licences: [models/README.md](../README.md).
+  for the autoencoder and the image encoder. Attributions: [models/README.md](../README.md).
 - Held out from every stage: the emoji that `examples/subjects` and the tests use.
 - Noise schedule: scaled linear to 0.02, epsilon prediction, min-SNR weights, captions dropped in
   10 % of the draws, averaged weights. Scaling factor: 1 / spread of the latents, folded into the
@@ -76,7 +76,9 @@ command: `make base-model`, which calls `python -m boothline.tinybase`.
 - The UNet is smaller than the family it imitates and does not attend to the text at 16 x 16: on two
   CPU cores a fine-tuning step must take well under a second.
 
-Nouns: {nouns}.
+Nouns that the UNet has learnt to draw: {drawn}. Generation is judged on these.
+
+Nouns that the CLIP pair knows: {nouns}.
 
 Backgrounds: {backgrounds}.
 """
@@ -105,6 +107,7 @@ def write_card(
     generation, real = figures["generation"], figures["judge_on_real_scenes"]
     text = _TEMPLATE.format(
         num_nouns=len(noun_names()),
+        num_drawn=len(recipe.unet_nouns or noun_names()),
         num_backgrounds=len(background_names()),
         sampling_steps=recipe.sampling_steps,
         guidance_scale=recipe.guidance_scale,
@@ -125,6 +128,7 @@ def write_card(
         num_captioned=f"{recipe.num_captioned_scenes:,}",
         num_wide=f"{recipe.num_wide_scenes:,}",
         nouns=", ".join(noun_names()),
+        drawn=", ".join(recipe.unet_nouns or noun_names()),
         backgrounds=", ".join(background_names()),
     )
     path.write_text(text)

@@ -76,10 +76,12 @@ class Exam:
     backgrounds: list[int]
 
 
-def set_exam(num_pictures: int) -> Exam:
-    """Return prompts that go evenly through nouns and backgrounds."""
-    order = np.random.default_rng(SAMPLE_SEED).permutation(len(NOUNS) * len(BACKGROUNDS))
-    pairs = [divmod(int(order[n % len(order)]), len(BACKGROUNDS)) for n in range(num_pictures)]
+def set_exam(num_pictures: int, *, nouns: Sequence[str]) -> Exam:
+    """Return prompts that go evenly through the given nouns and all backgrounds."""
+    labels = [label for label, name in enumerate(noun_names()) if name in nouns]
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(labels) * len(BACKGROUNDS))
+    places = [divmod(int(order[n % len(order)]), len(BACKGROUNDS)) for n in range(num_pictures)]
+    pairs = [(labels[place], background) for place, background in places]
     return Exam(
         prompts=[plain_caption(NOUNS[n].name, BACKGROUNDS[b]) for n, b in pairs],
         nouns=[noun for noun, _ in pairs],
@@ -100,7 +102,7 @@ def measure_generation(
     The Fréchet distance is that of FID (Heusel et al. 2017) in the space of the self-supervised
     encoder; the floor is the distance between two halves of the real scenes.
     """
-    exam = set_exam(recipe.num_generated)
+    exam = set_exam(recipe.num_generated, nouns=recipe.unet_nouns or noun_names())
     pictures = generate(
         pipeline,
         exam.prompts,

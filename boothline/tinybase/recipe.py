@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-STAGES: Final = ("autoencoder", "clip", "image-encoder", "unet")
+STAGES: Final = ("autoencoder", "clip", "image-encoder", "unet", "decoder")
 """The training stages in the order in which they run."""
 
 
@@ -82,6 +82,7 @@ class Recipe:
             "clip": Training(1_500, 64, 1e-3),
             "image-encoder": Training(500, 64, 1e-3),
             "unet": Training(12_000, 16, 6e-4, warmup_steps=200, ema_decay=0.998),
+            "decoder": Training(2_000, 8, 6e-4, weight_decay=0.0),
         }
     )
     unet_nouns: tuple[str, ...] = (
@@ -134,6 +135,7 @@ def quick_recipe() -> Recipe:
             "clip": Training(40, 32, 1e-3, warmup_steps=10),
             "image-encoder": Training(30, 32, 1e-3, warmup_steps=10),
             "unet": Training(60, 16, 1e-3, warmup_steps=10, ema_decay=0.9),
+            "decoder": Training(10, 8, 1e-3, warmup_steps=5),
         },
         num_generated=32,
         judge=Training(30, 32, 1e-3, warmup_steps=5),

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import nn
 from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
@@ -117,22 +119,37 @@ class Workshop:
             "clip": self.clip_trainer,
             "image-encoder": self.image_encoder_trainer,
             "unet": self.unet_trainer,
+            "decoder": self.decoder_trainer,
         }
         trainers[stage]().run()
 
     def autoencoder_trainer(self) -> StageTrainer:
         """Return the trainer of the autoencoder."""
         torch.manual_seed(self.recipe.seed)
-        pixels = (
-            self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC,
-            self.scenes.wide(self.recipe.num_wide_scenes).pixels_NHWC,
-        )
         objective = AutoencoderObjective(
             build_autoencoder(self.recipe.autoencoder),
-            pixels=pixels,
+            pixels=self._all_pixels(),
             batch_size=self.recipe.training["autoencoder"].batch_size,
         )
         return self.trainer("autoencoder", objective)
+
+    def decoder_trainer(self) -> StageTrainer:
+        """Return the trainer that polishes the decoder on the latents that the UNet knows."""
+        model = build_autoencoder(self.recipe.autoencoder)
+        self._load("autoencoder", module="autoencoder", into=model)
+        objective = AutoencoderObjective(
+            model,
+            pixels=self._all_pixels(),
+            batch_size=self.recipe.training["decoder"].batch_size,
+            decoder_only=True,
+        )
+        return self.trainer("decoder", objective)
+
+    def _all_pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return (
+            self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC,
+            self.scenes.wide(self.recipe.num_wide_scenes).pixels_NHWC,
+        )
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
@@ -215,7 +232,8 @@ class Workshop:
     def trained_autoencoder(self) -> AutoencoderKL:
         """Return the autoencoder as trained so far, its latents brought to mean 0 and spread 1."""
         model = build_autoencoder(self.recipe.autoencoder)
-        self._load("autoencoder", module="autoencoder", into=model)
+        polished = (self.state / "decoder.pt").is_file()
+        self._load("decoder" if polished else "autoencoder", module="autoencoder", into=model)
         pixels = self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC
         standardise_latents(model, pixels_NHWC=pixels[:_NUM_STANDARDISING_SCENES])
         return model

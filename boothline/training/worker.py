@@ -1,4 +1,4 @@
-"""Entry point of one rank: forked by `elastic`, or `torchrun -m boothline.training.worker JOB.json`."""
+"""Entry point of one rank: forked by `elastic`, or started by torchrun with the job file."""
 
 import json
 import logging

@@ -102,11 +102,12 @@ def validate(
 ) -> None:
     """Check a configuration and its pictures without running anything."""
     from pipelines.local.prechecks import check
+    from pipelines.local.session import home_folder
     from pipelines.validating import examine_pictures
 
     config = load_config(configs, overrides, subject)
-    check(config)
-    report = examine_pictures(config)
+    check(config, home=home_folder(home))
+    report = examine_pictures(config, home=home_folder(home))
     emit(report, output, lambda target: _say_findings(target, report))
     report.ensure_usable(config.subject)
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pipelines.cli.printing import say, say_lines, say_table
 from pipelines.local.display import duration
 from pipelines.local.summary import Summary
 
@@ -30,6 +31,10 @@ def say_summary(target: "Console", summary: Summary) -> None:
     for name, value in _facts(summary):
         rows.add_row(Text(name), Text(value))
     target.print(Panel(rows, title=f"{summary.run_id}: {summary.status}", expand=False))
+    # Outside the panel, where nothing wraps them: these are for copying.
+    if summary.model:
+        say(target, f"Digest: sha256:{summary.model.digest}")
+    say_lines(target, (f"{name}: {place}" for name, place in _places(summary) if place))
 
 
 def say_status(target: "Console", summary: Summary) -> None:
@@ -40,8 +45,6 @@ def say_status(target: "Console", summary: Summary) -> None:
 
 def say_steps(target: "Console", summary: Summary) -> None:
     """Print the steps of a run as a table."""
-    from pipelines.cli.printing import say_table
-
     say_table(
         target,
         ("Step", "Status", "Time", "Manifest"),
@@ -69,10 +72,12 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.model:
         version = f" version {summary.model.version}" if summary.model.version else ""
         facts.append(("model", f"{summary.model.name}{version}"))
-        facts.append(("digest", f"sha256:{summary.model.digest}"))
-    facts.append(("report", summary.report))
-    facts.append(("MLflow", summary.mlflow))
-    return [(name, value) for name, value in facts if value]
+    return facts
+
+
+def _places(summary: Summary) -> list[tuple[str, str]]:
+    """Return where to look further."""
+    return [("Report", summary.report), ("MLflow", summary.mlflow)]
 
 
 def _score(metrics: dict[str, float], key: str) -> str:

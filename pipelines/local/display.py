@@ -51,21 +51,22 @@ def table_of(progress: RunProgress, now: float) -> Table:
         now: seconds since the epoch.
     """
     table = Table(box=None, pad_edge=False)
-    for title in ("Step", "Status", "Progress", "", "Note"):
+    for title in ("Step", "Status", "Progress", ""):
         table.add_column(title, no_wrap=True)
-    table.add_column("Time", justify="right", no_wrap=True)
-    table.add_column("Left", justify="right", no_wrap=True)
+    table.add_column("Note")  # the one that gives way on narrow terminals
+    table.add_column("Time", justify="right", no_wrap=True, min_width=6)
+    table.add_column("Left", justify="right", no_wrap=True, min_width=6)
     for step in progress.steps.values():
         status = status_of(step)
         running = step.state == "running"
-        bar = ProgressBar(total=step.total, completed=step.done, width=20) if step.total else Text()
+        bar = ProgressBar(total=step.total, completed=step.done, width=12) if step.total else Text()
         seconds = step.seconds(now)
         table.add_row(
             Text(step.name),
             Text(status, style=_STYLES[status]),
             bar,
             Text(counts(step)),
-            Text(step.note if running else ""),
+            Text(step.note if running else "", no_wrap=True, overflow="ellipsis"),
             Text(duration(seconds) if seconds else ""),
             Text(duration(step.seconds_left(now)) if running else ""),
         )

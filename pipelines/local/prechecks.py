@@ -9,8 +9,12 @@ from boothline.errors import ConfigError, DataError
 _REMOTE = "s3://"
 
 
-def check(config: RunConfig) -> None:
+def check(config: RunConfig, *, home: Path) -> None:
     """Check that the models, the pictures and the prompts exist, without reading the pictures.
+
+    Args:
+        config: the run's configuration.
+        home: the home folder, which remembers digests of models.
 
     Raises:
         ModelNotFoundError: a model does not exist.
@@ -26,11 +30,12 @@ def check(config: RunConfig) -> None:
             f"The prompts file {prompts} does not exist.",
             remedy="Correct inference.prompts_file, or leave it out to use evaluation.prompts.",
         )
+    settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
     if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
-        resolve(base.source, settings=process_environment.current())
+        resolve(base.source, settings=settings)
     for encoder in (config.evaluation.clip_model, config.evaluation.dino_model):
-        resolve(encoder, settings=process_environment.current())
+        resolve(encoder, settings=settings)
 
 
 def check_pictures(images: str) -> None:

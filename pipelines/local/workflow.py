@@ -39,9 +39,9 @@ def carry_out(
     Raises:
         ConfigError: another run is active, or the base model or a file does not exist.
         DataError: the subject's folder holds no picture.
-        ServiceError: a service does not start.
+        ServiceError: a service does not start, or the store is gone at the end.
     """
-    check(config)
+    check(config, home=home)
     arguments(folder.run_id, config)
     with only_run(home, folder.run_id):
         display.say("Starting the store and MLflow, where they do not run")
@@ -52,8 +52,12 @@ def carry_out(
             folder=folder, home=home, environment=session.environment, pipeline=pipeline
         )
         outcome = runner.run(display)
-        error = conclude(session, folder.run_id, config, outcome)
-    return summarise(session, folder), error
+        try:
+            error = conclude(session, folder.run_id, config, outcome)
+            return summarise(session, folder), error
+        except ServiceError as problem:
+            remedy = f"{problem.remedy}\n{_resume(folder.run_id)}".strip()
+            raise type(problem)(problem.message, remedy=remedy) from problem
 
 
 def _open_record(store: Store, run_id: str, config: RunConfig) -> None:
@@ -98,7 +102,7 @@ def _failure_of(
     store: Store, run_id: str, config: RunConfig, outcome: Outcome
 ) -> BoothlineError | None:
     """Return why a run did not end well; None when every step left its manifest."""
-    resume = f"boothline resume {run_id} goes on from here."
+    resume = _resume(run_id)
     if outcome.interrupted:
         return InterruptedRunError(f"Run {run_id} was interrupted.", remedy=resume)
     failure = outcome.progress.first_failure()
@@ -117,6 +121,11 @@ def _failure_of(
             f"{what}.", remedy=f"See boothline logs {run_id} --step kfp. {resume}"
         )
     return None
+
+
+def _resume(run_id: str) -> str:
+    """Return how to go on with a run."""
+    return f"boothline resume {run_id} goes on from here."
 
 
 def _step_failure(run_id: str, failure: Event, resume: str) -> BoothlineError:

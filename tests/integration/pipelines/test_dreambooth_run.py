@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -38,8 +39,8 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
         "subject": {"name": "thing", "images": "pictures", "resolution_px": 32},
         "base_model": {"source": str(tiny_pipeline)},
         "prior": {"num_images": 4, "sampling": sampling},
-        "training": {"num_steps": 40, "num_processes": 1, "warmup_steps": 1},
-        "checkpoints": {"every_steps": 5},
+        "training": {"num_steps": 200, "num_processes": 2, "sample_every_steps": 0},
+        "checkpoints": {"every_steps": 50},
         "evaluation": {
             "prompts": ["a photo of a {subject}"],
             "images_per_prompt": 2,
@@ -79,20 +80,24 @@ def last_run(place: Path) -> Path:
     return runs(place)[-1]
 
 
-def when_step_says(place: Path, step: str, text: str, act) -> threading.Thread:
-    """Call `act()` as soon as an event of the newest run's step holds a text."""
+def when_training(place: Path, act) -> threading.Thread:
+    """Call `act()` as soon as the newest run reports a loss that it has not reported before."""
+    before = sum(path.read_text().count("loss") for path in training_events(place))
 
     def wait():
         for _ in range(6000):
-            path = last_run(place) / "events" / f"{step}.jsonl" if runs(place) else None
-            if path and path.exists() and text in path.read_text():
+            if sum(path.read_text().count("loss") for path in training_events(place)) > before:
                 act()
                 return
             threading.Event().wait(0.05)
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+def training_events(place: Path) -> list[Path]:
+    return [*(place / ".boothline" / "runs").glob("*/events/train.jsonl")]
 
 
 def kill_a_rank(place: Path) -> None:
@@ -105,59 +110,86 @@ def kill_a_rank(place: Path) -> None:
     max(training, key=psutil.Process.create_time).kill()
 
 
+class Attempts(NamedTuple):
+    """Exit code, JSON object and stderr of three attempts at one run."""
+
+    interrupted: tuple[int, dict, str]
+    killed: tuple[int, dict, str]
+    resumed: tuple[int, dict, str]
+
+
 @pytest.fixture(scope="module")
-def killed_and_resumed(place):
-    """A run whose training was killed, and the same run resumed."""
+def attempts(place) -> Attempts:
+    """A run that Ctrl-C stops in training, whose next attempt loses a rank, and its third one."""
     process = start(place, "run")
-    when_step_says(place, "train", "loss", lambda: kill_a_rank(place)).join()
+    when_training(place, lambda: process.send_signal(signal.SIGINT)).join()
+    interrupted = finish(process)
+    run_id = last_run(place).name
+    process = start(place, "resume", run_id)
+    when_training(place, lambda: kill_a_rank(place)).join()
     killed = finish(process)
-    return killed, finish(start(place, "resume", last_run(place).name))
+    return Attempts(interrupted, killed, finish(start(place, "resume", run_id)))
 
 
-def test_run_with_killed_training_fails_clearly_and_says_how_to_resume(place, killed_and_resumed):
-    code, summary, errors = killed_and_resumed[0]
+def test_run_interrupted_in_training_exits_with_130_and_leaves_no_process(place, attempts):
+    code, summary, errors = attempts.interrupted
 
-    assert code != 0
+    assert code == 130, errors
+    assert summary["status"] == "interrupted"
+    assert f"boothline resume {summary['run_id']} goes on from here" in errors
+    assert processes_of(last_run(place)) == []
+
+
+def test_resume_with_killed_rank_fails_clearly_and_says_how_to_resume(place, attempts):
+    code, summary, errors = attempts.killed
+
+    assert code == 1, errors
     assert summary["status"] == "failed"
-    assert "Error: Step train" in errors
-    assert f"boothline resume {summary['run_id']}" in errors
+    assert "Error: Step train failed" in errors
+    assert f"boothline resume {summary['run_id']} goes on from here" in errors
     assert "Traceback" not in errors
 
 
-def test_resume_after_the_kill_ends_well_and_repeats_no_finished_step(place, killed_and_resumed):
-    code, summary, errors = killed_and_resumed[1]
+def test_resume_after_the_kill_ends_well_and_repeats_no_finished_step(place, attempts):
+    code, summary, errors = attempts.resumed
 
     assert code == 0, errors
     assert summary["status"] == "done"
-    assert summary["run_id"] == killed_and_resumed[0][1]["run_id"]
+    assert summary["run_id"] == attempts.interrupted[1]["run_id"]
     reused = {step["name"] for step in summary["steps"] if step["reused"]}
     assert reused == {"validate_data", "generate_prior-0", "generate_prior-1"}
     assert {step["name"].partition("-")[0] for step in summary["steps"]} == set(STEPS)
-    assert all(
-        step["status"] == "done" and "@sha256:" in step["manifest"] for step in summary["steps"]
-    )
-    assert Path(summary["report"]).read_text().startswith("<!doctype html")
+    for step in summary["steps"]:
+        assert (step["status"], "@sha256:" in step["manifest"]) == ("done", True), step
+    assert Path(summary["report"]).read_text().lower().startswith("<!doctype html")
     assert summary["model"]["name"] == "boothline-thing"
     assert summary["model"]["version"] == "1"
     assert -1 <= summary["metrics"]["dino"] <= 1
     assert summary["verdict"] == "promoted"
+    assert "/runs/" in summary["mlflow"]
 
 
-def test_status_prints_the_same_object_as_the_run(place, killed_and_resumed):
+def test_resume_goes_on_from_the_state_that_the_interruption_committed(place, attempts):
+    notes = "".join(path.read_text() for path in training_events(place))
+
+    assert "going on after step" in notes
+
+
+def test_status_prints_the_same_object_as_the_run(place, attempts):
     code, status, _ = finish(start(place, "status"))
 
     assert code == 0
-    assert status == killed_and_resumed[1][1]
+    assert status == attempts.resumed[1]
 
 
-def test_second_run_reuses_every_step_and_explains_why(place, killed_and_resumed):
+def test_second_run_reuses_every_step_and_explains_why(place, attempts):
     code, summary, errors = finish(start(place, "run"))
     _, explained, _ = finish(start(place, "explain", summary["run_id"], "train"))
 
     assert code == 0, errors
     assert [step["name"] for step in summary["steps"] if not step["reused"]] == ["finish_run"]
-    assert summary["model"] == killed_and_resumed[1][1]["model"]
-    first = killed_and_resumed[1][1]["run_id"]
+    assert summary["model"] == attempts.resumed[1]["model"]
+    first = attempts.resumed[1]["run_id"]
     assert explained["steps"] == [
         {
             "step": "train",
@@ -168,37 +200,19 @@ def test_second_run_reuses_every_step_and_explains_why(place, killed_and_resumed
     ]
 
 
-def test_champion_of_the_run_makes_pictures(place, killed_and_resumed):
+def test_champion_of_the_run_makes_pictures(place, attempts):
     code, made, errors = finish(
         start(place, "generate", "a photo of sks bear", "--images", "2", "--output-dir", "made")
     )
 
     assert code == 0, errors
-    assert made["digest"] == killed_and_resumed[1][1]["model"]["digest"]
+    assert made["digest"] == attempts.resumed[1]["model"]["digest"]
     assert [Image.open(place / path).size for path in made["pictures"]] == [(32, 32)] * 2
 
 
-def test_models_lists_the_version_as_champion(place, killed_and_resumed):
+def test_models_lists_the_version_as_champion(place, attempts):
     _, listed, _ = finish(start(place, "models"))
 
     assert [(m["name"], m["version"], m["alias"]) for m in listed["models"]] == [
         ("boothline-thing", 1, "champion")
     ]
-
-
-def test_interrupted_run_exits_with_130_and_can_be_resumed(place, killed_and_resumed):
-    process = start(place, "run", "--set", "training.seed=5")
-    first = last_run(place)
-    while last_run(place) == first:
-        threading.Event().wait(0.05)
-    when_step_says(place, "train", "loss", lambda: None).join()
-    process.send_signal(signal.SIGINT)
-    code, summary, errors = finish(process)
-
-    assert code == 130, errors
-    assert summary["status"] == "interrupted"
-    assert f"boothline resume {summary['run_id']} goes on from here" in errors
-    assert processes_of(last_run(place)) == []
-    code, resumed, errors = finish(start(place, "resume", summary["run_id"]))
-    assert code == 0, errors
-    assert resumed["status"] in ("done", "refused")

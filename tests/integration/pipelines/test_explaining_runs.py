@@ -100,3 +100,19 @@ def test_explain_shard_is_found_by_step_and_by_label(store):
     by_label = explain_run(store, SECOND, step="generate_prior-1")
     assert [item.step for item in by_step] == ["generate_prior-0", "generate_prior-1"]
     assert [item.step for item in by_label] == ["generate_prior-1"]
+
+
+def test_explain_changed_list_names_what_came_and_what_went(store):
+    for run_id, files in ((FIRST, [["a.png", "1"], ["b.png", "2"]]), (SECOND, [["a.png", "1"]])):
+        made = record("validate_data")
+        parts = {**made.key_parts, "config": {"files": files}}
+        write(store, run_id, made.model_copy(update={"key_parts": parts}))
+
+    assert only(explain_run(store, SECOND)).reasons[1] == "files: without ['b.png', '2']"
+
+
+def test_explain_report_says_that_it_is_always_written_anew(store):
+    write(store, FIRST, record("finish_run"))
+    write(store, SECOND, record("finish_run", num_steps=1))
+
+    assert "anew" in only(explain_run(store, SECOND)).reasons[0]

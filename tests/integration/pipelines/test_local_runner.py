@@ -64,7 +64,7 @@ def when_training(folder: RunFolder, act) -> threading.Thread:
             threading.Event().wait(0.02)
         act(int(path.read_text()))
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
 

@@ -78,7 +78,8 @@ def test_commit_with_lost_answer_counts_as_ours(
     behind_proxy: Store, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     fault = proxy.inject(Fault(conditional_put_of(b"steps/train/key")))
-    ref = behind_proxy.commit("steps/train/key", draft(b"ours"))
+    with caplog.at_level(logging.INFO):
+        ref = behind_proxy.commit("steps/train/key", draft(b"ours"))
     assert fault.num_seen == 1
     assert behind_proxy.find("steps/train/key") == ref
     assert "another writer" not in caplog.text
@@ -137,6 +138,39 @@ def test_connect_to_a_silent_server_fails_within_ten_seconds(store_settings: Set
         with pytest.raises(ServiceError, match="does not answer"):
             Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
     assert time.monotonic() - started_at < 10
+
+
+def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: Settings) -> None:
+    class Careless(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.answer(200, b"<ListBucketResult></ListBucketResult>")
+
+        def do_HEAD(self) -> None:
+            self.answer(404, b"")
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer(200, b"")
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Careless) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        careless = Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+        with pytest.raises(StoreError, match="ignores If-None-Match"):
+            careless.commit("steps/train/key", draft(b"content"))
+        server.shutdown()
 
 
 def test_connect_to_a_web_server_says_that_it_is_no_store(store_settings: Settings) -> None:

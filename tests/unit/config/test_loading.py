@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from boothline.config import RunConfig
+from boothline.config.fields import as_yaml
 from boothline.config.loading import SETTINGS, annotated_yaml, digest, resolve
 from boothline.errors import ConfigError
 
@@ -201,3 +202,11 @@ def test_annotated_yaml_explains_every_setting() -> None:
 def test_annotated_yaml_of_unknown_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'subject.nmae' is not a setting. Did you mean"):
         annotated_yaml(RunConfig(), values={"subject.nmae": "x"})
+
+
+@pytest.mark.parametrize(
+    "value", [1e-5, 2.5e-6, 1e20, 0.1, 3.0, 7, True, None, "yes", "a: b", ["x"]]
+)
+def test_as_yaml_is_read_back_as_the_same_value(value: object) -> None:
+    read = yaml.safe_load(as_yaml(value))
+    assert (read, type(read)) == (value, type(value))

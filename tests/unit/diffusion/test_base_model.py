@@ -76,7 +76,10 @@ def test_resolve_builtin_that_leaves_the_folder_is_refused(
         resolve(f"builtin:{name}", settings=settings)
 
 
-@pytest.mark.parametrize("source", ["/nowhere/model", "./nowhere", "http://169.254.169.254/x"])
+@pytest.mark.parametrize(
+    "source",
+    ["/nowhere/model", "./nowhere", "http://169.254.169.254/x", "~nobody-here", "x" * 5000],
+)
 def test_resolve_missing_source_is_named(settings: Settings, source: str) -> None:
     with pytest.raises(ModelNotFoundError, match="does not exist") as caught:
         resolve(source, settings=settings, allow_hub=True)

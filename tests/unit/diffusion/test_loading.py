@@ -92,7 +92,9 @@ def test_load_pipeline_pickle_beside_safetensors_is_ignored(copy: Path, tmp_path
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("pipeline", ["MyPipeline", ["pipeline", "MyPipeline"], None])
+@pytest.mark.parametrize(
+    "pipeline", ["MyPipeline", ["pipeline", "MyPipeline"], "StableDiffusionXLPipeline", None]
+)
 def test_load_pipeline_custom_pipeline_is_refused_by_name(copy: Path, pipeline: object) -> None:
     _change_index(copy, _class_name=pipeline)
     with pytest.raises(DataError, match="custom pipelines are refused"):
@@ -119,10 +121,13 @@ def test_load_pipeline_missing_part_is_named(copy: Path) -> None:
         load_pipeline(copy)
 
 
-def test_load_pipeline_truncated_weights_are_named(copy: Path) -> None:
-    data = (copy / UNET_WEIGHTS).read_bytes()
-    (copy / UNET_WEIGHTS).write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match="unet cannot be loaded"):
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_load_pipeline_damaged_weights_are_named(copy: Path, part: str, damage: str) -> None:
+    (path,) = (copy / part).glob("*.safetensors")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff" * len(data))
+    with pytest.raises(DataError, match=f"{part} cannot be loaded"):
         load_pipeline(copy)
 
 

@@ -8,7 +8,8 @@ from pipelines.local.prechecks import check, check_pictures, with_absolute_paths
 
 
 @pytest.fixture
-def values(tmp_path):
+def values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name, index in (
         ("base", "model_index.json"),
         ("clip", "config.json"),
@@ -27,14 +28,14 @@ def values(tmp_path):
 
 
 def test_check_of_complete_configuration_passes(values):
-    check(RunConfig.model_validate(values))
+    check(RunConfig.model_validate(values), home=Path("home"))
 
 
 def test_check_of_missing_base_model_names_it(values):
     values["base_model"]["source"] = "no/such/model"
 
     with pytest.raises(ModelNotFoundError, match="no/such/model") as caught:
-        check(RunConfig.model_validate(values))
+        check(RunConfig.model_validate(values), home=Path("home"))
     assert caught.value.exit_code == 2
 
 
@@ -42,14 +43,14 @@ def test_check_of_unknown_builtin_encoder_names_it(values):
     values["evaluation"]["dino_model"] = "builtin:nothing"
 
     with pytest.raises(ModelNotFoundError, match="nothing"):
-        check(RunConfig.model_validate(values))
+        check(RunConfig.model_validate(values), home=Path("home"))
 
 
 def test_check_of_missing_prompts_file_names_it(values):
     values["inference"] = {"prompts_file": "no-prompts.txt"}
 
     with pytest.raises(ConfigError, match=r"no-prompts\.txt"):
-        check(RunConfig.model_validate(values))
+        check(RunConfig.model_validate(values), home=Path("home"))
 
 
 def test_check_pictures_of_missing_folder_is_a_configuration_error(tmp_path):

@@ -110,8 +110,8 @@ def test_duration_reads_like_a_clock():
     assert [duration(value) for value in (None, 7.13, 65, 3723)] == ["", "7.1 s", "1:05", "1:02:03"]
 
 
-def rendered(progress: RunProgress, now: float) -> str:
-    console = Console(width=120, record=True, file=None, quiet=False)
+def rendered(progress: RunProgress, now: float, *, width: int = 120) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table_of(progress, now))
     return capture.get()
@@ -132,6 +132,23 @@ def test_table_shows_counts_note_and_time_left_of_running_steps():
     train = next(line for line in text.splitlines() if line.startswith("train"))
     for part in ("running", "20/100 steps", "loss 0.5", "3.0 s", "7.0 s"):
         assert part in train
+
+
+def test_table_on_narrow_terminal_shortens_notes_only():
+    text = rendered(
+        progress_of(
+            event("train", "started", 0),
+            event("train", "progress", 1, done=61, total=150, unit="steps", note="x"),
+            event("train", "progress", 2, done=62, total=150, unit="steps", note="loss " * 9),
+        ),
+        now=T0 + 3,
+        width=80,
+    )
+
+    train = next(line for line in text.splitlines() if line.startswith("train"))
+    for part in ("running", "62/150 steps", "…", "3.0 s", "1:27"):
+        assert part in train
+    assert len(text.splitlines()) == 1 + len(STEPS)
 
 
 def test_table_prints_markup_in_notes_as_text():

@@ -26,6 +26,14 @@ def test_is_free_taken_port_is_not(listener: socket.socket) -> None:
     assert ports.is_free(port)
 
 
+def test_listen_holds_the_port_against_others() -> None:
+    port = ports.choose(["a"], first=FIRST)["a"]
+    with ports.listen(port):
+        assert not ports.is_free(port)
+        with pytest.raises(OSError, match="in use"):
+            ports.listen(port)
+
+
 def test_choose_free_block_returns_the_preferred_ports() -> None:
     chosen = ports.choose(["a", "b"], first=FIRST)
     assert chosen["b"] == chosen["a"] + 1
