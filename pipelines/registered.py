@@ -66,7 +66,7 @@ def promote_by_hand(session: Session, model: str, version: str, *, reason: str) 
         model,
         ref=chosen.ref,
         beaten=champion.ref if champion else None,
-        evidence=chosen.ref,
+        evidence=None,
         reason=reason,
         actor=person(),
     )

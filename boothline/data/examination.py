@@ -49,8 +49,7 @@ def examine(
 ) -> DatasetReport:
     """Examine the pictures of a subject and write the dataset that they make.
 
-    Bad pictures are left out with a reason; `DatasetReport.ensure_usable` tells whether enough
-    are left.
+    Bad pictures are left out with a reason; `DatasetReport.ensure_usable` tells if enough are left.
 
     Args:
         subject: names the pictures, the identifier, the class noun and the training size.
@@ -85,9 +84,7 @@ def examine(
         _note_near_duplicates(findings)
         accepted = _write_images(findings, files=files, subject=subject, output=output)
         if counter:
-            findings.warnings.extend(
-                _text_warnings(accepted, files, subject=subject, counter=counter)
-            )
+            findings.warnings += _text_warnings(accepted, files, subject=subject, counter=counter)
     report = DatasetReport(
         resolution_px=subject.resolution_px,
         identifier=subject.identifier,

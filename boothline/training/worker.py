@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import torch
@@ -56,6 +57,8 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
 def main(arguments: list[str]) -> int:
     """Run this rank and return its exit code; failures are recorded in the job's folder."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    # accelerate has no word yet for the option that replaces this one.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
     requests = Requests()
     requests.install()
     job = TrainingJob.load(Path(arguments[0]))

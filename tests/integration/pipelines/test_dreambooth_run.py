@@ -68,7 +68,7 @@ def start(place: Path, *arguments: str) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, dict, str]:
-    output, errors = process.communicate(timeout=400)
+    output, errors = process.communicate(timeout=1200)
     return process.returncode, json.loads(output) if output else {}, errors
 
 
@@ -85,7 +85,7 @@ def when_training(place: Path, act) -> threading.Thread:
     before = sum(path.read_text().count("loss") for path in training_events(place))
 
     def wait():
-        for _ in range(6000):
+        for _ in range(24000):
             if sum(path.read_text().count("loss") for path in training_events(place)) > before:
                 act()
                 return

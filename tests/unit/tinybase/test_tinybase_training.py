@@ -18,7 +18,7 @@ from boothline.tinybase.autoencoder import (
 )
 from boothline.tinybase.cli import parse_steps
 from boothline.tinybase.clip import build_clip
-from boothline.tinybase.evaluate import frechet_distance
+from boothline.tinybase.evaluate import frechet_distance, set_exam
 from boothline.tinybase.export import export_clip, export_image_encoder, export_pipeline
 from boothline.tinybase.image_encoder import build_image_encoder
 from boothline.tinybase.recipe import (
@@ -32,7 +32,12 @@ from boothline.tinybase.recipe import (
 from boothline.tinybase.stage import StageTrainer, learning_rate_at
 from boothline.tinybase.tokenizer import save_tokenizer, tokenize, world_words
 from boothline.tinybase.unet import build_unet
-from boothline.tinybase.vocabulary import IDENTIFIERS, NOUNS
+from boothline.tinybase.vocabulary import (
+    IDENTIFIERS,
+    NOUNS,
+    background_names,
+    noun_names,
+)
 
 TINY = TransformerSize(width=16, layers=1, heads=2)
 RECIPE = Recipe(text=TINY, vision=TINY, image_encoder=TINY, clip_width=16)
@@ -97,6 +102,31 @@ def test_stage_finished_trains_no_further(tmp_path: Path) -> None:
     again = make_trainer(tmp_path)
     again.run()
     assert again.step == 6
+
+
+def test_decoder_objective_leaves_the_encoder_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_autoencoder(SMALL_AUTOENCODER)
+    before = encode_all(model, some_pixels())
+    decoder = model.decoder.conv_out.weight.detach().clone()
+    objective = AutoencoderObjective(
+        model, pixels=(some_pixels(),), batch_size=2, decoder_only=True
+    )
+    plan = Training(3, 2, 1e-3, warmup_steps=1)
+    StageTrainer(
+        "decoder", objective=objective, plan=plan, seed=1, state_path=tmp_path / "d.pt"
+    ).run()
+    assert torch.equal(before, encode_all(model, some_pixels()))
+    assert not torch.equal(decoder, model.decoder.conv_out.weight)
+
+
+def test_exam_asks_for_the_given_nouns_on_every_background() -> None:
+    exam = set_exam(32, nouns=["bear", "fish"])
+    names = {noun_names()[label] for label in exam.nouns}
+    assert names == {"bear", "fish"}
+    assert len(set(exam.prompts)) == 32
+    for prompt, background in zip(exam.prompts, exam.backgrounds, strict=True):
+        assert prompt.endswith(background_names()[background])
 
 
 def test_learning_rate_warms_up_then_falls() -> None:

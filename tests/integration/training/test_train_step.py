@@ -1,0 +1,142 @@
+"""The step: what its key depends on, and a training from manifests to a manifest."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from boothline.config import RunConfig
+from boothline.errors import DataError
+from boothline.progress import Progress, read_events
+from boothline.settings import Settings
+from boothline.steps import StepContext
+from boothline.store import ManifestDraft, Store
+from boothline.store.manifest import files_under
+from boothline.tracking import MemoryTracker
+from components.train import step
+
+pytestmark = pytest.mark.services
+
+SIDE_PX = 32
+Contexts = Callable[..., StepContext]
+
+
+def commit_pictures(
+    store: Store, folder: Path, path: str, *, numbers: list[int], caption: str, kind: str
+) -> str:
+    """Commit random pictures, named by their number, and return the reference."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for number in numbers:
+        name = f"images/{number:06d}.png"
+        pixels = np.random.default_rng(number).integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+        rows.append(json.dumps({"image": name, "caption": caption, "index": number}) + "\n")
+    (folder / "captions.jsonl").write_text("".join(rows))
+    return str(store.commit(path, ManifestDraft(kind=kind, files=dict(files_under(folder)))))
+
+
+@pytest.fixture
+def dataset(store: Store, tmp_path: Path) -> str:
+    return commit_pictures(
+        store, tmp_path / "d", "steps/d/1", numbers=[0, 1, 2], caption="sks dog", kind="dataset"
+    )
+
+
+@pytest.fixture
+def prior(store: Store, tmp_path: Path) -> Callable[[list[int]], str]:
+    def commit(numbers: list[int]) -> str:
+        name = "-".join(map(str, numbers)) or "empty"
+        return commit_pictures(
+            store,
+            tmp_path / f"p{name}",
+            f"steps/p/{name}",
+            numbers=numbers,
+            caption="a dog",
+            kind="prior",
+        )
+
+    return commit
+
+
+@pytest.fixture
+def context(
+    store: Store, store_settings: Settings, tiny_pipeline: Path, tmp_path: Path
+) -> Contexts:
+    def make(**config: Any) -> StepContext:
+        folder = tmp_path / "scratch"
+        folder.mkdir(exist_ok=True)
+        sections = {
+            "subject": {"resolution_px": SIDE_PX, "class_noun": "dog"},
+            "base_model": {"source": str(tiny_pipeline)},
+            "training": {"num_steps": 3, "num_processes": 1, "warmup_steps": 0},
+            "checkpoints": {"every_steps": 2},
+            "evaluation": {"prompts": ["a {subject}"], "sampling": {"num_steps": 1}},
+        }
+        for name, values in config.items():
+            sections[name] = {**sections.get(name, {}), **values}
+        return StepContext(
+            run_id="run",
+            config=RunConfig.model_validate(sections),
+            settings=store_settings,
+            store=store,
+            progress=Progress("train", run_dir=tmp_path / "run", min_interval_seconds=0),
+            tracker=MemoryTracker(),
+            folder=folder,
+            manifest_path="steps/train/thekey",
+        )
+
+    return make
+
+
+def inputs(dataset: str, *priors: str) -> step.Inputs:
+    return step.Inputs(run_id="run", config="{}", dataset=dataset, priors=list(priors))
+
+
+def test_key_does_not_depend_on_the_cut_of_the_prior(
+    context: Contexts, dataset: str, prior: Callable[[list[int]], str]
+) -> None:
+    whole = step.key(context(), inputs(dataset, prior([0, 1, 2, 3])))
+    cut = step.key(context(), inputs(dataset, prior([0, 1]), prior([2, 3]), prior([])))
+    fewer = step.key(context(), inputs(dataset, prior([0, 1, 2])))
+    assert whole == cut
+    assert whole != fewer
+
+
+def test_key_without_prior_preservation_ignores_the_prior(
+    context: Contexts, dataset: str, prior: Callable[[list[int]], str]
+) -> None:
+    plain = context(prior={"enabled": False})
+    assert step.key(plain, inputs(dataset)) == step.key(plain, inputs(dataset, prior([0])))
+
+
+def test_produce_without_class_images_says_so(
+    context: Contexts, dataset: str, prior: Callable[[list[int]], str]
+) -> None:
+    with pytest.raises(DataError, match="class prior holds no picture"):
+        step.produce(context(), inputs(dataset, prior([])))
+
+
+@pytest.mark.slow
+def test_produce_trains_and_reports(
+    context: Contexts, dataset: str, prior: Callable[[list[int]], str], tmp_path: Path, store: Store
+) -> None:
+    here = context()
+    draft = step.produce(here, inputs(dataset, prior([0, 1]), prior([2])))
+    assert set(draft.files) == {"curve.jsonl", "samples/step-000003.png"}
+    assert draft.metadata["num_steps"] == 3
+    assert store.read(draft.metadata["final_state"]).metadata["step"] == 3
+    assert draft.metadata["final_state"].startswith("training/thekey/step-000003@")
+    assert str(draft.inputs[0]) == dataset
+    tracker = here.tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert [number for number, _ in tracker.logged_metrics] == [1, 2, 3]
+    assert {"instance_loss", "prior_loss", "learning_rate"} <= set(tracker.logged_metrics[0][1])
+    assert "images_per_second" in tracker.logged_metrics[-1][1]
+    assert tracker.logged_artifacts == ["samples/step-000003.png"]
+    last = read_events(tmp_path / "run")[-1]
+    assert (last.done, last.total, last.unit) == (3, 3, "steps")
