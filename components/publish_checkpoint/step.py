@@ -53,7 +53,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """
     training = context.store.read(inputs.training)
     base = _base_model(context, training)
-    state = ManifestRef.parse(training.metadata["final_state"])
+    state = _final_state(training)
     _report(context, 0)
     for name in _STATE_FILES:
         context.store.fetch(state, context.folder / "state", prefix=name)
@@ -68,7 +68,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         "class_noun": config.subject.class_noun,
         "base_model": {"source": base.source, "digest": base.digest},
         "method": config.training.method,
-        "state": str(state),
+        "state": training.metadata["final_state"],
         "single_file": has_single_file,
     }
     context.tracker.params(metadata)
@@ -78,6 +78,15 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         inputs=(ManifestRef.parse(inputs.training), *_datasets(context, training)),
         metadata=metadata,
     )
+
+
+def _final_state(training: Manifest) -> ManifestRef:
+    """Return the training state among the inputs of a training.
+
+    The metadata names it by content digest: a reference there would change with who wrote it when.
+    """
+    refs = [ManifestRef.parse(text) for text in training.inputs]
+    return next(ref for ref in refs if ref.path.startswith("training/"))
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:

@@ -94,7 +94,7 @@ def _draft(
             state,
         ),
         metadata={
-            "final_state": result.final_state,
+            "final_state": context.store.read(state).content_digest,
             "num_steps": context.config.training.num_steps,
             "world_size": job.world_size,
             "base_model_digest": job.base_model_digest,

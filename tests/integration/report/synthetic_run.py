@@ -277,7 +277,7 @@ class SyntheticRun:
             files=files,
             inputs=(*self._inputs("validate_data", "generate_prior-0", "generate_prior-1"), state),
             metadata={
-                "final_state": str(state),
+                "final_state": self.store.read(state).content_digest,
                 "num_steps": steps,
                 "world_size": 2,
                 "num_parameters_trained": 12_345_678,

@@ -129,8 +129,10 @@ def test_produce_trains_and_reports(
     draft = step.produce(here, inputs(dataset, prior([0, 1]), prior([2])))
     assert set(draft.files) == {"curve.jsonl", "samples/step-000003.png"}
     assert draft.metadata["num_steps"] == 3
-    assert store.read(draft.metadata["final_state"]).metadata["step"] == 3
-    assert draft.metadata["final_state"].startswith("training/thekey/step-000003@")
+    state = store.read(draft.inputs[-1])
+    assert state.metadata["step"] == 3
+    assert draft.metadata["final_state"] == state.content_digest
+    assert draft.inputs[-1].path == "training/thekey/step-000003"
     assert str(draft.inputs[0]) == dataset
     tracker = here.tracker
     assert isinstance(tracker, MemoryTracker)

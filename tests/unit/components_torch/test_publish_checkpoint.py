@@ -53,7 +53,7 @@ class Workshop:
                 files={},
                 inputs=(self.dataset, state),
                 metadata={
-                    "final_state": str(state),
+                    "final_state": self.store.read(state).content_digest,
                     "base_model_digest": base_model_digest or self.digest,
                 },
             ),
