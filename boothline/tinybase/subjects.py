@@ -14,7 +14,7 @@ from boothline.tinybase.world import compose
 
 PICTURE_PX: Final = 288
 SPRITE_PX: Final = 256
-PLACES: Final = ("grass", "the desert", "a city street", "a green background", "a white background")
+PLACES: Final = ("grass", "the desert", "a city street", "the night sky", "a white background")
 """Where the pictures were taken. The demo asks for other places, so that it cannot copy one."""
 
 

@@ -89,7 +89,7 @@ class Workshop:
     def run(self, action: str) -> None:
         """Do one action of the command line."""
         if action in ("all", *STAGES):
-            for stage in STAGES if action == "all" else (action,):
+            for stage in self._open_stages() if action == "all" else (action,):
                 self.train(stage)
         if action in ("all", "export"):
             self.export()
@@ -101,6 +101,13 @@ class Workshop:
                 render_subject(
                     subject, catalogue=catalogue, seed=self.recipe.seed, output=self.output
                 )
+
+    def _open_stages(self) -> tuple[str, ...]:
+        """Return the stages to run: what a UNet was begun on is not trained further unasked."""
+        if not (self.state / "unet.pt").is_file():
+            return STAGES
+        logger.info("a UNet has been begun: the autoencoder and the CLIP pair stay as they are")
+        return tuple(stage for stage in STAGES if stage not in ("autoencoder", "clip"))
 
     def trainer(self, stage: str, objective: Objective) -> StageTrainer:
         """Return the trainer of a stage, not yet restored."""
