@@ -44,7 +44,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 
 test: $(VENV)/.development  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m pipelines.compile --output tests/golden/dreambooth.yaml
