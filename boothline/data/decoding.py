@@ -7,6 +7,8 @@ import hashlib
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -76,10 +78,9 @@ def decode(path: Path, *, max_pixels: int) -> Decoded:
         DataError: the file is no usable picture; the message reads on from the file's name.
     """
     head = _head(path)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pixel_cap(max_pixels):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        Image.MAX_IMAGE_PIXELS = max_pixels
         try:
             with Image.open(path, formats=FORMATS) as image:
                 return _load(image, max_pixels=max_pixels)
@@ -91,6 +92,17 @@ def decode(path: Path, *, max_pixels: int) -> Decoded:
             raise DataError("needs too much memory to decode", remedy=_TRY_AGAIN) from error
         except _DECODE_FAILURES as error:
             raise DataError(f"cannot be decoded: {_short(error)}", remedy=_TRY_AGAIN) from error
+
+
+@contextmanager
+def _pixel_cap(max_pixels: int) -> Iterator[None]:
+    """Set Pillow's process-wide cap for the time of one picture."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _head(path: Path) -> bytes:
