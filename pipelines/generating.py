@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.config.model import SamplingConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.registry.versions import resolve
 from pipelines.local.session import Session
 

@@ -14,7 +14,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 _INTRODUCTION = """# Configuration
 
-This page is written by `make docs` from `boothline/config/model.py` and `boothline/settings.py`:
+This page is written by `make docs` from `boothline/config/` and `boothline/settings.py`:
 edit those.
 
 A run is configured by YAML files and by `--set name=value` on the command line. Files merge from

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from boothline.config.model import SUBJECT_FIELD, SubjectConfig
+from boothline.config.section import SUBJECT_FIELD
+from boothline.config.subject import SubjectConfig
 from boothline.data.report import DatasetWarning
 from boothline.errors import DataError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from boothline.config.model import SubjectConfig
+from boothline.config.subject import SubjectConfig
 from boothline.data import checks
 from boothline.data.captions import caption_for, read_caption
 from boothline.data.decoder import Picture, Unreadable, decode_all

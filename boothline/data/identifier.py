@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from boothline.config.model import SUBJECT_FIELD, SubjectConfig
+from boothline.config.section import SUBJECT_FIELD
+from boothline.config.subject import SubjectConfig
 from boothline.data.captions import names
 from boothline.data.report import DatasetWarning
 from boothline.errors import ConfigError

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.config.model import SubjectConfig
+from boothline.config.subject import SubjectConfig
 from boothline.errors import DataError
 
 CheckName = Literal[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from boothline.config.model import SamplingConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.prompts import PromptRow
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from boothline.config.model import SamplerName, SamplingConfig
+from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.errors import DataError
 
 MAX_FILE_BYTES = 64 * 2**20

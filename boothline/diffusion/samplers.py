@@ -16,7 +16,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from boothline.config.model import SamplerName, SamplingConfig
+from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion import counters
 
 _SAMPLERS: dict[SamplerName, tuple[Any, dict[str, Any]]] = {

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from boothline.config.model import SamplingConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.diffusion import counters
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.prompt_encoding import encode_prompt

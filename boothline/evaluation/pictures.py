@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
-from boothline.config.model import RunConfig, SamplingConfig
+from boothline.config.model import RunConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.config.model import MetricMargins
+from boothline.config.promotion import MetricMargins
 
 NEEDED = ("dino", "clip_t", "score")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from boothline.config.model import TrainingConfig
+from boothline.config.training import TrainingConfig
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.errors import ConfigError
 from boothline.training.batches import BatchMaker, Half

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from boothline.config.model import TrainingConfig
+from boothline.config.training import TrainingConfig
 from boothline.training.denoiser import Denoiser
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from boothline.config import RunConfig
-from boothline.config.model import PriorConfig
+from boothline.config.prior import PriorConfig
 from boothline.store import FileEntry, ManifestRef, Store
 from boothline.store.manifest import digest_of
 

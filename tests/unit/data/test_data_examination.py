@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFilter
 
-from boothline.config.model import SubjectConfig
+from boothline.config.subject import SubjectConfig
 from boothline.data import DatasetReport, examine
 from boothline.errors import DataError
 

@@ -3,7 +3,7 @@ import shutil
 import pytest
 from model_fixtures import make_tiny_tokenizer
 
-from boothline.config.model import SubjectConfig
+from boothline.config.subject import SubjectConfig
 from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
 from boothline.errors import ConfigError
 

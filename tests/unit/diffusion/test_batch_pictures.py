@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from boothline.config.model import SamplingConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.batch import generate, plan_pictures, save_picture
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.prompts import PromptRow

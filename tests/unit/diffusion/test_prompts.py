@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from boothline.config.model import SamplingConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.prompts import PromptRow, read_prompts
 from boothline.errors import DataError
 

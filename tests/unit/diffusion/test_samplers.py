@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from boothline.config.model import SamplerName, SamplingConfig
+from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.samplers import is_stochastic, make_scheduler, step_arguments
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from boothline.config.model import SamplerName, SamplingConfig
+from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.samplers import make_scheduler
 from boothline.diffusion.sampling import SampleRequest, sample, start_noise

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from boothline.config.model import MetricMargins
+from boothline.config.promotion import MetricMargins
 from boothline.registry.gate import judge
 
 MARGINS = MetricMargins(min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0)

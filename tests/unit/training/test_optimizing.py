@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from boothline.config.model import TrainingConfig
+from boothline.config.training import TrainingConfig
 from boothline.training.averaging import WeightAverage
 from boothline.training.denoiser import Denoiser
 from boothline.training.optimizing import build_optimizer, rate_factor, set_learning_rate

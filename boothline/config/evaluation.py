@@ -1,0 +1,46 @@
+"""`evaluation`: pictures and metrics that judge a model."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from boothline.config.sampling import SamplingConfig
+from boothline.config.section import SUBJECT_FIELD, Section
+
+
+class EvaluationConfig(Section):
+    """Pictures and metrics that judge a model."""
+
+    prompts: tuple[str, ...] = Field(
+        default=(
+            "a photo of a {subject} on the moon",
+            "a photo of a {subject} on the beach",
+            "a photo of a {subject} in snow",
+            "a photo of a {subject} on a red background",
+        ),
+        min_length=1,
+        max_length=1000,
+        description="Prompt templates; {subject} becomes identifier and class noun.",
+    )
+    images_per_prompt: int = Field(default=4, ge=1, le=1000, description="Pictures per prompt.")
+    sampling: SamplingConfig = Field(default=SamplingConfig(), description="Sampling.")
+    clip_model: str = Field(
+        default="builtin:tiny-emoji-clip", description="CLIP model of CLIP-I and CLIP-T."
+    )
+    dino_model: str = Field(
+        default="builtin:tiny-emoji-dino", description="Self-supervised encoder of the DINO score."
+    )
+    subject_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Score = weight x subject fidelity + (1 - weight) x prompt fidelity.",
+    )
+    num_bootstrap: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap resamples.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for prompt in self.prompts:
+            if SUBJECT_FIELD not in prompt:
+                raise ValueError(f"evaluation.prompts: {prompt!r} lacks {SUBJECT_FIELD}")
+        return self

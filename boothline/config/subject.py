@@ -1,0 +1,69 @@
+"""`subject`: what is being learnt."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from boothline.config.section import SUBJECT_FIELD, Section
+
+
+class SubjectConfig(Section):
+    """What is being learnt: the pictures, the identifier and the class noun."""
+
+    name: str = Field(
+        default="subject",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="Name of the subject; names the registered model.",
+    )
+    images: str = Field(
+        default="examples/subjects/teddy-bear",
+        min_length=1,
+        description="Instance images: a folder, a .zip/.tar archive, or an s3:// prefix.",
+    )
+    identifier: str = Field(
+        default="sks",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,31}$",
+        description="Rare token that stands for the subject; must be one token of the tokenizer.",
+    )
+    class_noun: str = Field(
+        default="bear",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z][A-Za-z0-9 -]*$",
+        description="Noun of the class that the subject belongs to.",
+    )
+    prompt: str = Field(
+        default="a photo of {subject}",
+        min_length=1,
+        max_length=300,
+        description="Caption of an instance image that has no caption file beside it.",
+    )
+    resolution_px: int = Field(
+        default=64,
+        ge=32,
+        le=2048,
+        multiple_of=8,
+        description="Side of the training pictures, in pixels.",
+    )
+    min_images: int = Field(default=3, ge=1, le=100, description="Fewest usable instance images.")
+    max_images: int = Field(default=100, ge=1, le=1000, description="Most instance images.")
+
+    @property
+    def phrase(self) -> str:
+        """Identifier and class noun, as they stand in prompts: `sks bear`."""
+        return f"{self.identifier} {self.class_noun}"
+
+    def fill(self, template: str) -> str:
+        """Return the template with `{subject}` replaced by the phrase."""
+        return template.replace(SUBJECT_FIELD, self.phrase)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if SUBJECT_FIELD not in self.prompt:
+            raise ValueError(f"subject.prompt must contain {SUBJECT_FIELD}, got {self.prompt!r}")
+        if self.max_images < self.min_images:
+            raise ValueError(
+                f"subject.max_images ({self.max_images}) is below "
+                f"subject.min_images ({self.min_images})"
+            )
+        return self
