@@ -45,6 +45,15 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Overrides training.num_processes on this machine."
     )
 
+    notify_webhook_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Webhook that is told how runs end (Slack-compatible); empty: none.",
+    )
+    actor: str = Field(
+        default="",
+        description="Who promotes and rolls back, for the ledger; empty: the user of this machine.",
+    )
+
     @property
     def blob_cache(self) -> Path:
         """Local folder of verified blobs, shared by all steps on this machine."""

@@ -7,10 +7,13 @@ from pydantic import Field, model_validator
 
 from boothline.config.evaluation import EvaluationConfig
 from boothline.config.inference import InferenceConfig
+from boothline.config.notification import NotificationConfig
 from boothline.config.prior import PriorConfig
 from boothline.config.promotion import PromotionConfig
+from boothline.config.retrain import RetrainConfig
 from boothline.config.section import Section
 from boothline.config.subject import SubjectConfig
+from boothline.config.sweep import SweepConfig
 from boothline.config.training import CheckpointConfig, TrainingConfig
 
 
@@ -47,6 +50,16 @@ class RunConfig(Section):
     promotion: PromotionConfig = Field(default=PromotionConfig(), description="The gate.")
     inference: InferenceConfig = Field(default=InferenceConfig(), description="Serving.")
     tracking: TrackingConfig = Field(default=TrackingConfig(), description="Tracking.")
+    notification: NotificationConfig = Field(
+        default=NotificationConfig(),
+        description="Messages on a run's end, to the URL in BOOTHLINE_NOTIFY_WEBHOOK_URL.",
+    )
+    sweep: SweepConfig = Field(
+        default=SweepConfig(), description="What `boothline sweep` tries; ignored elsewhere."
+    )
+    retrain: RetrainConfig = Field(
+        default=RetrainConfig(), description="What makes `boothline retrain` train."
+    )
 
     @property
     def model_name(self) -> str:

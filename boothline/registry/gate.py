@@ -7,9 +7,23 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.config.promotion import MetricMargins
+from boothline.config.promotion import (
+    MetricMargins,
+    PromotionConfig,
+    PromotionRule,
+    Statistic,
+)
 
 NEEDED = ("dino", "clip_t", "score")
+TITLES = {
+    "dino": "Subject fidelity (DINO)",
+    "clip_i": "Subject fidelity (CLIP-I)",
+    "clip_t": "Prompt fidelity (CLIP-T)",
+    "div": "Diversity (DIV)",
+    "pres": "Likeness of class pictures to the subject (PRES)",
+    "score": "The score",
+}
+_BOUNDS = {"low": "the lower bound", "high": "the upper bound"}
 
 
 class RuleResult(BaseModel):
@@ -50,22 +64,21 @@ class Verdict(BaseModel):
         return tuple(rule.text for rule in self.rules if not rule.passed)
 
 
-def judge(
-    evaluation: Mapping[str, Any], margins: MetricMargins, *, enabled: bool = True
-) -> Verdict:
+def judge(evaluation: Mapping[str, Any], promotion: PromotionConfig) -> Verdict:
     """Judge a model by the metadata of its evaluation.
 
     Args:
         evaluation: metadata of an evaluation manifest: `metrics` and `gains`, each score a number
             or `{mean, low, high}` with the bounds of its confidence interval, and `champion`.
-        margins: the bounds.
-        enabled: false refuses every model, whatever its scores.
+        promotion: the rules; switched off it refuses every model, whatever its scores.
     """
+    margins = promotion.margins
     rules = [_subject_rule(evaluation, margins), _prompt_rule(evaluation, margins)]
     if evaluation.get("champion"):
         rules.append(_champion_rule(evaluation, margins))
+    rules += [_configured(evaluation, rule) for rule in promotion.rules]
     rules.append(_finite_rule(evaluation))
-    if not enabled:
+    if not promotion.enabled:
         rules.append(
             RuleResult(
                 name="enabled",
@@ -90,6 +103,10 @@ class _Score:
             return ""
         return f" (interval {self.low:+.3f} to {self.high:+.3f})"
 
+    def of(self, statistic: Statistic) -> float:
+        """Return the mean or a bound."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}[statistic]
+
 
 def _subject_rule(evaluation: Mapping[str, Any], margins: MetricMargins) -> RuleResult:
     gain = _gain(evaluation, "base", "dino")
@@ -98,7 +115,8 @@ def _subject_rule(evaluation: Mapping[str, Any], margins: MetricMargins) -> Rule
         "subject_gain",
         gain,
         bound=bound,
-        passed=gain.mean >= bound,
+        statistic=margins.statistic,
+        passed=gain.of(margins.statistic) >= bound,
         claim="Subject fidelity (DINO) gains {value} over the base; at least {bound} needed",
     )
 
@@ -110,7 +128,8 @@ def _prompt_rule(evaluation: Mapping[str, Any], margins: MetricMargins) -> RuleR
         "prompt_loss",
         gain,
         bound=bound,
-        passed=gain.mean >= bound,
+        statistic=margins.statistic,
+        passed=gain.of(margins.statistic) >= bound,
         claim="Prompt fidelity (CLIP-T) changes {value} against the base; {bound} or more needed",
     )
 
@@ -122,8 +141,35 @@ def _champion_rule(evaluation: Mapping[str, Any], margins: MetricMargins) -> Rul
         "champion_gain",
         gain,
         bound=bound,
-        passed=gain.mean > bound,
+        statistic=margins.statistic,
+        passed=gain.of(margins.statistic) > bound,
         claim="The score gains {value} over the champion; more than {bound} needed",
+    )
+
+
+def _configured(evaluation: Mapping[str, Any], rule: PromotionRule) -> RuleResult:
+    """Return what one rule of `promotion.rules` says."""
+    title = TITLES[rule.metric]
+    is_floor = rule.at_least is not None
+    bound = rule.at_least if rule.at_least is not None else rule.at_most
+    name = f"{rule.metric}_{rule.against}_{rule.statistic}_{'floor' if is_floor else 'ceiling'}"
+    if rule.against == "champion" and not evaluation.get("champion"):
+        text = f"{title}: there is no champion to be held against: passed."
+        return RuleResult(name=name, passed=True, bound=bound, text=text)
+    if rule.against == "none":
+        score = _score_of(evaluation.get("metrics", {}).get("finetuned", {}).get(rule.metric))
+        what = "is {value}"
+    else:
+        score = _gain(evaluation, rule.against, rule.metric)
+        what = f"changes {{value}} against the {rule.against}"
+    value = score.of(rule.statistic)
+    return _result(
+        name,
+        score,
+        bound=float(bound or 0.0),
+        statistic=rule.statistic,
+        passed=value >= float(bound or 0.0) if is_floor else value <= float(bound or 0.0),
+        claim=f"{title} {what}; at {'least' if is_floor else 'most'} {{bound}} needed",
     )
 
 
@@ -144,22 +190,34 @@ def _finite_rule(evaluation: Mapping[str, Any]) -> RuleResult:
     return RuleResult(name="finite_scores", passed=not broken, text=text)
 
 
-def _result(name: str, gain: _Score, *, bound: float, passed: bool, claim: str) -> RuleResult:
+def _result(
+    name: str, score: _Score, *, bound: float, statistic: Statistic, passed: bool, claim: str
+) -> RuleResult:
     """Put a comparison into words; a score that is missing or not finite never passes."""
-    is_finite = math.isfinite(gain.mean)
-    value = f"{gain.mean:+.3f}{gain.interval}" if is_finite else "by no finite number"
-    outcome = "passed" if passed else "refused"
+    compared = score.of(statistic)
+    is_finite = math.isfinite(score.mean) and math.isfinite(compared)
+    value = "no finite number"
+    if is_finite:
+        value = f"{score.mean:+.3f}{score.interval}"
+    elif math.isfinite(score.mean):
+        value = f"{score.mean:+.3f} (without an interval)"
+    part = f" by {_BOUNDS[statistic]}" if statistic in _BOUNDS else ""
+    outcome = "passed" if passed and is_finite else "refused"
     return RuleResult(
         name=name,
         passed=passed and is_finite,
-        value=gain.mean if is_finite else None,
+        value=compared if is_finite else None,
         bound=bound,
-        text=f"{claim.format(value=value, bound=f'{bound:+.3f}')}: {outcome}.",
+        text=f"{claim.format(value=value, bound=f'{bound:+.3f}')}{part}: {outcome}.",
     )
 
 
 def _gain(evaluation: Mapping[str, Any], over: str, metric: str) -> _Score:
-    score = evaluation.get("gains", {}).get(over, {}).get(metric)
+    return _score_of(evaluation.get("gains", {}).get(over, {}).get(metric))
+
+
+def _score_of(score: object) -> _Score:
+    """Return a score that is a number or `{mean, low, high}`."""
     if not isinstance(score, Mapping):
         return _Score(_number(score), math.nan, math.nan)
     return _Score(*(_number(score.get(part)) for part in ("mean", "low", "high")))

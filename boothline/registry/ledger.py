@@ -32,7 +32,8 @@ class LedgerEntry(BaseModel):
         ref: manifest of that version.
         below: number of the entry under it in the stack, which made the champion before; 0: none.
         evidence: manifest of the promotion step whose verdict this carries out; empty for a
-            rollback.
+            rollback and for a promotion past the gate.
+        forced: whether a person put the version past the gate.
         reason: why, in words.
         actor: who asked: a run or a person.
         time: seconds since the epoch.
@@ -47,6 +48,7 @@ class LedgerEntry(BaseModel):
     ref: ManifestRef
     below: int = Field(default=0, ge=0)
     evidence: str = ""
+    forced: bool = False
     reason: str
     actor: str
     time: float = Field(default_factory=time.time)

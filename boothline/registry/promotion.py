@@ -1,7 +1,8 @@
 """Promotion and rollback: the ledger first, then MLflow's alias, then a look at both."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from boothline.errors import ConfigError, ConflictError
 from boothline.registry import ledger
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 100
+DecidedT = TypeVar("DecidedT", LedgerEntry, LedgerEntry | None)
 
 
 def promote(
@@ -32,11 +34,11 @@ def promote(
     *,
     ref: ManifestRef,
     beaten: ManifestRef | None,
-    evidence: ManifestRef | None,
+    evidence: ManifestRef,
     reason: str,
     actor: str,
 ) -> LedgerEntry | None:
-    """Make a model champion: once for each verdict, or by hand.
+    """Make a model champion, once for each verdict.
 
     Args:
         store: holds the ledger.
@@ -44,47 +46,71 @@ def promote(
         model_name: the registered model.
         ref: manifest of the model that becomes champion.
         beaten: the champion that it was compared with; None when there was none.
-        evidence: manifest of the promotion step, whose verdict is carried out once; None for a
-            promotion by hand, which may be repeated.
+        evidence: manifest of the promotion step, whose verdict is carried out once.
         reason: why, in words.
         actor: who asks.
 
     Returns:
-        The entry that made the model champion; None when the same verdict was carried out earlier
-        and another model has become champion since, which is left so.
+        The entry that made the model champion; None when it was promoted over the same champion
+        earlier and has lost its place since, which is left so: only a person undoes a rollback.
 
     Raises:
         ConflictError: another model has become champion since the evaluation.
         TrackingError: MLflow's alias could not be moved; the next call repairs it.
     """
     version = ensure_version(store, settings, model_name=model_name, ref=ref)
-    view = ledger.View(store, model_name)
-    for _ in range(MAX_ATTEMPTS):
+
+    def decide(view: ledger.View) -> LedgerEntry | None:
         current = view.champion
         if current is not None and current.ref == ref:
-            sync_aliases(store, settings, model_name)
             return current
-        if evidence is not None and _was_carried_out(view, evidence):
-            logger.info("%s was promoted by %s before and is no longer champion", ref, evidence)
+        if _was_carried_out(view, ref, beaten=beaten, evidence=evidence):
+            logger.info("%s was promoted over %s before and is not again", ref, beaten)
             return None
         if (None if current is None else current.ref) != beaten:
             raise _changed(model_name, current)
-        entry = LedgerEntry(
-            number=view.size + 1,
-            action="promote",
-            model_name=model_name,
-            version=version.version,
-            ref=ref,
-            below=0 if current is None else current.number,
-            evidence="" if evidence is None else str(evidence),
-            reason=reason,
-            actor=actor,
-        )
-        if _try_append(store, entry):
-            sync_aliases(store, settings, model_name)
-            return entry
-        view.refresh()
-    raise _too_busy(model_name)
+        draft = _next(view, version, reason=reason, actor=actor)
+        return draft.model_copy(update={"evidence": str(evidence)})
+
+    return _write(store, settings, model_name, decide)
+
+
+def promote_past_gate(
+    store: Store,
+    settings: Settings,
+    model_name: str,
+    *,
+    ref: ManifestRef,
+    reason: str,
+    actor: str,
+) -> LedgerEntry:
+    """Make a model champion whatever the gate says; the entry is marked as forced.
+
+    Args:
+        store: holds the ledger.
+        settings: tells the tracking server, if any.
+        model_name: the registered model.
+        ref: manifest of the model that becomes champion.
+        reason: why, in words.
+        actor: who asks.
+
+    Raises:
+        ConflictError: another process changed the champion at the same time.
+        TrackingError: MLflow's alias could not be moved; the next call repairs it.
+    """
+    version = ensure_version(store, settings, model_name=model_name, ref=ref)
+    first = ledger.champion(store, model_name)
+
+    def decide(view: ledger.View) -> LedgerEntry:
+        current = view.champion
+        if current is not None and current.ref == ref:
+            return current
+        if current != first:
+            raise _changed(model_name, current)
+        draft = _next(view, version, reason=reason, actor=actor)
+        return draft.model_copy(update={"forced": True})
+
+    return _write(store, settings, model_name, decide)
 
 
 def rollback(
@@ -104,19 +130,18 @@ def rollback(
         ConflictError: another process changed the champion at the same time.
         TrackingError: MLflow's alias could not be moved; the ledger has the rollback.
     """
-    view = ledger.View(store, model_name)
-    first = view.champion
-    for _ in range(MAX_ATTEMPTS):
-        current = view.champion
-        if current != first:
-            raise _changed(model_name, current)
-        restored = None if current is None else ledger.before(store, current)
-        if restored is None:
-            raise ConfigError(
-                f"Model {model_name!r} has no earlier champion to go back to.",
-                remedy="A rollback needs two promotions.",
-            )
-        entry = LedgerEntry(
+    first = ledger.champion(store, model_name)
+    restored = None if first is None else ledger.before(store, first)
+    if restored is None:
+        raise ConfigError(
+            f"Model {model_name!r} has no earlier champion to go back to.",
+            remedy="A rollback needs two promotions.",
+        )
+
+    def decide(view: ledger.View) -> LedgerEntry:
+        if view.champion != first:
+            raise _changed(model_name, view.champion)
+        return LedgerEntry(
             number=view.size + 1,
             action="rollback",
             model_name=model_name,
@@ -126,11 +151,42 @@ def rollback(
             reason=reason,
             actor=actor,
         )
-        if _try_append(store, entry):
+
+    return _write(store, settings, model_name, decide)
+
+
+def _write(
+    store: Store,
+    settings: Settings,
+    model_name: str,
+    decide: Callable[[ledger.View], DecidedT],
+) -> DecidedT:
+    """Write the entry that is decided on, then make MLflow follow the ledger.
+
+    Args:
+        store: holds the ledger.
+        settings: tells the tracking server, if any.
+        model_name: the registered model.
+        decide: given the model's entries, returns the next one to write, one that is there already,
+            or None to leave everything as it is; asked anew when another process was faster.
+
+    Raises:
+        ConflictError: the ledger is too busy.
+        TrackingError: MLflow's alias could not be moved; the ledger has the entry.
+    """
+    view = ledger.View(store, model_name)
+    for _ in range(MAX_ATTEMPTS):
+        entry = decide(view)
+        if entry is None:
+            return entry
+        if entry.number <= view.size or _try_append(store, entry):
             sync_aliases(store, settings, model_name)
             return entry
         view.refresh()
-    raise _too_busy(model_name)
+    raise ConflictError(
+        f"The ledger is too busy: no free entry for {model_name!r} in {MAX_ATTEMPTS} attempts.",
+        remedy="Try again.",
+    )
 
 
 def sync_aliases(
@@ -187,8 +243,35 @@ def _move(
         logger.info("%s keeps its challenger: %s", model_name, error)
 
 
-def _was_carried_out(view: ledger.View, evidence: ManifestRef) -> bool:
-    return any(entry.evidence == str(evidence) for entry in view.entries)
+def _next(view: ledger.View, version: ModelVersion, *, reason: str, actor: str) -> LedgerEntry:
+    """Return the entry that puts a version on top of a model's stack."""
+    current = view.champion
+    return LedgerEntry(
+        number=view.size + 1,
+        action="promote",
+        model_name=version.name,
+        version=version.version,
+        ref=version.ref,
+        below=0 if current is None else current.number,
+        reason=reason,
+        actor=actor,
+    )
+
+
+def _was_carried_out(
+    view: ledger.View, ref: ManifestRef, *, beaten: ManifestRef | None, evidence: ManifestRef
+) -> bool:
+    """Tell whether a verdict, or another on the same two models, has been carried out before."""
+    beaten_by_number = {entry.number: entry.ref for entry in view.entries}
+    return any(
+        entry.evidence == str(evidence)
+        or (
+            entry.action == "promote"
+            and entry.ref == ref
+            and beaten_by_number.get(entry.below) == beaten
+        )
+        for entry in view.entries
+    )
 
 
 def _try_append(store: Store, entry: LedgerEntry) -> bool:
@@ -206,11 +289,4 @@ def _changed(model_name: str, current: LedgerEntry | None) -> ConflictError:
     return ConflictError(
         f"The champion of {model_name!r} is another than the one compared with: it is {now} now.",
         remedy="Resume the run: it is evaluated against the new champion.",
-    )
-
-
-def _too_busy(model_name: str) -> ConflictError:
-    return ConflictError(
-        f"The ledger is too busy: no free entry for {model_name!r} in {MAX_ATTEMPTS} attempts.",
-        remedy="Try again.",
     )

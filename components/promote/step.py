@@ -44,7 +44,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     promotion = context.config.promotion
     evaluation = context.store.read(inputs.evaluation)
     _check_subject(context.store, evaluation, inputs)
-    judgement = judge(evaluation.metadata, promotion.margins, enabled=promotion.enabled)
+    judgement = judge(evaluation.metadata, promotion)
     outcome = "promoted" if judgement.promoted else "refused"
     for rule in judgement.rules:
         logger.info("%s: %s", rule.name, rule.text)

@@ -13,44 +13,58 @@ app = typer.Typer()
 ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of the registered model; see boothline models.")
 ]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger with who.")]
 
 
 @app.command(epilog=example("boothline models"))
 def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
-    """List the registered models, their versions and their champions."""
+    """List the registered models: versions, champion and challenger, scores, verdict, age."""
+    import time
+
+    from pipelines.cli.summaries import MODEL_TITLES, model_row
     from pipelines.local.session import open_session
     from pipelines.registered import list_models
 
     listed = list_models(open_session(home).store)
-    rows = [
-        (version.name, str(version.version), version.alias, version.digest[:12])
-        for version in listed
-    ]
+    rows = [model_row(version, now=time.time()) for version in listed]
     emit(
         {"models": [version.model_dump(mode="json") for version in listed]},
         output,
-        lambda target: say_table(target, ("Model", "Version", "Alias", "Digest"), rows),
+        lambda target: say_table(target, MODEL_TITLES, rows),
     )
 
 
-@app.command(epilog=example("boothline promote boothline-teddy-bear 3 --reason 'looks better'"))
+@app.command(
+    epilog=example(
+        "boothline promote boothline-teddy-bear 3",
+        "boothline promote boothline-teddy-bear 2 --force --reason 'the judges prefer it'",
+    )
+)
 def promote(
     model: ModelName,
     version: Annotated[str, typer.Argument(metavar="VERSION", help="Version number.")],
-    reason: Reason = "promoted by hand",
+    force: Annotated[
+        bool, typer.Option("--force", help="Go past the gate; needs --reason.")
+    ] = False,
+    reason: Reason = "",
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Make a version the champion by hand, past the gate; the ledger keeps who and why."""
+    """Make a version that passed the gate the champion, or any version with --force."""
     from pipelines.local.session import open_session
-    from pipelines.registered import promote_by_hand
+    from pipelines.registered import promote_version
 
-    entry = promote_by_hand(open_session(home, tracking=True), model, version, reason=reason)
+    session = open_session(home, tracking=True)
+    entry = promote_version(session, model, version, reason=reason, force=force)
+    past = ", past the gate" if entry.forced else ""
     emit(
         entry,
         output,
-        lambda target: say(target, f"Version {entry.version} of {model} is the champion."),
+        lambda target: say(
+            target,
+            f"Version {entry.version} of {model} is the champion{past} "
+            f"(entry {entry.number} of the ledger, by {entry.actor}).",
+        ),
     )
 
 
@@ -64,10 +78,11 @@ def rollback(
     """Make the champion before the current one the champion again."""
     from boothline.registry.promotion import rollback as roll_back
     from pipelines.local.session import open_session
-    from pipelines.registered import person
+    from pipelines.registered import actor_of
 
     session = open_session(home, tracking=True)
-    entry = roll_back(session.store, session.settings, model, reason=reason, actor=person())
+    actor = actor_of(session.settings)
+    entry = roll_back(session.store, session.settings, model, reason=reason, actor=actor)
     emit(
         entry,
         output,

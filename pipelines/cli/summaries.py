@@ -9,6 +9,12 @@ from pipelines.local.summary import Summary
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.registered import ListedVersion
+
+MODEL_TITLES = (
+    "Model", "Version", "Alias", "Score", "DINO", "CLIP-T", "Gate", "Age", "Champion for", "Digest"
+)  # fmt: skip
+
 _SCORES = {
     "dino": "subject fidelity (DINO)",
     "clip_i": "subject fidelity (CLIP-I)",
@@ -58,6 +64,38 @@ def say_steps(target: "Console", summary: Summary) -> None:
             for step in summary.steps
         ],
     )
+
+
+def model_row(version: "ListedVersion", *, now: float) -> tuple[str, ...]:
+    """Return a version as a row under MODEL_TITLES.
+
+    Args:
+        version: the version.
+        now: seconds since the epoch.
+    """
+    scores = [
+        f"{version.scores[name]:.3f}" if name in version.scores else ""
+        for name in ("score", "dino", "clip_t")
+    ]
+    gate = f"{version.verdict}, forced" if version.forced else version.verdict
+    return (
+        version.name,
+        str(version.version),
+        version.alias,
+        *scores,
+        gate.removeprefix(", "),
+        age(now - version.created_at) if version.created_at else "",
+        age(now - version.champion_since) if version.champion_since else "",
+        version.digest[:12],
+    )
+
+
+def age(seconds: float) -> str:
+    """Return an age as people say it: 40 s, 12 min, 5 h, 3 days."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length or (unit != "days" and seconds >= length):
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:

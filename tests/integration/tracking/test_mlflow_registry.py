@@ -8,7 +8,7 @@ import pytest
 
 from boothline.errors import ConflictError, TrackingError
 from boothline.registry import ledger
-from boothline.registry.promotion import promote, rollback, sync_aliases
+from boothline.registry.promotion import promote, promote_past_gate, rollback, sync_aliases
 from boothline.registry.versions import ModelVersion, ensure_version, find
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
@@ -45,7 +45,10 @@ class Registry:
         )
 
     def ref(self, label: str) -> ManifestRef:
-        return ManifestRef(path=f"steps/publish_checkpoint/{label}", digest=label[0] * 64)
+        return ManifestRef(
+            path=f"steps/publish_checkpoint/{label}",
+            digest=label[-1:] * 64 if len(label) == 1 else label * 16,
+        )
 
     def numbers(self) -> list[int]:
         found = self.client.search_model_versions(f"name = '{self.name}'")
@@ -146,23 +149,71 @@ def test_sync_thorough_repairs_an_alias_that_somebody_moved(registry: Registry) 
     assert registry.alias("champion") == registry.ledger_version() == 1
 
 
-def test_concurrent_promotions_leave_ledger_and_alias_agreeing(registry: Registry) -> None:
-    registry.promote("a")
-    rivals = "bcdef"
-    for label in rivals:
+def race(registry: Registry, num_rivals: int) -> list[bool]:
+    """Let versions 2, 3, ... be promoted over version 1 at the same time; tell who won."""
+    registry.promote("0")
+    labels = [f"{number:04x}" for number in range(1, num_rivals + 1)]
+    for label in labels:
         registry.ensure(label)
 
     def attempt(label: str) -> bool:
         try:
-            registry.promote(label, beaten="a")
+            registry.promote(label, beaten="0")
         except ConflictError:
             return False
         return True
 
-    with ThreadPoolExecutor(max_workers=len(rivals)) as pool:
-        outcomes = list(pool.map(attempt, rivals))
+    with ThreadPoolExecutor(max_workers=num_rivals) as pool:
+        return list(pool.map(attempt, labels))
+
+
+def test_ten_concurrent_promotions_leave_ledger_and_alias_agreeing(registry: Registry) -> None:
+    outcomes = race(registry, 10)
     assert outcomes.count(True) == 1
     assert registry.alias("champion") == registry.ledger_version() == outcomes.index(True) + 2
+
+
+@pytest.mark.faults
+def test_fifty_concurrent_promotions_leave_ledger_and_alias_agreeing(registry: Registry) -> None:
+    outcomes = race(registry, 50)
+    assert outcomes.count(True) == 1
+    assert registry.alias("champion") == registry.ledger_version() == outcomes.index(True) + 2
+    assert len(ledger.history(registry.store)) == 2
+
+
+@pytest.mark.faults
+def test_promotions_past_the_gate_and_rollbacks_at_once_leave_ledger_and_alias_agreeing(
+    registry: Registry,
+) -> None:
+    registry.promote("a")
+    registry.promote("b", beaten="a")
+    for label in "cdef":
+        registry.ensure(label)
+
+    def change(label: str) -> bool:
+        arguments = {"reason": "r", "actor": "x"}
+        try:
+            if label:
+                promote_past_gate(
+                    registry.store,
+                    registry.settings,
+                    registry.name,
+                    ref=registry.ref(label),
+                    **arguments,
+                )
+            else:
+                rollback(registry.store, registry.settings, registry.name, **arguments)
+        except ConflictError:
+            return False
+        return True
+
+    changes = [*"cdef", "", "", ""] * 4
+    with ThreadPoolExecutor(max_workers=len(changes)) as pool:
+        outcomes = list(pool.map(change, changes))
+    entries = ledger.history(registry.store, registry.name)
+    assert outcomes.count(True) >= 1
+    assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
+    assert registry.alias("champion") == registry.ledger_version() == entries[-1].version
 
 
 def test_unknown_model_is_a_missing_error(registry: Registry) -> None:

@@ -5,10 +5,19 @@ from typing import Any
 
 import pytest
 
-from boothline.config.promotion import MetricMargins
+from boothline.config import RunConfig
+from boothline.config.loading import resolve
+from boothline.config.promotion import MetricMargins, PromotionConfig
+from boothline.errors import ConfigError
 from boothline.registry.gate import judge
 
-MARGINS = MetricMargins(min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0)
+GATE = PromotionConfig(
+    margins=MetricMargins(min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0)
+)
+
+
+def score(value: object) -> object:
+    return value if isinstance(value, dict) else {"mean": value}
 
 
 def evaluation(
@@ -20,7 +29,7 @@ def evaluation(
     pres: object = 0.3,
 ) -> dict[str, Any]:
     scores = {"dino": dino, "clip_t": 0.3, "score": 0.5, "pres": pres}
-    gains: dict[str, Any] = {"base": {"dino": {"mean": subject}, "clip_t": {"mean": prompt}}}
+    gains: dict[str, Any] = {"base": {"dino": score(subject), "clip_t": score(prompt)}}
     if champion is not None:
         gains["champion"] = {"score": {"mean": champion, "low": -0.01, "high": 0.09}}
     return {
@@ -58,24 +67,24 @@ def evaluation(
 def test_gate_refuses_by_exactly_the_rules_that_fail(
     facts: dict[str, Any], refused_by: set[str]
 ) -> None:
-    verdict = judge(facts, MARGINS)
+    verdict = judge(facts, GATE)
     assert {rule.name for rule in verdict.rules if not rule.passed} == refused_by
     assert verdict.promoted == (not refused_by)
     assert len(verdict.reasons) == len(refused_by)
 
 
 def test_gate_without_champion_has_no_champion_rule() -> None:
-    assert "champion_gain" not in [rule.name for rule in judge(evaluation(), MARGINS).rules]
+    assert "champion_gain" not in [rule.name for rule in judge(evaluation(), GATE).rules]
 
 
 def test_gate_switched_off_refuses_the_best_model() -> None:
-    verdict = judge(evaluation(champion=0.9), MARGINS, enabled=False)
+    verdict = judge(evaluation(champion=0.9), GATE.model_copy(update={"enabled": False}))
     assert not verdict.promoted
     assert verdict.reasons == ("Promotion is switched off (promotion.enabled is false): refused.",)
 
 
 def test_gate_sentence_says_value_interval_bound_and_outcome() -> None:
-    rules = {rule.name: rule for rule in judge(evaluation(champion=0.04), MARGINS).rules}
+    rules = {rule.name: rule for rule in judge(evaluation(champion=0.04), GATE).rules}
     assert rules["champion_gain"].text == (
         "The score gains +0.040 (interval -0.010 to +0.090) over the champion; "
         "more than +0.000 needed: passed."
@@ -87,11 +96,109 @@ def test_gate_sentence_says_value_interval_bound_and_outcome() -> None:
 
 
 def test_gate_sentence_names_a_score_that_is_not_finite() -> None:
-    rules = {rule.name: rule for rule in judge(evaluation(dino=math.nan), MARGINS).rules}
+    rules = {rule.name: rule for rule in judge(evaluation(dino=math.nan), GATE).rules}
     assert "metrics.finetuned.dino" in rules["finite_scores"].text
 
 
 def test_gate_result_fits_into_a_manifest() -> None:
-    rules = judge(evaluation(subject=math.nan), MARGINS).rules
+    rules = judge(evaluation(subject=math.nan), GATE).rules
     assert rules[0].value is None
     assert "no finite number" in rules[0].text
+
+
+def gate_with(*rules: dict[str, Any], **margins: object) -> PromotionConfig:
+    return PromotionConfig.model_validate({"margins": margins, "rules": rules})
+
+
+def interval(low: float, mean: float, high: float) -> dict[str, float]:
+    return {"mean": mean, "low": low, "high": high}
+
+
+def judged(facts: dict[str, Any], rule: dict[str, Any]) -> tuple[bool, str]:
+    """Judge by one configured rule and return its outcome and sentence."""
+    result = judge(facts, gate_with(rule)).rules[-2]
+    return result.passed, result.text
+
+
+def test_gate_margin_by_the_lower_bound_refuses_what_the_mean_lets_pass() -> None:
+    facts = evaluation(subject=interval(-0.01, 0.05, 0.11), prompt=interval(0.0, 0.01, 0.02))
+    by_mean = judge(facts, gate_with())
+    by_low = judge(facts, gate_with(statistic="low"))
+    assert by_mean.promoted
+    assert by_low.reasons == (
+        "Subject fidelity (DINO) gains +0.050 (interval -0.010 to +0.110) over the base; "
+        "at least +0.020 needed by the lower bound: refused.",
+    )
+    assert by_low.rules[0].value == -0.01
+
+
+def test_gate_margin_by_a_bound_refuses_a_score_without_an_interval() -> None:
+    refused = judge(evaluation(), gate_with(statistic="low"))
+    assert [rule.name for rule in refused.rules if not rule.passed] == [
+        "subject_gain",
+        "prompt_loss",
+    ]
+    assert "+0.050 (without an interval)" in refused.rules[0].text
+
+
+@pytest.mark.parametrize(
+    ("low", "passes"), [(-0.02, True), (-0.021, False), (0.1, True), (math.nan, False)]
+)
+def test_gate_rule_no_worse_than_the_champion_with_confidence(low: float, passes: bool) -> None:
+    facts = evaluation(champion=0.01)
+    facts["gains"]["champion"]["clip_t"] = interval(low, 0.15, 0.2)
+    rule = {"metric": "clip_t", "against": "champion", "statistic": "low", "at_least": -0.02}
+    assert judged(facts, rule)[0] is passes
+
+
+def test_gate_rule_against_the_champion_passes_while_there_is_none() -> None:
+    passed, text = judged(evaluation(), {"metric": "clip_t", "at_least": 0.5})
+    assert passed
+    assert "there is no champion" in text
+
+
+def test_gate_rule_on_an_absolute_score_says_value_and_bound() -> None:
+    floor = judged(evaluation(), {"metric": "dino", "against": "none", "at_least": 0.85})
+    ceiling = judged(evaluation(), {"metric": "pres", "against": "none", "at_most": 0.4})
+    assert floor == (
+        False,
+        "Subject fidelity (DINO) is +0.800; at least +0.850 needed: refused.",
+    )
+    assert ceiling == (
+        True,
+        "Likeness of class pictures to the subject (PRES) is +0.300; at most +0.400 needed: "
+        "passed.",
+    )
+
+
+def test_gate_rule_on_a_score_that_was_not_measured_refuses() -> None:
+    passed, text = judged(evaluation(), {"metric": "div", "against": "base", "at_least": -1})
+    assert not passed
+    assert "no finite number" in text
+
+
+def test_gate_with_a_failing_rule_is_not_promoted_although_the_margins_pass() -> None:
+    verdict = judge(
+        evaluation(), gate_with({"metric": "score", "against": "none", "at_least": 0.9})
+    )
+    assert [rule.name for rule in verdict.rules if not rule.passed] == ["score_none_mean_floor"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("{metric: dino}", "either at_least or at_most"),
+        ("{metric: dino, at_least: 0, at_most: 1}", "either at_least or at_most"),
+        ("{metric: pres, against: base, at_most: 0}", "against: none"),
+        ("{metric: beauty, at_least: 0}", "promotion.rules.0.metric"),
+    ],
+)
+def test_gate_rule_that_means_nothing_is_a_configuration_error(rule: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolve([], [f"promotion.rules=[{rule}]"])
+
+
+def test_gate_margins_written_before_there_were_rules_still_hold() -> None:
+    config = RunConfig.model_validate({"promotion": {"margins": {"min_subject_gain": 0.1}}})
+    verdict = judge(evaluation(), config.promotion)
+    assert [rule.name for rule in verdict.rules if not rule.passed] == ["subject_gain"]

@@ -7,7 +7,7 @@ import pytest
 
 from boothline.errors import ConfigError, ConflictError, ModelNotFoundError
 from boothline.registry import ledger
-from boothline.registry.promotion import promote, rollback
+from boothline.registry.promotion import promote, promote_past_gate, rollback
 from boothline.registry.versions import ensure_version, resolve
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
@@ -96,24 +96,45 @@ def test_promote_repeated_after_rollback_leaves_the_rollback(
     assert champion_label(store) == "a"
 
 
-def test_promote_by_hand_repeated_after_rollback_promotes_again(
+def test_promote_by_another_verdict_after_rollback_leaves_the_rollback(
     store: Store, store_settings: Settings
 ) -> None:
     crown(store, store_settings, "a")
     crown(store, store_settings, "b", beaten="a")
-    rollback(store, store_settings, NAME, reason="r", actor="x")
-    entry = promote(
+    rollback(store, store_settings, NAME, reason="it drew two tails", actor="someone")
+    again = promote(
         store,
         store_settings,
         NAME,
         ref=ref_of("b"),
         beaten=ref_of("a"),
-        evidence=None,
+        evidence=ref_of("judged-by-other-margins", "promote"),
+        reason="it is better",
+        actor="run r2",
+    )
+    assert again is None
+    assert champion_label(store) == "a"
+
+
+def test_promote_past_the_gate_after_rollback_says_who_and_why(
+    store: Store, store_settings: Settings
+) -> None:
+    crown(store, store_settings, "a")
+    crown(store, store_settings, "b", beaten="a")
+    rollback(store, store_settings, NAME, reason="r", actor="x")
+    entry = promote_past_gate(
+        store,
+        store_settings,
+        NAME,
+        ref=ref_of("b"),
         reason="the two tails are fine",
         actor="someone",
     )
-    assert entry is not None
-    assert (entry.number, entry.evidence, champion_label(store)) == (4, "", "b")
+    assert (entry.number, entry.forced, entry.evidence, entry.below) == (4, True, "", 3)
+    assert (entry.actor, entry.reason) == ("someone", "the two tails are fine")
+    assert ledger.history(store, NAME)[-1] == entry
+    assert champion_label(store) == "b"
+    assert not any(earlier.forced for earlier in ledger.history(store, NAME)[:-1])
 
 
 def test_rollback_goes_down_the_stack_one_champion_at_a_time(
