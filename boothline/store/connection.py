@@ -4,9 +4,9 @@ import logging
 import time
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
+from boothline import addresses
 from boothline.errors import ConfigError
 from boothline.settings import Settings
 from boothline.store import failures
@@ -14,12 +14,27 @@ from boothline.store import failures
 if TYPE_CHECKING:
     from minio import Minio
     from tenacity import RetryCallState, Retrying
+    from urllib3 import BaseHTTPResponse, PoolManager
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 30.0
 _POOL_SIZE = 32
+_DEFAULT_CREDENTIALS = frozenset(
+    {
+        ("minio", "minio123"),
+        ("minioadmin", "minioadmin"),
+        ("rootuser", "rootpass123"),
+        ("admin", "admin"),
+        ("admin", "password"),
+        ("admin", "secret"),
+        ("accesskey", "secretkey"),
+        ("access_key", "secret_key"),
+        ("any", "any"),
+        ("test", "test"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +102,13 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
     from minio import Minio
     from minio.helpers import check_bucket_name
 
-    url = urlsplit(settings.s3_endpoint)
-    if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
+    url = addresses.check_service_url(settings.s3_endpoint, name="BOOTHLINE_S3_ENDPOINT")
+    if url.path.strip("/"):
         raise ConfigError(
             f"BOOTHLINE_S3_ENDPOINT {settings.s3_endpoint!r} is not an endpoint URL.",
             remedy="Expected e.g. http://127.0.0.1:8333 or https://s3.example.org.",
         )
+    _refuse_default_credentials(settings, host=url.hostname or "")
     try:
         check_bucket_name(settings.bucket, True)
     except ValueError as error:
@@ -100,7 +116,7 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
             f"BOOTHLINE_BUCKET {settings.bucket!r} is not a bucket name.", remedy=f"{error}."
         ) from error
     read_seconds = CONNECT_SECONDS if brisk else READ_SECONDS
-    pool = urllib3.PoolManager(
+    pool = _direct_pool(
         num_pools=4,
         maxsize=_POOL_SIZE,
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
@@ -117,3 +133,39 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
         region=settings.s3_region,
         http_client=pool,
     )
+
+
+def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
+    """Return a pool of connections that follows no redirect.
+
+    A signed request is meant for the configured store alone, wherever its answer points.
+    """
+    import urllib3
+
+    class DirectPool(urllib3.PoolManager):
+        def urlopen(  # type: ignore[override]
+            self,
+            method: str,
+            url: str,
+            redirect: bool = True,
+            **more: Any,  # noqa: ANN401
+        ) -> "BaseHTTPResponse":
+            return super().urlopen(method, url, redirect=False, **more)
+
+    return DirectPool(**options)
+
+
+def _refuse_default_credentials(settings: Settings, *, host: str) -> None:
+    """Refuse credentials that everybody knows, unless the store is on this machine.
+
+    Raises:
+        ConfigError: they are such.
+    """
+    pair = (settings.s3_access_key.lower(), settings.s3_secret_key.get_secret_value().lower())
+    if pair in _DEFAULT_CREDENTIALS and not addresses.is_loopback(host):
+        raise ConfigError(
+            f"The store at {settings.s3_endpoint} is used with the default credentials of access"
+            f" key {settings.s3_access_key!r}, which everybody knows.",
+            remedy="Make an identity of its own for Boothline, and set BOOTHLINE_S3_ACCESS_KEY and"
+            " BOOTHLINE_S3_SECRET_KEY.",
+        )

@@ -1,5 +1,7 @@
 """How failures of S3 read: which may be retried, and which error of Boothline each one becomes."""
 
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from boothline.errors import BoothlineError, ConflictError, NotFoundError, ServiceError, StoreError
@@ -20,6 +22,7 @@ _TRANSIENT_CODES = frozenset(
 )
 _ABSENT_CODES = frozenset({"NoSuchKey", "NoSuchObject", "NotFound"})
 _CLOCK_CODES = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_MAX_SKEW_SECONDS = 15 * 60.0
 _DENIED_CODES = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"}
 )
@@ -74,6 +77,19 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def clock_skew_seconds(error: BaseException) -> float | None:
+    """Return by how many seconds the clock of the store that answered is ahead, or None.
+
+    A refusal of a HEAD has no body that could name the clock; the date of the answer tells all the
+    same.
+    """
+    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp() - time.time()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def is_internal(error: BaseException) -> bool:
     """Tell whether the store answered that it failed itself."""
     return status_of(error) == 500
@@ -89,12 +105,17 @@ def translate(error: BaseException, *, endpoint: str, what: str, access_key: str
         access_key: id of the key that signed, to be named where access is denied.
     """
     code, detail = code_of(error), _detail(error)
-    if code in _CLOCK_CODES:
+    denied = code in _DENIED_CODES or status_of(error) in (401, 403)
+    skew_seconds = clock_skew_seconds(error)
+    skewed = skew_seconds is not None and abs(skew_seconds) >= _MAX_SKEW_SECONDS
+    if code in _CLOCK_CODES or (denied and skewed):
+        by = f" ({skew_seconds / 60:+.0f} min)" if skew_seconds is not None and skewed else ""
         return ServiceError(
-            f"The clock of this machine and that of {endpoint} differ too much to {what}: {detail}",
+            f"The clock of this machine and that of {endpoint} differ too much{by} to {what}:"
+            f" {detail}",
             remedy="Set the clock (NTP) of whichever is wrong, then try again.",
         )
-    if code in _DENIED_CODES or status_of(error) in (401, 403):
+    if denied:
         return StoreError(
             f"{endpoint} refused access key {access_key!r} to {what}: {detail}",
             remedy="Check BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY, what that identity"

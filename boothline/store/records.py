@@ -1,13 +1,12 @@
 """Small JSON objects beside the manifests: run and step records, the ledger, registry entries."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from boothline.errors import ConflictError, IntegrityError
-from boothline.store.manifest import canonical_json
 from boothline.store.paths import MANIFEST_NAME, check_listing, check_record_path
 from boothline.store.s3 import Bucket
+from boothline.store.sealing import BrokenSealError, seal, unseal
 
 
 def put(bucket: Bucket, path: str, value: Mapping[str, Any], *, if_absent: bool) -> None:
@@ -16,7 +15,8 @@ def put(bucket: Bucket, path: str, value: Mapping[str, Any], *, if_absent: bool)
     Raises:
         ConflictError: `if_absent` is set and the record exists.
     """
-    key, data = check_record_path(path), canonical_json(value)
+    key = check_record_path(path)
+    data = seal(value, path=key)
     if not if_absent:
         bucket.put(key, data)
     elif not bucket.put_if_absent(key, data):
@@ -29,19 +29,18 @@ def get(bucket: Bucket, path: str) -> dict[str, Any] | None:
     """Return a record, or None when it does not exist.
 
     Raises:
-        IntegrityError: its bytes are no JSON object.
+        IntegrityError: its bytes are not what was written there.
     """
     key = check_record_path(path)
     data = bucket.get(key)
     if data is None:
         return None
     try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise _damaged(bucket, key) from error
-    if not isinstance(value, dict):
-        raise _damaged(bucket, key)
-    return value
+        return unseal(data, path=key)
+    except BrokenSealError as error:
+        raise IntegrityError(
+            f"The record {bucket.uri(key)} {error}.", remedy="Restore it from a copy of the bucket."
+        ) from error
 
 
 def paths(bucket: Bucket, prefix: str) -> list[str]:
@@ -51,10 +50,3 @@ def paths(bucket: Bucket, prefix: str) -> list[str]:
         for key in bucket.keys(check_listing(prefix))
         if key.endswith(".json") and not key.endswith(f"/{MANIFEST_NAME}")
     ]
-
-
-def _damaged(bucket: Bucket, key: str) -> IntegrityError:
-    return IntegrityError(
-        f"The record {bucket.uri(key)} is no JSON object.",
-        remedy="Restore it from a copy of the bucket.",
-    )

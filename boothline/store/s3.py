@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from boothline.errors import ConfigError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures
+from boothline.store import failures, multipart
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
 from boothline.store.paths import check_prefix
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MULTIPART_PART_BYTES = 8 * 2**20
+MULTIPART_PART_BYTES = multipart.PART_BYTES
 CHUNK_BYTES = 2**20
 _OWNER_HEADER = "x-amz-meta-boothline-owner"
 _PROBE_KEY = "probes/conditional-put"
@@ -100,6 +100,10 @@ class Bucket:
         """Return the same bucket with another patience."""
         return replace(self, policy=policy)
 
+    def brisk(self) -> "Bucket":
+        """Return the same bucket with little patience."""
+        return self.with_policy(BRISK)
+
     def stopping_on(self, stop: Event) -> "Bucket":
         """Return the same bucket whose retries end when an event is set."""
         return self.with_policy(replace(self.policy, stop=stop))
@@ -110,7 +114,7 @@ class Bucket:
         Raises:
             ServiceError: the store cannot be reached or refuses the request.
         """
-        query = {"list-type": "2", "max-keys": "1", "prefix": self._name("probes/")}
+        query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of("probes/")}
         query["delimiter"] = ""
 
         def ask() -> bool:
@@ -134,8 +138,8 @@ class Bucket:
                 if failures.code_of(error) not in _BUCKET_EXISTS_CODES:
                     raise
 
-        if not self._run(ask, what=f"open bucket {self.name}"):
-            self._run(create, what=f"create bucket {self.name}")
+        if not self.run(ask, what=f"open bucket {self.name}"):
+            self.run(create, what=f"create bucket {self.name}")
             logger.info("created bucket %s at %s", self.name, self.endpoint)
 
     def get(self, key: str) -> bytes | None:
@@ -143,7 +147,7 @@ class Bucket:
 
         def read() -> bytes | None:
             try:
-                response = self.client.get_object(self.name, self._name(key))
+                response = self.client.get_object(self.name, self.name_of(key))
             except Exception as error:
                 if failures.is_absent(error):
                     return None
@@ -154,7 +158,7 @@ class Bucket:
                 response.close()
                 response.release_conn()
 
-        return self._run(read, what=f"read {self.uri(key)}")
+        return self.run(read, what=f"read {self.uri(key)}")
 
     def receive(self, key: str, sink: Callable[[bytes], object], *, size_bytes: int) -> int:
         """Pass the bytes of an object to a sink, going on where a broken connection stopped.
@@ -183,7 +187,7 @@ class Bucket:
                     return
                 sink(chunk)
 
-        self._run(read_on, what=f"read {self.uri(key)}")
+        self.run(read_on, what=f"read {self.uri(key)}")
         return received
 
     def put(self, key: str, data: bytes, *, sha256_hex: str = "") -> None:
@@ -197,26 +201,17 @@ class Bucket:
         headers = {"Content-Type": "application/octet-stream"}
         if sha256_hex:
             headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
-        self._run(lambda: self._put(key, data, headers), what=f"write {self.uri(key)}")
+        self.run(lambda: self._put(key, data, headers), what=f"write {self.uri(key)}")
 
     def put_stream(self, key: str, open_source: Callable[[], Source], *, size_bytes: int) -> None:
-        """Write an object in parts, replacing any former one; each attempt reads the source anew.
+        """Write an object in parts, replacing any former one.
 
-        A failed attempt is aborted; one whose last answer was lost is found complete, not repeated.
+        Each part is repeated by itself; a failed upload is given up, not left behind.
+
+        Raises:
+            StoreError: the source is shorter than `size_bytes`, or the store fails.
         """
-        name = self._name(key)
-
-        def write() -> None:
-            try:
-                with open_source() as source:
-                    self.client.put_object(
-                        self.name, name, source, size_bytes, part_size=MULTIPART_PART_BYTES
-                    )
-            except Exception as error:
-                if not failures.is_transient(error) or self._size_now(key) != size_bytes:
-                    raise
-
-        self._run(write, what=f"write {self.uri(key)}")
+        multipart.upload(self, key, open_source, size_bytes=size_bytes)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless its name is taken: the only conditional put there is.
@@ -235,37 +230,35 @@ class Bucket:
 
     def size(self, key: str) -> int | None:
         """Return the length of an object in bytes, or None when it does not exist."""
-        return self._run(lambda: self._size_now(key), what=f"look up {self.uri(key)}")
+        return self.run(lambda: self.size_now(key), what=f"look up {self.uri(key)}")
 
     def keys(self, prefix: str) -> list[str]:
         """Return the names of all objects that start with a prefix, sorted."""
 
         def read() -> list[str]:
-            found = self.client.list_objects(self.name, prefix=self._name(prefix), recursive=True)
+            found = self.client.list_objects(self.name, prefix=self.name_of(prefix), recursive=True)
             return sorted(str(item.object_name).removeprefix(self.prefix) for item in found)
 
-        return self._run(read, what=f"list {self.uri(prefix)}")
+        return self.run(read, what=f"list {self.uri(prefix)}")
 
     def delete(self, key: str) -> None:
         """Delete an object; does nothing when it does not exist."""
-        name = self._name(key)
-        self._run(
-            lambda: self.client.remove_object(self.name, name), what=f"delete {self.uri(key)}"
-        )
+        name = self.name_of(key)
+        self.run(lambda: self.client.remove_object(self.name, name), what=f"delete {self.uri(key)}")
 
     def clock_skew_seconds(self) -> float:
         """Return by how many seconds the store's clock is ahead of this machine's."""
 
         def ask() -> float:
-            query = {"list-type": "2", "max-keys": "1", "prefix": self._name("probes/")}
+            query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of("probes/")}
             response = self.client._execute("GET", self.name, query_params=query)
             return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
 
-        return self._run(ask, what=f"read the clock of {self.endpoint}")
+        return self.run(ask, what=f"read the clock of {self.endpoint}")
 
     def uri(self, key: str) -> str:
         """Return the `s3://` URI of an object."""
-        return f"s3://{self.name}/{self._name(key)}"
+        return f"s3://{self.name}/{self.name_of(key)}"
 
     def _claim(self, key: str, data: bytes) -> bool:
         owner = uuid4().hex
@@ -280,14 +273,14 @@ class Bucket:
                 raise
             return True
 
-        return self._run(write, what=f"claim {self.uri(key)}")
+        return self.run(write, what=f"claim {self.uri(key)}")
 
     def _put(self, key: str, data: bytes, headers: Mapping[str, str]) -> None:
         # The SDK's public put takes no headers: as metadata, If-None-Match would do nothing.
-        self.client._put_object(self.name, self._name(key), data, headers=dict(headers))
+        self.client._put_object(self.name, self.name_of(key), data, headers=dict(headers))
 
     def _stat(self, key: str) -> "Object":
-        return self.client.stat_object(self.name, self._name(key))
+        return self.client.stat_object(self.name, self.name_of(key))
 
     def _owner_of(self, key: str) -> str:
         metadata: Mapping[str, str] = self._stat(key).metadata or {}
@@ -308,10 +301,12 @@ class Bucket:
             )
         self.conditional.set()
 
-    def _name(self, key: str) -> str:
+    def name_of(self, key: str) -> str:
+        """Return the full name of an object in the bucket."""
         return f"{self.prefix}{key}"
 
-    def _size_now(self, key: str) -> int | None:
+    def size_now(self, key: str) -> int | None:
+        """Return the length of an object in bytes, or None; raises what the SDK raises."""
         try:
             return int(self._stat(key).size or 0)
         except Exception as error:
@@ -320,15 +315,23 @@ class Bucket:
             raise
 
     def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
-        response = self.client.get_object(self.name, self._name(key), offset=offset)
+        response = self.client.get_object(self.name, self.name_of(key), offset=offset)
         try:
             yield from response.stream(CHUNK_BYTES)
         finally:
             response.close()
             response.release_conn()
 
-    def _run(self, operation: Callable[[], T], *, what: str) -> T:
-        """Run a request with retries; its failure becomes an error of Boothline."""
+    def run(self, operation: Callable[[], T], *, what: str) -> T:
+        """Run a request with retries; its failure becomes an error of Boothline.
+
+        Args:
+            operation: makes the request, raising what the SDK raises.
+            what: the operation and the object, for messages.
+
+        Raises:
+            ServiceError: the store cannot be reached or refuses the request.
+        """
         try:
             return retrying(self.policy, what=what)(operation)
         except Exception as error:

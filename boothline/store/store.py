@@ -12,11 +12,13 @@ from pydantic import ValidationError
 
 from boothline.errors import ConfigError, ConflictError, DataError, IntegrityError, NotFoundError
 from boothline.settings import Settings
-from boothline.store import records
+from boothline.store import records, sweeps
 from boothline.store.blobs import BlobStore, describe, sweep_parts
 from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef
 from boothline.store.paths import MANIFEST_NAME, check_listing, check_manifest_path
 from boothline.store.s3 import Bucket
+from boothline.store.sealing import BrokenSealError, seal, unseal
+from boothline.store.sweeps import Sweep
 from boothline.store.transfers import ByteCounter, OnProgress, run_all
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,11 @@ class Store:
         """The store as `s3://bucket/prefix`."""
         return self._bucket.uri("").rstrip("/")
 
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket behind the store, for what looks at objects one by one (verify, gc)."""
+        return self._bucket
+
     def uri_of(self, ref: ManifestRef | str) -> str:
         """Return the `s3://` URI of a manifest's own object."""
         return self._bucket.uri(_key(_parsed(ref).path))
@@ -63,8 +70,27 @@ class Store:
         Raises:
             IntegrityError: something is there that is no manifest.
         """
-        found = self._load(path)
+        found = self.look_up(path)
         return None if found is None else found[0]
+
+    def look_up(self, path: str) -> tuple[ManifestRef, Manifest] | None:
+        """Return the manifest committed at a path with its reference, or None.
+
+        Raises:
+            IntegrityError: something is there that is no manifest, or belongs elsewhere.
+        """
+        data = self._bucket.get(_key(path))
+        if data is None:
+            return None
+        try:
+            manifest = Manifest.model_validate(unseal(data, path=path))
+        except (ValidationError, BrokenSealError) as error:
+            reason = _first_reason(error) if isinstance(error, ValidationError) else f"it {error}"
+            raise IntegrityError(
+                f"{self._bucket.uri(_key(path))} is no manifest: {reason}.",
+                remedy="Delete that object, then run the step that made it again.",
+            ) from error
+        return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest()), manifest
 
     def read(self, ref: ManifestRef | str) -> Manifest:
         """Return a manifest whose bytes have the digest of the reference.
@@ -74,7 +100,7 @@ class Store:
             IntegrityError: its bytes have another digest.
         """
         wanted = _parsed(ref)
-        found = self._load(wanted.path)
+        found = self.look_up(wanted.path)
         if found is None:
             raise NotFoundError(
                 f"The manifest {self.uri_of(wanted)} does not exist.",
@@ -106,7 +132,7 @@ class Store:
             IntegrityError: a file changed meanwhile, or what was committed first cannot be read.
             ServiceError: the store cannot be reached or refuses the request.
         """
-        key = _key(path)
+        key, mark = _key(path), self.sweep_mark()
         entries = self._upload(draft, on_progress=on_progress)
         manifest = Manifest(
             kind=draft.kind,
@@ -114,11 +140,16 @@ class Store:
             inputs=tuple(str(ref) for ref in draft.inputs),
             metadata=dict(draft.metadata),
         )
-        data = manifest.to_bytes()
-        if self._bucket.put_if_absent(key, data):
+        data = seal(manifest.model_dump(mode="json"), path=path)
+        ours = self._bucket.put_if_absent(key, data)
+        if ours:
             logger.info("committed %s with %d files", self._bucket.uri(key), len(entries))
-            return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest())
-        return self._committed_by_another(path, manifest)
+            ref = ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest())
+        else:
+            ref = self._committed_by_another(path, manifest)
+        if not self.undisturbed_since(mark):
+            self._store_again(draft, entries, path=path if ours else "")
+        return ref
 
     def fetch(
         self,
@@ -194,24 +225,44 @@ class Store:
         """Return the paths of all records under a folder, sorted."""
         return records.paths(self._bucket, prefix)
 
-    def _load(self, path: str) -> tuple[ManifestRef, Manifest] | None:
-        data = self._bucket.get(_key(path))
-        if data is None:
-            return None
-        try:
-            manifest = Manifest.model_validate_json(data)
-        except ValidationError as error:
-            raise IntegrityError(
-                f"{self._bucket.uri(_key(path))} is no manifest: {_first_reason(error)}.",
-                remedy="Delete that object, then run the step that made it again.",
-            ) from error
-        return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest()), manifest
+    def sweep_mark(self) -> Sweep:
+        """Return the newest garbage collection, to be asked about later."""
+        return sweeps.current(self._bucket)
+
+    def undisturbed_since(self, mark: Sweep) -> bool:
+        """Tell whether no garbage collection ran since a mark; one that runs now is waited for.
+
+        Whoever found something in the store and made it known (committed a manifest, wrote a
+        record) asks afterwards, and looks again whether it is still there if not undisturbed.
+        """
+        return sweeps.undisturbed_since(self._bucket, mark)
 
     def _upload(self, draft: ManifestDraft, *, on_progress: OnProgress | None) -> list[FileEntry]:
         """Store the files of a draft, equal contents once, and return their entries."""
         entries = run_all(
             [partial(_entry_of, path, source) for path, source in draft.files.items()]
         )
+        self._store_blobs(draft, entries, on_progress=on_progress)
+        return entries
+
+    def _store_again(self, draft: ManifestDraft, entries: list[FileEntry], *, path: str) -> None:
+        """Store the blobs of a committed draft that a garbage collection took.
+
+        Raises:
+            NotFoundError: one is gone that the draft named without bytes; the manifest at the path,
+                if it is given, is taken back.
+        """
+        try:
+            self._store_blobs(draft, entries, on_progress=None)
+        except NotFoundError:
+            if path:
+                self.forget(path)
+            raise
+
+    def _store_blobs(
+        self, draft: ManifestDraft, entries: list[FileEntry], *, on_progress: OnProgress | None
+    ) -> None:
+        """Store the blobs of entries, which stand in the order of the draft's files."""
         sources = dict(zip(entries, draft.files.values(), strict=True))
         unique = {entry.sha256: entry for entry in reversed(entries)}
         counter = ByteCounter(sum(entry.size_bytes for entry in unique.values()), on_progress)
@@ -225,7 +276,6 @@ class Store:
             counter.add(entry.size_bytes)
 
         run_all([partial(upload, entry) for entry in unique.values()])
-        return entries
 
     def _committed_by_another(self, path: str, ours: Manifest) -> ManifestRef:
         """Return the manifest that another writer committed first.
@@ -233,7 +283,7 @@ class Store:
         Raises:
             ConflictError: it was deleted again in this moment.
         """
-        found = self._load(path)
+        found = self.look_up(path)
         if found is None:
             raise ConflictError(
                 f"The manifest at {path} was taken and deleted again while we committed.",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from boothline.addresses import check_service_url
 from boothline.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -31,7 +32,12 @@ class MissingError(TrackingError):
 
 
 def connect(uri: str) -> "MlflowClient":
-    """Return a client of a tracking server; the first call loads MLflow, which takes about 2 s."""
+    """Return a client of a tracking server; the first call loads MLflow, which takes about 2 s.
+
+    Raises:
+        ConfigError: the URI is no http(s) URL of a service.
+    """
+    check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
     for name, value in IMPATIENCE.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient

@@ -145,7 +145,10 @@ def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: S
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.answer(200, b"<ListBucketResult></ListBucketResult>")
+            if "list-type" in self.path:
+                self.answer(200, b"<ListBucketResult></ListBucketResult>")
+            else:
+                self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
         def do_HEAD(self) -> None:
             self.answer(404, b"")
@@ -156,6 +159,7 @@ def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: S
 
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
+            self.send_header("Content-Type", "application/xml")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -99,14 +99,48 @@ def test_find_truncated_manifest_raises(store: Store, ref: ManifestRef, bucket: 
         store.find("steps/train/key")
 
 
-def test_read_flipped_manifest_raises(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
+def test_find_flipped_manifest_raises(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
     data = bucket.get("steps/train/key/manifest.json") or b""
     bucket.put("steps/train/key/manifest.json", data.replace(b'"test"', b'"tesu"'))
-    with pytest.raises(IntegrityError, match="replaced or damaged"):
-        store.read(ref)
+    with pytest.raises(IntegrityError, match="differs from its seal"):
+        store.find(ref.path)
 
 
 def test_put_with_wrong_checksum_is_refused_by_the_server(bucket: Bucket) -> None:
     with pytest.raises(StoreError, match="BadDigest"):
         bucket.put("blobs/x", b"content", sha256_hex="0" * 64)
     assert bucket.get("blobs/x") is None
+
+
+def test_read_manifest_of_another_writer_raises(store: Store, ref: ManifestRef) -> None:
+    store.forget(ref.path)
+    store.commit(ref.path, ManifestDraft(kind="test", files={"file": b"another"}))
+    with pytest.raises(IntegrityError, match="replaced or damaged"):
+        store.read(ref)
+
+
+def test_find_manifest_replayed_at_another_path_raises(
+    store: Store, ref: ManifestRef, bucket: Bucket
+) -> None:
+    bucket.put("steps/train/newer/manifest.json", bucket.get(f"{ref.path}/manifest.json") or b"")
+    with pytest.raises(IntegrityError, match="was stored as 'steps/train/key'"):
+        store.find("steps/train/newer")
+
+
+def test_get_record_flipped_at_any_byte_raises(store: Store, bucket: Bucket) -> None:
+    store.put_record("ledger/1.json", {"version": 1, "rate": 1e-05, "name": "x"})
+    data = bucket.get("ledger/1.json") or b""
+    for position in range(0, len(data), 7):
+        for bit in (1, 32):
+            damaged = bytearray(data)
+            damaged[position] ^= bit
+            bucket.put("ledger/1.json", bytes(damaged))
+            with pytest.raises(IntegrityError):
+                store.get_record("ledger/1.json")
+
+
+def test_get_record_put_where_another_belongs_raises(store: Store, bucket: Bucket) -> None:
+    store.put_record("ledger/1.json", {"version": 1})
+    bucket.put("ledger/2.json", bucket.get("ledger/1.json") or b"")
+    with pytest.raises(IntegrityError, match="was stored as"):
+        store.get_record("ledger/2.json")

@@ -1,0 +1,173 @@
+"""What is needed: the manifests that records name, the manifests those name, and their blobs."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Event
+from typing import Any
+
+from boothline.errors import ConfigError, IntegrityError
+from boothline.store import Manifest, Store
+from boothline.store.manifest import digest_of
+from boothline.store.paths import MANIFEST_NAME
+from boothline.store.transfers import run_all
+
+logger = logging.getLogger(__name__)
+
+BLOBS = "blobs/"
+SWEPT_FOLDERS = ("steps/", "training/")
+"""Only manifests in these are ever deleted; all others are needed by being there."""
+_RECORD_FOLDERS = ("runs/", "ledger/", "registry/")
+_REF = re.compile(r"(?P<path>[A-Za-z0-9_./-]+)@sha256:[0-9a-f]{64}")
+_STEP_RECORD = re.compile(r"runs/[^/]+/steps/[^/]+\.json")
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass
+class Reach:
+    """What was found by reading.
+
+    Attributes:
+        manifests: every manifest of the store by its path.
+        named: by the key of each record, the manifest paths that it names.
+        folders: by the key of each record, folders of training states that it needs.
+        unreadable: keys of damaged manifests and records, with what is wrong.
+    """
+
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    named: dict[str, frozenset[str]] = field(default_factory=dict)
+    folders: dict[str, frozenset[str]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    def read(
+        self, store: Store, keys: Iterable[str], *, on_progress: OnProgress | None = None
+    ) -> None:
+        """Read the manifests and records among keys, replacing what was known of them."""
+        wanted = [key for key in keys if is_manifest(key) or is_record(key)]
+        num_done = 0
+
+        def load(key: str, stop: Event) -> tuple[str, Manifest | dict[str, Any] | None, str]:
+            try:
+                if is_manifest(key):
+                    found = store.look_up(path_of(key))
+                    return key, None if found is None else found[1], ""
+                return key, store.get_record(key), ""
+            except (IntegrityError, ConfigError) as error:
+                return key, None, error.message
+
+        for start in range(0, len(wanted), 256):
+            chunk = wanted[start : start + 256]
+            for key, found, problem in run_all([partial(load, key) for key in chunk]):
+                self._take(key, found, problem)
+            num_done += len(chunk)
+            if on_progress is not None:
+                on_progress(num_done, len(wanted))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop what is known of objects that are gone."""
+        for key in keys:
+            self._drop(key)
+
+    def needed(
+        self, *, young: Iterable[str] = (), ignored: frozenset[str] = frozenset()
+    ) -> frozenset[str]:
+        """Return the paths of all manifests that are needed.
+
+        Args:
+            young: paths of manifests that are needed because they are new.
+            ignored: keys of records that do not count.
+        """
+        keys = [key for key in self.named if key not in ignored]
+        waiting = {*young, *(path for key in keys for path in self.named[key])}
+        folders = tuple({folder for key in keys for folder in self.folders.get(key, ())})
+        for path in self.manifests:
+            if not path.startswith(SWEPT_FOLDERS) or path.startswith(folders or ("\0",)):
+                waiting.add(path)
+        reached: set[str] = set()
+        while waiting:
+            path = waiting.pop()
+            if path in reached:
+                continue
+            reached.add(path)
+            manifest = self.manifests.get(path)
+            if manifest is not None:
+                waiting |= set(_paths_in([*manifest.inputs, manifest.metadata]))
+        return frozenset(reached)
+
+    def users_of_blobs(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        """Return the sha256 of every blob that these manifests name, with the manifests."""
+        users: dict[str, list[str]] = {}
+        for path in sorted(paths):
+            for entry in self.manifests[path].files if path in self.manifests else ():
+                owners = users.setdefault(entry.sha256, [])
+                if not owners or owners[-1] != path:
+                    owners.append(path)
+        return users
+
+    def _take(self, key: str, found: Manifest | dict[str, Any] | None, problem: str) -> None:
+        self._drop(key)
+        if problem:
+            self.unreadable[key] = problem
+        elif isinstance(found, Manifest):
+            self.manifests[path_of(key)] = found
+        elif found is not None:
+            own = _paths_of_step(found) if _STEP_RECORD.fullmatch(key) else ()
+            self.named[key] = frozenset([*_paths_in(found), *own])
+            self.folders[key] = frozenset(
+                path.replace("steps/train/", "training/", 1) + "/"
+                for path in own
+                if path.startswith("steps/train/")
+            )
+
+    def _drop(self, key: str) -> None:
+        self.unreadable.pop(key, None)
+        self.named.pop(key, None)
+        self.folders.pop(key, None)
+        if is_manifest(key):
+            self.manifests.pop(path_of(key), None)
+
+
+def is_manifest(key: str) -> bool:
+    """Tell whether an object is a manifest."""
+    return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(BLOBS)
+
+
+def is_record(key: str) -> bool:
+    """Tell whether an object is a record that may name manifests."""
+    return key.endswith(".json") and not is_manifest(key) and key.startswith(_RECORD_FOLDERS)
+
+
+def path_of(key: str) -> str:
+    """Return the path of a manifest from the key of its object."""
+    return key.removesuffix(f"/{MANIFEST_NAME}")
+
+
+def _paths_of_step(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return where a step commits its result: the path is taken from its record's key parts.
+
+    It is written down before the step starts, so that what a running step makes is needed from the
+    first moment on.
+    """
+    parts = record.get("key_parts") or {}
+    if not parts or not isinstance(record.get("step"), str):
+        return ()
+    return (f"steps/{record['step']}/{digest_of(parts)[:32]}",)
+
+
+def _paths_in(value: object) -> Iterator[str]:
+    """Yield the paths of all manifest references anywhere in a JSON value."""
+    if isinstance(value, str):
+        match = _REF.fullmatch(value)
+        if match is not None:
+            yield match["path"]
+    elif isinstance(value, Mapping):
+        if isinstance(value.get("path"), str) and isinstance(value.get("digest"), str):
+            yield value["path"]
+        for inner in value.values():
+            yield from _paths_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths_in(inner)

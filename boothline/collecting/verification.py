@@ -1,0 +1,185 @@
+"""Hashes everything that manifests name, straight from the store, and names what is damaged."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from threading import Event, Lock
+
+from pydantic import BaseModel, ConfigDict
+
+from boothline.collecting.reach import OnProgress, Reach
+from boothline.errors import NotFoundError
+from boothline.store import FileEntry, Store, inventory
+from boothline.store.blobs import blob_key
+from boothline.store.transfers import ByteCounter, run_all
+
+_LEDGER_ENTRY = re.compile(r"ledger/promotions/(\d+)\.json")
+_ALIASES = re.compile(r"registry/[^/]+/aliases\.json")
+_MAX_USERS = 20
+
+
+class Damage(BaseModel):
+    """One object that is not what it should be.
+
+    Attributes:
+        uri: the object.
+        problem: what is wrong with it.
+        used_by: the manifests that need it, at most twenty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    problem: str
+    used_by: tuple[str, ...] = ()
+
+
+class Verification(BaseModel):
+    """What was read, and what was wrong.
+
+    Attributes:
+        num_manifests, num_records, num_blobs: what was read.
+        num_bytes: length of all blobs together.
+        damages: what is wrong; empty when everything is as it was written.
+        missing_inputs: manifests that others were made from and that are gone: lineage ends there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_manifests: int
+    num_records: int
+    num_blobs: int
+    num_bytes: int
+    damages: tuple[Damage, ...]
+    missing_inputs: tuple[str, ...] = ()
+
+
+def verify(store: Store, *, on_progress: OnProgress | None = None) -> Verification:
+    """Read every manifest, record and blob of a store, and compare them with their digests.
+
+    The local cache plays no part.
+
+    Args:
+        store: the store.
+        on_progress: called with (done, total) bytes of blobs.
+
+    Raises:
+        ServiceError: the store cannot be reached.
+    """
+    listed = inventory.objects(store.bucket)
+    reach = Reach()
+    reach.read(store, sorted(listed))
+    users = reach.users_of_blobs(reach.manifests)
+    entries = {
+        entry.sha256: entry for manifest in reach.manifests.values() for entry in manifest.files
+    }
+    problems = _hash_all(store, entries.values(), on_progress=on_progress)
+    bad_blobs = [
+        Damage(
+            uri=store.bucket.uri(blob_key(sha256)),
+            problem=problem,
+            used_by=tuple(users[sha256][:_MAX_USERS]),
+        )
+        for sha256, problem in sorted(problems.items())
+    ]
+    bad_objects = [
+        Damage(uri=store.bucket.uri(key), problem=problem, used_by=_namers(reach, key))
+        for key, problem in sorted(reach.unreadable.items())
+    ]
+    inputs = {text.partition("@")[0] for found in reach.manifests.values() for text in found.inputs}
+    return Verification(
+        num_manifests=len(reach.manifests),
+        num_records=len(reach.named),
+        num_blobs=len(entries),
+        num_bytes=sum(entry.size_bytes for entry in entries.values()),
+        damages=(
+            *bad_objects,
+            *_missing(store, reach),
+            *_ledger_gaps(store, reach, listed),
+            *bad_blobs,
+        ),
+        missing_inputs=tuple(
+            sorted(p for p in inputs - set(reach.manifests) if f"{p}/manifest.json" not in listed)
+        ),
+    )
+
+
+def _hash_all(
+    store: Store, entries: Iterable[FileEntry], *, on_progress: OnProgress | None
+) -> dict[str, str]:
+    """Return what is wrong with blobs, by sha256."""
+    wanted = sorted(entries, key=lambda entry: entry.sha256)
+    counter = ByteCounter(sum(entry.size_bytes for entry in wanted), on_progress)
+    problems: dict[str, str] = {}
+    lock = Lock()
+
+    def check(entry: FileEntry, stop: Event) -> None:
+        problem = _problem_of(store, entry, counter=counter)
+        if problem:
+            with lock:
+                problems[entry.sha256] = problem
+
+    run_all([partial(check, entry) for entry in wanted])
+    return problems
+
+
+def _problem_of(store: Store, entry: FileEntry, *, counter: ByteCounter) -> str:
+    """Return what is wrong with a blob, or an empty string."""
+    hasher = hashlib.sha256()
+
+    def sink(chunk: bytes) -> None:
+        hasher.update(chunk)
+        counter.add(len(chunk))
+
+    try:
+        received = store.bucket.receive(blob_key(entry.sha256), sink, size_bytes=entry.size_bytes)
+    except NotFoundError:
+        return "is gone"
+    if received != entry.size_bytes:
+        return f"has another length than {entry.size_bytes} bytes"
+    return "" if hasher.hexdigest() == entry.sha256 else "has other bytes than its digest says"
+
+
+def _missing(store: Store, reach: Reach) -> list[Damage]:
+    """Return the manifests that models in the registry and the ledger need and that are gone."""
+    pinned: dict[str, list[str]] = {}
+    for key, paths in reach.named.items():
+        if key.startswith(("registry/", "ledger/")):
+            for path in paths - set(reach.manifests):
+                pinned.setdefault(path, []).append(key)
+    return [
+        Damage(
+            uri=f"{store.bucket.uri(path)}/manifest.json",
+            problem="is gone",
+            used_by=tuple(sorted(keys)[:_MAX_USERS]),
+        )
+        for path, keys in sorted(pinned.items())
+        if f"{path}/manifest.json" not in reach.unreadable
+    ]
+
+
+def _ledger_gaps(store: Store, reach: Reach, listed: Mapping[str, object]) -> list[Damage]:
+    """Return the ledger entries that are missing: those below the newest one that is known of."""
+    numbers = {int(match[1]) for key in listed if (match := _LEDGER_ENTRY.fullmatch(key))}
+    newest = max(numbers, default=0)
+    for key in listed:
+        if _ALIASES.fullmatch(key) and key not in reach.unreadable:
+            newest = max(newest, int((store.get_record(key) or {}).get("number", 0)))
+    return [
+        Damage(uri=store.bucket.uri(f"ledger/promotions/{number:06d}.json"), problem="is gone")
+        for number in range(1, newest + 1)
+        if number not in numbers
+    ]
+
+
+def _namers(reach: Reach, key: str) -> tuple[str, ...]:
+    """Return the records and manifests that name a damaged manifest."""
+    path = key.rpartition("/")[0]
+    records = [record for record, paths in reach.named.items() if path in paths]
+    manifests = [
+        owner
+        for owner, manifest in reach.manifests.items()
+        if any(text.partition("@")[0] == path for text in manifest.inputs)
+    ]
+    return tuple(sorted([*records, *manifests])[:_MAX_USERS])

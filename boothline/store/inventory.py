@@ -1,0 +1,100 @@
+"""What lies in the bucket: every object with its age, and the uploads that nobody finished."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from boothline.store.s3 import Bucket
+
+STALE_UPLOAD_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """One object of the store.
+
+    Attributes:
+        key: its name, relative to the store's prefix.
+        size_bytes: its length.
+        modified_at: when it was written, in seconds since the epoch by the store's clock.
+        etag: changes whenever it is written with other bytes.
+    """
+
+    key: str
+    size_bytes: int
+    modified_at: float
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedUpload:
+    """An upload in parts that was neither completed nor aborted.
+
+    Attributes:
+        key: name of the object it would become, relative to the store's prefix.
+        upload_id: the store's name for it.
+        started_at: seconds since the epoch by the store's clock; 0 when the store does not tell.
+    """
+
+    key: str
+    upload_id: str
+    started_at: float
+
+
+def objects(bucket: Bucket, prefix: str = "") -> dict[str, StoredObject]:
+    """Return every object whose key starts with a prefix, by key."""
+
+    def read() -> dict[str, StoredObject]:
+        found = bucket.client.list_objects(
+            bucket.name, prefix=bucket.name_of(prefix), recursive=True
+        )
+        entries = [
+            StoredObject(
+                key=str(item.object_name).removeprefix(bucket.prefix),
+                size_bytes=int(item.size or 0),
+                modified_at=item.last_modified.timestamp() if item.last_modified else 0.0,
+                etag=str(item.etag or ""),
+            )
+            for item in found
+        ]
+        return {entry.key: entry for entry in entries}
+
+    return bucket.run(read, what=f"list {bucket.uri(prefix)}")
+
+
+def unfinished_uploads(bucket: Bucket) -> list[UnfinishedUpload]:
+    """Return the unfinished uploads below the store's prefix."""
+    return bucket.run(
+        lambda: list(_uploads(bucket)), what=f"list the unfinished uploads of {bucket.uri('')}"
+    )
+
+
+def abort(bucket: Bucket, upload: UnfinishedUpload) -> None:
+    """Give an unfinished upload up, so that its parts are freed."""
+    name = bucket.name_of(upload.key)
+    bucket.run(
+        lambda: bucket.client._abort_multipart_upload(bucket.name, name, upload.upload_id),
+        what=f"abort the upload of {bucket.uri(upload.key)}",
+    )
+
+
+def _uploads(bucket: Bucket) -> Iterator[UnfinishedUpload]:
+    key_marker, id_marker = "", ""
+    while True:
+        page = bucket.client._list_multipart_uploads(
+            bucket.name,
+            prefix=bucket.prefix,
+            key_marker=key_marker or None,
+            upload_id_marker=id_marker or None,
+        )
+        for item in page.uploads:
+            if not item.object_name.startswith(bucket.prefix):
+                continue
+            yield UnfinishedUpload(
+                key=item.object_name.removeprefix(bucket.prefix),
+                upload_id=str(item.upload_id),
+                started_at=item.initiated_time.timestamp() if item.initiated_time else 0.0,
+            )
+        key_marker = str(page.next_key_marker or "")
+        id_marker = str(page.next_upload_id_marker or "")
+        if not page.is_truncated or not (key_marker or id_marker):
+            return

@@ -1,0 +1,119 @@
+"""How a garbage collection and the writers beside it learn of each other (docs/adr/0006).
+
+A sweep deletes blobs that no manifest names. A writer that found such a blob in place, and commits
+a manifest that names it, must not lose it. So a sweep announces itself before it looks at the
+manifests for the last time, and a writer looks for announcements after its manifest is committed:
+whichever of the two comes later sees the other.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from boothline.errors import ConflictError, IntegrityError
+from boothline.store import records
+from boothline.store.s3 import Bucket
+
+logger = logging.getLogger(__name__)
+
+CURRENT = "gc/sweep.json"
+CLAIMS = "gc/sweeps"
+SWEEP_SECONDS = 60.0
+"""A sweep deletes nothing that long after its announcement."""
+LEASE_SECONDS = 600.0
+"""A sweep that was announced that long ago is over, whether it said so or not."""
+_POLL_SECONDS = 0.2
+_CLAIM = re.compile(rf"{CLAIMS}/(\d+)\.json")
+
+
+class Sweep(BaseModel):
+    """The newest sweep.
+
+    Attributes:
+        number: counts the sweeps of a store; 0 before the first.
+        active: it may delete right now.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = 0
+    active: bool = False
+
+
+def current(bucket: Bucket) -> Sweep:
+    """Return the newest sweep; a damaged announcement counts as none, the next one replaces it."""
+    try:
+        value = records.get(bucket, CURRENT)
+    except IntegrityError as error:
+        logger.warning("the announcement of the last sweep is damaged: %s", error)
+        return Sweep(number=-1)
+    return Sweep() if value is None else Sweep.model_validate(value)
+
+
+def begin(bucket: Bucket) -> Sweep:
+    """Announce a sweep; no other one can begin until it ends, or its lease does.
+
+    Raises:
+        ConflictError: another sweep is under way.
+    """
+    claimed = [int(match[1]) for key in bucket.keys(f"{CLAIMS}/") if (match := _CLAIM.match(key))]
+    for number in claimed:
+        claim = records.get(bucket, _claim(number)) or {}
+        if time.time() - float(claim.get("started_at", 0.0)) < LEASE_SECONDS:
+            raise _under_way(bucket)
+    sweep = Sweep(number=max([current(bucket).number, *claimed]) + 1, active=True)
+    try:
+        records.put(bucket, _claim(sweep.number), {"started_at": time.time()}, if_absent=True)
+    except ConflictError as error:
+        raise _under_way(bucket) from error
+    records.put(bucket, CURRENT, sweep.model_dump(), if_absent=False)
+    for number in claimed:
+        bucket.delete(_claim(number))
+    return sweep
+
+
+def end(bucket: Bucket, sweep: Sweep) -> None:
+    """Say that a sweep deletes nothing any more."""
+    over = sweep.model_copy(update={"active": False})
+    records.put(bucket, CURRENT, over.model_dump(), if_absent=False)
+    bucket.delete(_claim(sweep.number))
+
+
+def undisturbed_since(
+    bucket: Bucket,
+    mark: Sweep,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Tell whether no sweep ran since a mark was taken; one that runs now is waited for.
+
+    Args:
+        bucket: the store.
+        mark: what `current` returned then.
+        clock: monotonic seconds.
+        sleep: waits.
+    """
+    now = current(bucket)
+    if now == mark and not now.active:
+        return True
+    logger.info("a sweep ran meanwhile; what was stored is looked at again")
+    until = clock() + 2 * SWEEP_SECONDS
+    while now.active and clock() < until:
+        sleep(_POLL_SECONDS)
+        now = current(bucket)
+    return False
+
+
+def _claim(number: int) -> str:
+    return f"{CLAIMS}/{number:06d}.json"
+
+
+def _under_way(bucket: Bucket) -> ConflictError:
+    return ConflictError(
+        f"Another garbage collection of {bucket.uri('')} is under way.",
+        remedy=f"Wait until it ends; one that was killed blocks for {LEASE_SECONDS / 60:.0f} min.",
+    )
