@@ -60,7 +60,8 @@ from its last state, see [models/README.md](../README.md).
 {stages}
 
 Two CPU cores shared with other work, float32, seed {seed}; the hours are wall-clock time. The
-command: `make base-model`, which calls `python -m boothline.tinybase`.
+command: `make base-model`, which calls `python -m boothline.tinybase`. Stages were stopped and
+restarted with other numbers of steps, so the seed alone does not give these weights again.
 
 | part | parameters |
 | --- | --- |

@@ -44,6 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="train a stage for N steps in all instead of the recipe's number; repeatable",
     )
     parser.add_argument("--pictures", type=int, help="judge so many generated pictures")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the UNet for its training: 1.2 times faster after minutes of compiling; "
+        "needs a C++ compiler",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
     return parser
 
@@ -70,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     recipe = (quick_recipe() if options.quick else Recipe()).with_steps(parse_steps(options.steps))
+    recipe = replace(recipe, compile_unet=options.compile)
     if options.pictures:
         recipe = replace(recipe, num_generated=options.pictures)
 

@@ -78,7 +78,7 @@ class Recipe:
     unet: UnetSize = UnetSize()
     training: dict[str, Training] = field(
         default_factory=lambda: {
-            "autoencoder": Training(5_000, 8, 1e-3, weight_decay=0.0),
+            "autoencoder": Training(7_200, 8, 1e-3, weight_decay=0.0),
             "clip": Training(1_500, 64, 1e-3),
             "image-encoder": Training(500, 64, 1e-3),
             "unet": Training(12_000, 16, 6e-4, warmup_steps=200, ema_decay=0.998),
@@ -105,6 +105,7 @@ class Recipe:
     )
     """The nouns that the UNet learns to draw; empty means all. Few nouns come out well soon: train
     on these first, then widen the list and go on from the state reached."""
+    compile_unet: bool = False
     num_generated: int = 1_000
     judge: Training = Training(600, 64, 1e-3)
     sampling_steps: int = 25

@@ -115,12 +115,18 @@ class UnetObjective:
         model: the UNet.
         scenes: latents and captions.
         batch_size: latents in a step.
+        compiled: compile the forward and backward passes; the shapes never change.
     """
 
     def __init__(
-        self, model: UNet2DConditionModel, *, scenes: LatentScenes, batch_size: int
+        self,
+        model: UNet2DConditionModel,
+        *,
+        scenes: LatentScenes,
+        batch_size: int,
+        compiled: bool = False,
     ) -> None:
-        self.model = model
+        self._denoise = torch.compile(model, dynamic=False) if compiled else model
         self.modules: Mapping[str, nn.Module] = {"unet": model}
         self._scenes = scenes
         self._batch_size = batch_size
@@ -141,7 +147,7 @@ class UnetObjective:
         timesteps = self._stratified_timesteps(count, draw=draw)
         noise = draw.normal(*latents.shape)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
-        predicted = self.model(noisy, timesteps, text).sample.float()
+        predicted = self._denoise(noisy, timesteps, text).sample.float()
         error = (predicted - noise).pow(2).mean(dim=(1, 2, 3))
         snr = self._snr.to(draw.device)[timesteps]
         weight = snr.clamp(max=_MIN_SNR_GAMMA) / snr

@@ -199,8 +199,12 @@ class Workshop:
             text_encoder=clip.text_model,
             tokenizer=self.tokenizer,
         )
-        batch_size = self.recipe.training["unet"].batch_size
-        objective = UnetObjective(self.untrained_unet(), scenes=scenes, batch_size=batch_size)
+        objective = UnetObjective(
+            self.untrained_unet(),
+            scenes=scenes,
+            batch_size=self.recipe.training["unet"].batch_size,
+            compiled=self.recipe.compile_unet,
+        )
         return self.trainer("unet", objective)
 
     def _drawn_scenes(self, scenes: SceneSet) -> torch.Tensor:

@@ -1,0 +1,99 @@
+"""Runs commands side by side and tells their wall-clock time and peak memory."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one command took.
+
+    Attributes:
+        seconds: wall-clock time from start to exit.
+        peak_bytes: highest proportional set size of the command and all its descendants.
+    """
+
+    seconds: float
+    peak_bytes: int
+
+
+def measure(
+    command: Sequence[str], *, environment: Mapping[str, str], limit_seconds: float = 1800
+) -> Measurement:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed, with the end of what it printed, or took too long.
+    """
+    with tempfile.TemporaryFile() as output:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
+        )
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _proportional_bytes(process.pid))
+            if time.monotonic() - started > limit_seconds:
+                process.kill()
+                process.wait()
+            time.sleep(_POLL_SECONDS)
+        seconds = time.monotonic() - started
+        if process.returncode:
+            output.seek(0)
+            end = output.read()[-4000:].decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{end}")
+    return Measurement(seconds=seconds, peak_bytes=peak)
+
+
+def _proportional_bytes(pid: int) -> int:
+    """Return the memory of a process and its descendants; shared pages count once."""
+    total = 0
+    try:
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            try:
+                total += process.memory_full_info().pss
+            except psutil.Error:  # ended, or about to
+                continue
+    except psutil.NoSuchProcess:
+        return 0
+    return total
+
+
+def tell(message: str) -> None:
+    """Print a line of progress to stderr."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a table, and as one line of JSON at the end of stdout."""
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(_text(value) for value in row.values()))
+    Console(width=120).print(table)
+    sys.stdout.write(json.dumps({"title": title, "rows": list(rows)}) + "\n")
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)
+
+
+def _text(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

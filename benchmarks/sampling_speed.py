@@ -1,0 +1,129 @@
+"""`make bench-sampling`: our sampling against the plain diffusers pipeline, in turns.
+
+The peer is called as train_dreambooth.py calls it for class pictures: a StableDiffusionPipeline,
+batches of 4, 50 steps unless told otherwise.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.measuring import middle, print_table, tell
+from boothline.config.sampling import SamplerName, SamplingConfig
+from boothline.diffusion.loading import DiffusionParts, load_pipeline
+from boothline.diffusion.sampling import SampleRequest, sample
+from boothline.evaluation.encoders import DinoEncoder
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+PROMPT = "a photo of a bear on the beach"
+PEER_BATCH = 4
+GUIDANCE = 7.5
+DEFAULT_STEPS = 20
+PEER_STEPS = 50
+Sampler = Callable[[int], Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=32, help="pictures of one repetition")
+    parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    pipeline = load_pipeline(MODELS / "tiny-emoji-sd", for_sampling=True)
+    rows = [
+        _row(
+            "equal: DDIM, 50 steps",
+            ours=_ours(pipeline, sampler="ddim", num_steps=PEER_STEPS),
+            peer=_peer("DDIMScheduler", num_steps=PEER_STEPS),
+            options=options,
+        ),
+        _row(
+            "defaults: DPM-Solver++ 20 against PNDM 50",
+            ours=_ours(pipeline, sampler="dpmpp_2m", num_steps=DEFAULT_STEPS),
+            peer=_peer("PNDMScheduler", num_steps=PEER_STEPS),
+            options=options,
+        ),
+    ]
+    rows[0] |= {"distance": "", "DINO": ""}
+    rows[1] |= _distance(pipeline, num_pictures=options.pictures)
+    print_table("Sampling, tiny base: ours against StableDiffusionPipeline", rows)
+
+
+def _ours(pipeline: DiffusionParts, *, sampler: SamplerName, num_steps: int) -> Sampler:
+    """Return a function that samples n pictures as the prior does."""
+    sampling = SamplingConfig(guidance_scale=GUIDANCE, sampler=sampler, num_steps=num_steps)
+
+    def run(count: int) -> list[Image.Image]:
+        requests = [SampleRequest(prompt=PROMPT, seed=0, index=i) for i in range(count)]
+        return list(sample(pipeline, requests, sampling=sampling))
+
+    return run
+
+
+def _peer(scheduler: str, *, num_steps: int) -> Sampler:
+    """Return a function that samples n pictures with the plain pipeline."""
+    import diffusers
+
+    plain = diffusers.StableDiffusionPipeline.from_pretrained(MODELS / "tiny-emoji-sd")
+    plain.scheduler = getattr(diffusers, scheduler).from_config(plain.scheduler.config)
+    plain.set_progress_bar_config(disable=True)
+
+    def run(count: int) -> list[Image.Image]:
+        return [
+            image
+            for _ in range(0, count, PEER_BATCH)
+            for image in plain(
+                [PROMPT] * PEER_BATCH, guidance_scale=GUIDANCE, num_inference_steps=num_steps
+            ).images
+        ]
+
+    return run
+
+
+def _row(name: str, *, ours: Sampler, peer: Sampler, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the table's row of one comparison."""
+    seconds: dict[str, list[float]] = {"ours": [], "peer": []}
+    sides = {"ours": ours, "peer": peer}
+    for run in sides.values():
+        run(PEER_BATCH)  # first calls allocate
+    for pair in range(options.pairs):
+        for side in ("ours", "peer") if pair % 2 == 0 else ("peer", "ours"):
+            started = time.monotonic()
+            sides[side](options.pictures)
+            seconds[side].append(time.monotonic() - started)
+            tell(f"{name}: {side} {seconds[side][-1]:.1f} s")
+    ratios = [peer / ours for ours, peer in zip(seconds["ours"], seconds["peer"], strict=True)]
+    return {
+        "comparison": name,
+        "ours pictures/s": options.pictures / middle(seconds["ours"]),
+        "peer pictures/s": options.pictures / middle(seconds["peer"]),
+        "ratio": middle(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+    }
+
+
+def _distance(pipeline: DiffusionParts, *, num_pictures: int) -> dict[str, float]:
+    """Return how far the default's pictures are from those of 50 steps, same start noise.
+
+    The distance is the mean absolute difference of levels (0 to 255); DINO is the mean cosine of
+    each picture with its counterpart.
+    """
+    few = _ours(pipeline, sampler="dpmpp_2m", num_steps=DEFAULT_STEPS)(num_pictures)
+    many = _ours(pipeline, sampler="dpmpp_2m", num_steps=PEER_STEPS)(num_pictures)
+    levels = [np.stack([np.asarray(image, np.float64) for image in side]) for side in (few, many)]
+    encoder = DinoEncoder(MODELS / "tiny-emoji-dino")
+    cosine = (encoder.encode(few) * encoder.encode(many)).sum(axis=1).mean()
+    return {"distance": float(np.abs(levels[0] - levels[1]).mean()), "DINO": float(cosine)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`make bench-train PEER=...`: our training against diffusers' train_dreambooth.py, in pairs.
+
+Each side runs with two numbers of steps; the difference is free of start-up. Runs alternate, so
+that a slower minute of the machine meets both.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import Measurement, measure, middle, print_table, tell
+from benchmarks.training_task import Task, draw_pictures, environment, our_command, peer_command
+from boothline import services
+
+SCRIPT = Path("examples/dreambooth/train_dreambooth.py")
+SIDES = ("ours", "peer")
+Runs = dict[tuple[str, int], list[Measurement]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", type=Path, required=True, help="checkout of diffusers")
+    parser.add_argument("--steps", type=int, nargs=2, default=(10, 50), help="both step counts")
+    parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each side")
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
+    parser.add_argument("--torchvision", default="", help="folder that holds torchvision")
+    options = parser.parse_args(arguments)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="boothline-bench-") as scratch:
+        home = Path(scratch) / "home"
+        pictures = Path(scratch) / "pictures"
+        draw_pictures(pictures)
+        endpoints = services.ensure(home, only=("seaweedfs",))
+        more = endpoints.environment()
+        try:
+            for precision in options.precisions:
+                for text_encoder in (False, True):
+                    task = Task(pictures, precision=precision, train_text_encoder=text_encoder)
+                    runs = _interleaved(task, options=options, more=more, scratch=Path(scratch))
+                    rows.append(_row(task, runs, steps=options.steps))
+                    tell(str(rows[-1]))
+        finally:
+            services.stop(home)
+    print_table("Training, tiny base: ours against diffusers' train_dreambooth.py", rows)
+
+
+def _interleaved(
+    task: Task, *, options: argparse.Namespace, more: dict[str, str], scratch: Path
+) -> Runs:
+    """Return the measurements of both sides for both numbers of steps."""
+    runs: Runs = {}
+    ours = environment(threads=options.threads, more=more)
+    surroundings = {"ours": ours, "peer": ours | {"PYTHONPATH": options.torchvision}}
+    for pair in range(options.pairs):
+        for num_steps in options.steps:
+            commands = {
+                "ours": our_command(task, num_steps=num_steps),
+                "peer": peer_command(
+                    task,
+                    script=options.peer / SCRIPT,
+                    num_steps=num_steps,
+                    output=scratch / "peer-output",
+                ),
+            }
+            for side in SIDES if pair % 2 == 0 else reversed(SIDES):
+                measured = measure(commands[side], environment=surroundings[side])
+                runs.setdefault((side, num_steps), []).append(measured)
+                tell(
+                    f"{task.precision} {side} {num_steps} steps: {measured.seconds:.1f} s, "
+                    f"{measured.peak_bytes / 2**20:.0f} MiB"
+                )
+    return runs
+
+
+def _row(task: Task, runs: Runs, *, steps: Sequence[int]) -> dict[str, Any]:
+    """Return the table's row of one task."""
+    few, many = steps
+    pace = {
+        side: [
+            (long.seconds - short.seconds) / (many - few)
+            for short, long in zip(runs[side, few], runs[side, many], strict=True)
+        ]
+        for side in SIDES
+    }
+    peak = {side: middle([run.peak_bytes for run in runs[side, many]]) for side in SIDES}
+    ratios = [peer / ours for ours, peer in zip(pace["ours"], pace["peer"], strict=True)]
+    return {
+        "precision": task.precision,
+        "text encoder": "trained" if task.train_text_encoder else "frozen",
+        "ours s/step": middle(pace["ours"]),
+        "peer s/step": middle(pace["peer"]),
+        "speed ratio": middle(ratios),
+        "lowest": min(ratios),
+        "highest": max(ratios),
+        "memory ratio": peak["ours"] / peak["peer"],
+        "ours MiB": round(peak["ours"] / 2**20),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""One training of the tiny base for the benchmarks, ours or the peer's, with equal settings."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+NUM_INSTANCE = 4
+NUM_PRIOR = 32
+SIDE_PX = 64
+MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny-emoji-sd"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Settings that both sides are given.
+
+    Attributes:
+        folder: pictures of the task, see `draw_pictures`.
+        precision: `fp32` or `bf16`.
+        train_text_encoder: train the text encoder too.
+        batch_size: instance pictures a step; as many class pictures.
+    """
+
+    folder: Path
+    precision: str
+    train_text_encoder: bool
+    batch_size: int = 4
+
+
+def draw_pictures(folder: Path) -> None:
+    """Write random pictures: training time does not depend on what they show."""
+    draws = np.random.default_rng(0)
+    for name, count, caption in (
+        ("instance", NUM_INSTANCE, "a photo of sks bear"),
+        ("prior", NUM_PRIOR, "a photo of a bear"),
+    ):
+        images = folder / name / "images"
+        images.mkdir(parents=True)
+        rows = []
+        for number in range(count):
+            pixels = draws.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f"{number:03d}.png")
+            rows.append(json.dumps({"image": f"images/{number:03d}.png", "caption": caption}))
+        (folder / name / "captions.jsonl").write_text("\n".join(rows) + "\n")
+
+
+def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> list[str]:
+    """Return the command of diffusers' train_dreambooth.py for a task."""
+    arguments: dict[str, object] = {
+        "pretrained_model_name_or_path": MODEL,
+        "instance_data_dir": task.folder / "instance" / "images",
+        "class_data_dir": task.folder / "prior" / "images",
+        "instance_prompt": "a photo of sks bear",
+        "class_prompt": "a photo of a bear",
+        "num_class_images": NUM_PRIOR,
+        "resolution": SIDE_PX,
+        "train_batch_size": task.batch_size,
+        "max_train_steps": num_steps,
+        "learning_rate": 1e-5,
+        "lr_scheduler": "constant",
+        "lr_warmup_steps": 0,
+        "mixed_precision": {"fp32": "no"}.get(task.precision, task.precision),
+        "checkpointing_steps": 10**9,
+        "seed": 0,
+        "output_dir": output,
+    }
+    command = [sys.executable, "-m", "benchmarks.peer", str(script), "--with_prior_preservation"]
+    for name, value in arguments.items():
+        command += [f"--{name}", str(value)]
+    return command + (["--train_text_encoder"] if task.train_text_encoder else [])
+
+
+def our_command(
+    task: Task,
+    *,
+    num_steps: int,
+    extra: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Return the command of our training for a task.
+
+    Args:
+        task: the settings.
+        num_steps: optimizer steps.
+        extra: further settings of `training`.
+    """
+    training = {
+        "num_steps": num_steps,
+        "batch_size": task.batch_size,
+        "num_processes": 1,
+        "precision": task.precision,
+        "train_text_encoder": task.train_text_encoder,
+        "learning_rate": 1e-5,
+        "warmup_steps": 0,
+        "sample_every_steps": 0,
+        **(extra or {}),
+    }
+    values = {
+        "training": training,
+        "checkpoints": {"every_steps": 10**6},
+        "subject": {"resolution_px": SIDE_PX},
+        "evaluation": {"sampling": {"num_steps": 1}, "prompts": ["a {subject}"]},
+    }
+    module = "benchmarks.training_task"
+    return [sys.executable, "-m", module, str(task.folder), json.dumps(values)]
+
+
+def environment(*, threads: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of both sides: the same number of threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), **(more or {})}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train once through the product's own path: torchrun, training states in the store."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("values")
+    options = parser.parse_args(arguments)
+
+    from boothline.config import RunConfig
+    from boothline.settings import Settings
+    from boothline.training.job import TrainingJob
+    from boothline.training.launch import train
+
+    config = RunConfig.model_validate(json.loads(options.values))
+    folder = Path(tempfile.mkdtemp(prefix="boothline-bench-"))
+    try:
+        job = TrainingJob(
+            config=config,
+            world_size=config.training.num_processes,
+            base_model=MODEL,
+            base_model_digest="benchmark",
+            instance=options.folder / "instance",
+            priors=(options.folder / "prior",),
+            data_digest="benchmark",
+            states=f"training/{folder.name}",
+            folder=folder,
+        )
+        train(job, settings=Settings())
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
