@@ -1,14 +1,29 @@
 """What the store remembers of a run: its configuration and what became of each step."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.metering import Usage
 from boothline.progress import label_of
 from boothline.store import Store
 
 StepStatus = Literal["running", "done", "failed"]
 RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
+
+_TRIAL = re.compile(r"(?P<run_id>.+)-t(?P<number>\d{2,})")
+
+
+def trial_run_id(run_id: str, number: int) -> str:
+    """Return the name under which a trial of a sweep keeps its records."""
+    return f"{run_id}-t{number:02d}"
+
+
+def trial_of(run_id: str) -> tuple[str, int] | None:
+    """Return the sweep and the number of a trial; None for a run that is no trial."""
+    match = _TRIAL.fullmatch(run_id)
+    return None if match is None else (match["run_id"], int(match["number"]))
 
 
 class Failure(BaseModel):
@@ -36,6 +51,7 @@ class StepRecord(BaseModel):
     seconds: float = 0.0
     key_parts: dict[str, Any] = Field(default_factory=dict, description="What the key digests.")
     failure: Failure | None = None
+    usage: Usage | None = Field(default=None, description="What it cost; None: not measured.")
 
     @property
     def label(self) -> str:

@@ -1,5 +1,6 @@
 """How every step runs: key, reuse, produce, commit, record."""
 
+import errno
 import logging
 import tempfile
 import time
@@ -12,11 +13,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 import boothline
+from boothline import metering
 from boothline import settings as environment
 from boothline.config import RunConfig
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, DiskFullError
 from boothline.progress import Event, Progress
-from boothline.runs import Failure, StepRecord, write_step
+from boothline.runs import Failure, StepRecord, trial_of, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
@@ -135,7 +137,9 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = settings or environment.current()
-    shard = step.shard(inputs)
+    shard, trial = step.shard(inputs), trial_of(inputs.run_id)
+    if shard is None and trial is not None:  # the trials of a sweep report side by side
+        shard = trial[1]
     progress = Progress(step.name, shard=shard, run_dir=settings.run_dir)
     event = partial(Event, step=step.name, shard=shard)
     progress.emit(event(time=time.time(), kind="started"))
@@ -172,9 +176,9 @@ def _recorded(
         step=step.name,
         experiment=config.tracking.experiment,
     )
-    started_at = time.time()
+    started_at, counters = time.time(), metering.read()
     record = StepRecord(
-        step=step.name, shard=progress.shard, status="running", started_at=started_at
+        step=step.name, shard=step.shard(inputs), status="running", started_at=started_at
     )
     try:
         with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
@@ -197,6 +201,7 @@ def _recorded(
         ended = {"status": "done", "reused": reused, "manifest": str(ref)}
     finally:
         ended["seconds"] = time.time() - started_at
+        ended["usage"] = metering.between(counters, metering.read())
         record = record.model_copy(update=ended)
         write_step(store, inputs.run_id, record)
         tracker.close("FINISHED" if record.status == "done" else "FAILED")
@@ -209,7 +214,7 @@ def _find_or_make(
     """Return the committed result and whether it was there already."""
     path = f"steps/{step.name}/{digest_of(record.key_parts)[:32]}"
     context = replace(context, manifest_path=path)
-    ref = context.store.find(path)
+    ref = _find(context.store, path, record=record, run_id=inputs.run_id)
     reused = ref is not None
     if ref is None:
         write_step(context.store, inputs.run_id, record)
@@ -217,6 +222,19 @@ def _find_or_make(
         context.tracker.tags({"boothline.manifest": str(ref)})
     step.finish(context, inputs, ref)
     return ref, reused
+
+
+def _find(store: Store, path: str, *, record: StepRecord, run_id: str) -> ManifestRef | None:
+    """Return the committed result, if there is one, and write down that this run needs it.
+
+    It is looked up again if a garbage collection ran meanwhile, which did not know of this run.
+    """
+    mark = store.sweep_mark()
+    ref = store.find(path)
+    if ref is None:
+        return None
+    write_step(store, run_id, record.model_copy(update={"manifest": str(ref)}))
+    return ref if store.undisturbed_since(mark) else store.find(path)
 
 
 def _failure_of(error: BaseException) -> Failure:
@@ -227,6 +245,13 @@ def _failure_of(error: BaseException) -> Failure:
             message=error.message,
             remedy=error.remedy,
             exit_code=error.exit_code,
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _failure_of(
+            DiskFullError(
+                f"No space is left for {error.filename or 'a file'}.",
+                remedy="Free some space, then resume the run.",
+            )
         )
     exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
     return Failure(

@@ -1,6 +1,6 @@
 """`evaluation`: pictures and metrics that judge a model."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +20,18 @@ class EvaluationConfig(Section):
         ),
         min_length=1,
         max_length=1000,
-        description="Prompt templates; {subject} becomes identifier and class noun.",
+        description="Prompt templates; {subject} becomes identifier and class noun. Judged by when "
+        "prompt_set is own; the first eight are also the sample sheets of the training.",
+    )
+    prompt_set: Literal["own", "tiny", "live", "object", "file"] = Field(
+        default="own",
+        description="Which prompts judge a model: own (evaluation.prompts), tiny (the 16 "
+        "backgrounds of the tiny base), live or object (the DreamBooth paper's 25 prompts for live "
+        "subjects or objects), file (evaluation.prompts_file).",
+    )
+    prompts_file: str | None = Field(
+        default=None,
+        description="Prompts of prompt_set file as .txt, .csv or .jsonl, each with {subject}.",
     )
     images_per_prompt: int = Field(default=4, ge=1, le=1000, description="Pictures per prompt.")
     sampling: SamplingConfig = Field(default=SamplingConfig(), description="Sampling.")
@@ -29,6 +40,11 @@ class EvaluationConfig(Section):
     )
     dino_model: str = Field(
         default="builtin:tiny-emoji-dino", description="Self-supervised encoder of the DINO score."
+    )
+    lpips_model: str | None = Field(
+        default=None,
+        description="Perceptual distance of DIV: a folder or <hub id>@<commit> with LPIPS weights "
+        "as safetensors (docs/evaluation.md); unset: 1 - cosine of DINO features.",
     )
     subject_weight: float = Field(
         default=0.5,
@@ -43,4 +59,9 @@ class EvaluationConfig(Section):
         for prompt in self.prompts:
             if SUBJECT_FIELD not in prompt:
                 raise ValueError(f"evaluation.prompts: {prompt!r} lacks {SUBJECT_FIELD}")
+        if (self.prompt_set == "file") != (self.prompts_file is not None):
+            raise ValueError(
+                "evaluation.prompts_file and evaluation.prompt_set=file belong together: "
+                "set both or neither"
+            )
         return self

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Scores = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 def normalised(features: FloatArray) -> npt.NDArray[np.float32]:
@@ -90,6 +91,37 @@ def real_fidelity(real: FloatArray) -> Scores:
     np.fill_diagonal(cosines, 0)
     means: Scores = cosines.sum(axis=1) / (num_images - 1)
     return means
+
+
+def nearest_cosines(features: FloatArray, real: FloatArray) -> tuple[Scores, Indices]:
+    """Return (N,) cosines and (N,) indices of the real picture most like each picture.
+
+    Args:
+        features: (N, D) unit features.
+        real: (M, D) unit features.
+    """
+    cosines = _wide(features) @ _wide(real).T
+    nearest: Indices = cosines.argmax(axis=1)
+    return cosines.max(axis=1), nearest
+
+
+def own_nearest_cosine(real: FloatArray) -> float:
+    """Return the highest cosine between two different real pictures.
+
+    A generated picture beyond it is more like one real picture than any two of them are like each
+    other: closer to a copy than to another picture of the subject.
+
+    Args:
+        real: (M, D) unit features, M at least 2.
+
+    Raises:
+        ValueError: there is one picture only.
+    """
+    if real.shape[0] < 2:
+        raise ValueError("comparing real pictures with each other needs at least two")
+    cosines = _wide(real) @ _wide(real).T
+    np.fill_diagonal(cosines, -np.inf)
+    return float(cosines.max())
 
 
 def overall_score(dino: Scores, clip_t: Scores, *, subject_weight: float) -> Scores:

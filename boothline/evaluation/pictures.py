@@ -15,6 +15,7 @@ from PIL import Image
 
 from boothline.config.model import RunConfig
 from boothline.config.sampling import SamplingConfig
+from boothline.evaluation.prompt_sets import templates
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
 
@@ -58,7 +59,7 @@ class PicturePlan:
         """
         evaluation = config.evaluation
         count = evaluation.images_per_prompt
-        prompts = fill(evaluation.prompts, phrase)
+        prompts = fill(templates(evaluation), phrase)
         return cls(
             shots=tuple(
                 Shot(name=f"p{p:02d}-s{s:02d}.png", prompt=prompt, index=p * count + s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -10,9 +10,13 @@ from PIL import Image
 from boothline.evaluation import metrics
 from boothline.evaluation.bootstrap import Bootstrap, Estimate
 from boothline.evaluation.encoders import Features, ImageEncoder, TextImageEncoder
-from boothline.evaluation.metrics import Scores
+from boothline.evaluation.metrics import Indices, Scores
+
+if TYPE_CHECKING:
+    from boothline.evaluation.perceptual import PictureDistance
 
 FINE_TUNED, BASE, CHAMPION = "finetuned", "base", "champion"
+_ROUNDING = 1e-6
 _GAINS = ("dino", "clip_i", "clip_t", "score", "div")
 
 
@@ -37,6 +41,8 @@ class PictureScores:
         dino, clip_i, clip_t, score: (P, S).
         div: (P,) distance between the pictures of a prompt; None with one picture a prompt.
         pres: (N,) likeness of class pictures to the subject; None without class pictures.
+        nearest_cosine: (P, S) cosine with the real picture that is most alike.
+        nearest: (P, S) number of that real picture.
     """
 
     dino: Scores
@@ -45,6 +51,8 @@ class PictureScores:
     score: Scores
     div: Scores | None
     pres: Scores | None
+    nearest_cosine: Scores
+    nearest: Indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +63,13 @@ class Judge:
         dino: encoder of subject fidelity.
         clip: encoder of CLIP-I and CLIP-T.
         subject_weight: weight of subject fidelity in the overall score, 0 to 1.
+        distance: of pictures of one prompt, for DIV; unset: 1 - cosine of DINO features.
     """
 
     dino: ImageEncoder
     clip: TextImageEncoder
     subject_weight: float
+    distance: "PictureDistance | None" = None
 
     def subject(self, images: Sequence[Image.Image]) -> Subject:
         """Encode the subject's pictures."""
@@ -86,7 +96,7 @@ class Judge:
         of_prompts = self.clip.encode_texts(texts).repeat(shape[1], axis=0)
         dino_scores = metrics.subject_fidelity(dino, subject.dino).reshape(shape)
         clip_t = metrics.prompt_fidelity(clip, of_prompts).reshape(shape)
-        div = metrics.diversity(dino.reshape(*shape, -1)) if shape[1] > 1 else None
+        nearest_cosine, nearest = metrics.nearest_cosines(dino, subject.dino)
         pres = None
         if class_images:
             pres = metrics.subject_fidelity(self.dino.encode(class_images), subject.dino)
@@ -95,8 +105,26 @@ class Judge:
             clip_i=metrics.subject_fidelity(clip, subject.clip).reshape(shape),
             clip_t=clip_t,
             score=metrics.overall_score(dino_scores, clip_t, subject_weight=self.subject_weight),
-            div=div,
+            div=self._diversity(images, dino, shape=shape),
             pres=pres,
+            nearest_cosine=nearest_cosine.reshape(shape),
+            nearest=nearest.reshape(shape),
+        )
+
+    def _diversity(
+        self, images: Sequence[Image.Image], dino: Features, *, shape: tuple[int, int]
+    ) -> Scores | None:
+        """Return (P,): mean distance between the pictures of a prompt; None with one picture."""
+        num_prompts, num_images = shape
+        if num_images < 2:
+            return None
+        if self.distance is None:
+            return metrics.diversity(dino.reshape(num_prompts, num_images, -1))
+        return np.array(
+            [
+                self.distance.between(images[start : start + num_images]).mean()
+                for start in range(0, num_prompts * num_images, num_images)
+            ]
         )
 
 
@@ -119,6 +147,36 @@ def summarise(
             if name != FINE_TUNED
         },
         "real": _real(subject, bootstrap=bootstrap),
+        "copies": copies_of(candidate, subject=subject),
+    }
+
+
+def copies_of(scores: PictureScores, *, subject: Subject) -> dict[str, Any]:
+    """Return the signs that a model repeats its training pictures; empty with one real picture.
+
+    A picture counts as a near copy when it is more like some real picture than any two real
+    pictures are like each other. Of further pictures taken like the M real ones, a share of
+    2 / (M + 1) would be: the most alike two of M + 1 pictures are equally likely to be any two.
+    `warning` is set when there are more.
+
+    Args:
+        scores: of the fine-tuned model.
+        subject: the subject's M pictures.
+    """
+    num_real = len(subject.dino)
+    if num_real < 2:
+        return {}
+    bound = metrics.own_nearest_cosine(subject.dino)
+    num_images = int(scores.nearest_cosine.size)
+    num_copies = int((scores.nearest_cosine > bound + _ROUNDING).sum())
+    expected_share = 2 / (num_real + 1)
+    return {
+        "bound": round(bound, 6),
+        "nearest_mean": round(float(scores.nearest_cosine.mean()), 6),
+        "num_images": num_images,
+        "num_near_copies": num_copies,
+        "expected_share": round(expected_share, 6),
+        "warning": num_copies > expected_share * num_images,
     }
 
 
@@ -152,7 +210,12 @@ def _real(subject: Subject, *, bootstrap: Bootstrap) -> dict[str, dict[str, floa
 
 
 def rows_of(
-    name: str, scores: PictureScores, *, images: Sequence[str], prompts: Sequence[str]
+    name: str,
+    scores: PictureScores,
+    *,
+    images: Sequence[str],
+    prompts: Sequence[str],
+    real: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Return one row a picture for `scores.jsonl`.
 
@@ -161,6 +224,7 @@ def rows_of(
         scores: its scores.
         images: path of each picture in the evaluation, prompt by prompt.
         prompts: the prompts that were sampled.
+        real: path of each real picture in the dataset.
     """
     num_images = scores.dino.shape[1]
     rows: list[dict[str, Any]] = []
@@ -168,9 +232,16 @@ def rows_of(
         prompt, sample = divmod(number, num_images)
         values = {
             column: round(float(np.asarray(getattr(scores, column))[prompt, sample]), 6)
-            for column in ("dino", "clip_i", "clip_t", "score")
+            for column in ("dino", "clip_i", "clip_t", "score", "nearest_cosine")
         }
         rows.append(
-            {"model": name, "image": image, "prompt": prompts[prompt], "sample": sample, **values}
+            {
+                "model": name,
+                "image": image,
+                "prompt": prompts[prompt],
+                "sample": sample,
+                "nearest": real[int(scores.nearest[prompt, sample])],
+                **values,
+            }
         )
     return rows

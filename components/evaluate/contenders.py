@@ -10,6 +10,7 @@ from PIL import Image
 from boothline.config import RunConfig
 from boothline.diffusion.base_model import BaseModel
 from boothline.evaluation.pictures import PicturePlan, ensure_pictures, prior_indices
+from boothline.evaluation.prompt_sets import templates
 from boothline.evaluation.scoring import BASE, CHAMPION, FINE_TUNED
 from boothline.steps import StepContext
 from boothline.store import FileEntry, ManifestRef
@@ -151,9 +152,14 @@ class Studio:
             context.config, indices=found or range(NUM_CLASS_IMAGES)
         )
         config: RunConfig = context.config
-        per_model = len(config.evaluation.prompts) * config.evaluation.images_per_prompt
+        per_model = len(templates(config.evaluation)) * config.evaluation.images_per_prompt
         self._total = num_contenders * (per_model + len(self._class_plan.shots))
         self._done = 0
+        self.note("finding pictures, loading models")
+
+    def note(self, what: str) -> None:
+        """Report what is being done beside sampling."""
+        self._context.progress.update(self._done, self._total, unit="images", note=what)
 
     def gallery(self, contender: Contender) -> Gallery:
         """Return the pictures of one contender."""

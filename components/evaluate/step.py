@@ -11,7 +11,10 @@ from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.encoders import load_clip, load_dino
 from boothline.evaluation.pictures import fill
+from boothline.evaluation.prompt_sets import templates
 from boothline.evaluation.scoring import (
+    BASE,
+    CHAMPION,
     FINE_TUNED,
     Judge,
     PictureScores,
@@ -25,6 +28,16 @@ from boothline.store import ManifestDraft, ManifestRef, Store
 from components.evaluate.contenders import Contender, Gallery, Studio, contenders_of
 
 _MAX_SHEETS = 32
+# Settings that only name something; the key has the content instead.
+_NAMES_OF_CONTENT = {
+    "clip_model",
+    "dino_model",
+    "lpips_model",
+    "prompts",
+    "prompt_set",
+    "prompts_file",
+}
+_TITLES = {FINE_TUNED: "the fine-tuned model", BASE: "the base model", CHAMPION: "the champion"}
 
 
 class Inputs(StepInputs):
@@ -48,7 +61,8 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     evaluation = config.evaluation
     return StepKey(
         config={
-            "evaluation": evaluation.model_dump(mode="json", exclude={"clip_model", "dino_model"}),
+            "evaluation": evaluation.model_dump(mode="json", exclude=_NAMES_OF_CONTENT),
+            "prompts": list(templates(evaluation)),
             "subject": config.subject.model_dump(
                 mode="json", include={"identifier", "class_noun", "resolution_px"}
             ),
@@ -58,6 +72,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
             "base_model_digest": _base_model(context, config.base_model.source).digest,
             "clip_digest": _base_model(context, evaluation.clip_model).digest,
             "dino_digest": _base_model(context, evaluation.dino_model).digest,
+            "lpips_digest": _lpips_digest(context),
             "champion": str(champion or ""),
         },
         inputs=_inputs_read(inputs, champion),
@@ -85,16 +100,15 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         num_contenders=len(contenders),
     )
     galleries = {one.name: studio.gallery(one) for one in contenders}
-    judge = Judge(
-        dino=load_dino(_base_model(context, config.evaluation.dino_model)),
-        clip=load_clip(_base_model(context, config.evaluation.clip_model)),
-        subject_weight=config.evaluation.subject_weight,
-    )
-    subject = judge.subject(_subject_images(context, inputs))
-    scores = {
-        name: _score(context, gallery, judge=judge, subject=subject)
-        for name, gallery in galleries.items()
-    }
+    studio.note("loading the encoders")
+    judge = _judge(context)
+    real = _subject_images(context, inputs)
+    subject = judge.subject(list(real.values()))
+    scores = {}
+    for name, gallery in galleries.items():
+        studio.note(f"encoding the pictures of {_TITLES[name]}")
+        scores[name] = _score(context, gallery, judge=judge, subject=subject)
+    studio.note("computing intervals")
     facts = _facts(context, scores, subject=subject, champion=champion)
     _track(context, galleries, facts)
     sets = {ref for gallery in galleries.values() for ref in gallery.sets}
@@ -107,7 +121,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
                 for gallery in galleries.values()
                 for picture in (*gallery.images, *gallery.class_images)
             },
-            "scores.jsonl": _score_lines(context, contenders, galleries, scores),
+            "scores.jsonl": _score_lines(context, contenders, galleries, scores, real=list(real)),
         },
         inputs=(*read, *sorted(sets - set(read), key=str)),
         metadata=facts,
@@ -147,13 +161,34 @@ def _inputs_read(inputs: Inputs, champion: ManifestRef | None) -> tuple[Manifest
     return (*named, champion) if champion else tuple(named)
 
 
-def _subject_images(context: StepContext, inputs: Inputs) -> list[Image.Image]:
-    """Return the subject's own pictures."""
+def _lpips_digest(context: StepContext) -> str:
+    source = context.config.evaluation.lpips_model
+    return _base_model(context, source).digest if source else ""
+
+
+def _judge(context: StepContext) -> Judge:
+    """Load the encoders and, where one is asked for, the perceptual distance."""
+    evaluation = context.config.evaluation
+    distance = None
+    if evaluation.lpips_model:
+        from boothline.evaluation.perceptual import Lpips
+
+        distance = Lpips(_base_model(context, evaluation.lpips_model))
+    return Judge(
+        dino=load_dino(_base_model(context, evaluation.dino_model)),
+        clip=load_clip(_base_model(context, evaluation.clip_model)),
+        subject_weight=evaluation.subject_weight,
+        distance=distance,
+    )
+
+
+def _subject_images(context: StepContext, inputs: Inputs) -> dict[str, Image.Image]:
+    """Return the subject's own pictures by their paths in the dataset."""
     local = context.store.fetch(inputs.dataset, context.folder / "dataset", prefix="images/")
-    images: list[Image.Image] = []
+    images: dict[str, Image.Image] = {}
     for path in sorted((local / "images").iterdir()):
         with Image.open(path, formats=("PNG",)) as image:
-            images.append(image.convert("RGB"))
+            images[f"images/{path.name}"] = image.convert("RGB")
     return images
 
 
@@ -164,7 +199,7 @@ def _score(
     config = context.config
     return judge.score(
         [picture.open() for picture in gallery.images],
-        texts=fill(config.evaluation.prompts, config.subject.class_noun),
+        texts=fill(templates(config.evaluation), config.subject.class_noun),
         subject=subject,
         class_images=[picture.open() for picture in gallery.class_images],
     )
@@ -182,10 +217,11 @@ def _facts(
     bootstrap = Bootstrap(num_resamples=evaluation.num_bootstrap, seed=evaluation.sampling.seed)
     return {
         **summarise(scores, subject=subject, bootstrap=bootstrap),
-        "prompts": list(fill(evaluation.prompts, context.config.subject.phrase)),
+        "prompts": list(fill(templates(evaluation), context.config.subject.phrase)),
+        "prompt_set": evaluation.prompt_set,
         "images_per_prompt": evaluation.images_per_prompt,
         "champion": str(champion or ""),
-        "div_distance": "1 - cosine of DINO features",
+        "div_distance": "LPIPS" if evaluation.lpips_model else "1 - cosine of DINO features",
     }
 
 
@@ -194,6 +230,8 @@ def _score_lines(
     contenders: Sequence[Contender],
     galleries: Mapping[str, Gallery],
     scores: Mapping[str, PictureScores],
+    *,
+    real: Sequence[str],
 ) -> bytes:
     """Return `scores.jsonl`: one row a picture."""
     rows = [
@@ -203,7 +241,8 @@ def _score_lines(
             one.name,
             scores[one.name],
             images=[picture.name for picture in galleries[one.name].images],
-            prompts=fill(context.config.evaluation.prompts, one.phrase),
+            prompts=fill(templates(context.config.evaluation), one.phrase),
+            real=real,
         )
     ]
     return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
@@ -233,7 +272,7 @@ def _track(context: StepContext, galleries: Mapping[str, Gallery], facts: dict[s
         context.tracker.artifact(path, folder="evaluation")
 
 
-STEP = Step(name="evaluate", version=1, key=key, produce=produce)
+STEP = Step(name="evaluate", version=2, key=key, produce=produce)
 
 
 def run(**inputs: object) -> str:

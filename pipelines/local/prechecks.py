@@ -21,21 +21,26 @@ def check(config: RunConfig, *, home: Path) -> None:
         ConfigError: the pictures' or prompts' path does not exist.
         DataError: the pictures' folder holds no file.
     """
-    from boothline.diffusion.base_model import resolve
+    from boothline.diffusion.base_model import BUILTIN, resolve
 
     check_pictures(config.subject.images)
-    prompts = config.inference.prompts_file
-    if prompts and not prompts.startswith(_REMOTE) and not Path(prompts).is_file():
-        raise ConfigError(
-            f"The prompts file {prompts} does not exist.",
-            remedy="Correct inference.prompts_file, or leave it out to use evaluation.prompts.",
-        )
+    for section in ("inference", "evaluation"):
+        prompts = getattr(config, section).prompts_file
+        if prompts and not prompts.startswith(_REMOTE) and not Path(prompts).is_file():
+            raise ConfigError(
+                f"The prompts file {prompts} does not exist.",
+                remedy=f"Correct {section}.prompts_file, or leave it out to use "
+                "evaluation.prompts.",
+            )
     settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
     if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
         resolve(base.source, settings=settings)
-    for encoder in (config.evaluation.clip_model, config.evaluation.dino_model):
-        resolve(encoder, settings=settings)
+    evaluation = config.evaluation
+    for encoder in (evaluation.clip_model, evaluation.dino_model, evaluation.lpips_model):
+        local = encoder and (encoder.startswith(BUILTIN) or Path(encoder).exists())
+        if encoder and (local or not base.allow_hub):
+            resolve(encoder, settings=settings)
 
 
 def check_pictures(images: str) -> None:
@@ -72,6 +77,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     }
     if config.inference.prompts_file:
         changes["inference"] = {"prompts_file": _absolute(config.inference.prompts_file)}
+    for name in ("prompts_file", "lpips_model"):
+        if path := getattr(config.evaluation, name):
+            changes["evaluation"][name] = _absolute(path)
     return config.model_copy(
         update={
             section: getattr(config, section).model_copy(update=fields)

@@ -147,6 +147,8 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     assert len(rows) == 8
     dino = np.mean([row["dino"] for row in rows if row["model"] == "finetuned"])
     assert metadata["metrics"]["finetuned"]["dino"]["mean"] == pytest.approx(dino, abs=1e-5)
+    assert {row["nearest"] for row in rows} <= {f"images/{n:03d}.png" for n in range(3)}
+    assert metadata["copies"]["num_images"] == 4
     assert {str(model), str(dataset), str(prior)} <= set(manifest.inputs)
     tracker = context.tracker
     assert isinstance(tracker, MemoryTracker)
@@ -155,6 +157,14 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     events = (context.folder / "events" / "evaluate.jsonl").read_text().splitlines()
     last = json.loads(events[-1])
     assert last["done"] == last["total"] == 2 * (4 + 3)
+    notes = [json.loads(event)["note"] for event in events]
+    assert notes[0] == "finding pictures, loading models"
+    assert notes[-4:] == [
+        "loading the encoders",
+        "encoding the pictures of the fine-tuned model",
+        "encoding the pictures of the base model",
+        "computing intervals",
+    ]
     monkeypatch.setattr(step.environment, "current", lambda: store_settings)
     means = step.means(str(ref))
     assert means["dino"] == metadata["metrics"]["finetuned"]["dino"]["mean"]
@@ -226,3 +236,31 @@ def test_evaluate_key_follows_champion_and_prompts(store, evaluate, model, datas
     )
     after, _ = evaluate(model, dataset)
     assert after.path != before.path
+
+
+def test_evaluate_key_follows_the_prompts_not_where_they_are_named(
+    config, store, store_settings, model, dataset, tmp_path
+):
+    def key(**changes: object) -> object:
+        values = config.model_dump(mode="json")
+        values["evaluation"] |= changes
+        context = StepContext(
+            run_id="run",
+            config=RunConfig.model_validate(values),
+            settings=store_settings,
+            store=store,
+            progress=Progress("evaluate"),
+            tracker=MemoryTracker(),
+            folder=tmp_path,
+        )
+        inputs = step.Inputs(
+            run_id="run", config="", model=str(model), dataset=str(dataset), priors=[]
+        )
+        return step.key(context, inputs)
+
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(config.evaluation.prompts))
+    assert key(prompt_set="file", prompts_file=str(path)) == key()
+    assert key(prompt_set="tiny") != key()
+    path.write_text("a {subject} elsewhere")
+    assert key(prompt_set="file", prompts_file=str(path)) != key()

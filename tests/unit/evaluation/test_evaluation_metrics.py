@@ -74,3 +74,23 @@ def test_diversity_and_real_fidelity_of_one_picture_are_refused():
         metrics.diversity(one)
     with pytest.raises(ValueError, match="at least two"):
         metrics.real_fidelity(one[0])
+
+
+def test_nearest_cosines_name_the_real_picture_most_alike(features):
+    cosines, nearest = metrics.nearest_cosines(features["generated"], features["real"])
+    table = np.array([[_cosine(g, r) for r in features["real"]] for g in features["generated"]])
+    assert cosines == pytest.approx(table.max(axis=1), abs=1e-6)
+    assert nearest.tolist() == table.argmax(axis=1).tolist()
+
+
+def test_own_nearest_cosine_is_that_of_the_two_most_alike(features):
+    real = features["real"]
+    pairs = [_cosine(real[i], real[j]) for i in range(M) for j in range(i)]
+    assert metrics.own_nearest_cosine(real) == pytest.approx(max(pairs), abs=1e-6)
+
+
+def test_preservation_of_class_pictures_equals_their_mean_likeness_to_the_subject(features):
+    class_pictures, real = features["texts"], features["real"]
+    pairs = [_cosine(c, r) for c in class_pictures for r in real]
+    pres = metrics.subject_fidelity(class_pictures, real).mean()
+    assert pres == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)

@@ -1,4 +1,6 @@
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from PIL import Image
 from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.encoders import Features
 from boothline.evaluation.metrics import normalised
-from boothline.evaluation.scoring import Judge, rows_of, summarise
+from boothline.evaluation.scoring import Judge, copies_of, rows_of, summarise
 
 COLOURS = {"red": (250, 10, 10), "green": (10, 250, 10), "blue": (10, 10, 250)}
 BOOTSTRAP = Bootstrap(num_resamples=200)
@@ -90,7 +92,14 @@ def test_rows_of_pictures_carry_prompt_and_scores_in_order(judge):
     subject = judge.subject([_picture("red")] * 2)
     pictures = [_picture("red"), _picture("blue"), _picture("blue"), _picture("red")]
     scores = judge.score(pictures, texts=TEXTS, subject=subject)
-    rows = rows_of("base", scores, images=[f"{n}.png" for n in range(4)], prompts=TEXTS)
+    rows = rows_of(
+        "base",
+        scores,
+        images=[f"{n}.png" for n in range(4)],
+        prompts=TEXTS,
+        real=["a.png", "b.png"],
+    )
+    assert {row["nearest"] for row in rows} == {"a.png"}
     assert [(row["image"], row["prompt"], row["sample"]) for row in rows] == [
         ("0.png", TEXTS[0], 0),
         ("1.png", TEXTS[0], 1),
@@ -98,3 +107,41 @@ def test_rows_of_pictures_carry_prompt_and_scores_in_order(judge):
         ("3.png", TEXTS[1], 1),
     ]
     assert rows[0]["dino"] > 0.99 > rows[1]["dino"]
+
+
+def test_copies_of_pictures_beyond_the_real_ones_own_likeness_are_counted(judge):
+    real = [_picture("red"), _picture("green"), Image.new("RGB", (8, 8), (200, 120, 10))]
+    subject = judge.subject(real)
+    fresh = [Image.new("RGB", (8, 8), (10, 120, 250))] * 4
+    copied = judge.score([real[0], real[1], *fresh[:2]], texts=TEXTS, subject=subject)
+    found = copies_of(copied, subject=subject)
+    assert (found["num_near_copies"], found["num_images"]) == (2, 4)
+    assert found["expected_share"] == 0.5
+    assert found["warning"] is False
+    assert copied.nearest.ravel()[:2].tolist() == [0, 1]
+    all_copied = judge.score([real[0], real[1], real[2], real[0]], texts=TEXTS, subject=subject)
+    assert copies_of(all_copied, subject=subject)["warning"] is True
+    none = judge.score(fresh, texts=TEXTS, subject=subject)
+    assert copies_of(none, subject=subject)["num_near_copies"] == 0
+
+
+def test_copies_of_with_one_real_picture_cannot_be_told(judge):
+    subject = judge.subject([_picture("red")])
+    scores = judge.score([_picture("red")] * 2, texts=TEXTS, subject=subject)
+    assert copies_of(scores, subject=subject) == {}
+
+
+class LevelDistance:
+    """The difference in the mean level of red."""
+
+    def between(self, images: Sequence[Image.Image]) -> np.ndarray:
+        reds = [np.asarray(image)[..., 0].mean() for image in images]
+        return np.array([abs(a - b) for a, b in combinations(reds, 2)])
+
+
+def test_diversity_by_another_distance_is_its_mean_over_pairs_of_a_prompt(judge):
+    judge = replace(judge, distance=LevelDistance())
+    subject = judge.subject([_picture("red")] * 2)
+    pictures = [_picture("red", level) for level in (0, 10, 40, 0, 0, 30)]
+    scores = judge.score(pictures, texts=TEXTS, subject=subject)
+    assert scores.div == pytest.approx([np.mean([10, 40, 30]), np.mean([0, 30, 30])])

@@ -53,6 +53,20 @@ def test_check_of_missing_prompts_file_names_it(values):
         check(RunConfig.model_validate(values), home=Path("home"))
 
 
+def test_check_of_missing_evaluation_prompts_file_names_it(values):
+    values["evaluation"] |= {"prompt_set": "file", "prompts_file": "no-prompts.txt"}
+
+    with pytest.raises(ConfigError, match=r"evaluation\.prompts_file"):
+        check(RunConfig.model_validate(values), home=Path("home"))
+
+
+def test_check_leaves_the_download_of_an_encoder_to_the_steps(values):
+    values["base_model"]["allow_hub"] = True
+    values["evaluation"]["dino_model"] = "facebook/dino-vits16@" + "0" * 40
+
+    check(RunConfig.model_validate(values), home=Path("home"))
+
+
 def test_check_pictures_of_missing_folder_is_a_configuration_error(tmp_path):
     with pytest.raises(ConfigError, match="do not exist"):
         check_pictures(str(tmp_path / "nothing"))
