@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down check lint test golden docs constraints clean base-model eval-base-model test-chart images test-containers
+.PHONY: bench-train bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,9 +44,27 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/yamllint --strict .
 
-test: $(VENV)/.development  ## every test that needs no accelerator, with real services, and the coverage gate
+test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
+
+# One row of the table each: figures beside the bars, kept as build/faults/faults.json.
+FAULT_FIGURES := $(CURDIR)/build/faults
+FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
+	tests/unit/store/test_store_sealing.py tests/unit/data tests/unit/training/test_training_failures.py \
+	tests/unit/tracking/test_tracker.py tests/integration/tracking tests/integration/training/test_training_ranks.py \
+	tests/unit/diffusion/test_loading.py
+test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measured; under 30 minutes
+	@rm -rf $(FAULT_FIGURES) && mkdir -p $(FAULT_FIGURES)
+	@BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
+	  -m "not gpu and not containers" --junitxml=$(FAULT_FIGURES)/results.xml $(FAULT_TESTS); \
+	$(BIN)/python tests/faults/fault_table.py $(FAULT_FIGURES)
+
+AXE := tests/browser/node_modules/axe-core/axe.min.js
+$(AXE): tests/browser/package.json
+	@npm install --silent --no-package-lock --no-audit --no-fund --prefix tests/browser && touch $@
+
+axe: $(AXE)  ## fetch axe-core (npm) for the accessibility tests of the pages
 
 test-chart: $(VENV)/.development  ## the chart alone: Helm, two versions of Kubernetes, the roles on a real store
 	$(BIN)/pytest -q tests/chart
@@ -58,7 +76,7 @@ test-containers: $(VENV)/.development  ## build the images and run the demo in t
 	images/docker.sh $(BIN)/pytest -q -m containers tests/containers
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
-	$(BIN)/python -m pipelines.compile --output tests/golden/dreambooth.yaml
+	$(BIN)/python -m pipelines.compile
 
 docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents
@@ -68,6 +86,20 @@ base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: 
 
 eval-base-model: $(VENV)/.runtime  ## measure the tiny base and print the figures of its card
 	$(BIN)/python -m boothline.tinybase evaluate
+
+# The peer's script needs torchvision, which the product does not: it stays in a folder of its own.
+.boothline-bench/torchvision:
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $@ torchvision==0.28.0
+
+bench-train: $(VENV)/.runtime .boothline-bench/torchvision  ## training speed and memory against diffusers (PEER=its checkout)
+	@test -n "$(PEER)" || { echo "usage: make bench-train PEER=path/to/diffusers"; exit 2; }
+	$(BIN)/python -m benchmarks.train_speed --peer $(PEER) --torchvision .boothline-bench/torchvision $(BENCH)
+
+bench-sampling: $(VENV)/.runtime  ## sampling speed against the plain diffusers pipeline
+	$(BIN)/python -m benchmarks.sampling_speed $(BENCH)
+
+bench-growth: $(VENV)/.runtime  ## time and memory of 10, 1,000 and 10,000 class pictures
+	$(BIN)/python -m benchmarks.growth $(BENCH)
 
 constraints:  ## pin what .venv holds now
 	@{ echo "# Every package of a working installation, pinned. Made by: make constraints"; \

@@ -10,12 +10,13 @@ from boothline.data.report import DatasetReport
 from boothline.diffusion.base_model import resolve
 
 
-def examine_pictures(config: RunConfig, *, home: Path) -> DatasetReport:
+def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None) -> DatasetReport:
     """Return what the validate_data step would find.
 
     Args:
         config: names the pictures and the base model.
         home: the home folder, which remembers digests of models.
+        page: file that receives the findings as HTML; its folder must exist.
 
     Raises:
         ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
@@ -25,9 +26,15 @@ def examine_pictures(config: RunConfig, *, home: Path) -> DatasetReport:
     base = config.base_model
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
     with tempfile.TemporaryDirectory(prefix="boothline-validate-") as folder:
-        return examine(
+        report = examine(
             config.subject,
             output=Path(folder),
             settings=settings,
             tokenizer=model.path / "tokenizer",
         )
+        if page is not None:
+            from boothline.report.validation import render_validation
+
+            html = render_validation(report, Path(folder), min_images=config.subject.min_images)
+            page.write_text(html, encoding="utf-8")
+        return report

@@ -31,6 +31,7 @@ def too_small(source: str, picture: Picture, *, resolution_px: int) -> Quarantin
         return None
     return QuarantinedImage(
         source=source,
+        check="size",
         reason=f"is {picture.width_px} x {picture.height_px} px, below half of {resolution_px} px",
         advice="Use a larger version of the picture, or lower subject.resolution_px.",
     )

@@ -103,7 +103,10 @@ def _first_findings(files: Collection) -> _Findings:
     for refusal in files.refused:
         findings.quarantined.append(
             QuarantinedImage(
-                source=shown_name(refusal.name), reason=refusal.reason, advice=refusal.advice
+                source=shown_name(refusal.name),
+                check="source",
+                reason=refusal.reason,
+                advice=refusal.advice,
             )
         )
     for folder in files.ignored_folders:
@@ -125,7 +128,9 @@ def _sort_in(
     source = shown_name(file.name)
     if isinstance(picture, Unreadable):
         findings.quarantined.append(
-            QuarantinedImage(source=source, reason=picture.reason, advice=picture.advice)
+            QuarantinedImage(
+                source=source, check="decode", reason=picture.reason, advice=picture.advice
+            )
         )
         return
     first = next((f for f, p in findings.chosen if p.pixel_digest == picture.pixel_digest), None)
@@ -133,8 +138,10 @@ def _sort_in(
     if first is not None:
         refused = QuarantinedImage(
             source=source,
+            check="duplicate",
             reason=f"has the same pixels as {shown_name(first.name)}",
             advice="Leave one of them out; a duplicate counts twice in training.",
+            other=shown_name(first.name),
         )
     if refused is not None:
         _quarantine(refused, picture, findings)
@@ -168,6 +175,7 @@ def _limit_number(findings: _Findings, subject: SubjectConfig) -> None:
     for file, picture in surplus:
         item = QuarantinedImage(
             source=shown_name(file.name),
+            check="count",
             reason=f"is beyond the first {subject.max_images} pictures",
             advice="Raise subject.max_images to use it.",
         )
@@ -187,6 +195,7 @@ def _note_near_duplicates(findings: _Findings) -> None:
                 check="duplicate",
                 message=f"looks like {names[first]} ({100 * similarity:.0f} % of the hash)",
                 advice="Use pictures that differ in view, place or light.",
+                other=names[first],
             )
         )
 

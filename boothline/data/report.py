@@ -39,11 +39,13 @@ class AcceptedImage(Finding):
 class QuarantinedImage(Finding):
     """A file that is left out."""
 
+    check: CheckName = Field(description="Which check it failed.")
     reason: str = Field(description="What is wrong with it; reads on from its name.")
     advice: str = Field(description="What its owner can do.")
     thumbnail: str = Field(
         default="", description="Path of its thumbnail, where it could be decoded."
     )
+    other: str = Field(default="", description="The picture that it repeats, if it does.")
 
 
 class DatasetWarning(Finding):
@@ -52,6 +54,7 @@ class DatasetWarning(Finding):
     check: CheckName
     message: str = Field(description="What was found, with the value; reads on from the name.")
     advice: str = Field(description="What its owner can do.")
+    other: str = Field(default="", description="The other picture, where it is about two.")
 
 
 class DatasetReport(BaseModel):

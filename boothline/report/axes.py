@@ -94,3 +94,19 @@ def size(num_bytes: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.1f} {unit}"
+
+
+def energy(joules: float) -> str:
+    """Return an energy for people: `0.4 J`, `350 J`, `1.25 Wh`, `2.10 kWh`."""
+    if joules < 9.95:
+        return f"{joules:.1f} J"
+    if joules < 3600:
+        return f"{joules:.0f} J"
+    hours = joules / 3600
+    return f"{hours:.2f} Wh" if hours < 999.5 else f"{hours / 1000:.2f} kWh"
+
+
+def processor_time(seconds: float) -> str:
+    """Return processor time of one unit: `0.035 s`, `1.25 s`, `42 s`."""
+    decimals = 3 if seconds < 1 else 2 if seconds < 10 else 0
+    return f"{seconds:.{decimals}f} s"

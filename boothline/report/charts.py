@@ -217,6 +217,7 @@ def _axes(x_scale: Scale, y_scale: Scale, frame: Frame) -> Markup:
 
 ROW_HEIGHT = 34
 LABEL_WIDTH = 92
+LETTER_WIDTH = 7
 VALUE_WIDTH = 52
 
 
@@ -226,7 +227,7 @@ def interval_chart(metric: Metric) -> Markup:
     frame = Frame(
         width=360,
         height=len(rows) * ROW_HEIGHT + 34,
-        left=LABEL_WIDTH,
+        left=max(LABEL_WIDTH, LETTER_WIDTH * max(len(row.name) for row in rows)),
         right=VALUE_WIDTH,
         top=4,
         bottom=30,
@@ -299,4 +300,6 @@ def _marker(key: str, x: float, y: float) -> Markup:
         )
     if key == "champion":
         return Markup('<path class="mark" d="M{} {}l7 7l-7 7l-7 -7z"/>').format(x, y - 7)
+    if key == "paper":
+        return Markup('<path class="mark" d="M{} {}h12M{} {}v12"/>').format(x - 6, y, x, y - 6)
     return Markup('<circle class="mark" cx="{}" cy="{}" r="6"/>').format(x, y)

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -9,11 +10,19 @@ import yaml
 
 import boothline
 from boothline.config import RunConfig
+from boothline.report.copies import copies_of, warning_of
+from boothline.report.cost import cost_of
 from boothline.report.lineage import lineage_of
-from boothline.report.model import RunReport, StepLine
+from boothline.report.model import RunReport, StepLine, Verdict
 from boothline.report.outcome import final_status, read_evaluation, read_promotion, verdict_of
 from boothline.report.pictures import PictureLoader
-from boothline.report.scores import evaluation_facts, metrics_of
+from boothline.report.records import EvaluationRecord, PromotionRecord
+from boothline.report.scores import (
+    evaluation_facts,
+    has_papers_encoders,
+    metrics_of,
+    published_of,
+)
 from boothline.report.sections import batch_of, comparisons_of, subject_of, training_of
 from boothline.report.sources import RunSources, read_sources
 from boothline.runs import RunStatus, StepRecord
@@ -55,6 +64,7 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
     loader = PictureLoader(run)
     subject = subject_of(run, loader)
     comparisons = comparisons_of(run, evaluation, loader)
+    copies = copies_of(run, evaluation, loader)
     training = training_of(run, loader)
     batch = batch_of(run, loader)
     lineage = lineage_of(run)
@@ -65,10 +75,14 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
         status=status,
         created_at=run.record.created_at,
         seconds=elapsed_seconds(run.steps),
-        verdict=verdict_of(run, status, promotion=promotion, evaluation=evaluation),
+        verdict=_verdict(run, status, promotion=promotion, evaluation=evaluation),
         subject=subject,
         metrics=metrics_of(evaluation) if evaluation else (),
+        published=published_of(evaluation) if evaluation else (),
+        same_encoders=has_papers_encoders(run.config),
         evaluation_facts=evaluation_facts(evaluation, run.config) if evaluation else (),
+        copies=copies,
+        cost=cost_of(run),
         comparisons=comparisons,
         batch=batch,
         training=training,
@@ -81,6 +95,21 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
         environment=environment_facts(),
         notices=tuple(dict.fromkeys(run.notices)),
     )
+
+
+def _verdict(
+    run: RunSources,
+    status: RunStatus,
+    *,
+    promotion: PromotionRecord | None,
+    evaluation: EvaluationRecord | None,
+) -> Verdict:
+    """Return the verdict, with a warning where the model may repeat its training pictures."""
+    verdict = verdict_of(run, status, promotion=promotion, evaluation=evaluation)
+    warning = warning_of(evaluation.copies) if evaluation else ""
+    if not warning or status in ("failed", "interrupted", "running"):
+        return verdict
+    return replace(verdict, sentences=(*verdict.sentences, warning))
 
 
 def elapsed_seconds(steps: Sequence[StepRecord]) -> float:

@@ -182,6 +182,79 @@ class StepLine:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CostLine:
+    """What one step or shard cost in this run; None where it was not measured.
+
+    Attributes:
+        per: what one unit of its result cost: (unit, CPU-seconds, GPU-seconds).
+    """
+
+    label: str
+    reused: bool
+    seconds: float
+    cpu_seconds: float | None = None
+    gpu_seconds: float | None = None
+    joules: float | None = None
+    per: tuple[tuple[str, float | None, float | None], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What the run cost.
+
+    Attributes:
+        lines: step by step.
+        energy: which energy was read, in words.
+    """
+
+    lines: tuple[CostLine, ...] = ()
+    energy: str = ""
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time of all steps that were measured."""
+        return _total([line.cpu_seconds for line in self.lines])
+
+    @property
+    def gpu_seconds(self) -> float | None:
+        """GPU time that the steps held."""
+        return _total([line.gpu_seconds for line in self.lines])
+
+
+def _total(values: list[float | None]) -> float | None:
+    """Return the sum of what was measured, or None when nothing was."""
+    measured = [value for value in values if value is not None]
+    return sum(measured) if measured else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPair:
+    """A generated picture and the training picture that it is most like.
+
+    Attributes:
+        cosine: of their DINO features.
+        is_near_copy: more alike than any two training pictures.
+    """
+
+    generated: Picture
+    real: Picture
+    cosine: float
+    is_near_copy: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Signs that the model repeats its training pictures."""
+
+    pairs: tuple[CopyPair, ...] = ()
+    bound: float = 0.0
+    num_images: int = 0
+    num_near_copies: int = 0
+    expected_share: float = 0.0
+    warning: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class LineageLink:
     """A manifest that another one was made from."""
 
@@ -231,7 +304,11 @@ class RunReport:
     verdict: Verdict
     subject: Subject
     metrics: tuple[Metric, ...] = ()
+    published: tuple[Metric, ...] = ()
+    same_encoders: bool = False
     evaluation_facts: tuple[tuple[str, str], ...] = ()
+    copies: Copies = Copies()
+    cost: Cost = Cost()
     comparisons: Comparisons = Comparisons()
     batch: Gallery = Gallery()
     training: Training = Training()

@@ -46,6 +46,27 @@ def finite_scores(value: object) -> object:
     return kept
 
 
+class CopiesRecord(Loose):
+    """Signs of overfitting in the metadata of an `evaluation` manifest."""
+
+    bound: float = 0.0
+    num_images: int = 0
+    num_near_copies: int = 0
+    expected_share: float = 0.0
+    warning: bool = False
+
+
+class ScoreRow(Loose):
+    """One line of the `scores.jsonl` of an evaluation."""
+
+    model: str
+    image: str
+    prompt: str = ""
+    sample: int = 0
+    nearest: str = ""
+    nearest_cosine: float = 0.0
+
+
 class EvaluationRecord(Loose):
     """Metadata of an `evaluation` manifest."""
 
@@ -56,6 +77,8 @@ class EvaluationRecord(Loose):
     real: Scores = Field(default_factory=dict)
     champion: str = ""
     div_distance: str = ""
+    prompt_set: str = ""
+    copies: CopiesRecord = CopiesRecord()
 
     @field_validator("metrics", "gains", mode="before")
     @classmethod

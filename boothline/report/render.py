@@ -32,6 +32,8 @@ def _environment() -> Environment:
         signed=axes.signed,
         duration=axes.duration,
         size=axes.size,
+        energy=axes.energy,
+        processor_time=axes.processor_time,
         moment=moment,
         loss_chart=loss_chart,
         interval_chart=interval_chart,
@@ -52,17 +54,32 @@ def script_digest(script: str) -> str:
 
 
 def render(report: RunReport) -> str:
-    """Return the page: no request leaves it, and it runs only its own script."""
+    """Return the report of a run: no request leaves the page, and it runs only its own script."""
+    return render_page(
+        TEMPLATE,
+        report,
+        resume=resume_command(report.run_id),
+        longest_step_seconds=max((step.seconds for step in report.steps), default=0.0),
+    )
+
+
+def render_page(template: str, report: object, **values: object) -> str:
+    """Return a page of this package: a template in the common frame.
+
+    Args:
+        template: file name of the template; it extends page.html.j2.
+        report: its view model, with a `verdict`.
+        values: what else the template names.
+    """
     environment = _environment()
     script = _asset(environment, "report.js")
-    return environment.get_template(TEMPLATE).render(
+    return environment.get_template(template).render(
         report=report,
-        resume=resume_command(report.run_id),
         # The two assets are part of this package, not input.
         css=Markup(_asset(environment, "report.css")),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_digest=script_digest(script),
-        longest_step_seconds=max((step.seconds for step in report.steps), default=0.0),
+        **values,
     )
 
 

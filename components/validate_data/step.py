@@ -10,10 +10,12 @@ from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import ManifestDraft
+from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import files_under
 
 logger = logging.getLogger(__name__)
+
+PAGE = "validation.html"
 
 
 class Inputs(StepInputs):
@@ -65,8 +67,32 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         on_progress=lambda done, total: context.progress.update(done, total, unit="images"),
     )
     _announce(report, context)
+    page = _write_page(report, output, context)
+    context.tracker.artifact(page, folder="dataset")
     report.ensure_usable(subject)
     return ManifestDraft(kind="dataset", files=files_under(output), metadata=_metadata(report))
+
+
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Put the page into the run folder too when the dataset was there already."""
+    run_dir = context.settings.run_dir
+    if run_dir is None or (run_dir / PAGE).exists():
+        return
+    folder = context.store.fetch(ref, context.folder / "reused", prefix="thumbnails/")
+    report = DatasetReport.model_validate_json(context.store.read_bytes(ref, "report.json"))
+    _write_page(report, folder, context)
+
+
+def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:
+    """Write the findings as a page, beside the run's report where there is a run folder."""
+    from boothline.report.validation import render_validation
+
+    place = context.settings.run_dir or context.folder
+    place.mkdir(parents=True, exist_ok=True)
+    page = render_validation(report, folder, min_images=context.config.subject.min_images)
+    path = place / PAGE
+    path.write_text(page, encoding="utf-8")
+    return path
 
 
 def _source(context: StepContext) -> _Source:
@@ -118,7 +144,7 @@ def _announce(report: DatasetReport, context: StepContext) -> None:
     context.tracker.artifact(context.folder / "dataset" / "report.json", folder="dataset")
 
 
-STEP = Step(name="validate_data", version=1, key=key, produce=produce)
+STEP = Step(name="validate_data", version=2, key=key, produce=produce, finish=finish)
 
 
 def run(**inputs: object) -> str:

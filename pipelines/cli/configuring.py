@@ -92,11 +92,25 @@ def init(
     )
 
 
-@app.command(epilog=example("boothline validate run.yaml --set training.num_steps=200"))
+@app.command(
+    epilog=example(
+        "boothline validate run.yaml --set training.num_steps=200",
+        "boothline validate --subject my-pictures --report pictures.html",
+    )
+)
 def validate(
     configs: Configs = None,
     overrides: Overrides = None,
     subject: Subject = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Write the findings as a page with thumbnails.",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -105,9 +119,14 @@ def validate(
     from pipelines.local.session import home_folder
     from pipelines.validating import examine_pictures
 
+    if page is not None and not page.absolute().parent.is_dir():
+        raise ConfigError(
+            f"{page} cannot be written: {page.absolute().parent} is no folder.",
+            remedy="Name a file in a folder that exists.",
+        )
     config = load_config(configs, overrides, subject)
     check(config, home=home_folder(home))
-    report = examine_pictures(config, home=home_folder(home))
+    report = examine_pictures(config, home=home_folder(home), page=page)
     emit(report, output, lambda target: _say_findings(target, report))
     report.ensure_usable(config.subject)
 
@@ -130,6 +149,9 @@ def compile_pipeline(
     file: Annotated[
         Path | None, typer.Option("--file", "-o", help="File to write; stdout by default.")
     ] = None,
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="dreambooth, sweep or retrain.")
+    ] = "dreambooth",
     images: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,11 +161,10 @@ def compile_pipeline(
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Compile the dreambooth pipeline to the YAML that Kubeflow Pipelines runs."""
-    from pipelines.compile import compiled, image_choices
-    from pipelines.dreambooth import dreambooth
+    """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
+    from pipelines.compile import compiled, image_choices, pipeline_named
 
-    text = compiled(dreambooth, images=image_choices(images or []))
+    text = compiled(pipeline_named(pipeline), images=image_choices(images or []))
     if file is not None:
         file.write_text(text, encoding="utf-8")
         emit({"file": str(file)}, output, lambda target: say(target, f"Wrote {file}."))

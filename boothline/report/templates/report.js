@@ -118,6 +118,32 @@ for (const chart of document.querySelectorAll("[data-chart]")) {
   });
 }
 
+// Samples over the steps: a slider shows one sheet at a time; a button shows all side by side.
+for (const film of document.querySelectorAll(".film")) {
+  const bar = film.querySelector(".film-bar");
+  if (!bar) continue;
+  const frames = [...film.querySelectorAll(".gallery li")];
+  const slider = bar.querySelector("input");
+  const shown = bar.querySelector("output");
+  const button = bar.querySelector("button");
+
+  const show = () => {
+    frames.forEach((frame, index) => frame.classList.toggle("now", index === Number(slider.value)));
+    const text = frames[Number(slider.value)].querySelector(".caption").textContent;
+    shown.textContent = text;
+    slider.setAttribute("aria-valuetext", text);
+  };
+  button.addEventListener("click", () => {
+    const apart = film.classList.toggle("one");
+    button.setAttribute("aria-pressed", String(!apart));
+    slider.disabled = !apart;
+  });
+  slider.addEventListener("input", show);
+  bar.hidden = false;
+  film.classList.add("one");
+  show();
+}
+
 // Contents: mark the section in view; a link into closed details opens them.
 (() => {
   const links = new Map(

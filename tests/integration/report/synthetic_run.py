@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from boothline.config import RunConfig
+from boothline.metering import Usage
 from boothline.runs import (
     Failure,
     RunRecord,
@@ -25,6 +26,7 @@ from boothline.store import ManifestDraft, ManifestRef, Store
 RUN_ID = "20261122-093000-1a2b"
 CREATED_AT = 1_795_340_000.0
 SCENES = ("#9fd3ff", "#f4e3b2", "#e6eef5", "#c0392b")
+USAGE = Usage(cpu_seconds=12.5, num_gpus=1, cpu_joules=420.0, gpu_joules=5000.0)
 NASTY = "<script>alert('x')</script> & \"quotes\""
 
 
@@ -87,6 +89,51 @@ def around(mean: float, width: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - width, "high": mean + width * 1.2}
 
 
+Table = dict[str, dict[str, Any]]
+
+
+def scores_of_contenders(*, champion: bool) -> tuple[Table, Table]:
+    """Return plausible metrics and gains of an evaluation."""
+    metrics: Table = {
+        "finetuned": {
+            "dino": around(0.712, 0.021),
+            "clip_i": around(0.801, 0.015),
+            "clip_t": around(0.287, 0.012),
+            "score": around(0.5, 0.012),
+            "pres": 0.41,
+            "div": 0.38,
+        },
+        "base": {
+            "dino": around(0.441, 0.03),
+            "clip_i": around(0.655, 0.02),
+            "clip_t": around(0.301, 0.011),
+            "score": around(0.371, 0.016),
+            "pres": 0.40,
+            "div": 0.52,
+        },
+    }
+    gains: Table = {
+        "base": {
+            "dino": around(0.271, 0.031),
+            "clip_t": around(-0.014, 0.009),
+            "score": around(0.129, 0.015),
+        }
+    }
+    if champion:
+        metrics["champion"] = {
+            "dino": around(0.66, 0.025),
+            "clip_i": around(0.77, 0.02),
+            "clip_t": around(0.295, 0.012),
+            "score": around(0.478, 0.014),
+        }
+        gains["champion"] = {
+            "dino": around(0.052, 0.02),
+            "clip_t": around(-0.008, 0.01),
+            "score": around(0.022, 0.012),
+        }
+    return metrics, gains
+
+
 @dataclass
 class SyntheticRun:
     """A run to be committed step by step.
@@ -98,6 +145,8 @@ class SyntheticRun:
         verdict: of the gate.
         prompts: prompt templates of the evaluation.
         images_per_prompt: pictures per prompt.
+        copies: signs of overfitting.
+        usage: of every step.
     """
 
     store: Store
@@ -107,6 +156,16 @@ class SyntheticRun:
     prompts: Sequence[str] = RunConfig().evaluation.prompts
     images_per_prompt: int = 4
     num_class_pictures: int = 16
+    copies: dict[str, Any] = field(
+        default_factory=lambda: {
+            "bound": 0.9,
+            "num_images": 16,
+            "num_near_copies": 3,
+            "expected_share": 1 / 3,
+            "warning": False,
+        }
+    )
+    usage: Usage | None = USAGE
     config: RunConfig = field(init=False)
     refs: dict[str, ManifestRef] = field(init=False, default_factory=dict)
     clock: float = field(init=False, default=CREATED_AT)
@@ -176,6 +235,7 @@ class SyntheticRun:
                 started_at=self.clock,
                 seconds=seconds,
                 failure=failure,
+                usage=self.usage,
             ),
         )
         self.clock += seconds
@@ -308,50 +368,17 @@ class SyntheticRun:
             for p in range(len(self.prompts))
             for s in range(self.images_per_prompt)
         }
-        metrics = {
-            "finetuned": {
-                "dino": around(0.712, 0.021),
-                "clip_i": around(0.801, 0.015),
-                "clip_t": around(0.287, 0.012),
-                "score": around(0.5, 0.012),
-                "pres": 0.41,
-                "div": 0.38,
-            },
-            "base": {
-                "dino": around(0.441, 0.03),
-                "clip_i": around(0.655, 0.02),
-                "clip_t": around(0.301, 0.011),
-                "score": around(0.371, 0.016),
-                "pres": 0.40,
-                "div": 0.52,
-            },
-        }
-        gains = {
-            "base": {
-                "dino": around(0.271, 0.031),
-                "clip_t": around(-0.014, 0.009),
-                "score": around(0.129, 0.015),
-            }
-        }
-        if self.champion:
-            metrics["champion"] = {
-                "dino": around(0.66, 0.025),
-                "clip_i": around(0.77, 0.02),
-                "clip_t": around(0.295, 0.012),
-                "score": around(0.478, 0.014),
-            }
-            gains["champion"] = {
-                "dino": around(0.052, 0.02),
-                "clip_t": around(-0.008, 0.01),
-                "score": around(0.022, 0.012),
-            }
+        prompts = [self.config.subject.fill(prompt) for prompt in self.prompts]
+        files["scores.jsonl"] = jsonl(self._score_rows(prompts))
+        metrics, gains = scores_of_contenders(champion=self.champion)
         metadata = {
-            "prompts": [self.config.subject.fill(prompt) for prompt in self.prompts],
+            "prompts": prompts,
             "images_per_prompt": self.images_per_prompt,
             "metrics": metrics,
             "gains": gains,
             "real": {"dino": around(0.803, 0.03), "clip_i": around(0.884, 0.02)},
             "champion": "",
+            "copies": self.copies,
         }
         draft = ManifestDraft(
             kind="evaluation",
@@ -360,6 +387,21 @@ class SyntheticRun:
             metadata=metadata,
         )
         self.step("evaluate", draft, seconds=54.0)
+
+    def _score_rows(self, prompts: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row for each picture of the fine-tuned model; the first ones are near copies."""
+        return [
+            {
+                "model": "finetuned",
+                "image": f"images/finetuned/p{p:02}-s{s:02}.png",
+                "prompt": prompt,
+                "sample": s,
+                "nearest": f"images/{(p + s) % 5:03}.png",
+                "nearest_cosine": round(0.93 - 0.01 * (p * self.images_per_prompt + s), 3),
+            }
+            for p, prompt in enumerate(prompts)
+            for s in range(self.images_per_prompt)
+        ]
 
     def promote(self) -> None:
         """Commit the verdict of the gate."""

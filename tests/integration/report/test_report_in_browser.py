@@ -1,36 +1,21 @@
 """The report in a real browser: nothing leaves the page, everything works by keyboard."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from browser_fixtures import PHONE, violations
 from integration.report.synthetic_run import NASTY, SyntheticRun
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from boothline.report import render_run
 from boothline.services import Endpoints
 from boothline.store import Store
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.services,
-    pytest.mark.skipif(CHROMIUM is None, reason="no `chromium` on the PATH to open the report in"),
-]
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-DESKTOP, PHONE, SMALL_PHONE = (1280, 900), (390, 844), (360, 640)
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+DESKTOP, SMALL_PHONE = (1280, 900), (360, 640)
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +31,6 @@ def report(object_store: Endpoints, tmp_path_factory: pytest.TempPathFactory) ->
         render_run(store, SyntheticRun(store, champion=True).complete()), encoding="utf-8"
     )
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @dataclass
@@ -168,6 +144,45 @@ def test_report_chart_reads_values_by_keyboard_and_pointer(visit) -> None:
     page.locator("svg.plot.wide").hover(position={"x": 60, "y": 100})
     step = int(re.search(r"At step (\d+)", readout.text_content())[1])
     assert 1 <= step <= 6
+
+
+def test_report_slider_shows_the_samples_of_one_step(visit) -> None:
+    page = visit().page
+    film, slider = page.locator(".film"), page.locator("#film-step")
+    expect(film.locator("li:visible")).to_have_text("After step 120")
+
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(film.locator("li:visible")).to_have_text("After step 80")
+    expect(slider).to_have_attribute("aria-valuetext", "After step 80")
+    film.locator("button", has_text="Side by side").click()
+    expect(film.locator("li:visible")).to_have_count(4)
+    expect(slider).to_be_disabled()
+
+
+def test_report_pairs_open_side_by_side(visit) -> None:
+    page = visit().page
+
+    page.locator('.tile[data-group="copies"]').first.click()
+
+    expect(page.locator("#zoom img")).to_have_count(2)
+    expect(page.locator("#zoom figcaption").nth(1)).to_have_text("Training picture")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_report_has_no_accessibility_violation(visit, axe: str, size, scheme) -> None:
+    page = visit(size, scheme=scheme).page
+    page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+
+    assert violations(page, axe) == []
+
+
+def test_report_zoomed_picture_has_no_accessibility_violation(visit, axe: str) -> None:
+    page = visit().page
+    page.locator(".comparison .tile").first.click()
+
+    assert violations(page, axe) == []
 
 
 def test_report_contents_follow_the_reader(visit) -> None:

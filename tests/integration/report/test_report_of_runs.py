@@ -6,6 +6,7 @@ import pytest
 from integration.report.synthetic_run import NASTY, RUN_ID, SyntheticRun
 
 from boothline.config import RunConfig
+from boothline.metering import Usage
 from boothline.report import RunNotFoundError, collect, render_run
 from boothline.report.pictures import MAX_PICTURES
 from boothline.runs import Failure, read_run, write_run
@@ -203,3 +204,89 @@ def test_report_lists_settings_that_differ_from_defaults(run: SyntheticRun) -> N
 def test_report_of_an_unknown_run_is_an_error(store: Store) -> None:
     with pytest.raises(RunNotFoundError, match=RUN_ID):
         render_run(store, RUN_ID)
+
+
+def test_report_pairs_generated_pictures_with_the_nearest_training_pictures(
+    run: SyntheticRun,
+) -> None:
+    run_id = run.complete()
+
+    report = collect(run.store, run_id)
+
+    copies = report.copies
+    assert [pair.cosine for pair in copies.pairs] == [0.93, 0.92, 0.91, 0.9, 0.89, 0.88]
+    assert [pair.is_near_copy for pair in copies.pairs] == [True] * 3 + [False] * 3
+    assert all(pair.generated.twin == pair.real.twin != "" for pair in copies.pairs)
+    assert not any("training picture" in sentence for sentence in report.verdict.sentences)
+    html = render_run(run.store, run_id)
+    assert "3 of 16 generated pictures are nearer" in html
+    assert 'class="alarm"' not in html
+
+
+def test_report_warns_of_a_model_that_copies(store: Store) -> None:
+    copies = {"bound": 0.9, "num_images": 16, "num_near_copies": 12, "warning": True}
+    run = SyntheticRun(store, copies=copies)
+    run_id = run.complete()
+
+    report = collect(store, run_id)
+
+    assert report.verdict.sentences[-1].startswith("12 of 16 generated pictures are nearer")
+    assert 'class="alarm"' in render_run(store, run_id)
+
+
+def test_report_of_an_evaluation_without_signs_of_copying_leaves_them_out(store: Store) -> None:
+    run = SyntheticRun(store, copies={})
+
+    html = render_run(store, run.complete())
+
+    assert 'id="copies"' not in html
+
+
+def test_report_cost_counts_what_the_steps_took_and_what_a_unit_took(run: SyntheticRun) -> None:
+    run_id = run.complete()
+
+    cost = collect(run.store, run_id).cost
+
+    lines = {line.label: line for line in cost.lines}
+    assert lines["train"].gpu_seconds == pytest.approx(98.3)
+    assert lines["train"].per == (
+        ("optimizer step", pytest.approx(12.5 / 120), pytest.approx(98.3 / 120)),
+    )
+    assert lines["batch_infer-0"].per[0][:2] == ("picture", pytest.approx(12.5 / 4))
+    assert lines["validate_data"].gpu_seconds is None
+    assert lines["generate_prior-0"].per == ()
+    assert lines["train"].joules == 5420.0
+    assert cost.cpu_seconds == pytest.approx(12.5 * len(cost.lines))
+    assert "RAPL" in cost.energy
+    assert "NVML" in cost.energy
+    html = render_run(run.store, run_id)
+    assert "optimizer step: 0.104 s CPU, 0.819 s GPU" in html
+    assert "1.51 Wh" in html
+
+
+def test_report_cost_says_what_was_not_measured(store: Store) -> None:
+    run = SyntheticRun(store, usage=Usage(cpu_seconds=1.0))
+    html = render_run(store, run.complete())
+
+    assert "Energy was not measured" in html
+    assert collect(store, run.complete()).cost.gpu_seconds is None
+
+
+def test_report_of_steps_without_usage_is_written(store: Store) -> None:
+    run = SyntheticRun(store, usage=None)
+
+    cost = collect(store, run.complete()).cost
+
+    assert {line.cpu_seconds for line in cost.lines} == {None}
+    assert cost.cpu_seconds is None
+
+
+def test_report_published_figures_are_shares_of_the_real_pictures_own(run: SyntheticRun) -> None:
+    report = collect(run.store, run.complete())
+
+    dino, clip_i = report.published
+    shares = {row.name: row.estimate.mean for row in dino.contenders}
+    assert shares["Fine-tuned"] == pytest.approx(0.712 / 0.803)
+    assert shares["DreamBooth, SD"] == pytest.approx(0.668 / 0.774)
+    assert [row.key for row in clip_i.contenders] == ["finetuned", "base"] + ["paper"] * 3
+    assert not report.same_encoders

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_validate_data_good_folder_commits_the_dataset(store: Store, source, con
     assert report.quarantined[0].source == "broken.png"
     tracker = context.tracker
     assert isinstance(tracker, MemoryTracker)
-    assert tracker.logged_artifacts == ["dataset/report.json"]
+    assert tracker.logged_artifacts == ["dataset/report.json", "dataset/validation.html"]
 
 
 def test_validate_data_too_few_pictures_is_data_error_that_names_them(source, context_for):
@@ -129,3 +130,27 @@ def test_validate_data_pictures_changed_after_the_key_stay_as_they_were(source, 
         len([name for name in step.produce(context, INPUTS).files if name.startswith("images/")])
         == 4
     )
+
+
+def test_validate_data_writes_its_page_also_when_the_pictures_are_too_few(
+    source, context_for, tmp_path
+):
+    context = context_for(min_images=9)
+    context = replace(
+        context, settings=context.settings.model_copy(update={"run_dir": tmp_path / "run"})
+    )
+    with pytest.raises(DataError):
+        step.produce(context, INPUTS)
+    assert "Only 4 of 4 pictures" in (tmp_path / "run" / "validation.html").read_text()
+    assert "dataset/validation.html" in context.tracker.logged_artifacts
+
+
+def test_validate_data_reused_dataset_still_gets_its_page(store, source, context_for, tmp_path):
+    ref = store.commit("steps/validate_data/a", step.produce(context_for(), INPUTS))
+    context = context_for()
+    run_dir = tmp_path / "later"
+    context = replace(context, settings=context.settings.model_copy(update={"run_dir": run_dir}))
+    step.finish(context, INPUTS, ref)
+    page = (run_dir / "validation.html").read_text()
+    assert "4 pictures can be used" in page
+    assert page.count("data:image/") == 4

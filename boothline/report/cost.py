@@ -1,0 +1,84 @@
+"""Adds up what a run cost: processor and GPU time, energy, and what a step or picture took."""
+
+from boothline.report.model import Cost, CostLine
+from boothline.report.sources import RunSources
+from boothline.runs import StepRecord
+from boothline.store import Manifest
+
+GPU_STEPS = ("generate_prior", "train", "publish_checkpoint", "evaluate", "batch_infer")
+"""Steps of the torch image: while they run they hold every GPU that they see."""
+
+
+def cost_of(run: RunSources) -> Cost:
+    """Return what each step of a run cost; a reused step cost what looking it up took."""
+    lines = tuple(_line(run, step) for step in run.steps)
+    return Cost(lines=lines, energy=_energy_in_words(run.steps))
+
+
+def _line(run: RunSources, step: StepRecord) -> CostLine:
+    """Return one step's cost with that of a unit of its result."""
+    usage = step.usage
+    if usage is None:
+        return CostLine(label=step.label, reused=step.reused, seconds=step.seconds)
+    gpus = usage.num_gpus if step.step in GPU_STEPS and not step.reused else 0
+    gpu_seconds = gpus * step.seconds if gpus else None
+    parts = [usage.cpu_joules, usage.gpu_joules]
+    joules = [part for part in parts if part is not None]
+    return CostLine(
+        label=step.label,
+        reused=step.reused,
+        seconds=step.seconds,
+        cpu_seconds=usage.cpu_seconds,
+        gpu_seconds=gpu_seconds,
+        joules=sum(joules) if joules else None,
+        per=tuple(
+            (unit, usage.cpu_seconds / count, gpu_seconds / count if gpu_seconds else None)
+            for unit, count in _units(run, step)
+        ),
+    )
+
+
+def _units(run: RunSources, step: StepRecord) -> list[tuple[str, int]]:
+    """Return what a step made, by unit; nothing for a step that made nothing in this run."""
+    manifest = _manifest(run, step)
+    if manifest is None or step.reused:
+        return []
+    num_images = manifest.metadata.get("num_images", 0)
+    found: dict[str, list[tuple[str, object]]] = {
+        "train": [("optimizer step", manifest.metadata.get("num_steps", 0))],
+        "generate_prior": [("picture", num_images)],
+        "batch_infer": [("picture", num_images)],
+        "evaluate": [("picture", len(manifest.under("images/")))],
+    }
+    return [
+        (unit, count)
+        for unit, count in found.get(step.step, [])
+        if isinstance(count, int) and count > 0
+    ]
+
+
+def _manifest(run: RunSources, step: StepRecord) -> Manifest | None:
+    """Return the manifest that a step made."""
+    for source in run.sources.get(step.step, []):
+        if str(source.ref) == step.manifest:
+            return source.manifest
+    return None
+
+
+def _energy_in_words(steps: list[StepRecord]) -> str:
+    """Return which energy could be read."""
+    usages = [step.usage for step in steps if step.usage]
+    kinds = [
+        name
+        for name, measured in (
+            ("the CPU packages (RAPL)", any(one.cpu_joules is not None for one in usages)),
+            ("the GPUs (NVML)", any(one.gpu_joules is not None for one in usages)),
+        )
+        if measured
+    ]
+    if not kinds:
+        return "Energy was not measured: this machine lets neither RAPL nor NVML be read."
+    return (
+        f"Energy is that of {' and '.join(kinds)} of the whole machine; steps that ran side by "
+        "side share it."
+    )

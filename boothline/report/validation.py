@@ -1,0 +1,208 @@
+"""The report on a subject's pictures: each check with its verdict, and what to do."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from boothline.data.report import CheckName, DatasetReport, DatasetWarning, QuarantinedImage
+from boothline.errors import DataError
+from boothline.report.model import Picture, Tone, Verdict
+from boothline.report.pictures import encode
+from boothline.report.render import render_page
+
+logger = logging.getLogger(__name__)
+
+MAX_FINDINGS = 40
+MAX_ACCEPTED = 100
+_CHECKS: dict[CheckName, tuple[str, str]] = {
+    "source": ("Files", "What was found at the place that subject.images names."),
+    "decode": ("Readable", "JPEG, PNG, WebP, BMP, TIFF or GIF, whole, of at most 50 megapixels."),
+    "size": ("Large enough", "The short side has at least subject.resolution_px pixels."),
+    "shape": ("Shape", "Cropping to a square loses little."),
+    "sharpness": ("Sharp", "Variance of the Laplacian at training size; blur is learnt too."),
+    "duplicate": ("Different", "No picture twice, none nearly so; repeats are learnt by heart."),
+    "caption": ("Captions", "They name the subject and fit the text encoder."),
+    "identifier": ("Identifier", "A rare word that is one token of the tokenizer."),
+    "count": ("Number", "Between subject.min_images and subject.max_images pictures."),
+}
+Outcome = Literal["passed", "warned", "broken"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingLine:
+    """One finding with the pictures that it is about; two when it compares them."""
+
+    source: str
+    message: str
+    advice: str
+    left_out: bool
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """One check with its verdict: passed, warned, or broken (something was left out)."""
+
+    name: str
+    title: str
+    meaning: str
+    verdict: Outcome
+    outcome: str
+    findings: tuple[FindingLine, ...]
+    num_findings: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedLine:
+    """One picture that is used."""
+
+    source: str
+    caption: str
+    facts: str
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationReport:
+    """Everything on the page."""
+
+    subject: str
+    verdict: Verdict
+    checks: tuple[CheckResult, ...]
+    accepted: tuple[AcceptedLine, ...]
+    num_accepted: int
+    num_left_out: int
+
+
+def render_validation(report: DatasetReport, folder: Path, *, min_images: int) -> str:
+    """Return the page as self-contained HTML.
+
+    Args:
+        report: what the examination found.
+        folder: what it wrote; the thumbnails are read from there.
+        min_images: fewest pictures that make the set usable.
+    """
+    shelf = _Shelf(report, folder)
+    return render_page(
+        "validation.html.j2",
+        ValidationReport(
+            subject=f"{report.identifier} {report.class_noun}",
+            verdict=_verdict(report, min_images=min_images),
+            checks=tuple(
+                _check(name, report, shelf, too_few=len(report.accepted) < min_images)
+                for name in _CHECKS
+            ),
+            accepted=tuple(_accepted(report, shelf)),
+            num_accepted=len(report.accepted),
+            num_left_out=len(report.quarantined),
+        ),
+    )
+
+
+class _Shelf:
+    """Finds the thumbnail of a picture by the name of its file."""
+
+    def __init__(self, report: DatasetReport, folder: Path) -> None:
+        self._folder = folder
+        self._paths = {item.source: item.thumbnail for item in report.quarantined}
+        self._paths |= {item.source: item.thumbnail for item in report.accepted}
+
+    def picture(self, source: str, *, thumbnail: str = "", twin: str = "") -> Picture | None:
+        """Return a picture's thumbnail; None where it could not be decoded."""
+        path = thumbnail or self._paths.get(source, "")
+        if not path:
+            return None
+        try:
+            uri, width_px, height_px = encode((self._folder / path).read_bytes())
+        except (OSError, DataError) as error:
+            logger.warning("thumbnail %s cannot be shown: %s", path, error)
+            return None
+        return Picture(
+            source=uri,
+            alt=f"Picture {source}",
+            caption=source,
+            width_px=width_px,
+            height_px=height_px,
+            twin=twin,
+        )
+
+
+def _verdict(report: DatasetReport, *, min_images: int) -> Verdict:
+    """Return in words whether the set can be used."""
+    used, left_out = len(report.accepted), len(report.quarantined)
+    warnings = len(report.warnings)
+    counts = f"{_many(left_out, 'file')} left out, {_many(warnings, 'warning')}."
+    if used < min_images:
+        sentence = f"At least {min_images} are needed: repair or replace those left out below."
+        title = f"Only {used} of {used + left_out} pictures can be used"
+        return Verdict(tone="bad", word="Not usable", title=title, sentences=(sentence, counts))
+    tone: Tone = "held" if left_out or warnings else "good"
+    word = "Usable, with remarks" if left_out or warnings else "All is well"
+    sentences = (f"Trained on squares of {report.resolution_px} pixels.", counts)
+    title = f"{_many(used, 'picture')} can be used"
+    return Verdict(tone=tone, word=word, title=title, sentences=sentences)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _check(name: CheckName, report: DatasetReport, shelf: _Shelf, *, too_few: bool) -> CheckResult:
+    """Return one check's verdict and findings: what was left out comes first."""
+    title, meaning = _CHECKS[name]
+    refused = [item for item in report.quarantined if item.check == name]
+    warned = [item for item in report.warnings if item.check == name]
+    parts = [
+        f"{_many(len(refused), 'file')} left out" if refused else "",
+        _many(len(warned), "warning") if warned else "",
+        f"only {len(report.accepted)} can be used" if name == "count" and too_few else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    verdict: Outcome = "broken" if refused or (name == "count" and too_few) else "passed"
+    if warned and verdict == "passed":
+        verdict = "warned"
+    found: list[QuarantinedImage | DatasetWarning] = [*refused]
+    found += warned
+    return CheckResult(
+        name=name,
+        title=title,
+        meaning=meaning,
+        verdict=verdict,
+        outcome=f"{said[:1].upper()}{said[1:]}." if said else "Nothing found.",
+        findings=tuple(_line(item, shelf) for item in found[:MAX_FINDINGS]),
+        num_findings=len(found),
+    )
+
+
+def _line(item: QuarantinedImage | DatasetWarning, shelf: _Shelf) -> FindingLine:
+    """Return one finding; the picture that it is compared with stands beside it."""
+    left_out = isinstance(item, QuarantinedImage)
+    message = item.reason if isinstance(item, QuarantinedImage) else item.message
+    thumbnail = item.thumbnail if isinstance(item, QuarantinedImage) else ""
+    twin = f"{item.source} {item.other}" if item.other else ""
+    pictures = [shelf.picture(item.source, thumbnail=thumbnail, twin=twin)]
+    if item.other:
+        pictures.append(shelf.picture(item.other, twin=twin))
+    return FindingLine(
+        source=item.source,
+        message=f"{message}.",
+        advice=item.advice,
+        left_out=left_out,
+        pictures=tuple(picture for picture in pictures if picture),
+    )
+
+
+def _accepted(report: DatasetReport, shelf: _Shelf) -> Iterator[AcceptedLine]:
+    """Yield the pictures that are used."""
+    for item in report.accepted[:MAX_ACCEPTED]:
+        picture = shelf.picture(item.source, thumbnail=item.thumbnail)
+        if picture:
+            yield AcceptedLine(
+                source=item.source,
+                caption=item.caption,
+                facts=f"{item.format}, {item.width_px} \N{MULTIPLICATION SIGN} {item.height_px}, "
+                f"sharpness {item.sharpness:.0f}",
+                picture=picture,
+            )
