@@ -1,4 +1,4 @@
-"""Garbage collection: marks what records and manifests need, and sweeps the rest (ADR 0006)."""
+"""Garbage collection: marks what records and manifests need, and sweeps the rest (ADR 0011)."""
 
 import logging
 import time

@@ -170,10 +170,13 @@ def _read(path: Path) -> dict[str, Any]:
 def _parse(text: str, *, source: str) -> object:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - it derives from SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it is not YAML"
+        too_deep = isinstance(error, RecursionError)
+        problem = getattr(error, "problem", None) or (
+            "it is nested too deeply" if too_deep else "it is not YAML"
+        )
         raise ConfigError(
             f"{source}{line}: {problem}.",
             remedy="Correct it; texts with special characters need quotes.",

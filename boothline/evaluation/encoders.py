@@ -133,6 +133,7 @@ def load_clip(model: BaseModel) -> TextImageEncoder:
 def _load(model_class: Any, folder: Path) -> Any:  # noqa: ANN401  (transformers has no types)
     """Load a model for inference in float32: safetensors only, no code from the folder."""
     import torch
+    from safetensors import SafetensorError
 
     from boothline.diffusion.loading import quiet_libraries
 
@@ -141,7 +142,7 @@ def _load(model_class: Any, folder: Path) -> Any:  # noqa: ANN401  (transformers
             model = model_class.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"The encoder in {folder} cannot be loaded: {_first_line(error)}",
             remedy="Check evaluation.clip_model and evaluation.dino_model.",

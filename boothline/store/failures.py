@@ -90,6 +90,11 @@ def clock_skew_seconds(error: BaseException) -> float | None:
         return None
 
 
+def is_denial(error: BaseException | None) -> bool:
+    """Tell whether the error says that this identity may not do that."""
+    return error is not None and (code_of(error) in _DENIED_CODES or status_of(error) in (401, 403))
+
+
 def is_internal(error: BaseException) -> bool:
     """Tell whether the store answered that it failed itself."""
     return status_of(error) == 500
@@ -105,7 +110,7 @@ def translate(error: BaseException, *, endpoint: str, what: str, access_key: str
         access_key: id of the key that signed, to be named where access is denied.
     """
     code, detail = code_of(error), _detail(error)
-    denied = code in _DENIED_CODES or status_of(error) in (401, 403)
+    denied = is_denial(error)
     skew_seconds = clock_skew_seconds(error)
     skewed = skew_seconds is not None and abs(skew_seconds) >= _MAX_SKEW_SECONDS
     if code in _CLOCK_CODES or (denied and skewed):

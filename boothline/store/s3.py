@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from uuid import uuid4
 
-from boothline.errors import ConfigError, StoreError
+from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
 from boothline.store import failures, multipart
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
@@ -187,8 +187,15 @@ class Bucket:
                     return
                 sink(chunk)
 
-        self.run(read_on, what=f"read {self.uri(key)}")
-        return received
+        while True:
+            before = received
+            try:
+                self.run(read_on, what=f"read {self.uri(key)}")
+            except ServiceError:
+                if received == before:
+                    raise
+                continue  # bytes came: the patience starts anew, however large the object is
+            return received
 
     def put(self, key: str, data: bytes, *, sha256_hex: str = "") -> None:
         """Write an object in one request, replacing any former one.

@@ -1,4 +1,4 @@
-"""How a garbage collection and the writers beside it learn of each other (docs/adr/0006).
+"""How a garbage collection and the writers beside it learn of each other (docs/adr/0011).
 
 A sweep deletes blobs that no manifest names. A writer that found such a blob in place, and commits
 a manifest that names it, must not lose it. So a sweep announces itself before it looks at the

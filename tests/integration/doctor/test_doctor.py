@@ -1,5 +1,6 @@
 """The doctor finds what is wrong, and says what to do about it."""
 
+import json
 import socket
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import pytest
 from pydantic import SecretStr
 
 from boothline import doctor, services
-from boothline.doctor import Finding
+from boothline.doctor import Finding, machine, storage
 from boothline.services import Endpoints
+from boothline.services.endpoints import Credentials
+from boothline.services.seaweedfs import SeaweedFS
 from boothline.settings import Settings
+from boothline.store.s3 import Bucket
 
 
 def findings(settings: Settings, home: Path) -> dict[str, Finding]:
@@ -30,9 +34,12 @@ def test_examine_running_services_finds_them_well(object_store: Endpoints, mlflo
         "python",
         "service seaweedfs",
         "store",
+        "store transport",
+        "store permissions",
         "store races",
         "store checksums",
         "store clock",
+        "store uploads",
         "mlflow",
     ):
         assert found[name].status == "ok", found[name]
@@ -90,16 +97,65 @@ def test_examine_crashed_service_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("amount", "status"), [(0, "failed"), (10, "warning"), (100, "ok")])
 def test_amount_is_judged_by_its_limits(amount: int, status: str) -> None:
-    assert doctor._amount("disk", "x", amount, limits=(5, 50), remedy="r").status == status
+    assert machine.amount("disk", "x", amount, limits=(5, 50), remedy="r").status == status
 
 
 @pytest.mark.parametrize(
     ("skew_seconds", "status"), [(0.4, "ok"), (-120.0, "warning"), (960.0, "failed")]
 )
 def test_clock_skew_is_judged_by_what_stores_accept(skew_seconds: float, status: str) -> None:
-    assert doctor._clock(skew_seconds).status == status
+    assert storage._clock(skew_seconds).status == status
 
 
 @pytest.mark.parametrize(("num_winners", "status"), [(1, "ok"), (2, "failed"), (0, "failed")])
 def test_race_needs_exactly_one_winner(num_winners: int, status: str) -> None:
-    assert doctor._race(num_winners).status == status
+    assert storage._race(num_winners).status == status
+
+
+@pytest.mark.services
+def test_examine_identity_that_may_only_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = SeaweedFS.prepare
+    key = {"accessKey": "reader-key", "secretKey": "the-secret-of-the-reader"}
+
+    def with_reader(self: SeaweedFS, folder: Path, credentials: Credentials) -> None:
+        prepare(self, folder, credentials)
+        written = json.loads((folder / "s3.json").read_text())
+        reader = {"name": "reader", "credentials": [key], "actions": ["Read", "List"]}
+        (folder / "s3.json").write_text(
+            json.dumps({"identities": [*written["identities"], reader]})
+        )
+
+    monkeypatch.setattr(SeaweedFS, "prepare", with_reader)
+    home = tmp_path / "home"
+    endpoints = services.ensure(home, only=["seaweedfs"])
+    try:
+        Bucket.connect(endpoints.settings())
+        reader = endpoints.settings(
+            s3_access_key=key["accessKey"], s3_secret_key=SecretStr(key["secretKey"])
+        )
+        found = {finding.name: finding for finding in storage.examine(reader)}
+    finally:
+        services.stop(home)
+    permissions = found["store permissions"]
+    assert permissions.status == "warning"
+    assert "may not write, delete" in permissions.detail
+    assert "gc" in permissions.remedy
+
+
+def test_store_in_the_clear_beyond_this_machine_is_warned_about(tmp_path: Path) -> None:
+    clear = nowhere(tmp_path).model_copy(update={"s3_endpoint": "http://store.example.org:9000"})
+    assert storage._transport(clear).status == "warning"
+    safe = clear.model_copy(update={"s3_endpoint": "https://store.example.org"})
+    assert storage._transport(safe).status == "ok"
+
+
+def test_examine_credentials_that_others_can_read_fails(tmp_path: Path) -> None:
+    path = tmp_path / "services" / "credentials.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    path.chmod(0o644)
+    found = findings(nowhere(tmp_path), tmp_path)["secrets"]
+    assert found.status == "failed"
+    assert f"chmod 600 {path}" in found.remedy
