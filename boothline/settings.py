@@ -41,6 +41,19 @@ class Settings(BaseSettings):
         default=Path(__file__).resolve().parent.parent / "models",
         description="Folder of the built-in models.",
     )
+    signing_key: Path | None = Field(
+        default=None,
+        description="Elliptic-curve private key (PEM) that published models are signed with; "
+        "needs the extra signing.",
+    )
+    signing_key_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of the signing key, if it has one."
+    )
+    verification_key: Path | None = Field(
+        default=None,
+        description="Public key (PEM); when set, inference loads only models signed with its "
+        "private half.",
+    )
     num_processes: int | None = Field(
         default=None, ge=1, description="Overrides training.num_processes on this machine."
     )
@@ -52,6 +65,18 @@ class Settings(BaseSettings):
     actor: str = Field(
         default="",
         description="Who promotes and rolls back, for the ledger; empty: the user of this machine.",
+    )
+
+    train_job: str = Field(
+        default="",
+        description="Train on several nodes: JSON that boothline compile writes for the train "
+        "step; empty: train on this machine.",
+    )
+    kfp_token: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token for the Kubeflow Pipelines API."
+    )
+    kfp_token_file: Path | None = Field(
+        default=None, description="File with that token, read anew for every request."
     )
 
     @property

@@ -6,21 +6,93 @@ from pydantic import Field, model_validator
 
 from boothline.config.section import Section
 
+MIN_PRODIGY_RATE = 0.01
+
 
 class LoraConfig(Section):
     """Low-rank adapters; used when training.method is lora."""
 
     rank: int = Field(default=8, ge=1, le=1024, description="Rank of the update.")
     alpha: float = Field(default=8.0, gt=0, le=4096, description="Scale: alpha / rank.")
-    dora: bool = Field(default=False, description="Weight-decomposed LoRA (DoRA).")
-    text_encoder: bool = Field(default=True, description="Adapters on the text encoder too.")
+    dora: bool = Field(
+        default=False,
+        description="Weight-decomposed LoRA (DoRA). Its adapter is published in the diffusers "
+        "format alone: diffusers does not read DoRA under A1111 (kohya) names.",
+    )
+    targets: tuple[str, ...] = Field(
+        default=("to_q", "to_k", "to_v", "to_out.0"),
+        min_length=1,
+        description="Layers of the UNet that get an adapter, by the end of their names: by default "
+        "all attention; ff.net.0.proj, ff.net.2, proj_in and proj_out add the rest of its blocks.",
+    )
+    text_encoder: bool = Field(
+        default=True,
+        description="Adapters on the text encoder too; it stays frozen without, or when "
+        "training.train_text_encoder is false.",
+    )
+    text_encoder_targets: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "out_proj"),
+        min_length=1,
+        description="Layers of the text encoder that get an adapter; fc1 and fc2 are the others.",
+    )
+
+
+class ValidationConfig(Section):
+    """Judgement of the model while it trains; it never changes the steps of the training."""
+
+    every_steps: int = Field(
+        default=0,
+        ge=0,
+        description="Steps between validations (and one at the end): the denoising loss at fixed "
+        "draws, and a sample sheet scored by the encoders and the blend of evaluation; 0: none.",
+    )
+    hold_out: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Instance pictures, the last by file name, that are kept out of the training "
+        "and have a validation loss of their own.",
+    )
+    num_draws: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Fixed (timestep, noise) draws of each picture in the validation loss.",
+    )
+    choose: Literal["last", "best"] = Field(
+        default="last",
+        description="State that is published: the last, or the one with the best validation "
+        "score, which is kept beside the newest.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Validations in a row without a better score that end the training early; 0: "
+        "never.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.every_steps and (self.hold_out or self.patience or self.choose == "best"):
+            raise ValueError(
+                "training.validation hold_out, patience and choose=best need validations; set "
+                "training.validation.every_steps to the steps between them, e.g. 50"
+            )
+        return self
 
 
 class TrainingConfig(Section):
     """Fine-tuning of the UNet and the text encoder."""
 
-    method: Literal["full", "lora"] = Field(default="full", description="What is trained.")
+    method: Literal["full", "lora"] = Field(
+        default="full",
+        description="What is trained: all weights (full), or low-rank adapters beside them (lora), "
+        "which are published both merged into the model and as files of their own.",
+    )
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
+    validation: ValidationConfig = Field(
+        default=ValidationConfig(), description="Judgement while it trains."
+    )
     num_steps: int = Field(default=150, ge=1, le=1_000_000, description="Optimizer steps.")
     batch_size: int = Field(
         default=4, ge=1, le=1024, description="Instance pictures per optimizer step over all ranks."
@@ -41,14 +113,25 @@ class TrainingConfig(Section):
         description="Peak learning rate of the text encoder; unset: as the UNet.",
     )
     train_text_encoder: bool = Field(default=True, description="Train the text encoder too.")
+    scale_learning_rate: bool = Field(
+        default=False,
+        description="Multiply both peak learning rates by training.batch_size, the global batch, "
+        "so that a rate stays fit when the batch grows.",
+    )
     schedule: Literal["constant", "cosine", "linear", "polynomial"] = Field(
         default="constant", description="Learning-rate schedule after warm-up."
     )
     warmup_steps: int = Field(default=10, ge=0, description="Linear warm-up, in optimizer steps.")
-    optimizer: Literal["adamw"] = Field(default="adamw", description="Optimizer.")
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion"] = Field(
+        default="adamw",
+        description="adamw (fused); adafactor (a fraction of the memory); with the extra "
+        "optimizers: prodigy (finds its learning rate; set training.learning_rate to 1), lion "
+        "(half the memory; wants a third of the rate and training.beta2 0.99), adamw8bit (states "
+        "in 8 bits; needs CUDA).",
+    )
     weight_decay: float = Field(default=0.01, ge=0, le=1, description="Decoupled weight decay.")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam beta 1.")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam beta 2.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Adam beta 1; unused by adafactor.")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Adam beta 2; as beta1.")
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradient clipping threshold.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="Compute precision; weights stay fp32."
@@ -59,6 +142,13 @@ class TrainingConfig(Section):
     )
     min_snr_gamma: float | None = Field(
         default=None, gt=0, description="Min-SNR loss weighting on both halves; unset: none."
+    )
+    huber_delta: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="Huber loss: errors beyond delta count linearly instead of squared, which "
+        "softens outliers; unset: squared error.",
     )
     noise_offset: float = Field(default=0.0, ge=0, le=1, description="Offset noise strength.")
     horizontal_flip: bool = Field(default=False, description="Flip instance pictures at random.")
@@ -72,6 +162,11 @@ class TrainingConfig(Section):
         default=50, ge=0, description="Steps between sample sheets; 0: only at the end."
     )
 
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Whether the text encoder, or an adapter on it, is trained."""
+        return self.train_text_encoder and (self.method == "full" or self.lora.text_encoder)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         micro = self.num_processes * self.accumulation
@@ -80,7 +175,23 @@ class TrainingConfig(Section):
                 f"training.batch_size ({self.batch_size}) must be a multiple of num_processes x "
                 f"accumulation ({micro}); set training.batch_size to a multiple of {micro}"
             )
+        if self.optimizer == "prodigy":
+            self._check_prodigy()
         return self
+
+    def _check_prodigy(self) -> None:
+        """Refuse what makes Prodigy useless: its rate is a factor of the one it finds."""
+        if self.learning_rate < MIN_PRODIGY_RATE or self.scale_learning_rate:
+            raise ValueError(
+                f"training.optimizer prodigy finds the learning rate itself and multiplies it by "
+                f"training.learning_rate ({self.learning_rate:g}); set training.learning_rate to 1 "
+                "and training.scale_learning_rate to false"
+            )
+        if self.text_encoder_learning_rate not in (None, self.learning_rate):
+            raise ValueError(
+                "training.optimizer prodigy has one learning rate; leave "
+                "training.text_encoder_learning_rate unset"
+            )
 
 
 class CheckpointConfig(Section):

@@ -46,18 +46,8 @@ def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
         TrainingError: a weight is NaN or infinite.
         DataError: the weights do not fit the base model.
     """
-    average = load_file(state / AVERAGE_FILE) if (state / AVERAGE_FILE).is_file() else {}
     trained = []
-    for name in TRAINABLE:
-        path = state / f"{name}.safetensors"
-        if not path.is_file():
-            continue
-        weights = load_file(path)
-        prefix = f"{name}."
-        weights.update(
-            {key.removeprefix(prefix): w for key, w in average.items() if key.startswith(prefix)}
-        )
-        check_finite(weights, name=name)
+    for name, weights in trained_weights(state).items():
         try:
             getattr(parts, name).load_state_dict(weights)
         except RuntimeError as error:
@@ -67,9 +57,36 @@ def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
                 remedy="Publish with the base_model that the training used.",
             ) from error
         trained.append(name)
-    if not trained:
-        raise DataError(f"The training state in {state} holds no weights.")
     return trained
+
+
+def trained_weights(state: Path, *, suffix: str = "") -> dict[str, dict[str, torch.Tensor]]:
+    """Return the weights that a training state holds, by network; averages where it has them.
+
+    Args:
+        state: folder as in `apply_trained_weights`.
+        suffix: end of the files' stems, e.g. `_lora` for adapters.
+
+    Raises:
+        TrainingError: a weight is NaN or infinite.
+        DataError: the state holds no weights.
+    """
+    average = load_file(state / AVERAGE_FILE) if (state / AVERAGE_FILE).is_file() else {}
+    found = {}
+    for name in TRAINABLE:
+        path = state / f"{name}{suffix}.safetensors"
+        if not path.is_file():
+            continue
+        weights = load_file(path)
+        prefix = f"{name}."
+        weights.update(
+            {key.removeprefix(prefix): w for key, w in average.items() if key.startswith(prefix)}
+        )
+        check_finite(weights, name=name)
+        found[name] = weights
+    if not found:
+        raise DataError(f"The training state in {state} holds no weights.")
+    return found
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], *, name: str) -> None:
@@ -163,17 +180,8 @@ def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tupl
             folder, use_safetensors=True, local_files_only=True
         ).to(parts.device)
         _check_weights(loaded, parts, where=folder)
-        ours = StableDiffusionPipeline(
-            unet=parts.unet,
-            vae=parts.vae,
-            text_encoder=parts.text_encoder,
-            tokenizer=parts.tokenizer,
-            scheduler=loaded.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        got, wanted = _picture(loaded, prompt), _picture(ours, prompt)
+        ours = plain_pipeline(parts, scheduler=loaded.scheduler)
+        got, wanted = check_picture(loaded, prompt), check_picture(ours, prompt)
         difference = float(abs(got - wanted).max())
     if not difference <= PICTURE_TOLERANCE:
         raise IntegrityError(
@@ -218,7 +226,23 @@ def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None: 
                 )
 
 
-def _picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
+def plain_pipeline(parts: DiffusionParts, *, scheduler: Any = None) -> Any:  # noqa: ANN401
+    """Return diffusers' own pipeline over the networks of a model, which are shared."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        unet=parts.unet,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
+        tokenizer=parts.tokenizer,
+        scheduler=scheduler or parts.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def check_picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
     """Return pixels_BHWC: float32 in [0, 1], of one picture at a fixed seed."""
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(_CHECK_SEED)

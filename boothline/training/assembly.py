@@ -6,14 +6,22 @@ from torch import nn
 
 from boothline.config.training import TrainingConfig
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
+from boothline.diffusion.lora import add_adapters
 from boothline.errors import ConfigError
 from boothline.training.batches import BatchMaker, Half
 from boothline.training.denoiser import Denoiser
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
 from boothline.training.objective import Objective
-from boothline.training.pictures import read_pictures
+from boothline.training.pictures import Picture, open_picture, read_pictures, split_off
 from boothline.training.ranks import Ranks
+from boothline.training.validation import (
+    FixedDraws,
+    History,
+    SheetJudge,
+    ValidationSet,
+    Validator,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +45,18 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     """Load the base model and the pictures of a job, and fill the caches.
 
     Raises:
-        ConfigError: the method is not available.
+        ConfigError: an adapter fits no layer of the base model.
         DataError: a picture is unusable.
     """
     training = job.config.training
-    if training.method != "full":
-        raise ConfigError(
-            f"training.method {training.method!r} is not available yet.",
-            remedy="Set training.method to full.",
-        )
     pipeline = load_pipeline(job.base_model, device=ranks.device)
-    denoiser = _trained_networks(pipeline, training)
+    denoiser = trained_networks(pipeline, training)
     schedule = pipeline.scheduler
     objective = Objective(
         schedule.alphas_cumprod,
         prediction_type=schedule.config.prediction_type,
         min_snr_gamma=training.min_snr_gamma,
+        huber_delta=training.huber_delta,
     )
     objective.to(ranks.device)
     return Assembly(
@@ -63,18 +67,99 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     )
 
 
-def _trained_networks(pipeline: DiffusionParts, training: TrainingConfig) -> Denoiser:
+def assemble_validator(
+    job: TrainingJob, assembly: Assembly, *, num_prompts: int, ranks: Ranks
+) -> Validator | None:
+    """Return what validates the training of a job, or None where it asks for no validation.
+
+    Args:
+        job: what is trained.
+        assembly: its parts.
+        num_prompts: prompts on the sample sheet.
+        ranks: who shares the work.
+
+    Raises:
+        ConfigError: an encoder cannot be loaded.
+    """
+    config = job.config
+    if not config.training.validation.every_steps:
+        return None
+    if job.dino_model is None or job.clip_model is None:
+        raise ConfigError("A training with validation needs the encoders of evaluation.")
+    from boothline.evaluation.encoders import ClipEncoder, DinoEncoder
+
+    kept, held_out = _instance_pictures(job)
+    judge = SheetJudge(
+        config,
+        real=[open_picture(picture) for picture in kept + held_out],
+        num_prompts=num_prompts,
+        dino=DinoEncoder(job.dino_model),
+        clip=ClipEncoder(job.clip_model),
+        ranks=ranks,
+    )
+    draws = FixedDraws(
+        sets=_validation_sets(job, assembly, held_out=held_out, ranks=ranks),
+        captions=assembly.batches.captions,
+        objective=assembly.objective,
+        num_draws=config.training.validation.num_draws,
+        seed=config.training.seed,
+        scaling_factor=assembly.batches.scaling_factor,
+        batch_size=job.micro_batch_size * len(assembly.batches.halves),
+        ranks=ranks,
+    )
+    history = History(patience=config.training.validation.patience)
+    return Validator(draws=draws, judge=judge, history=history)
+
+
+def _validation_sets(
+    job: TrainingJob, assembly: Assembly, *, held_out: list[Picture], ranks: Ranks
+) -> list[ValidationSet]:
+    """Return the pictures to measure the loss on: those trained on, and those held out."""
+    half = assembly.batches.halves[0]
+    sets = [ValidationSet(name=half.name, pictures=half.pictures, moments=half.moments)]
+    if held_out:
+        moments = MomentSource(
+            assembly.pipeline.vae,
+            held_out,
+            resolution_px=job.config.subject.resolution_px,
+            flips=False,
+            cached=job.config.training.caches,
+            ranks=ranks,
+        )
+        sets.append(ValidationSet(name="held_out", pictures=held_out, moments=moments))
+    return sets
+
+
+def _instance_pictures(job: TrainingJob) -> tuple[list[Picture], list[Picture]]:
+    """Return the instance pictures to train on and those held out."""
+    return split_off(read_pictures([job.instance]), job.config.training.validation.hold_out)
+
+
+def trained_networks(pipeline: DiffusionParts, training: TrainingConfig) -> Denoiser:
     """Return the networks to train; the others are frozen."""
-    unet: nn.Module = pipeline.unet.requires_grad_(True).train()
+    unet: nn.Module = pipeline.unet
     text_encoder: nn.Module = pipeline.text_encoder
     if training.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
-    if not training.train_text_encoder:
+        if training.trains_text_encoder:
+            pipeline.text_encoder.gradient_checkpointing_enable()
+    adapted = training.method == "lora"
+    if adapted:
+        add_adapters(
+            pipeline,
+            training.lora,
+            text_encoder=training.trains_text_encoder,
+            seed=training.seed,
+        )
+    else:
+        unet.requires_grad_(True)
+    unet.train()
+    if not training.trains_text_encoder:
         text_encoder.requires_grad_(False).eval()
-        return Denoiser(unet, None)
-    if training.gradient_checkpointing:
-        pipeline.text_encoder.gradient_checkpointing_enable()
-    return Denoiser(unet, text_encoder.requires_grad_(True).train())
+        return Denoiser(unet, None, adapted=adapted)
+    if not adapted:
+        text_encoder.requires_grad_(True)
+    return Denoiser(unet, text_encoder.train(), adapted=adapted)
 
 
 def _batches(
@@ -82,12 +167,12 @@ def _batches(
 ) -> BatchMaker:
     """Read and encode the pictures of both halves."""
     training = job.config.training
-    folders = {"instance": [job.instance]}
+    kept, held_out = _instance_pictures(job)
+    sources = {"instance": kept}
     if job.has_prior:
-        folders["prior"] = list(job.priors)
+        sources["prior"] = read_pictures(job.priors)
     halves = []
-    for name, sources in folders.items():
-        pictures = read_pictures(sources)
+    for name, pictures in sources.items():
         flip = training.horizontal_flip and name == "instance"
         moments = MomentSource(
             pipeline.vae,
@@ -99,9 +184,9 @@ def _batches(
         )
         halves.append(Half(name=name, pictures=pictures, moments=moments, flip=flip))
     captions = CaptionSource(
-        [picture.caption for half in halves for picture in half.pictures],
+        [picture.caption for part in (*sources.values(), held_out) for picture in part],
         tokenizer=pipeline.tokenizer,
-        frozen_text_encoder=None if training.train_text_encoder else pipeline.text_encoder,
+        frozen_text_encoder=None if training.trains_text_encoder else pipeline.text_encoder,
         cached=training.caches,
         ranks=ranks,
     )

@@ -1,9 +1,12 @@
 """`Denoiser`: the trained networks as one module, so that DDP synchronises them together."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
+
+from boothline.diffusion.lora import STATE_SUFFIX
 
 
 class Denoiser(nn.Module):
@@ -12,12 +15,16 @@ class Denoiser(nn.Module):
     Args:
         unet: a UNet2DConditionModel.
         text_encoder: the CLIP text encoder when it is trained; None: captions come as embeddings.
+        adapted: the networks carry adapters, and these alone are trained.
     """
 
-    def __init__(self, unet: nn.Module, text_encoder: nn.Module | None) -> None:
+    def __init__(
+        self, unet: nn.Module, text_encoder: nn.Module | None, *, adapted: bool = False
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.text_encoder = text_encoder
+        self._adapted = adapted
 
     def forward(
         self,
@@ -46,3 +53,37 @@ class Denoiser(nn.Module):
         if self.text_encoder is not None:
             networks["text_encoder"] = self.text_encoder
         return networks
+
+    def trained_weights(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Return the weights that a training state keeps, by the name of their file.
+
+        These are all weights of the networks, or their adapters alone (`unet_lora.safetensors`).
+        """
+        if not self._adapted:
+            return {f"{n}.safetensors": net.state_dict() for n, net in self.networks().items()}
+        return {
+            f"{name}{STATE_SUFFIX}.safetensors": {
+                key: p.detach() for key, p in network.named_parameters() if p.requires_grad
+            }
+            for name, network in self.networks().items()
+        }
+
+    @torch.no_grad()
+    def take_over(self, weights: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Put stored weights in the place of the present ones.
+
+        Args:
+            weights: what `trained_weights` returned.
+
+        Raises:
+            ValueError: the names or shapes of the weights differ.
+        """
+        for file, present in self.trained_weights().items():
+            if _shapes(present) != _shapes(weights[file]):
+                raise ValueError(f"{file} holds other weights than this training")
+            for key, weight in present.items():
+                weight.copy_(weights[file][key])
+
+
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}

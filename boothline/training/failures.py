@@ -39,12 +39,17 @@ def mark_done(folder: Path, *, rank: int) -> None:
     (folder / f"done-{rank}").touch()
 
 
-def failure_of(folder: Path, *, world_size: int) -> BoothlineError:
+def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> BoothlineError:
     """Return the error that stopped a training: the cause, not what followed from it.
 
     A typed error wins; then a rank that ended without a word, which is one that was killed.
+
+    Args:
+        folder: where the ranks left word.
+        world_size: number of all ranks.
+        ranks: the ranks of this machine; all by default.
     """
-    recorded = {rank: _read(folder, rank) for rank in range(world_size)}
+    recorded = {rank: _read(folder, rank) for rank in ranks or range(world_size)}
     for failure in recorded.values():
         if failure is not None and failure["type"] != PEER_LOST:
             return _error(failure)
@@ -86,7 +91,9 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY_SIGNS):
         return TrainingError(f"Rank {rank} ran out of memory ({text}).", remedy=MEMORY_REMEDY)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # safetensors writes files by itself, and its error carries no number.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if full or "no space left" in text.lower():
         return DiskFullError(
             f"Rank {rank} found no space on the disk ({error}).", remedy="Free some space."
         )

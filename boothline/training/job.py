@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from boothline.config import RunConfig
+from boothline.config.training import TrainingConfig
 from boothline.errors import ConfigError
 from boothline.store.manifest import digest_of
 
@@ -14,7 +15,10 @@ EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
 PROCESS_FILE = "process-{rank}"
 CURVE_FILE = "curve.jsonl"
+VALIDATION_FILE = "validation.jsonl"
 SAMPLES_FOLDER = "samples"
+# They count only where they are used, so that results from before they existed keep their keys.
+_LATER_SETTINGS = ("scale_learning_rate", "huber_delta")
 
 
 class TrainingJob(BaseModel):
@@ -30,6 +34,8 @@ class TrainingJob(BaseModel):
         data_digest: digest of the content of all pictures and captions.
         states: path in the store under which training states are committed.
         folder: scratch folder that all ranks of a node see.
+        dino_model: folder of the encoder of subject fidelity; only with validation.
+        clip_model: folder of the encoder of prompt fidelity; only with validation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +49,8 @@ class TrainingJob(BaseModel):
     data_digest: str
     states: str
     folder: Path
+    dino_model: Path | None = None
+    clip_model: Path | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,6 +116,16 @@ def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
         training.pop(name)
     if config.training.method != "lora":
         training.pop("lora")
+    neutral = TrainingConfig().model_dump(mode="json")
+    for name in _LATER_SETTINGS:
+        if training[name] == neutral[name]:
+            training.pop(name)
+    if config.training.validation.every_steps:
+        training["judged_by"] = config.evaluation.model_dump(
+            mode="json", include={"prompts", "sampling", "subject_weight"}
+        )
+    else:
+        training.pop("validation")
     prior: dict[str, object] = {"enabled": config.prior.enabled}
     if config.prior.enabled:
         prior["weight"] = config.prior.weight

@@ -25,6 +25,7 @@ from boothline.training.job import (
     PROCESS_FILE,
     RESULT_FILE,
     SAMPLES_FOLDER,
+    VALIDATION_FILE,
     TrainingJob,
 )
 
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 40.0
+ELASTIC = "boothline.training.elastic"
 OnEvent = Callable[[Mapping[str, Any]], None]
 
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -44,25 +46,28 @@ class TrainingResult:
     """What a finished training left.
 
     Attributes:
-        final_state: reference of the last training state.
+        final_state: reference of the training state to publish.
         num_parameters_trained: trained numbers.
         curve: the loss curve, one JSON object a line.
         samples: the sample sheets.
+        chosen_step: steps behind the state to publish.
+        last_step: steps taken; fewer than asked for when the training ended early.
+        validation: the validations, one JSON object a line; None without.
     """
 
     final_state: str
     num_parameters_trained: int
     curve: Path
     samples: tuple[Path, ...]
+    chosen_step: int
+    last_step: int
+    validation: Path | None = None
 
 
 def train(
     job: TrainingJob, *, settings: Settings, on_event: OnEvent = lambda event: None
 ) -> TrainingResult:
     """Train a job with torchrun on this machine, from its newest state.
-
-    SIGTERM and SIGINT to this process let the ranks save a state first; SIGUSR1 makes them save one
-    and go on. Signals are only listened to in the main thread.
 
     Args:
         job: what to train; its folder receives all files.
@@ -72,9 +77,41 @@ def train(
     Raises:
         BoothlineError: what stopped the ranks, as the class it had there.
     """
+    ranks = range(job.world_size)
+    run_ranks(job, settings=settings, on_event=on_event, ranks=ranks)
+    if not (job.folder / RESULT_FILE).exists():
+        raise failure_of(job.folder, world_size=job.world_size)
+    return result_of(job)
+
+
+def run_ranks(
+    job: TrainingJob,
+    *,
+    settings: Settings,
+    ranks: range,
+    on_event: OnEvent = lambda event: None,
+    agent: str = ELASTIC,
+) -> None:
+    """Run this machine's ranks of a job to their end.
+
+    SIGTERM and SIGINT to this process let the ranks save a state first; SIGUSR1 makes them save one
+    and go on. Signals are only listened to in the main thread.
+
+    Args:
+        job: what to train.
+        settings: the environment that the ranks run in.
+        ranks: numbers of the ranks on this machine.
+        on_event: called with each event of rank 0, where it is on this machine.
+        agent: module that starts the ranks.
+
+    Raises:
+        BoothlineError: what stopped the ranks, as the class it had there.
+    """
     events = _EventReader(job.folder / EVENTS_FILE)
     process = subprocess.Popen(
-        _command(job), env=_environment(job, settings), start_new_session=True
+        _command(job, agent=agent),
+        env=_environment(job, settings, num_ranks=len(ranks)),
+        start_new_session=True,
     )
     with _ended_with_us(process), _signals_passed_on(process, job) as received:
         while process.poll() is None:
@@ -84,10 +121,9 @@ def train(
             except subprocess.TimeoutExpired:
                 continue
     events.forward(on_event)
-    result = job.folder / RESULT_FILE
-    if process.returncode == 0 and result.exists():
-        return _result(job, json.loads(result.read_text(encoding="utf-8")))
-    error = failure_of(job.folder, world_size=job.world_size)
+    if process.returncode == 0:
+        return
+    error = failure_of(job.folder, world_size=job.world_size, ranks=ranks)
     if received and not isinstance(error, InterruptedRunError):
         raise InterruptedRunError(
             f"Training was stopped by {signal.Signals(received[0]).name}.",
@@ -96,18 +132,18 @@ def train(
     raise error
 
 
-def _command(job: TrainingJob) -> list[str]:
+def _command(job: TrainingJob, *, agent: str) -> list[str]:
     """Return the torchrun command of a job."""
     return [
         sys.executable,
         "-m",
-        "boothline.training.elastic",
+        agent,
         str(os.getpid()),
         str(job.save()),
     ]
 
 
-def _environment(job: TrainingJob, settings: Settings) -> dict[str, str]:
+def _environment(job: TrainingJob, settings: Settings, *, num_ranks: int) -> dict[str, str]:
     """Return the ranks' environment: ours, the settings, and their share of the cores."""
     environment = dict(os.environ)
     for name, value in settings:
@@ -115,19 +151,25 @@ def _environment(job: TrainingJob, settings: Settings) -> dict[str, str]:
         if text not in (None, ""):
             environment[f"BOOTHLINE_{name.upper()}"] = str(text)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) // job.world_size)
+    threads = max(1, (cores or 1) // num_ranks)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     for name, value in _MALLOC.items():
         environment.setdefault(name, value)
     return environment
 
 
-def _result(job: TrainingJob, value: Mapping[str, Any]) -> TrainingResult:
+def result_of(job: TrainingJob) -> TrainingResult:
+    """Return what the ranks of a finished training left in the job's folder."""
+    value = json.loads((job.folder / RESULT_FILE).read_text(encoding="utf-8"))
+    validation = job.folder / VALIDATION_FILE
     return TrainingResult(
         final_state=value["final_state"],
         num_parameters_trained=value["num_parameters_trained"],
         curve=job.folder / CURVE_FILE,
         samples=tuple(sorted((job.folder / SAMPLES_FOLDER).glob("*.png"))),
+        chosen_step=value["chosen_step"],
+        last_step=value["last_step"],
+        validation=validation if validation.exists() else None,
     )
 
 

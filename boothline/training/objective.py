@@ -10,7 +10,10 @@ SNR_t = a_t^2 / s_t^2:
     weight          1, or min-SNR (Hang et al., "Efficient Diffusion Training via Min-SNR
                     Weighting Strategy", 2023): min(SNR_t, gamma) for sample, over SNR_t for
                     epsilon, over SNR_t + 1 for v
-    loss of i       weight(t_i) x mean squared error of sample i, in float32
+    error d         d^2, or with Huber's delta (Huber, "Robust estimation of a location
+                    parameter", 1964; twice it, so that small errors count alike):
+                    d^2 where |d| <= delta, delta (2 |d| - delta) beyond
+    loss of i       weight(t_i) x mean error of sample i, in float32
     loss            mean over the instance half + prior.weight x mean over the prior half
                     (Ruiz et al., "DreamBooth", 2023, equation 2)
 """
@@ -29,6 +32,7 @@ class Objective:
         alphas_cumprod: alpha_bar_t of the noise schedule, (T,), in [0, 1].
         prediction_type: what the UNet predicts.
         min_snr_gamma: gamma of the min-SNR weights; None weighs every timestep alike.
+        huber_delta: where the error turns from squared to linear; None: nowhere.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class Objective:
         *,
         prediction_type: PredictionType,
         min_snr_gamma: float | None = None,
+        huber_delta: float | None = None,
     ) -> None:
+        self._huber_delta = huber_delta
         alpha_bar = alphas_cumprod.double().cpu()
         self._signal = alpha_bar.sqrt().float()
         self._sigma = (1 - alpha_bar).sqrt().float()
@@ -70,10 +76,15 @@ class Objective:
         noise_BCHW: torch.Tensor,
         timesteps_B: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the weighted mean squared error of each sample: float32, (B,), at least 0."""
+        """Return the weighted mean error of each sample: float32, (B,), at least 0."""
         target = self._target(latents_BCHW, noise_BCHW, timesteps_B)
-        errors = (prediction_BCHW.float() - target).square().flatten(1).mean(1)
-        return errors * self._weights[timesteps_B]
+        difference = prediction_BCHW.float() - target
+        errors = difference.square()
+        if self._huber_delta is not None:
+            size = difference.abs()
+            linear = self._huber_delta * (2 * size - self._huber_delta)
+            errors = torch.where(size <= self._huber_delta, errors, linear)
+        return errors.flatten(1).mean(1) * self._weights[timesteps_B]
 
     def _target(
         self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from boothline.diffusion.counters import permutation
-from boothline.errors import DataError
+from boothline.errors import ConfigError, DataError
 
 CAPTIONS_FILE = "captions.jsonl"
 
@@ -46,6 +46,22 @@ def read_pictures(folders: Sequence[Path]) -> list[Picture]:
     return sorted(pictures, key=lambda picture: picture.path.name)
 
 
+def split_off(pictures: Sequence[Picture], count: int) -> tuple[list[Picture], list[Picture]]:
+    """Return the pictures to train on and the last `count`, which are held out.
+
+    Raises:
+        ConfigError: no picture would be left to train on.
+    """
+    kept = len(pictures) - count
+    if kept < 1:
+        raise ConfigError(
+            f"training.validation.hold_out ({count}) leaves none of {len(pictures)} instance "
+            "pictures to train on.",
+            remedy="Hold out fewer pictures, or add some.",
+        )
+    return list(pictures[:kept]), list(pictures[kept:])
+
+
 def load_pixels(picture: Picture, *, resolution_px: int, flip: bool = False) -> torch.Tensor:
     """Return pixels_CHW: float32, (3, resolution_px, resolution_px), in [-1, 1].
 
@@ -57,11 +73,7 @@ def load_pixels(picture: Picture, *, resolution_px: int, flip: bool = False) -> 
     Raises:
         DataError: the picture has another size or cannot be decoded.
     """
-    try:
-        with Image.open(picture.path, formats=("PNG",)) as image:
-            pixels = np.array(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{picture.path.name} cannot be decoded: {error}.") from error
+    pixels = np.array(open_picture(picture))
     if pixels.shape != (resolution_px, resolution_px, 3):
         raise DataError(
             f"{picture.path.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels, "
@@ -71,6 +83,19 @@ def load_pixels(picture: Picture, *, resolution_px: int, flip: bool = False) -> 
     if flip:
         pixels = pixels[:, ::-1]
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Return a picture as RGB.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    try:
+        with Image.open(picture.path, formats=("PNG",)) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise DataError(f"{picture.path.name} cannot be decoded: {error}.") from error
 
 
 def picture_at(position: int, *, count: int, seed: int, stream: str) -> int:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import torch
 from boothline.errors import NonFiniteLossError
 from boothline.training.ranks import Ranks
 from boothline.training.requests import Requests
+
+_NOT_IN_THE_CURVE = frozenset({"seconds", "stop", "save"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class StepReport:
         prior_loss: mean over the prior half, unweighted; 0 without prior.
         learning_rate: of the UNet.
         grad_norm: norm of the gradient before clipping.
+        seconds: what the step took on this rank, without the sheets and states after it.
         stop: some rank was asked to stop.
         save: some rank was asked to save.
     """
@@ -33,6 +36,7 @@ class StepReport:
     prior_loss: float
     learning_rate: float
     grad_norm: float
+    seconds: float
     stop: bool = False
     save: bool = False
 
@@ -40,7 +44,7 @@ class StepReport:
     def row(self) -> dict[str, float]:
         """The step's row of the curve."""
         values = asdict(self)
-        return {name: values[name] for name in values if name not in ("stop", "save")}
+        return {name: values[name] for name in values if name not in _NOT_IN_THE_CURVE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,17 @@ class _Posted:
     step: int
     learning_rate: float
     values: torch.Tensor
-    copied: "torch.cuda.Event | None"
+    began: float | torch.cuda.Event
+    ended: float | torch.cuda.Event
+
+    def seconds(self) -> float:
+        """Wait until the values have arrived and return how long the step took."""
+        if isinstance(self.began, torch.cuda.Event) and isinstance(self.ended, torch.cuda.Event):
+            self.ended.synchronize()
+            return float(self.began.elapsed_time(self.ended)) / 1000
+        assert isinstance(self.began, float)  # noqa: S101 - a fact for the type checker
+        assert isinstance(self.ended, float)  # noqa: S101
+        return self.ended - self.began
 
 
 class Exchange:
@@ -60,13 +74,27 @@ class Exchange:
         ranks: who takes part.
         half_size: size of one half of the global batch.
         requests: what this rank was asked for.
+        clock: seconds; an accelerator's own clock is used instead where there is one.
     """
 
-    def __init__(self, *, ranks: Ranks, half_size: int, requests: Requests) -> None:
+    def __init__(
+        self,
+        *,
+        ranks: Ranks,
+        half_size: int,
+        requests: Requests,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ranks = ranks
+        self._clock = clock
+        self._began = self._moment()
         self._half_size = half_size
         self._requests = requests
         self._posted: _Posted | None = None
+
+    def begin(self) -> None:
+        """Note that a step begins now."""
+        self._began = self._moment()
 
     def post(
         self, step: int, *, sums: torch.Tensor, grad_norm: torch.Tensor, learning_rate: float
@@ -80,12 +108,14 @@ class Exchange:
             learning_rate: of the UNet.
         """
         values = torch.cat([sums, grad_norm.detach().double().reshape(1)])
-        copied = None
-        if values.device.type == "cuda":
-            values = values.to("cpu", non_blocking=True)
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record()
-        self._posted = _Posted(step=step, learning_rate=learning_rate, values=values, copied=copied)
+        values = values.to("cpu", non_blocking=True)
+        self._posted = _Posted(
+            step=step,
+            learning_rate=learning_rate,
+            values=values,
+            began=self._began,
+            ended=self._moment(),
+        )
 
     def collect(self) -> StepReport | None:
         """Return the report of the step posted last, once; every rank must call it.
@@ -96,8 +126,7 @@ class Exchange:
         posted, self._posted = self._posted, None
         if posted is None:
             return None
-        if posted.copied is not None:
-            posted.copied.synchronize()
+        seconds = posted.seconds()
         asked = torch.tensor([self._requests.stop, self._requests.save], dtype=torch.float64)
         self._requests.save = False
         instance, prior, norm, stop, save = self._ranks.sum(
@@ -109,11 +138,20 @@ class Exchange:
             prior_loss=prior / self._half_size,
             learning_rate=posted.learning_rate,
             grad_norm=norm / self._ranks.world_size,
+            seconds=seconds,
             stop=stop > 0,
             save=save > 0,
         )
         _check_finite(report)
         return report
+
+    def _moment(self) -> float | torch.cuda.Event:
+        """Return now: by the clock, or in the order of the accelerator's work."""
+        if self._ranks.device.type != "cuda":
+            return self._clock()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
 
 
 def _check_finite(report: StepReport) -> None:
@@ -138,7 +176,6 @@ class EventLog:
     def __init__(self, path: Path, *, images_per_step: int) -> None:
         self._path = path
         self._images_per_step = images_per_step
-        self._last_seconds: float | None = None
 
     def write(self, event: str, values: Mapping[str, object]) -> None:
         """Append one event."""
@@ -146,10 +183,6 @@ class EventLog:
             stream.write(json.dumps({"event": event, **values}) + "\n")
 
     def step(self, report: StepReport) -> None:
-        """Append the report of a step with the speed since the one before."""
-        now = time.monotonic()
-        speed: dict[str, float] = {}
-        if self._last_seconds is not None:
-            speed["images_per_second"] = self._images_per_step / max(now - self._last_seconds, 1e-9)
-        self._last_seconds = now
+        """Append the report of a step with its speed."""
+        speed = {"images_per_second": self._images_per_step / max(report.seconds, 1e-9)}
         self.write("step", {**report.row, **speed})

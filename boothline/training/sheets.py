@@ -39,10 +39,13 @@ class SheetMaker:
             }
         )
 
-    def make(self, path: Path) -> None:
+    def make(self, path: Path) -> torch.Tensor:
         """Sample all prompts and, on rank 0, save them side by side as a PNG.
 
         Every rank must call it.
+
+        Returns:
+            pixels_NHWC: uint8, one picture a prompt, on every rank.
         """
         pictures = torch.zeros(
             len(self.prompts), self._side_px, self._side_px, 3, dtype=torch.uint8
@@ -54,6 +57,7 @@ class SheetMaker:
         if self._ranks.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.concatenate(list(pictures.numpy()), axis=1)).save(path)
+        return pictures
 
     def _sampled(self, indices: list[int]) -> Iterator[Image.Image]:
         requests = [

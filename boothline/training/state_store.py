@@ -64,21 +64,34 @@ class StateStore:
             NotFoundError: the state or one of its files does not exist.
             IntegrityError: the state or one of its files differs from its digest.
         """
+        ref = self.find(step)
+        self._store.fetch(ref, self._job.state_folder(step))
+        return ref
+
+    def find(self, step: int) -> ManifestRef:
+        """Return the reference of the state after `step` steps.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
         path = self._job.state_path(step)
         ref = self._store.find(path)
         if ref is None:
             raise NotFoundError(f"The training state {path} does not exist.")
-        self._store.fetch(ref, self._job.state_folder(step))
         return ref
 
-    def commit_later(self, snapshot: Snapshot) -> None:
+    def commit_later(self, snapshot: Snapshot, *, keep: int | None = None) -> None:
         """Commit a snapshot in the background, after the one before it has arrived.
+
+        Args:
+            snapshot: what to commit.
+            keep: steps of a state that is kept beside the newest, e.g. the best.
 
         Raises:
             StoreError: the snapshot before this one could not be committed.
         """
         self.wait()
-        self._pending = self._writer.submit(self._commit, snapshot)
+        self._pending = self._writer.submit(self._commit, snapshot, keep)
 
     def wait(self) -> ManifestRef | None:
         """Wait for the state under way and return the reference of the last one.
@@ -92,7 +105,7 @@ class StateStore:
         """End the background thread once its work is done."""
         self._writer.shutdown(wait=True)
 
-    def _commit(self, snapshot: Snapshot) -> ManifestRef:
+    def _commit(self, snapshot: Snapshot, keep: int | None) -> ManifestRef:
         """Write, commit, verify, prune."""
         folder = self._job.folder / "writing" / f"step-{snapshot.step:06d}"
         try:
@@ -101,7 +114,7 @@ class StateStore:
             shutil.rmtree(folder, ignore_errors=True)
         self._store.read(ref)
         logger.info("training state %s committed", ref)
-        self._prune(newest=snapshot.step)
+        self._prune(newest=snapshot.step, keep=keep)
         return ref
 
     def _steps(self) -> list[int]:
@@ -109,10 +122,12 @@ class StateStore:
         paths = self._store.manifests(f"{self._job.states}/")
         return sorted(int(path.rsplit("-", 1)[-1]) for path in paths)
 
-    def _prune(self, *, newest: int) -> None:
-        """Forget the states before the newest `checkpoints.keep_last`."""
+    def _prune(self, *, newest: int, keep: int | None) -> None:
+        """Forget the states before the newest `checkpoints.keep_last`, but for the kept one."""
         steps = [step for step in self._steps() if step <= newest]
         for step in steps[: -self._job.config.checkpoints.keep_last]:
+            if step == keep:
+                continue
             path = self._job.state_path(step)
             self._store.forget(path)
             logger.info("training state %s forgotten", path)

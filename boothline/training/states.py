@@ -7,6 +7,7 @@ all draws are named by counters.
 
 import json
 import logging
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,14 +90,13 @@ class TrainedParts:
             documents: further files, e.g. the curve so far.
         """
         tensors = {
-            f"{name}.safetensors": _copied(network.state_dict())
-            for name, network in self.denoiser.networks().items()
+            file: _copied(weights) for file, weights in self.denoiser.trained_weights().items()
         }
         slots, settings = _optimizer_state(self.optimizer)
         tensors[OPTIMIZER_FILE] = _copied(slots)
         if self.average is not None:
             tensors[AVERAGE_FILE] = _copied(self.average.averages)
-        facts = {
+        facts: dict[str, Any] = {
             "step": step,
             "world_size": job.world_size,
             "method": job.config.training.method,
@@ -104,6 +104,8 @@ class TrainedParts:
             "averaged": self.average is not None,
             "identity": job.identity,
         }
+        if job.config.training.method == "lora":
+            facts["lora"] = job.config.training.lora.model_dump(mode="json")
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
         state = {**facts, "versions": versions(), "scaler": scaler}
         return Snapshot(
@@ -128,9 +130,11 @@ class TrainedParts:
         """
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         _check_identity(state, job)
-        for name, network in self.denoiser.networks().items():
-            network.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        _restore_optimizer(self.optimizer, load_file(folder / OPTIMIZER_FILE))
+        self.denoiser.take_over(
+            {file: load_file(folder / file) for file in self.denoiser.trained_weights()}
+        )
+        settings = json.loads((folder / OPTIMIZER_SETTINGS_FILE).read_text(encoding="utf-8"))
+        _restore_optimizer(self.optimizer, load_file(folder / OPTIMIZER_FILE), settings)
         if self.average is not None:
             self.average.restore(load_file(folder / AVERAGE_FILE))
         if self.scaler is not None:
@@ -176,25 +180,50 @@ def _copied(tensors: Mapping[str, torch.Tensor]) -> Tensors:
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
-    """Return the optimizer's tensors as `<parameter>/<slot>`, and its settings as JSON."""
-    slots: Tensors = {}
+    """Return the optimizer's tensors as `<parameter>/<slot>`, and all other values as JSON.
+
+    The others are the settings of the groups, in which Prodigy keeps its estimates too, and slots
+    that are plain numbers, such as counts of steps.
+    """
+    tensors: Tensors = {}
+    numbers: dict[str, float] = {}
     groups = []
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             for slot, value in optimizer.state[parameter].items():
-                slots[f"{name}/{slot}"] = value
-        groups.append({key: value for key, value in group.items() if key != "params"})
-    return slots, {"optimizer": type(optimizer).__name__.lower(), "groups": groups}
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{name}/{slot}"] = value
+                else:
+                    numbers[f"{name}/{slot}"] = value
+        groups.append({key: value for key, value in group.items() if _is_kept(key, value)})
+    settings: dict[str, Any] = {"optimizer": type(optimizer).__name__.lower(), "groups": groups}
+    if numbers:
+        settings["slots"] = numbers
+    return tensors, settings
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, torch.Tensor]) -> None:
-    """Put stored tensors back into the optimizer's state."""
-    owners = {
-        name: parameter
-        for group in optimizer.param_groups
-        for name, parameter in zip(group["names"], group["params"], strict=True)
-    }
-    for key, value in slots.items():
-        name, _, slot = key.rpartition("/")
+def _is_kept(key: str, value: object) -> bool:
+    """Tell whether a group's value goes into JSON: an infinite one is a setting, never a state."""
+    return key != "params" and not (isinstance(value, float) and math.isinf(value))
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, torch.Tensor],
+    settings: Mapping[str, Any],
+) -> None:
+    """Put a stored state back into the optimizer."""
+    owners: dict[str, torch.nn.Parameter] = {}
+    for group, stored in zip(optimizer.param_groups, settings["groups"], strict=True):
+        owners.update(zip(group["names"], group["params"], strict=True))
+        for key, value in stored.items():
+            # The names are the same, and a list stands for a tuple such as the betas.
+            if not isinstance(value, list):
+                group[key] = value
+    for place, slot_value in {**tensors, **settings.get("slots", {})}.items():
+        name, _, slot = place.rpartition("/")
         parameter = owners[name]
-        optimizer.state[parameter][slot] = value.to(parameter.device)
+        on_device = isinstance(slot_value, torch.Tensor)
+        optimizer.state[parameter][slot] = (
+            slot_value.to(parameter.device) if on_device else slot_value
+        )

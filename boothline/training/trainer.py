@@ -13,9 +13,16 @@ from accelerate import Accelerator
 from boothline.diffusion import counters
 from boothline.errors import InterruptedRunError
 from boothline.store import ManifestRef
-from boothline.training.assembly import assemble
+from boothline.training.assembly import assemble, assemble_validator
 from boothline.training.averaging import WeightAverage
-from boothline.training.job import CURVE_FILE, EVENTS_FILE, SAMPLES_FOLDER, TrainingJob
+from boothline.training.job import (
+    CURVE_FILE,
+    EVENTS_FILE,
+    SAMPLES_FOLDER,
+    VALIDATION_FILE,
+    TrainingJob,
+)
+from boothline.training.memory import peak_memory_bytes
 from boothline.training.objective import total_loss
 from boothline.training.optimizing import build_optimizer, set_learning_rate
 from boothline.training.ranks import Ranks
@@ -33,12 +40,17 @@ class Outcome:
     """What a finished training leaves.
 
     Attributes:
-        final_state: the last training state; known to rank 0 alone.
+        final_state: the last training state, or the best where that is chosen; known to rank 0
+            alone.
         num_parameters_trained: trained numbers.
+        chosen_step: steps behind that state.
+        last_step: steps taken.
     """
 
     final_state: ManifestRef | None
     num_parameters_trained: int
+    chosen_step: int
+    last_step: int
 
 
 class Trainer:
@@ -70,6 +82,7 @@ class Trainer:
         images_per_step = self._config.batch_size * (2 if job.has_prior else 1)
         self._events = EventLog(job.folder / EVENTS_FILE, images_per_step=images_per_step)
         self._curve: list[dict[str, float]] = []
+        self._done = 0
         self._stop = False
         self._save = False
         self._build()
@@ -98,6 +111,9 @@ class Trainer:
             scaler=self._accelerator.scaler,
         )
         self._sheets = SheetMaker(parts.pipeline, config=self._job.config, ranks=self._ranks)
+        self._validator = assemble_validator(
+            self._job, parts, num_prompts=len(self._sheets.prompts), ranks=self._ranks
+        )
         self._exchange = Exchange(
             ranks=self._ranks, half_size=self._config.batch_size, requests=self._requests
         )
@@ -117,6 +133,8 @@ class Trainer:
             if self._ranks.world_size > 2:
                 self._settle_buckets()
             for step in range(first, self._config.num_steps):
+                if self._is_exhausted:
+                    break
                 self._train_step(step)
                 self._after_step(step + 1)
             return self._finish()
@@ -128,6 +146,7 @@ class Trainer:
     def _train_step(self, step: int) -> None:
         """Take optimizer step `step`, counted from 0, and post its losses."""
         config = self._config
+        self._exchange.begin()
         rate = set_learning_rate(self._trained.optimizer, step=step, config=config)
         sums = torch.zeros(2, dtype=torch.float64, device=self._ranks.device)
         for micro in range(config.accumulation):
@@ -193,38 +212,69 @@ class Trainer:
 
     def _after_step(self, done: int) -> None:
         """Make the sheet and the state that are due after `done` steps; stop if asked to."""
+        self._done = done
         every = self._job.config.checkpoints.every_steps
         sheet_every = self._config.sample_every_steps
+        validation_every = self._config.validation.every_steps
         last = done == self._config.num_steps
         stop = self._stop
         state_due = last or stop or self._save or done % every == 0
-        sheet_due = last or bool(sheet_every and done % sheet_every == 0)
+        validation_due = bool(validation_every) and (last or done % validation_every == 0)
+        sheet_due = last or validation_due or bool(sheet_every and done % sheet_every == 0)
         if not (state_due or sheet_due):
             return
         self._note(self._exchange.collect())
         if sheet_due:
-            self._make_sheet(done)
+            state_due |= self._show(done, validate=validation_due)
         if state_due:
             self._save_state(done)
         if stop:
             self._stop_here(done)
 
-    def _make_sheet(self, done: int) -> None:
-        """Sample the fixed prompts with the weights as they are (their average, if kept)."""
+    def _show(self, done: int, *, validate: bool) -> bool:
+        """Sample the fixed prompts with the weights as they are (their average, if kept).
+
+        Args:
+            done: optimizer steps taken.
+            validate: score the pictures and measure the losses too.
+
+        Returns:
+            Whether the validation calls for a training state.
+        """
         path = self._job.folder / SAMPLES_FOLDER / f"step-{done:06d}.png"
+        best = False
         with self._average.applied() if self._average is not None else nullcontext():
-            self._sheets.make(path)
+            pixels = self._sheets.make(path)
+            if validate and self._validator is not None:
+                best = self._validator.measure(done, self._trained.denoiser, pixels)
         self._tell("sheet", step=done, path=str(path))
+        if validate and self._validator is not None:
+            self._tell("validation", **self._validator.history.rows[-1])
+        return (best and self._chooses_best) or self._is_exhausted
+
+    @property
+    def _chooses_best(self) -> bool:
+        return self._config.validation.choose == "best"
+
+    @property
+    def _is_exhausted(self) -> bool:
+        """Whether further steps are not worth it."""
+        return self._validator is not None and self._validator.history.is_exhausted
 
     def _save_state(self, done: int) -> None:
         """Snapshot the training and commit it in the background (rank 0)."""
         self._save = False
         if not self._ranks.is_main or self._states is None:
             return
-        documents = {CURVE_FILE: self._curve_bytes()}
+        documents = {CURVE_FILE: _lines(self._curve)}
         for path in sorted((self._job.folder / SAMPLES_FOLDER).glob("*.png")):
             documents[f"{SAMPLES_FOLDER}/{path.name}"] = path.read_bytes()
-        self._states.commit_later(self._trained.snapshot(done, job=self._job, documents=documents))
+        keep = None
+        if self._validator is not None:
+            documents[VALIDATION_FILE] = _lines(self._validator.history.rows)
+            keep = self._validator.history.best_step if self._chooses_best else None
+        snapshot = self._trained.snapshot(done, job=self._job, documents=documents)
+        self._states.commit_later(snapshot, keep=keep)
 
     def _stop_here(self, done: int) -> None:
         """Wait until the state has arrived, then end as an interrupted run."""
@@ -239,14 +289,26 @@ class Trainer:
         )
 
     def _finish(self) -> Outcome:
-        """Wait for the final state and write the curve."""
+        """Wait for the final state, write the curves, and choose the state to publish."""
         ref = self._states.wait() if self._states is not None else None
-        if self._ranks.is_main:
-            (self._job.folder / CURVE_FILE).write_bytes(self._curve_bytes())
+        ref = ref or self._resumed
+        chosen = self._done
+        if self._validator is not None and self._chooses_best:
+            chosen = self._validator.history.best_step or self._done
+        if self._ranks.is_main and self._states is not None:
+            if chosen != self._done:
+                ref = self._states.find(chosen)
+            (self._job.folder / CURVE_FILE).write_bytes(_lines(self._curve))
+            if self._validator is not None:
+                rows = self._validator.history.rows
+                (self._job.folder / VALIDATION_FILE).write_bytes(_lines(rows))
+        self._tell("memory", peak_bytes=peak_memory_bytes(self._ranks.device))
         self._ranks.barrier()
         return Outcome(
-            final_state=ref or self._resumed,
+            final_state=ref,
             num_parameters_trained=sum(p.numel() for p in self._parameters),
+            chosen_step=chosen,
+            last_step=self._done,
         )
 
     def _resume(self) -> int:
@@ -262,24 +324,32 @@ class Trainer:
             self._states.fetch(step)
         self._ranks.barrier()
         folder = self._job.state_folder(step)
-        done = self._trained.restore(folder, job=self._job)
+        done = self._done = self._trained.restore(folder, job=self._job)
         self._take_over_documents(folder)
         logger.info("rank %d goes on after step %d", self._ranks.rank, done)
         return done
 
     def _take_over_documents(self, folder: Path) -> None:
         """Go on with the curve and the sheets of the state."""
-        lines = (folder / CURVE_FILE).read_text(encoding="utf-8").splitlines()
-        self._curve = [json.loads(line) for line in lines]
+        self._curve = _rows(folder / CURVE_FILE)
+        if self._validator is not None:
+            self._validator.history.take_over(_rows(folder / VALIDATION_FILE))
         if self._ranks.is_main and (folder / SAMPLES_FOLDER).is_dir():
             shutil.copytree(
                 folder / SAMPLES_FOLDER, self._job.folder / SAMPLES_FOLDER, dirs_exist_ok=True
             )
 
-    def _curve_bytes(self) -> bytes:
-        return "".join(json.dumps(row) + "\n" for row in self._curve).encode()
-
     def _tell(self, event: str, **values: object) -> None:
         """Write an event on rank 0."""
         if self._ranks.is_main:
             self._events.write(event, values)
+
+
+def _lines(rows: list[dict[str, float]]) -> bytes:
+    """Return rows as JSON, one a line."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """Read rows written by `_lines`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -96,6 +96,8 @@ def _write_result(job: TrainingJob, outcome: Outcome) -> None:
     value = {
         "final_state": str(outcome.final_state),
         "num_parameters_trained": outcome.num_parameters_trained,
+        "chosen_step": outcome.chosen_step,
+        "last_step": outcome.last_step,
     }
     partial = job.folder / f"{RESULT_FILE}.partial"
     partial.write_text(json.dumps(value), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Exports the final training state, loads the export back, compares it, and registers it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import ConfigError
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 DIFFUSERS_FOLDER = "diffusers"
 SINGLE_FILE = "single_file/model.safetensors"
-_STATE_FILES = ("unet.safetensors", "text_encoder.safetensors", "ema.safetensors")
+LORA_FOLDER = "lora"
+_STATE_FILES = ("unet", "text_encoder", "ema.safetensors")  # `unet` is a prefix: adapters too
 _PROMPT = "a photo of a {subject}"
 _STAGES = ("fetching the state", "exporting", "loading back", "done")
 
@@ -44,7 +45,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
-    """Make both exports; nothing is committed that does not load back equal.
+    """Make all exports; nothing is committed that does not load back equal.
 
     Raises:
         ConfigError: the base model is not the one that the training used.
@@ -59,7 +60,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         context.store.fetch(state, context.folder / "state", prefix=name)
     export = context.folder / "export"
     _report(context, 1)
-    has_single_file = _export(context, base, state=context.folder / "state", export=export)
+    lora = context.store.read(state).metadata.get("lora")
+    has_single_file = _export(context, base, lora=lora, export=export)
     _report(context, 3)
     config = context.config
     metadata = {
@@ -67,10 +69,12 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         "identifier": config.subject.identifier,
         "class_noun": config.subject.class_noun,
         "base_model": {"source": base.source, "digest": base.digest},
-        "method": config.training.method,
+        "method": "lora" if lora else "full",
         "state": training.metadata["final_state"],
         "single_file": has_single_file,
     }
+    if lora:
+        metadata["lora"] = lora
     context.tracker.params(metadata)
     return ManifestDraft(
         kind="model",
@@ -90,14 +94,18 @@ def _final_state(training: Manifest) -> ManifestRef:
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Register the model as a version, once."""
+    """Sign the model, where there is a key for it, and register it as a version, once."""
+    from boothline.diffusion.signatures import ensure_signed
     from boothline.registry.versions import ensure_version
 
+    ensure_signed(context.store, context.settings, ref, folder=context.folder / "signed")
     ensure_version(context.store, context.settings, model_name=context.config.model_name, ref=ref)
 
 
-def _export(context: StepContext, base: BaseModel, *, state: Path, export: Path) -> bool:
-    """Write and check the exports; tell whether there is a single file."""
+def _export(
+    context: StepContext, base: BaseModel, *, lora: dict[str, Any] | None, export: Path
+) -> bool:
+    """Write and check the exports of the fetched state; tell whether there is a single file."""
     from boothline.diffusion.export import (
         apply_trained_weights,
         check_diffusers,
@@ -109,7 +117,10 @@ def _export(context: StepContext, base: BaseModel, *, state: Path, export: Path)
     from boothline.diffusion.loading import load_pipeline
 
     parts: DiffusionParts = load_pipeline(base.path)
-    trained = apply_trained_weights(parts, state)
+    if lora:
+        trained = _merged(context, parts, base, lora=lora, folder=export / LORA_FOLDER)
+    else:
+        trained = apply_trained_weights(parts, context.folder / "state")
     folder = export / DIFFUSERS_FOLDER
     save_diffusers(parts, folder, base=base.path, trained=trained)
     has_single_file = save_single_file(parts, export / SINGLE_FILE, dtype=stored_dtype(base.path))
@@ -121,6 +132,28 @@ def _export(context: StepContext, base: BaseModel, *, state: Path, export: Path)
     picture.save(path)
     context.tracker.artifact(path, folder="publish")
     return has_single_file
+
+
+def _merged(
+    context: StepContext,
+    parts: "DiffusionParts",
+    base: BaseModel,
+    *,
+    lora: dict[str, Any],
+    folder: Path,
+) -> list[str]:
+    """Write and check the adapters, merge them into the model, and return what they changed."""
+    from boothline.config.training import LoraConfig
+    from boothline.diffusion.lora import load_adapters
+    from boothline.diffusion.lora_export import check_adapters, merge_checked, save_adapters
+
+    settings = LoraConfig.model_validate(lora)
+    prompt = context.config.subject.fill(_PROMPT)
+    trained = load_adapters(parts, context.folder / "state", lora=settings)
+    for file in save_adapters(parts, folder, lora=settings):
+        check_adapters(file, parts, base=base.path, prompt=prompt)
+    merge_checked(parts, prompt=prompt)
+    return trained
 
 
 def _base_model(context: StepContext, training: Manifest) -> BaseModel:

@@ -9,9 +9,16 @@ from boothline.errors import DataError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
-from boothline.training.job import CURVE_FILE, SAMPLES_FOLDER, TrainingJob, result_config
+from boothline.training.job import (
+    CURVE_FILE,
+    SAMPLES_FOLDER,
+    VALIDATION_FILE,
+    TrainingJob,
+    result_config,
+)
 from boothline.training.launch import TrainingResult, train
 
+VALIDATED = ("instance_loss", "held_out_loss", "subject", "prompt", "score")
 METRICS = ("instance_loss", "prior_loss", "learning_rate", "grad_norm", "images_per_second")
 
 
@@ -30,9 +37,11 @@ class Inputs(StepInputs):
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the trained weights depend on; the cut of the prior into shards is not in it."""
     config = result_config(context.config, world_size=_world_size(context))
+    encoders = {name: model.digest for name, model in _encoders(context).items()}
     return StepKey(
         config={
             **config,
+            **({"encoders": encoders} if encoders else {}),
             "base_model": _base_model(context).digest,
             "prior_pictures": _prior_digest(context, inputs),
         },
@@ -44,8 +53,26 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """Train under torchrun, going on from the newest training state, and return the result."""
     job = _job(context, inputs)
     report = _Reporter(context)
-    result = train(job, settings=context.settings, on_event=report)
+    result = _train(job, context, report)
     return _draft(context, inputs, job=job, result=result)
+
+
+def _train(job: TrainingJob, context: StepContext, report: "_Reporter") -> TrainingResult:
+    """Train on this machine, or on several nodes where the deployment says so."""
+    if not context.settings.train_job:
+        return train(job, settings=context.settings, on_event=report)
+    from boothline.trainjob.cluster import Cluster
+    from boothline.trainjob.launch import train_on_nodes
+    from boothline.trainjob.settings import TrainJobSettings
+
+    settings = TrainJobSettings.from_json(context.settings.train_job)
+    return train_on_nodes(
+        job,
+        settings=settings,
+        store=context.store,
+        cluster=Cluster.connect(settings.namespace),
+        on_event=report,
+    )
 
 
 def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
@@ -62,6 +89,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
             remedy="Run generate_prior, or set prior.enabled=false.",
         )
     dataset = context.store.read(inputs.dataset)
+    encoders = _encoders(context)
     return TrainingJob(
         config=context.config,
         world_size=_world_size(context),
@@ -75,6 +103,8 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         data_digest=digest_of([dataset.content_digest, _prior_digest(context, inputs)]),
         states=f"training/{context.key}",
         folder=context.folder,
+        dino_model=encoders["dino_model"].path if encoders else None,
+        clip_model=encoders["clip_model"].path if encoders else None,
     )
 
 
@@ -85,6 +115,10 @@ def _draft(
     state = ManifestRef.parse(result.final_state)
     files: dict[str, Path | bytes | FileEntry] = {CURVE_FILE: result.curve}
     files.update({f"{SAMPLES_FOLDER}/{path.name}": path for path in result.samples})
+    steps = {}
+    if result.validation is not None:
+        files[VALIDATION_FILE] = result.validation
+        steps = {"chosen_step": result.chosen_step, "last_step": result.last_step}
     return ManifestDraft(
         kind="training",
         files=files,
@@ -99,6 +133,7 @@ def _draft(
             "world_size": job.world_size,
             "base_model_digest": job.base_model_digest,
             "num_parameters_trained": result.num_parameters_trained,
+            **steps,
         },
     )
 
@@ -108,8 +143,23 @@ def _world_size(context: StepContext) -> int:
 
 
 def _base_model(context: StepContext) -> BaseModel:
-    base = context.config.base_model
-    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
+    return _model(context, context.config.base_model.source)
+
+
+def _model(context: StepContext, source: str) -> BaseModel:
+    allow_hub = context.config.base_model.allow_hub
+    return resolve(source, settings=context.settings, allow_hub=allow_hub)
+
+
+def _encoders(context: StepContext) -> dict[str, BaseModel]:
+    """Return the encoders that validate, by the name of their setting; none without validation."""
+    if not context.config.training.validation.every_steps:
+        return {}
+    evaluation = context.config.evaluation
+    return {
+        "dino_model": _model(context, evaluation.dino_model),
+        "clip_model": _model(context, evaluation.clip_model),
+    }
 
 
 def _priors(context: StepContext, inputs: Inputs) -> list[str]:
@@ -150,8 +200,13 @@ class _Reporter:
         """Report one event."""
         if event["event"] == "step":
             self._step(event)
+        elif event["event"] == "validation":
+            values = {f"validation_{k}": float(v) for k, v in event.items() if k in VALIDATED}
+            self._tracker.metrics(values, step=int(event["step"]))
         elif event["event"] == "sheet":
             self._tracker.artifact(Path(event["path"]), folder=SAMPLES_FOLDER)
+        elif event["event"] == "memory":
+            self._tracker.metrics({"peak_memory_mib": event["peak_bytes"] / 2**20})
         elif event["event"] == "start" and event["step"] > 0:
             self._update(event["step"], note=f"going on after step {event['step']}")
         elif event["event"] == "phase":

@@ -57,7 +57,7 @@ def tiny_config(**training: Any) -> RunConfig:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, tiny_pipeline: Path) -> JobMaker:
+def make_job(tmp_path: Path, tiny_pipeline: Path, request: pytest.FixtureRequest) -> JobMaker:
     """Return a maker of jobs: equal settings share their states, each job has its own folder."""
     instance = write_pictures(
         tmp_path / "instance", ["a photo of sks dog", "sks dog on snow", "a sks dog"], seed=1
@@ -68,6 +68,10 @@ def make_job(tmp_path: Path, tiny_pipeline: Path) -> JobMaker:
     def make(states: str = "training/job", *, world_size: int = 1, **training: Any) -> TrainingJob:
         folder = tmp_path / f"job-{len(made)}"
         folder.mkdir()
+        encoders = {}
+        if "validation" in training:
+            encoders["dino_model"] = request.getfixturevalue("tiny_dino")
+            encoders["clip_model"] = request.getfixturevalue("tiny_clip")
         made.append(
             TrainingJob(
                 config=tiny_config(num_processes=world_size, **training),
@@ -79,6 +83,7 @@ def make_job(tmp_path: Path, tiny_pipeline: Path) -> JobMaker:
                 data_digest="data",
                 states=states,
                 folder=folder,
+                **encoders,
             )
         )
         return made[-1]

@@ -121,13 +121,38 @@ def test_produce_without_class_images_says_so(
         step.produce(context(), inputs(dataset, prior([])))
 
 
+def test_key_depends_on_the_encoders_only_where_they_validate(
+    context: Contexts, dataset: str, tiny_clip: Path, tiny_dino: Path
+) -> None:
+    encoders = {"clip_model": str(tiny_clip), "dino_model": str(tiny_dino)}
+    plain = {"prior": {"enabled": False}, "training": {"validation": {"every_steps": 2}}}
+    off = {"prior": {"enabled": False}}
+    key = step.key(context(**plain, evaluation=encoders), inputs(dataset))
+    swapped = {"clip_model": str(tiny_dino), "dino_model": str(tiny_clip)}
+    assert step.key(context(**plain, evaluation=swapped), inputs(dataset)) != key
+    assert step.key(context(**off, evaluation=swapped), inputs(dataset)) == step.key(
+        context(**off, evaluation=encoders), inputs(dataset)
+    )
+
+
 @pytest.mark.slow
 def test_produce_trains_and_reports(
-    context: Contexts, dataset: str, prior: Callable[[list[int]], str], tmp_path: Path, store: Store
+    context: Contexts,
+    dataset: str,
+    prior: Callable[[list[int]], str],
+    tmp_path: Path,
+    store: Store,
+    tiny_clip: Path,
+    tiny_dino: Path,
 ) -> None:
-    here = context()
+    here = context(
+        training={"validation": {"every_steps": 2}},
+        evaluation={"clip_model": str(tiny_clip), "dino_model": str(tiny_dino)},
+    )
     draft = step.produce(here, inputs(dataset, prior([0, 1]), prior([2])))
-    assert set(draft.files) == {"curve.jsonl", "samples/step-000003.png"}
+    sheets = {f"samples/step-00000{number}.png" for number in (2, 3)}
+    assert set(draft.files) == {"curve.jsonl", "validation.jsonl", *sheets}
+    assert (draft.metadata["chosen_step"], draft.metadata["last_step"]) == (3, 3)
     assert draft.metadata["num_steps"] == 3
     state = store.read(draft.inputs[-1])
     assert state.metadata["step"] == 3
@@ -136,9 +161,13 @@ def test_produce_trains_and_reports(
     assert str(draft.inputs[0]) == dataset
     tracker = here.tracker
     assert isinstance(tracker, MemoryTracker)
-    assert [number for number, _ in tracker.logged_metrics] == [1, 2, 3]
-    assert {"instance_loss", "prior_loss", "learning_rate"} <= set(tracker.logged_metrics[0][1])
-    assert "images_per_second" in tracker.logged_metrics[-1][1]
-    assert tracker.logged_artifacts == ["samples/step-000003.png"]
+    logged = [(number, set(values)) for number, values in tracker.logged_metrics]
+    trained = [entry for entry in logged if "prior_loss" in entry[1]]
+    assert [number for number, _ in trained] == [1, 2, 3]
+    names = {"instance_loss", "prior_loss", "learning_rate", "grad_norm", "images_per_second"}
+    assert all(values == names for _, values in trained)
+    judged = {f"validation_{name}" for name in ("instance_loss", "subject", "prompt", "score")}
+    assert [e for e in logged if "validation_score" in e[1]] == [(2, judged), (3, judged)]
+    assert set(tracker.logged_artifacts) == sheets
     last = read_events(tmp_path / "run")[-1]
     assert (last.done, last.total, last.unit) == (3, 3, "steps")

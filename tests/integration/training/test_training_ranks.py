@@ -51,6 +51,10 @@ def curve_of(job: TrainingJob) -> list[dict[str, float]]:
     return [json.loads(line) for line in (job.folder / "curve.jsonl").read_text().splitlines()]
 
 
+def validations_of(job: TrainingJob) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (job.folder / "validation.jsonl").read_text().splitlines()]
+
+
 def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     make_job: JobMaker,
     run_here: Callable[..., dict[str, Any]],
@@ -59,7 +63,7 @@ def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     store_settings: Settings,
     tmp_path: Path,
 ) -> None:
-    settings = {"learning_rate": 1e-4, "num_steps": 14}
+    settings = {"learning_rate": 1e-4, "num_steps": 14, "validation": {"every_steps": 7}}
     whole = make_job("training/whole", world_size=2, **settings)
     expected = train(whole, settings=store_settings)
 
@@ -70,6 +74,8 @@ def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     assert max(float((one[name] - two[name]).abs().max()) for name in one) <= 1e-6
     for first, second in zip(curve_of(single), curve_of(whole), strict=True):
         assert second == pytest.approx(first, rel=1e-4)
+    for first, second in zip(validations_of(single), validations_of(whole), strict=True):
+        assert second == pytest.approx(first, abs=1e-3)
 
     for step, victims in ((4, slice(1, None)), (8, slice(None))):
         cut = make_job("training/cut", world_size=2, **settings)
@@ -83,6 +89,7 @@ def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     result = train(resumed, settings=store_settings)
     assert digests(result.final_state) == digests(expected.final_state)
     assert curve_of(resumed) == curve_of(whole)
+    assert validations_of(resumed) == validations_of(whole)
 
 
 def test_sigterm_commits_a_state_and_says_it_was_interrupted(

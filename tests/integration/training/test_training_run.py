@@ -66,26 +66,63 @@ def test_training_to_the_end_commits_states_curve_and_sheet(
     assert (job.folder / "samples/step-000006.png").exists()
 
 
+MATRIX = [
+    {
+        "method": method,
+        "train_text_encoder": trains_text_encoder,
+        "accumulation": accumulation,
+        "ema_decay": 0.9,
+        "batch_size": 6,
+        **({"lora": {"rank": 2, "dora": accumulation == 3}} if method == "lora" else {}),
+        # Each of these is on in half of the cases.
+        **({"horizontal_flip": True} if trains_text_encoder else {"min_snr_gamma": 5.0}),
+        **({"sample_every_steps": 2} if accumulation == 3 else {"noise_offset": 0.1}),
+    }
+    for method in ("full", "lora")
+    for trains_text_encoder in (True, False)
+    for accumulation in (1, 3)
+]
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"accumulation": 2, "ema_decay": 0.9, "horizontal_flip": True, "sample_every_steps": 3},
-        {"train_text_encoder": False, "noise_offset": 0.1, "min_snr_gamma": 5.0},
-    ],
-    ids=["full", "frozen-text-encoder"],
+    MATRIX,
+    ids=lambda s: "-".join(
+        (s["method"], "both" if s["train_text_encoder"] else "unet", str(s["accumulation"]))
+    ),
 )
 def test_training_stopped_and_resumed_equals_the_uninterrupted(
     make_job: JobMaker, run_here: Runner, digests: Digests, settings: dict[str, Any]
 ) -> None:
+    settings = {"num_steps": 4, **settings}
     whole = make_job("training/whole", **settings)
     expected = run_here(whole)
     stopped = make_job("training/cut", **settings)
-    with pytest.raises(InterruptedRunError, match="after step 5 of 6"):
-        run_here(stopped, StopAfter(3))
+    with pytest.raises(InterruptedRunError, match="after step 3 of 4"):
+        run_here(stopped, StopAfter(1))
     resumed = make_job("training/cut", **settings)
     result = run_here(resumed)
     assert digests(result["final_state"]) == digests(expected["final_state"])
     assert curve_of(resumed) == curve_of(whole)
+
+
+def test_training_of_adapters_keeps_and_trains_adapters_alone(
+    make_job: JobMaker, run_here: Runner, store: Store, tmp_path: Path
+) -> None:
+    job = make_job(method="lora", lora={"rank": 2}, num_steps=2, ema_decay=0.9)
+    result = run_here(job)
+    state = store.read(result["final_state"])
+    names = {"unet_lora.safetensors", "text_encoder_lora.safetensors"}
+    assert {e.path for e in state.files if e.path.endswith(".safetensors")} == {
+        *names, "optimizer.safetensors", "ema.safetensors",
+    }  # fmt: skip
+    assert state.metadata["lora"]["rank"] == 2
+    folder = store.fetch(result["final_state"], tmp_path / "state")
+    kept = {key: w for name in names for key, w in load_file(folder / name).items()}
+    assert all(".lora_A." in key or ".lora_B." in key for key in kept)
+    assert result["num_parameters_trained"] == sum(w.numel() for w in kept.values())
+    assert all(bool(w.any()) for w in kept.values())
+    assert all(".lora_" in key for key in load_file(folder / "optimizer.safetensors"))
 
 
 def test_training_finished_before_is_not_repeated(make_job: JobMaker, run_here: Runner) -> None:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from boothline.config import RunConfig
+from boothline.config.training import LoraConfig
 from boothline.diffusion.base_model import resolve
 from boothline.errors import ConfigError, TrainingError
 from boothline.registry import versions
@@ -59,6 +60,33 @@ class Workshop:
             ),
         )
 
+    def adapter_training(self, lora: LoraConfig) -> ManifestRef:
+        """Commit a training of adapters whose every weight is 0.1."""
+        from boothline.diffusion.loading import load_pipeline
+        from boothline.diffusion.lora import add_adapters
+
+        parts = load_pipeline(self.base, device="cpu")
+        files: dict[str, Path | bytes] = {}
+        for name in add_adapters(parts, lora, text_encoder=True):
+            weights = {
+                key: torch.full_like(p, 0.1)
+                for key, p in getattr(parts, name).named_parameters()
+                if p.requires_grad
+            }
+            files[f"{name}_lora.safetensors"] = save(weights)
+        draft = ManifestDraft(
+            kind="training_state", files=files, metadata={"lora": lora.model_dump(mode="json")}
+        )
+        state = self.store.commit("training/lora/step-000007", draft)
+        metadata = {
+            "final_state": self.store.read(state).content_digest,
+            "base_model_digest": self.digest,
+        }
+        draft = ManifestDraft(
+            kind="training", files={}, inputs=(self.dataset, state), metadata=metadata
+        )
+        return self.store.commit("steps/train/lora", draft)
+
 
 @pytest.fixture
 def workshop(store: Store, store_settings: Settings, tiny_pipeline: Path) -> Workshop:
@@ -97,6 +125,25 @@ def test_publish_checkpoint_exports_the_trained_weights(
     assert isinstance(path, Path)
     base = load_file(workshop.base / UNET)["conv_in.weight"]
     assert torch.equal(load_file(path)["conv_in.weight"], base * 1.5)
+
+
+def test_publish_checkpoint_adapters_are_published_merged_and_as_files(
+    make_context: MakeContext, run_config: RunConfig, workshop: Workshop
+) -> None:
+    lora = LoraConfig(rank=2, alpha=4.0)
+    training = workshop.adapter_training(lora)
+    draft = step.produce(make_context(run_config), _inputs(run_config, training))
+    adapters = {"lora/lora.safetensors", "lora/pytorch_lora_weights.safetensors"}
+    assert {f"diffusers/{UNET}", step.SINGLE_FILE, *adapters} <= set(draft.files)
+    assert draft.metadata["method"] == "lora"
+    assert draft.metadata["lora"] == lora.model_dump(mode="json")
+    path = draft.files[f"diffusers/{UNET}"]
+    assert isinstance(path, Path)
+    merged, base = load_file(path), load_file(workshop.base / UNET)
+    key = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+    # Scale alpha / rank = 2, each entry of B A is 2 x 0.1 x 0.1.
+    assert torch.allclose(merged[key], base[key] + 0.04, atol=1e-6)
+    assert torch.equal(merged["conv_in.weight"], base["conv_in.weight"])
 
 
 def test_publish_checkpoint_twice_gives_equal_content(

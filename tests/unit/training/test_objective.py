@@ -7,10 +7,10 @@ from boothline.training.objective import Objective, total_loss
 
 ALPHA_BAR = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.005])
 TIMESTEPS = torch.tensor([0, 2, 4, 1, 3])
-NUM_INSTANCE, HALF_SIZE, PRIOR_WEIGHT = 3, 4, 0.6
+NUM_INSTANCE, HALF_SIZE = 3, 4
 
 
-def reference(theta, latents, noise, prediction_type, gamma):
+def reference(theta, latents, noise, prediction_type, gamma, delta, prior_weight):
     """Return the loss of the linear model theta * z_t and its derivative, sample by sample."""
     total = torch.zeros((), dtype=torch.float64)
     theta = theta.double().requires_grad_()
@@ -23,34 +23,44 @@ def reference(theta, latents, noise, prediction_type, gamma):
         if gamma is not None:
             divisor = {"epsilon": snr, "sample": 1.0, "v_prediction": snr + 1}[prediction_type]
             weight = min(snr, gamma) / divisor
-        error = ((theta * (a * z + s * e) - target) ** 2).mean()
-        half = 1.0 if i < NUM_INSTANCE else PRIOR_WEIGHT
-        total = total + half * weight * error / HALF_SIZE
+        difference = theta * (a * z + s * e) - target
+        error = difference**2
+        if delta is not None:
+            beyond = difference.abs() > delta
+            error = torch.where(beyond, 2 * delta * difference.abs() - delta**2, error)
+        half = 1.0 if i < NUM_INSTANCE else prior_weight
+        total = total + half * weight * error.mean() / HALF_SIZE
     (gradient,) = torch.autograd.grad(total, theta)
     return total.detach(), gradient
 
 
+@pytest.mark.parametrize("prior_weight", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("delta", [None, 0.7])
 @pytest.mark.parametrize("gamma", [None, 5.0])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_loss_and_gradient_equal_the_float64_formulas(prediction_type, gamma) -> None:
+def test_loss_and_gradient_equal_the_float64_formulas(
+    prediction_type, gamma, delta, prior_weight
+) -> None:
     torch.manual_seed(0)
     latents, noise = torch.randn(5, 2, 3, 3), torch.randn(5, 2, 3, 3)
     theta = torch.randn(2, 3, 3, requires_grad=True)
-    objective = Objective(ALPHA_BAR, prediction_type=prediction_type, min_snr_gamma=gamma)
+    objective = Objective(
+        ALPHA_BAR, prediction_type=prediction_type, min_snr_gamma=gamma, huber_delta=delta
+    )
     noisy = objective.noisy(latents, noise, TIMESTEPS)
     losses = objective.losses(
         theta * noisy, latents_BCHW=latents, noise_BCHW=noise, timesteps_B=TIMESTEPS
     )
     loss, sums = total_loss(
-        losses, num_instance=NUM_INSTANCE, half_size=HALF_SIZE, prior_weight=PRIOR_WEIGHT
+        losses, num_instance=NUM_INSTANCE, half_size=HALF_SIZE, prior_weight=prior_weight
     )
     (gradient,) = torch.autograd.grad(loss, theta)
     expected_loss, expected_gradient = reference(
-        theta.detach(), latents, noise, prediction_type, gamma
+        theta.detach(), latents, noise, prediction_type, gamma, delta, prior_weight
     )
     assert torch.allclose(loss.double(), expected_loss, rtol=1e-5)
     assert torch.allclose(gradient.double(), expected_gradient, rtol=1e-4, atol=1e-6)
-    assert torch.allclose((sums[0] + PRIOR_WEIGHT * sums[1]) / HALF_SIZE, expected_loss, rtol=1e-5)
+    assert torch.allclose((sums[0] + prior_weight * sums[1]) / HALF_SIZE, expected_loss, rtol=1e-5)
 
 
 def test_min_snr_at_zero_terminal_snr_stays_finite() -> None:

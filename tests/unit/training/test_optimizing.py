@@ -1,10 +1,14 @@
 """Learning rates, parameter groups and the weight average."""
 
+import sys
+
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from boothline.config.training import TrainingConfig
+from boothline.errors import ConfigError
 from boothline.training.averaging import WeightAverage
 from boothline.training.denoiser import Denoiser
 from boothline.training.optimizing import build_optimizer, rate_factor, set_learning_rate
@@ -42,6 +46,59 @@ def test_build_optimizer_leaves_frozen_parameters_out() -> None:
     (group,) = build_optimizer(Denoiser(network, None), TrainingConfig()).param_groups
     assert group["names"] == ["unet.weight"]
     assert group["params"] == [network.weight]
+
+
+def test_set_learning_rate_scaled_is_multiplied_by_the_global_batch() -> None:
+    config = TrainingConfig(
+        learning_rate=1e-3, text_encoder_learning_rate=1e-4, batch_size=8, warmup_steps=0,
+        accumulation=2, scale_learning_rate=True,
+    )  # fmt: skip
+    optimizer = build_optimizer(Denoiser(nn.Linear(2, 2), nn.Linear(2, 2)), config)
+    assert set_learning_rate(optimizer, step=0, config=config) == pytest.approx(8e-3)
+    assert optimizer.param_groups[1]["lr"] == pytest.approx(8e-4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion"])
+def test_build_optimizer_every_kind_learns_a_line(name) -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(2, 1)
+    rates = {"prodigy": 1.0, "lion": 0.02}
+    config = TrainingConfig(optimizer=name, learning_rate=rates.get(name, 0.1), weight_decay=0.0)
+    optimizer = build_optimizer(Denoiser(network, None), config)
+    inputs = torch.randn(32, 2)
+    wanted = inputs @ torch.tensor([[1.0], [-2.0]]) + 0.5
+
+    def loss() -> torch.Tensor:
+        return (network(inputs) - wanted).square().mean()
+
+    first = loss().item()
+    for _ in range(60):
+        loss().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss().item() < 0.5 * first
+
+
+def test_build_optimizer_eight_bits_without_cuda_says_what_to_use(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"adamw8bit needs a CUDA device.*adafactor"):
+        build_optimizer(Denoiser(nn.Linear(2, 2), None), TrainingConfig(optimizer="adamw8bit"))
+
+
+def test_build_optimizer_without_its_library_names_the_extra(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "lion_pytorch", None)
+    with pytest.raises(ConfigError, match=r"boothline\[optimizers\]"):
+        build_optimizer(Denoiser(nn.Linear(2, 2), None), TrainingConfig(optimizer="lion"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"learning_rate": 1.0, "scale_learning_rate": True},
+     {"learning_rate": 1.0, "text_encoder_learning_rate": 0.5}],
+)  # fmt: skip
+def test_prodigy_with_a_rate_of_its_own_is_refused(settings) -> None:
+    with pytest.raises(ValidationError, match="prodigy"):
+        TrainingConfig(optimizer="prodigy", **settings)
 
 
 def test_weight_average_follows_the_formula() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
@@ -49,6 +50,8 @@ def test_job_without_prior_weight_has_no_prior_half(tmp_path: Path) -> None:
         {"training": {"num_processes": 1}},
         {"checkpoints": {"every_steps": 7}},
         {"evaluation": {"num_bootstrap": 500}},
+        {"evaluation": {"subject_weight": 0.1}},
+        {"training": {"validation": {"num_draws": 2}}},
         {"training": {"lora": {"rank": 2}}},
     ],
 )
@@ -57,11 +60,53 @@ def test_result_config_leaves_out_what_does_not_change_the_weights(change: dict[
     assert result_config(RunConfig.model_validate(change), world_size=2) == plain
 
 
+def test_result_config_of_the_defaults_keeps_the_keys_of_former_results() -> None:
+    """Settings that came later are left out at their default: else nothing would be reused."""
+    assert sorted(result_config(RunConfig(), world_size=2)["training"]) == [
+        "accumulation", "batch_size", "beta1", "beta2", "ema_decay", "gradient_checkpointing",
+        "horizontal_flip", "learning_rate", "max_grad_norm", "method", "min_snr_gamma",
+        "noise_offset", "num_steps", "optimizer", "precision", "schedule", "seed",
+        "text_encoder_learning_rate", "train_text_encoder", "warmup_steps", "weight_decay",
+    ]  # fmt: skip
+
+
+def test_result_config_with_validation_holds_what_judges() -> None:
+    configs = [
+        RunConfig.model_validate(
+            {
+                "training": {"validation": {"every_steps": 5, **validation}},
+                "evaluation": {"subject_weight": weight},
+            }
+        )
+        for validation, weight in (({}, 0.5), ({"choose": "best"}, 0.5), ({}, 0.1))
+    ]
+    assert len({str(result_config(config, world_size=1)) for config in configs}) == 3
+
+
+@pytest.mark.parametrize("setting", [{"hold_out": 1}, {"choose": "best"}, {"patience": 2}])
+def test_validation_settings_without_validations_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"set training\.validation\.every_steps"):
+        RunConfig.model_validate({"training": {"validation": setting}})
+
+
+def test_result_config_of_adapters_holds_their_settings() -> None:
+    configs = [
+        RunConfig.model_validate({"training": {"method": "lora", "lora": lora}})
+        for lora in ({}, {"rank": 2}, {"targets": ["to_q"]}, {"dora": True})
+    ]
+    digests = [str(result_config(config, world_size=1)) for config in configs]
+    assert len(set(digests)) == len(digests)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"training": {"learning_rate": 1e-6}},
         {"training": {"seed": 1}},
+        {"training": {"huber_delta": 0.1}},
+        {"training": {"validation": {"every_steps": 5}}},
+        {"training": {"scale_learning_rate": True}},
+        {"training": {"optimizer": "lion"}},
         {"prior": {"weight": 0.5}},
         {"prior": {"enabled": False}},
         {"subject": {"resolution_px": 128}},

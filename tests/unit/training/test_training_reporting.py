@@ -1,0 +1,57 @@
+"""What is reported of a step: its losses, and how long it took."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from boothline.training.ranks import Ranks
+from boothline.training.reporting import EventLog, Exchange
+from boothline.training.requests import Requests
+
+
+class HandClock:
+    """Shows the time it is set to."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_step_speed_counts_the_step_and_not_what_is_done_around_it(tmp_path: Path) -> None:
+    clock = HandClock()
+    exchange = Exchange(ranks=Ranks(), half_size=4, requests=Requests(), clock=clock)
+    events = EventLog(tmp_path / "events.jsonl", images_per_step=8)
+    for step, idle in ((1, 0.0), (2, 30.0), (3, 0.0)):
+        exchange.begin()
+        clock.seconds += 2.0
+        exchange.post(
+            step,
+            sums=torch.tensor([4.0, 8.0], dtype=torch.float64),
+            grad_norm=torch.tensor(1.0),
+            learning_rate=1e-4,
+        )
+        clock.seconds += idle  # a sheet or a state, and then a report that is read late
+        report = exchange.collect()
+        assert report is not None
+        events.step(report)
+    rows = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [row["images_per_second"] for row in rows] == [4.0, 4.0, 4.0]
+
+
+def test_report_row_holds_no_times(tmp_path: Path) -> None:
+    exchange = Exchange(ranks=Ranks(), half_size=4, requests=Requests())
+    exchange.begin()
+    sums = torch.tensor([4.0, 8.0], dtype=torch.float64)
+    exchange.post(1, sums=sums, grad_norm=torch.tensor(1.0), learning_rate=1e-4)
+    report = exchange.collect()
+    assert report is not None
+    assert report.row == {
+        "step": 1,
+        "instance_loss": 1.0,
+        "prior_loss": 2.0,
+        "learning_rate": 1e-4,
+        "grad_norm": 1.0,
+    }
