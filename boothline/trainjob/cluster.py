@@ -1,0 +1,172 @@
+"""The few things asked of the Kubernetes API: TrainJobs, their pods and those pods' logs."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from boothline.errors import BoothlineError, ConfigError, ServiceError
+from boothline.trainjob.manifest import GROUP, PLURAL, VERSION
+
+logger = logging.getLogger(__name__)
+_TIMEOUT_SECONDS = (5, 30)
+_NOT_FOUND, _CONFLICT = 404, 409
+
+
+class Cluster:
+    """TrainJobs of one namespace.
+
+    Args:
+        client: a `kubernetes.client.ApiClient`.
+        namespace: the namespace.
+    """
+
+    def __init__(self, client: Any, *, namespace: str) -> None:  # noqa: ANN401 - untyped package
+        from kubernetes.client import CoreV1Api, CustomObjectsApi
+
+        self._jobs = CustomObjectsApi(client)
+        self._core = CoreV1Api(client)
+        self._where = {"group": GROUP, "version": VERSION, "plural": PLURAL, "namespace": namespace}
+        self._namespace = namespace
+
+    @classmethod
+    def connect(cls, namespace: str) -> "Cluster":
+        """Return the cluster that this pod runs in, or that the kubeconfig names.
+
+        Raises:
+            ConfigError: there is neither.
+        """
+        from kubernetes import client, config
+
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            try:
+                config.load_kube_config()
+            except config.ConfigException as error:
+                raise ConfigError(
+                    f"No cluster is known: {error}",
+                    remedy="Run this in a pod with a service account, or set KUBECONFIG.",
+                ) from error
+        return cls(client.ApiClient(), namespace=namespace)
+
+    def create(self, manifest: dict[str, Any]) -> bool:
+        """Create a TrainJob and return whether it was new; one of that name is left alone.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        with _translated("create the TrainJob", quiet=_CONFLICT) as said:
+            self._jobs.create_namespaced_custom_object(
+                body=manifest, **self._where, _request_timeout=_TIMEOUT_SECONDS
+            )
+        return not said
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Return a TrainJob, or None.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        found: dict[str, Any] | None = None
+        with _translated(f"read the TrainJob {name}", quiet=_NOT_FOUND):
+            found = self._jobs.get_namespaced_custom_object(
+                name=name, **self._where, _request_timeout=_TIMEOUT_SECONDS
+            )
+        return found
+
+    def delete(self, name: str) -> None:
+        """Delete a TrainJob with its pods, which get SIGTERM; one that is gone already is fine.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        with _translated(f"delete the TrainJob {name}", quiet=_NOT_FOUND):
+            self._jobs.delete_namespaced_custom_object(
+                name=name,
+                **self._where,
+                propagation_policy="Foreground",
+                _request_timeout=_TIMEOUT_SECONDS,
+            )
+
+    def first_pod(self, name: str) -> str:
+        """Return the name of the pod of node 0 once it runs or has run; empty before.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        with _translated(f"list the pods of {name}"):
+            pods = self._core.list_namespaced_pod(
+                self._namespace,
+                label_selector=f"jobset.sigs.k8s.io/jobset-name={name},"
+                "batch.kubernetes.io/job-completion-index=0",
+                _request_timeout=_TIMEOUT_SECONDS,
+            ).items
+        started = [pod for pod in pods if pod.status.phase in ("Running", "Succeeded", "Failed")]
+        newest = max(started, key=lambda pod: pod.metadata.creation_timestamp, default=None)
+        return str(newest.metadata.name) if newest else ""
+
+    def log(self, pod: str) -> Iterator[str]:
+        """Yield the lines of a pod's log from its start, as they come, until the pod ends.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        with _translated(f"read the log of {pod}"):
+            answer = self._core.read_namespaced_pod_log(
+                pod, self._namespace, container="node", follow=True, _preload_content=False
+            )
+            rest = b""
+            for chunk in answer.stream(4096, decode_content=True):
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
+
+
+def state_of(job: dict[str, Any]) -> tuple[str, str]:
+    """Return the state of a TrainJob and its message: the condition that holds, or Created."""
+    conditions = {
+        condition["type"]: condition
+        for condition in job.get("status", {}).get("conditions", [])
+        if condition.get("status") == "True"
+    }
+    for state in ("Complete", "Failed", "Suspended"):
+        if state in conditions:
+            return state, str(conditions[state].get("message", ""))
+    running = any(item.get("active", 0) for item in job.get("status", {}).get("jobsStatus", []))
+    return ("Running" if running else "Created"), ""
+
+
+@contextmanager
+def _translated(what: str, *, quiet: int = 0) -> Iterator[list[int]]:
+    """Turn errors of the API into ours; a status that is expected is only written down."""
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    said: list[int] = []
+    try:
+        yield said
+    except ApiException as error:
+        if error.status == quiet:
+            said.append(error.status)
+            return
+        raise _refused(what, error) from error
+    except HTTPError as error:
+        raise ServiceError(
+            f"Could not {what}: the Kubernetes API does not answer ({error}).",
+            remedy="Check networkPolicy.apiServerCidrs of the chart, and the API's address.",
+        ) from error
+
+
+def _refused(what: str, error: Any) -> BoothlineError:  # noqa: ANN401 - untyped package
+    remedies = {
+        401: "The service account's token is not accepted.",
+        403: "The service account lacks rights: set pipelines.serviceAccount of the chart.",
+        404: "Is Kubeflow Trainer installed (trainer.kubeflow.org/v1alpha1)?",
+        422: "Is the TrainingRuntime there, and does the chart's version fit the image's?",
+    }
+    return ServiceError(
+        f"Could not {what}: the Kubernetes API answers {error.status} {error.reason}.",
+        remedy=remedies.get(int(error.status or 0), "See the events of the namespace."),
+    )

@@ -1,0 +1,128 @@
+"""What travels between the train step and the nodes, through the store."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from boothline import errors
+from boothline.diffusion.base_model import resolve
+from boothline.errors import BoothlineError, IntegrityError, TrainingError
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import FileEntry
+from boothline.training.job import JOB_FILE, RESULT_FILE, SAMPLES_FOLDER, TrainingJob
+
+ROOT = "trainjobs"
+_PEER_LOSS = "lost each other"
+
+
+def folder_of(job: TrainingJob) -> str:
+    """Return the folder in the store that belongs to a training."""
+    return f"{ROOT}/{job.states.rsplit('/', 1)[-1]}"
+
+
+def send_job(store: Store, job: TrainingJob) -> ManifestRef:
+    """Commit what the nodes need: the job and its pictures; models they resolve themselves."""
+    described = job.model_dump_json().encode()
+    files: dict[str, Path | bytes | FileEntry] = {JOB_FILE: described}
+    pictures = {"instance": job.instance}
+    pictures |= {f"prior-{number:03d}": prior for number, prior in enumerate(job.priors)}
+    for name, folder in pictures.items():
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            files[f"{name}/{path.relative_to(folder).as_posix()}"] = path
+    draft = ManifestDraft(kind="training_job", files=files, inputs=(), metadata={})
+    # The local paths in job.json differ from try to try, so the place follows the content.
+    return store.commit(f"{folder_of(job)}/job-{hashlib.sha256(described).hexdigest()[:16]}", draft)
+
+
+def receive_job(store: Store, ref: str, folder: Path, *, settings: Settings) -> TrainingJob:
+    """Fetch a job onto a node and return it with the node's own paths.
+
+    Raises:
+        IntegrityError: the node's base model is another one than the train step's.
+        ModelNotFoundError: the node has no such model.
+    """
+    store.fetch(ref, folder)
+    sent = TrainingJob.load(folder / JOB_FILE)
+    hub = sent.config.base_model.allow_hub
+    base = resolve(sent.config.base_model.source, settings=settings, allow_hub=hub)
+    if base.digest != sent.base_model_digest:
+        raise IntegrityError(
+            f"The base model on this node has digest {base.digest[:12]}..., the train step's "
+            f"{sent.base_model_digest[:12]}....",
+            remedy="Use the same image, and the same models folder, for both.",
+        )
+    update: dict[str, Any] = {
+        "base_model": base.path,
+        "instance": folder / "instance",
+        "priors": tuple(folder / f"prior-{number:03d}" for number in range(len(sent.priors))),
+        "folder": folder,
+    }
+    evaluation = sent.config.evaluation
+    for name, source in (
+        ("dino_model", evaluation.dino_model),
+        ("clip_model", evaluation.clip_model),
+    ):
+        if getattr(sent, name, None) is not None:
+            update[name] = resolve(source, settings=settings).path
+    return sent.model_copy(update=update)
+
+
+def send_result(store: Store, job: TrainingJob, *, place: str) -> None:
+    """Commit what rank 0 left in the job's folder."""
+    names = [path for path in job.folder.glob("*.jsonl") if path.is_file()]
+    names += sorted((job.folder / SAMPLES_FOLDER).glob("*.png"))
+    files: dict[str, Path | bytes | FileEntry] = {
+        path.relative_to(job.folder).as_posix(): path for path in names
+    }
+    files[RESULT_FILE] = job.folder / RESULT_FILE
+    store.commit(place, ManifestDraft(kind="training_result", files=files, inputs=(), metadata={}))
+
+
+def receive_result(store: Store, job: TrainingJob, *, place: str) -> bool:
+    """Fetch a result into the job's folder and return whether there is one."""
+    ref = store.find(place)
+    if ref is None:
+        return False
+    store.fetch(ref, job.folder)
+    return True
+
+
+def result_place(job_ref: str) -> str:
+    """Return where the result of a sent job is committed."""
+    path = ManifestRef.parse(job_ref).path
+    return f"{path.rsplit('/', 1)[0]}/result-{path.rsplit('-', 1)[-1]}"
+
+
+def report_failure(store: Store, job_ref: str, error: BoothlineError, *, node: int) -> None:
+    """Leave word in the store why a node stopped."""
+    store.put_record(
+        f"{result_place(job_ref)}/failure-{node:04d}.json",
+        {"type": type(error).__name__, "message": error.message, "remedy": error.remedy},
+    )
+
+
+def reported_failure(store: Store, job_ref: str) -> BoothlineError | None:
+    """Return why the nodes stopped: a cause rather than what followed from it; None if unknown."""
+    paths = store.list_records(f"{result_place(job_ref)}/")
+    found = [record for path in paths if (record := store.get_record(path)) is not None]
+    found.sort(
+        key=lambda record: (record["type"] == "TrainingError", _PEER_LOSS in record["message"])
+    )
+    if not found:
+        return None
+    kind = getattr(errors, found[0]["type"], TrainingError)
+    error: BoothlineError = kind(found[0]["message"], remedy=found[0]["remedy"])
+    return error
+
+
+def as_event(line: str) -> dict[str, Any] | None:
+    """Return the event that a line of a node's log carries, if any."""
+    if not line.startswith(EVENT_MARK):
+        return None
+    value: dict[str, Any] = json.loads(line.removeprefix(EVENT_MARK))
+    return value
+
+
+EVENT_MARK = "boothline-event "
