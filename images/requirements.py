@@ -1,0 +1,64 @@
+"""Writes the pinned requirements of an image: `requirements.py tools|torch OUTPUT_FILE`.
+
+The pins are those of constraints.txt; the set is the closure of pyproject.toml's dependencies. The
+steps talk to MLflow as clients, so the images have mlflow-skinny in place of MLflow's server.
+"""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = {"tools": (), "torch": ("torch",)}
+REPLACED = {"mlflow": "mlflow-skinny"}
+# Client libraries of clouds that the KFP SDK names but that no step of ours imports are left in:
+# kfp imports them when it starts.
+
+
+def normal(name: str) -> str:
+    """Return the normal form of a package's name."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def closure(wanted: list[Requirement]) -> dict[str, str]:
+    """Return name and installed version of the wanted packages and of all they need."""
+    environment = {**default_environment(), "extra": ""}
+    found: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    while wanted:
+        requirement = wanted.pop()
+        name = REPLACED.get(normal(requirement.name), normal(requirement.name))
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                package = distribution(name)
+            except PackageNotFoundError:
+                raise SystemExit(f"{name} is not installed: run make setup first.") from None
+            found[name] = package.version.partition("+")[0]
+            for text in package.requires or []:
+                needed = Requirement(text)
+                if needed.marker is None or needed.marker.evaluate({**environment, "extra": extra}):
+                    wanted.append(needed)
+    return found
+
+
+def main(image: str, output: Path) -> None:
+    """Write the requirements of an image."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = list(project["dependencies"])
+    for extra in EXTRAS[image]:
+        texts += project["optional-dependencies"][extra]
+    found = closure([Requirement(text) for text in texts])
+    lines = [f"{name}=={version}" for name, version in sorted(found.items())]
+    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
