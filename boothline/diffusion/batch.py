@@ -1,8 +1,10 @@
 """Turns prompt rows into named pictures: what batch inference and `boothline generate` share."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.prompts import PromptRow
+from boothline.errors import DataError
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
@@ -19,6 +22,61 @@ if TYPE_CHECKING:
 
 # Pictures of a row are numbered so far apart that images_per_prompt never changes one of them.
 _STRIDE = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartPicture:
+    """A picture to start from, by file and content.
+
+    Attributes:
+        image, mask: the files; no mask: all is painted anew.
+        strength: share of the denoising steps that are taken, 0 to 1.
+        image_sha256, mask_sha256: of the files' bytes, hexadecimal; empty without a mask.
+    """
+
+    image: Path
+    mask: Path | None
+    strength: float
+    image_sha256: str
+    mask_sha256: str
+
+    @classmethod
+    def of(cls, row: PromptRow, *, strength: float) -> "StartPicture | None":
+        """Return what a row starts from, or None.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        if row.image is None:
+            return None
+        return cls(
+            image=Path(row.image),
+            mask=Path(row.mask) if row.mask else None,
+            strength=strength if row.strength is None else row.strength,
+            image_sha256=_sha256(row.image),
+            mask_sha256=_sha256(row.mask) if row.mask else "",
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the picture depends on, by content."""
+        return {
+            "image_sha256": self.image_sha256,
+            "mask_sha256": self.mask_sha256,
+            "strength": self.strength,
+        }
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: str) -> str:
+    """Return the sha256 (hex) of a file; several rows often name the same one."""
+    try:
+        with Path(path).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"The picture {path} cannot be read: {error.strerror or error}.",
+            remedy="Check its path.",
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +89,7 @@ class PlannedPicture:
         seed, index: name the picture's noise.
         sampling: settings of this row.
         height_px, width_px: size; unset: the model's own.
+        start: picture to start from; unset: from noise alone.
     """
 
     row: int
@@ -42,6 +101,7 @@ class PlannedPicture:
     sampling: SamplingConfig
     height_px: int | None = None
     width_px: int | None = None
+    start: "StartPicture | None" = None
 
     @property
     def name(self) -> str:
@@ -59,6 +119,7 @@ class PlannedPicture:
             "guidance_scale": self.sampling.guidance_scale,
             "sampler": self.sampling.sampler,
             "eta": self.sampling.eta,
+            **(self.start.facts() if self.start else {}),
         }
 
 
@@ -68,6 +129,7 @@ def plan_pictures(
     sampling: SamplingConfig,
     images_per_prompt: int = 1,
     resolution_px: int | None = None,
+    strength: float = 0.8,
     shard: int = 0,
     num_shards: int = 1,
 ) -> list[PlannedPicture]:
@@ -81,6 +143,7 @@ def plan_pictures(
         sampling: settings of rows that set none.
         images_per_prompt: pictures a row, at most 1000.
         resolution_px: side of pictures whose row sets no size; unset: the model's own.
+        strength: of rows that start from a picture and set none.
         shard: number of this shard, from 0.
         num_shards: number of shards.
     """
@@ -97,6 +160,7 @@ def plan_pictures(
             sampling=row.sampling(sampling),
             height_px=row.height_px or resolution_px,
             width_px=row.width_px or resolution_px,
+            start=StartPicture.of(row, strength=strength),
         )
         for row_number, row in enumerate(rows)
         if row_number % num_shards == shard
@@ -111,6 +175,7 @@ def generate(
     on_progress: "OnProgress | None" = None,
 ) -> Iterator[tuple[PlannedPicture, Image.Image]]:
     """Yield each planned picture and its RGB image; pictures of equal settings share batches."""
+    from boothline.diffusion.editing import Edit
     from boothline.diffusion.sampling import SampleRequest, sample
 
     done = 0
@@ -121,7 +186,8 @@ def generate(
 
     def settings_of(picture: PlannedPicture) -> str:
         sampling = picture.sampling.model_dump(mode="json", exclude={"seed", "negative_prompt"})
-        return json.dumps([sampling, picture.height_px, picture.width_px], sort_keys=True)
+        kind = (picture.start.strength, bool(picture.start.mask)) if picture.start else None
+        return json.dumps([sampling, picture.height_px, picture.width_px, kind], sort_keys=True)
 
     for _, group in groupby(sorted(pictures, key=settings_of), key=settings_of):
         alike = list(group)
@@ -133,6 +199,13 @@ def generate(
                 index=picture.index,
                 height_px=picture.height_px,
                 width_px=picture.width_px,
+                edit=Edit(
+                    image=picture.start.image,
+                    mask=picture.start.mask,
+                    strength=picture.start.strength,
+                )
+                if picture.start
+                else None,
             )
             for picture in alike
         ]

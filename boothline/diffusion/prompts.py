@@ -7,9 +7,9 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.errors import DataError
@@ -42,11 +42,26 @@ class PromptRow(BaseModel):
     sampler: SamplerName | None = Field(default=None, description="Sampler.")
     height_px: int | None = Field(default=None, ge=8, le=4096, multiple_of=8, description="Height.")
     width_px: int | None = Field(default=None, ge=8, le=4096, multiple_of=8, description="Width.")
+    image: str | None = Field(
+        default=None, min_length=1, max_length=1000, description="Picture file to start from."
+    )
+    mask: str | None = Field(
+        default=None, min_length=1, max_length=1000, description="Mask: white is painted anew."
+    )
+    strength: float | None = Field(
+        default=None, ge=0, le=1, description="Share of the steps taken from the picture on."
+    )
 
-    @field_validator("prompt", "negative_prompt")
+    @field_validator("prompt", "negative_prompt", "image", "mask")
     @classmethod
     def _check_text(cls, text: str | None) -> str | None:
         return None if text is None else _refuse_control_characters(text)
+
+    @model_validator(mode="after")
+    def _check_edit(self) -> Self:
+        if self.image is None and (self.mask is not None or self.strength is not None):
+            raise ValueError("mask and strength need an image")
+        return self
 
     def sampling(self, default: SamplingConfig) -> SamplingConfig:
         """Return the run's sampling settings with this row's own ones over them."""
@@ -60,6 +75,8 @@ class PromptRow(BaseModel):
 
 def read_prompts(path: Path) -> list[PromptRow]:
     """Return the rows of a prompt file; blank lines are left out.
+
+    Pictures and masks are named relative to the prompt file; the rows have them absolute.
 
     - `.txt`: one prompt a line.
     - `.csv`: a header with `prompt` and any other field of `PromptRow`; an empty cell is unset.
@@ -159,24 +176,42 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[Line]:
 def _row(path: Path, line: int, value: dict[str, Any]) -> PromptRow:
     """Return one checked row."""
     try:
-        return PromptRow.model_validate(value)
+        return _located(path, line, PromptRow.model_validate(value))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if not name:
+            raise _fault(path, line, f"is wrong: {_reason(first['msg'])}") from error
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(name, PromptRow.model_fields, n=1, cutoff=0.0)
             message = f"has the unknown field {name!r}; did you mean {near[0]!r}?"
         elif first["type"] == "missing":
             message = f"lacks {name!r}"
         else:
-            reason = first["msg"].removeprefix("Value error, ")
-            message = f"has {name} = {_shorten(first['input'])}: {reason}"
+            message = f"has {name} = {_shorten(first['input'])}: {_reason(first['msg'])}"
         raise _fault(path, line, message) from error
+
+
+def _located(path: Path, line: int, row: PromptRow) -> PromptRow:
+    """Return the row with absolute paths of its picture and mask, which must exist."""
+    found: dict[str, str] = {}
+    for column in ("image", "mask"):
+        name = getattr(row, column)
+        if name is not None:
+            file = (path.absolute().parent / Path(name).expanduser()).resolve()
+            if not file.is_file():
+                raise _fault(path, line, f"names the {column} {_shorten(name)}, which is no file")
+            found[column] = str(file)
+    return row.model_copy(update=found) if found else row
 
 
 def _fault(path: Path, line: int, message: str) -> DataError:
     """Return the error for one line of a file."""
     return DataError(f"{path}, line {line} {message}.")
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def _shorten(value: object) -> str:

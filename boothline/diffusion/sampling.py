@@ -11,10 +11,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from PIL import Image
 
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion import counters
+from boothline.diffusion.editing import Canvas, Edit
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.prompt_encoding import encode_prompt
 from boothline.diffusion.samplers import make_scheduler, step_arguments
@@ -32,6 +34,7 @@ class SampleRequest:
         seed, index: name the start noise and the step noise.
         negative_prompt: what it should not show; empty: the sampling settings' negative prompt.
         height_px, width_px: size, multiples of the model's pixels per latent; unset: the model's.
+        edit: picture to start from; unset: from noise alone.
     """
 
     prompt: str
@@ -40,11 +43,17 @@ class SampleRequest:
     negative_prompt: str = ""
     height_px: int | None = None
     width_px: int | None = None
+    edit: Edit | None = None
 
     @property
     def size(self) -> tuple[int | None, int | None]:
         """Height and width, in pixels."""
         return self.height_px, self.width_px
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What requests of one batch must have in common."""
+        return (*self.size, self.edit.kind if self.edit else None)
 
 
 def sample(
@@ -63,7 +72,7 @@ def sample(
 
     Args:
         pipeline: the model; its training mode is restored after each batch.
-        requests: what to sample; neighbours of equal size share batches.
+        requests: what to sample; neighbours of equal kind share batches.
         sampling: sampler, steps, guidance, batch size; its `seed` is unused, requests have theirs.
         on_progress: called after each batch with pictures done and all pictures.
     """
@@ -73,7 +82,7 @@ def sample(
         return encode_prompt(pipeline, prompt)
 
     done = 0
-    for _, group in groupby(requests, key=lambda request: request.size):
+    for _, group in groupby(requests, key=lambda request: request.kind):
         alike = list(group)
         for start in range(0, len(alike), sampling.batch_size):
             batch = alike[start : start + sampling.batch_size]
@@ -103,8 +112,10 @@ def _sample_batch(
     scheduler = make_scheduler(pipeline.scheduler, sampling, device=pipeline.device)
     names = [(request.seed, request.index) for request in batch]
     arguments = step_arguments(scheduler, sampling, names=names)
-    latents_BCHW = start_noise(pipeline, batch) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
+    noise_BCHW = start_noise(pipeline, batch)
+    canvas = _canvas(pipeline, scheduler, batch, noise_BCHW=noise_BCHW)
+    latents_BCHW = canvas.start() if canvas else noise_BCHW * scheduler.init_noise_sigma
+    for position, timestep in enumerate(canvas.timesteps if canvas else scheduler.timesteps):
         predicted = _predict(
             pipeline,
             scheduler.scale_model_input(latents_BCHW, timestep),
@@ -115,7 +126,22 @@ def _sample_batch(
         latents_BCHW = scheduler.step(
             predicted, timestep, latents_BCHW, **arguments, return_dict=False
         )[0]
-    return decode(pipeline, latents_BCHW)
+        if canvas:
+            latents_BCHW = canvas.keep(latents_BCHW, position=position)
+    pixels_BHWC = decode(pipeline, latents_BCHW)
+    return canvas.finish(pixels_BHWC) if canvas else pixels_BHWC
+
+
+def _canvas(
+    pipeline: DiffusionParts,
+    scheduler: SchedulerMixin,
+    batch: Sequence[SampleRequest],
+    *,
+    noise_BCHW: torch.Tensor,
+) -> Canvas | None:
+    """Return the pictures that a batch edits, or None when it starts from noise alone."""
+    edits = [request.edit for request in batch if request.edit is not None]
+    return Canvas(pipeline, scheduler, edits=edits, noise_BCHW=noise_BCHW) if edits else None
 
 
 def _predict(

@@ -2,8 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from boothline.tracking import StepTracker
 
 _BACKGROUND = (255, 255, 255)
 
@@ -34,3 +39,19 @@ def contact_sheet(
         row, column = divmod(number, columns)
         sheet.paste(image, (gap_px + column * width_px, gap_px + row * height_px))
     return sheet
+
+
+def track_sheet(
+    tracker: "StepTracker", images: Sequence[Image.Image], *, path: Path, folder: str
+) -> None:
+    """Save pictures as one sheet and hand it to the tracker; nothing happens without pictures.
+
+    Args:
+        tracker: of the step.
+        images: what to show, about square.
+        path: file to write.
+        folder: where the tracker puts it.
+    """
+    if images:
+        contact_sheet(images).save(path)
+        tracker.artifact(path, folder=folder)

@@ -1,17 +1,28 @@
 """Makes one shard of the pictures that the prompts ask for, with their provenance."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boothline.config import RunConfig
-from boothline.diffusion.batch import PlannedPicture, generate, plan_pictures, save_picture
+from boothline.config.inference import InferenceConfig
+from boothline.diffusion.batch import (
+    PlannedPicture,
+    StartPicture,
+    generate,
+    plan_pictures,
+    save_picture,
+)
 from boothline.diffusion.prompts import PromptRow, read_prompts
+from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
+from boothline.evaluation.prompt_sets import templates
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import digest_of
+from components.batch_infer.parts import Parts
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,7 +46,12 @@ class Inputs(StepInputs):
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the shard's pictures depend on; of the prompt file, its rows."""
     inference = context.config.inference
-    rows = [row.model_dump(mode="json") for row in prompt_rows(context.config)]
+    rows = [_content_of(row, inference) for row in prompt_rows(context.config)]
+    also = {
+        name: getattr(inference, name)
+        for name in ("grid_columns", "webdataset")
+        if getattr(inference, name)
+    }
     return StepKey(
         config={
             "rows": digest_of(rows),
@@ -44,17 +60,25 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
             "sampling": inference.sampling.model_dump(mode="json"),
             "shard": inputs.shard,
             "num_shards": inference.num_shards,
+            **also,
         },
         inputs=(ManifestRef.parse(inputs.model),),
     )
 
 
+def _content_of(row: PromptRow, inference: InferenceConfig) -> dict[str, Any]:
+    """Return what the pictures of a row depend on: files by content, not by name."""
+    start = StartPicture.of(row, strength=inference.strength)
+    values = row.model_dump(mode="json", exclude={"image", "mask", "strength"})
+    return {**values, **start.facts()} if start else values
+
+
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
-    """Sample the pictures of this shard.
+    """Sample the pictures of this shard that an earlier attempt has not left.
 
     Raises:
         ConfigError: the input is not a model.
-        DataError: the prompt file cannot be used; names file and line.
+        DataError: the prompt file, or a picture in it, cannot be used; names file and line.
     """
     inference = context.config.inference
     manifest = context.store.read(inputs.model)
@@ -65,22 +89,24 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         sampling=inference.sampling,
         images_per_prompt=inference.images_per_prompt,
         resolution_px=context.config.subject.resolution_px,
+        strength=inference.strength,
         shard=inputs.shard,
         num_shards=inference.num_shards,
     )
-    files: dict[str, Path | bytes] = {}
-    sheet: list[Image.Image] = []
-    for picture, image in _generate(context, inputs, planned) if planned else ():
+    parts = Parts.of(context)
+    lacking = parts.lacking(planned)
+    for picture, image in _generate(context, inputs, lacking, planned) if lacking else ():
         path = context.folder / "images" / picture.name
         save_picture(image, picture, path, model_digest=manifest.content_digest)
-        files[f"images/{picture.name}"] = path
-        if len(sheet) < _SHEET_IMAGES:
-            sheet.append(image)
-    files["index.jsonl"] = _index(planned, model_digest=manifest.content_digest)
-    _track(context, inputs.shard, sheet)
+        parts.add(picture.name, path)
+    _track(context, inputs.shard, planned, parts)
     return ManifestDraft(
         kind="images",
-        files=files,
+        files={
+            **parts.files(planned),
+            "index.jsonl": _index(planned, model_digest=manifest.content_digest),
+            **_extras(context, inputs.shard, planned, parts, manifest.content_digest),
+        },
         inputs=(ManifestRef.parse(inputs.model),),
         metadata={
             "model": inputs.model,
@@ -98,26 +124,68 @@ def prompt_rows(config: RunConfig) -> list[PromptRow]:
         DataError: the prompt file cannot be used.
     """
     if config.inference.prompts_file is None:
-        return [PromptRow(prompt=config.subject.fill(text)) for text in config.evaluation.prompts]
+        return [
+            PromptRow(prompt=config.subject.fill(text)) for text in templates(config.evaluation)
+        ]
     rows = read_prompts(Path(config.inference.prompts_file))
     return [row.model_copy(update={"prompt": config.subject.fill(row.prompt)}) for row in rows]
 
 
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Delete what was kept to go on from; the result has it all."""
+    Parts(store=context.store, folder=f"batches/{context.key}").forget()
+
+
 def _generate(
-    context: StepContext, inputs: Inputs, planned: list[PlannedPicture]
+    context: StepContext,
+    inputs: Inputs,
+    lacking: list[PlannedPicture],
+    planned: list[PlannedPicture],
 ) -> Iterator[tuple[PlannedPicture, "Image.Image"]]:
-    """Load the model and yield its pictures."""
+    """Load the model and yield the pictures that are lacking."""
     from boothline.diffusion.loading import load_pipeline
     from boothline.diffusion.threads import share_cores
 
+    there = len(planned) - len(lacking)
+
+    def report(done: int, _total: int) -> None:
+        context.progress.update(there + done, len(planned), unit="images")
+
+    note = f"{there} are there, loading the model" if there else "loading the model"
+    context.progress.update(there, len(planned), unit="images", note=note)
     share_cores(context.config.inference.num_shards, settings=context.settings)
     folder = context.store.fetch(inputs.model, context.folder / "model", prefix=_MODEL_FOLDER)
+    verify_signed(
+        context.store, context.settings, ManifestRef.parse(inputs.model), folder / _MODEL_FOLDER
+    )
     pipeline = load_pipeline(folder / _MODEL_FOLDER, for_sampling=True)
+    return generate(pipeline, lacking, on_progress=report)
 
-    def report(done: int, total: int) -> None:
-        context.progress.update(done, total, unit="images")
 
-    return generate(pipeline, planned, on_progress=report)
+def _extras(
+    context: StepContext,
+    shard: int,
+    planned: list[PlannedPicture],
+    parts: Parts,
+    model_digest: str,
+) -> dict[str, Path | bytes]:
+    """Return the sheets and the WebDataset tar, where they are asked for."""
+    inference = context.config.inference
+    files: dict[str, Path | bytes] = {}
+    if inference.grid_columns:
+        from boothline.diffusion.packing import sheets
+
+        made = sheets(planned, read=parts.read, num_columns=inference.grid_columns)
+        files |= {
+            f"sheets/{shard:03d}-{number:04d}.png": sheet for number, sheet in enumerate(made)
+        }
+    if inference.webdataset and planned:
+        from boothline.diffusion.packing import write_webdataset
+
+        path = context.folder / "webdataset" / f"{shard:06d}.tar"
+        write_webdataset(path, planned, read=parts.read, model_digest=model_digest)
+        files[f"webdataset/{path.name}"] = path
+    return files
 
 
 def _index(planned: list[PlannedPicture], *, model_digest: str) -> bytes:
@@ -129,15 +197,18 @@ def _index(planned: list[PlannedPicture], *, model_digest: str) -> bytes:
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
 
 
-def _track(context: StepContext, shard: int, images: list["Image.Image"]) -> None:
-    """Log a contact sheet."""
-    if not images:
-        return
-    from boothline.diffusion.sheets import contact_sheet
+def _track(context: StepContext, shard: int, planned: list[PlannedPicture], parts: Parts) -> None:
+    """Log a contact sheet of the first pictures."""
+    from PIL import Image
 
+    from boothline.diffusion.sheets import track_sheet
+
+    images = [
+        Image.open(io.BytesIO(parts.read(picture.name)), formats=("PNG",))
+        for picture in planned[:_SHEET_IMAGES]
+    ]
     path = context.folder / f"contact-sheet-{shard:03d}.png"
-    contact_sheet(images).save(path)
-    context.tracker.artifact(path, folder="images")
+    track_sheet(context.tracker, images, path=path, folder="images")
 
 
 STEP = Step(
@@ -146,6 +217,7 @@ STEP = Step(
     key=key,
     produce=produce,
     shard=lambda inputs: inputs.shard,
+    finish=finish,
 )
 
 

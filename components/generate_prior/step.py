@@ -163,7 +163,7 @@ def _track(context: StepContext, series: Series, pictures: dict[int, StoredPictu
     """Log the settings and a sheet of the first pictures."""
     from PIL import Image
 
-    from boothline.diffusion.sheets import contact_sheet
+    from boothline.diffusion.sheets import track_sheet
 
     context.tracker.params({f"prior.{name}": value for name, value in series.facts().items()})
     shown = [
@@ -172,10 +172,8 @@ def _track(context: StepContext, series: Series, pictures: dict[int, StoredPictu
         )
         for index, picture in list(pictures.items())[:_SHEET_IMAGES]
     ]
-    if shown:
-        path = context.folder / f"class-images-{min(pictures):06d}.png"
-        contact_sheet(shown).save(path)
-        context.tracker.artifact(path, folder="prior")
+    path = context.folder / f"class-images-{min(pictures, default=0):06d}.png"
+    track_sheet(context.tracker, shown, path=path, folder="prior")
 
 
 STEP = Step(

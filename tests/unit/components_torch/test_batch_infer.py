@@ -2,7 +2,9 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 from PIL import Image
 
 from boothline.config import RunConfig
+from boothline.diffusion.batch import generate
 from boothline.errors import ConfigError, DataError
 from boothline.steps import StepContext
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
-from components.batch_infer import step
+from components.batch_infer import parts, step
 from components.batch_infer.step import Inputs
 
 pytestmark = pytest.mark.services
@@ -143,3 +146,118 @@ def test_key_follows_the_rows_not_the_name_of_the_prompt_file(
     (tmp_path / "moved.csv").write_text(text + "one more,\n")
     assert key(moved) != before
     assert key(config, 1) != before
+
+
+def test_batch_infer_killed_half_way_goes_on_and_gives_the_same_bytes(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path, monkeypatch
+) -> None:
+    """An attempt that dies after a part leaves it; the next one makes only the rest."""
+    monkeypatch.setattr(parts, "PART_IMAGES", 4)
+    (tmp_path / "ten.txt").write_text("".join(f"a {noun} bear\n" for noun in "abcdefghij"))
+    config = _changed(config, prompts_file=str(tmp_path / "ten.txt"), num_shards=1)
+    whole = _produce(make_context, config, model)
+    sampled: list[str] = []
+
+    def stop_at(limit: int) -> None:
+        def dying(*arguments: Any, **options: Any) -> Any:
+            for picture, image in generate(*arguments, **options):
+                if len(sampled) == limit:
+                    raise KeyboardInterrupt
+                sampled.append(picture.name)
+                yield picture, image
+
+        monkeypatch.setattr(step, "generate", dying)
+
+    context = make_context(config)
+    inputs = Inputs(run_id="r", config="", model=str(model), shard=0)
+    stop_at(7)
+    with pytest.raises(KeyboardInterrupt):
+        step.produce(context, inputs)
+    stop_at(100)
+    later = replace(make_context(config), manifest_path=context.manifest_path)
+    resumed = step.produce(later, inputs)
+    assert len(sampled) == 7 + 6
+    assert sorted(resumed.files) == sorted(whole.files)
+    first, second = (
+        store_of(later, draft, path) for draft, path in ((whole, "whole"), (resumed, "resumed"))
+    )
+    assert first == second
+    events = [json.loads(line) for line in _events(later)]
+    assert (events[0]["done"], events[0]["total"]) == (4, 10)
+    kept = f"batches/{context.key}/"
+    assert later.store.manifests(kept)
+    step.finish(later, inputs, model)
+    assert later.store.manifests(kept) == []
+    ref = later.store.find("steps/batch_infer/resumed")
+    assert ref is not None
+    assert later.store.read_bytes(ref, "images/00000-00.png")
+
+
+def store_of(context: StepContext, draft: ManifestDraft, path: str) -> dict[str, str]:
+    """Return the digests of a draft's files once it is committed."""
+    ref = context.store.commit(f"steps/batch_infer/{path}", draft)
+    return {entry.path: entry.sha256 for entry in context.store.read(ref).files}
+
+
+def _events(context: StepContext) -> list[str]:
+    (path,) = (context.folder / "run" / "events").glob("*.jsonl")
+    return path.read_text().splitlines()
+
+
+def test_batch_infer_webdataset_and_sheets_hold_every_picture(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef
+) -> None:
+    config = _changed(config, webdataset=True, grid_columns=1)
+    draft = _produce(make_context, config, model)
+    again = _produce(make_context, config, model)
+    tar = Path(str(draft.files["webdataset/000000.tar"]))
+    assert tar.read_bytes() == Path(str(again.files["webdataset/000000.tar"])).read_bytes()
+    with tarfile.open(tar) as archive:
+        names = archive.getnames()
+        png = archive.extractfile("00002-00.png").read()
+        text = archive.extractfile("00002-00.txt").read().decode()
+        facts = json.loads(archive.extractfile("00002-00.json").read())
+    keys = ("00000-00", "00002-00")
+    assert names == [f"{key}.{suffix}" for key in keys for suffix in ("json", "png", "txt")]
+    assert png == _pictures(draft)["images/00002-00.png"]
+    assert text == facts["prompt"] == "a sks bear on the moon"
+    sheets = [name for name in draft.files if name.startswith("sheets/")]
+    assert sheets == ["sheets/000-0000.png", "sheets/000-0001.png"]
+
+
+def test_batch_infer_edits_pictures_that_the_rows_name(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
+) -> None:
+    start = Image.new("RGB", (32, 32), (10, 200, 30))
+    start.save(tmp_path / "start.png")
+    mask = Image.new("L", (32, 32))
+    mask.paste(255, (0, 0, 16, 32))
+    mask.save(tmp_path / "mask.png")
+    path = tmp_path / "edits.csv"
+    path.write_text(
+        "prompt,image,mask,strength\na bear,start.png,mask.png,1\na bear,start.png,,0\n"
+    )
+    config = _changed(config, prompts_file=str(path), num_shards=1)
+    draft = _produce(make_context, config, model)
+    with Image.open(io.BytesIO(_pictures(draft)["images/00000-00.png"])) as image:
+        assert image.crop((16, 0, 32, 32)).getcolors() == [(512, (10, 200, 30))]
+        assert len(image.crop((0, 0, 16, 32)).getcolors(maxcolors=1024)) > 1
+    lines = [json.loads(text) for text in bytes(draft.files["index.jsonl"]).splitlines()]
+    assert [line["strength"] for line in lines] == [1.0, 0.0]
+    assert lines[0]["image_sha256"] == lines[1]["image_sha256"] != ""
+    assert lines[1]["mask_sha256"] == ""
+
+
+def test_key_follows_the_content_of_a_start_picture(
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
+) -> None:
+    def key(name: str, colour: str) -> Any:
+        folder = tmp_path / name
+        folder.mkdir()
+        Image.new("RGB", (32, 32), colour).save(folder / "start.png")
+        (folder / "edits.csv").write_text("prompt,image\na bear,start.png\n")
+        inputs = Inputs(run_id="r", config="", model=str(model), shard=0)
+        edited = _changed(config, prompts_file=str(folder / "edits.csv"))
+        return step.key(make_context(edited), inputs)
+
+    assert key("one", "red") == key("two", "red") != key("three", "blue")

@@ -1,5 +1,7 @@
+import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -54,3 +56,48 @@ def test_read_leaves_counters_out_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
 
     assert metering.read(tmp_path).packages == ()
+
+
+class StandInNvml(ModuleType):
+    """Two GPUs, of which the second tells no energy."""
+
+    class NVMLError(Exception):
+        """What NVML raises."""
+
+    def nvmlInit(self) -> None:
+        self.is_open = True
+
+    def nvmlShutdown(self) -> None:
+        self.is_open = False
+
+    def nvmlDeviceGetCount(self) -> int:
+        assert self.is_open
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        if handle == 1:
+            raise self.NVMLError("not supported")
+        return 12_500
+
+
+def test_read_asks_nvml_for_each_gpu_in_joules(tmp_path: Path, monkeypatch) -> None:
+    nvml = StandInNvml("pynvml")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+
+    assert read(tmp_path).gpus == (12.5, None)
+    assert not nvml.is_open
+
+
+def test_read_without_a_driver_sees_no_gpu(tmp_path: Path, monkeypatch) -> None:
+    nvml = StandInNvml("pynvml")
+
+    def fail() -> None:
+        raise nvml.NVMLError("no driver")
+
+    nvml.nvmlInit = fail
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+
+    assert read(tmp_path).gpus == ()

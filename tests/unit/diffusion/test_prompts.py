@@ -111,3 +111,29 @@ def test_prompt_row_overrides_only_what_it_sets() -> None:
     default = SamplingConfig(num_steps=20, guidance_scale=5, sampler="ddim")
     own = PromptRow(prompt="a", num_steps=3).sampling(default)
     assert (own.num_steps, own.guidance_scale, own.sampler) == (3, 5, "ddim")
+
+
+def test_read_prompts_names_pictures_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"x")
+    path = tmp_path / "in" / "rows.jsonl"
+    path.write_text('{"prompt": "a", "image": "a.png", "strength": 0.4}\n')
+    (row,) = read_prompts(path)
+    assert row.image == str(tmp_path / "in" / "a.png")
+    assert (row.mask, row.strength) == (None, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ('"image": "gone.png"', "line 1 names the image 'gone.png', which is no file"),
+        ('"mask": "m.png"', "line 1 is wrong: mask and strength need an image"),
+        ('"image": "a.png", "strength": 2', "has strength = 2"),
+    ],
+)
+def test_read_prompts_bad_edit_is_named(tmp_path: Path, fields: str, message: str) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"prompt": "a", {fields}}}\n')
+    with pytest.raises(DataError, match=message):
+        read_prompts(path)
