@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.runs import StepRecord, read_run, read_steps
+from boothline.runs import StepRecord, read_run, read_steps, trial_of
 from boothline.store import Store
+from boothline.trials import TRIAL_STEPS, steps_with_trials
 
 Outcome = Literal["reused", "made", "failed", "running"]
 _UNSET = object()
@@ -38,7 +39,7 @@ def explain_run(store: Store, run_id: str, *, step: str | None = None) -> list[E
         run_id: the run.
         step: name of a step or shard; None: all.
     """
-    records = [r for r in read_steps(store, run_id) if step in (None, r.step, r.label)]
+    records = [r for r in steps_with_trials(store, run_id) if step in (None, r.step, r.label)]
     earlier = _earlier_runs(store, run_id)
     return [_explanation(store, run_id, record, earlier) for record in records]
 
@@ -48,6 +49,7 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
     this = read_run(store, run_id)
     subject = this.config.get("subject", {}).get("name") if this else None
     names = {path.split("/")[1] for path in store.list_records("runs/")}
+    names = {name for name in names if trial_of(name) is None}
     found = []
     for name in sorted((name for name in names if name < run_id), reverse=True):
         record = read_run(store, name)
@@ -64,6 +66,8 @@ def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[st
     outcome = _outcome(record)
     for name in earlier:
         before = _record_of(store, name, record.label)
+        if before is None and record.step in TRIAL_STEPS:  # a trial, compared with a plain run
+            before = _record_of(store, name, record.step)
         if before is None or not before.key_parts:
             continue
         changes = list(_changes(store, (name, before), (run_id, record)))

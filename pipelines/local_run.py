@@ -18,9 +18,8 @@ from pathlib import Path
 from boothline import settings as environment
 from pipelines.local.folder import RunFolder
 from pipelines.local.processes import StepLauncher
-from pipelines.parameters import arguments
+from pipelines.parameters import TARGETS, arguments
 
-PIPELINE = "pipelines.dreambooth:dreambooth"
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +48,7 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     # Only now: two threads that import at the same time would both be late.
     threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
     try:
-        pipeline(**arguments(folder.run_id, folder.read_config()))
+        pipeline(**arguments(folder.run_id, folder.read_config(), pipeline=folder.pipeline))
     except RuntimeError as error:  # what kfp.local raises for every failed task
         logger.error("%s", error)
         return False
@@ -92,7 +91,8 @@ def main(argv: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()
-    return 0 if run(folder, argv[1] if len(argv) > 1 else PIPELINE, launcher) else 1
+    target = argv[1] if len(argv) > 1 else TARGETS[folder.pipeline]
+    return 0 if run(folder, target, launcher) else 1
 
 
 if __name__ == "__main__":

@@ -7,17 +7,29 @@ from typing import Any
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.progress import label_of
+from boothline.runs import trial_run_id
+from boothline.trials import TRIAL_STEPS, trial_configs
 
-STEPS = (
+TARGETS = {
+    "dreambooth": "pipelines.dreambooth:dreambooth",
+    "sweep": "pipelines.sweep:sweep",
+    "retrain": "pipelines.retrain:retrain",
+}
+"""Where each pipeline is defined, `<module>:<attribute>`."""
+ALL_STEPS = (
     "validate_data",
+    "check_triggers",
     "generate_prior",
     "train",
     "publish_checkpoint",
     "evaluate",
+    "compare_trials",
     "promote",
     "batch_infer",
     "finish_run",
 )
+"""The steps of all pipelines, in an order that holds for each."""
+_ONLY_IN = {"check_triggers": "retrain", "compare_trials": "sweep"}
 MAX_PARAMETER_BYTES = 65536
 
 # Text that KFP or Argo replaces inside parameters: {{$...}}, {{...}}, and, under kfp.local, the
@@ -35,8 +47,7 @@ def encode(config: RunConfig) -> str:
     Raises:
         ConfigError: the configuration is too long for a parameter.
     """
-    text = json.dumps(config.model_dump(mode="json"), separators=(",", ":"), ensure_ascii=True)
-    text = _REPLACED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    text = as_ascii(config.model_dump(mode="json"))
     if len(text) > MAX_PARAMETER_BYTES:
         raise ConfigError(
             f"The configuration takes {len(text)} bytes as a parameter; "
@@ -47,34 +58,86 @@ def encode(config: RunConfig) -> str:
     return text
 
 
+def steps_of(pipeline: str) -> tuple[str, ...]:
+    """Return the steps of a pipeline in their order."""
+    return tuple(step for step in ALL_STEPS if _ONLY_IN.get(step, pipeline) == pipeline)
+
+
+STEPS = steps_of("dreambooth")
+
+
+def as_ascii(value: object) -> str:
+    """Return a value as ASCII JSON that no pipeline engine rewrites; it reads back equal."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return _REPLACED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def shards(config: RunConfig) -> tuple[list[int], list[int]]:
     """Return the shard numbers of the prior and of the inference."""
     num_prior = config.prior.num_shards if config.prior.enabled else 1
     return list(range(num_prior)), list(range(config.inference.num_shards))
 
 
-def labels(config: RunConfig, *, promoted: bool) -> list[str]:
-    """Return the steps and shards that a complete run has, in order.
+def labels(
+    config: RunConfig, *, promoted: bool, pipeline: str = "dreambooth", skipped: bool = False
+) -> list[str]:
+    """Return the steps, shards and trials that a complete run has, in order.
 
     Args:
         config: the run's configuration.
         promoted: whether the gate let the model through, so that inference runs.
+        pipeline: the pipeline's name.
+        skipped: whether the retraining found nothing to train for.
     """
+    if skipped:
+        return ["validate_data", "check_triggers", "finish_run"]
     prior_shards, inference_shards = shards(config)
     sharded = {"generate_prior": prior_shards, "batch_infer": inference_shards if promoted else []}
-    return [label_of(step, shard) for step in STEPS for shard in sharded.get(step, (None,))]
+    if pipeline == "sweep":
+        sharded |= {step: list(range(len(config.sweep.trials))) for step in TRIAL_STEPS}
+    return [
+        label_of(step, shard) for step in steps_of(pipeline) for shard in sharded.get(step, (None,))
+    ]
 
 
-def arguments(run_id: str, config: RunConfig) -> dict[str, Any]:
+def arguments(run_id: str, config: RunConfig, *, pipeline: str = "dreambooth") -> dict[str, Any]:
     """Return the arguments of a pipeline, by name.
 
     Raises:
-        ConfigError: the configuration is too long for a parameter.
+        ConfigError: the configuration or the list of trials is too long for a parameter.
     """
     prior_shards, inference_shards = shards(config)
-    return {
+    values: dict[str, Any] = {
         "run_id": run_id,
         "config": encode(config),
         "prior_shards": prior_shards,
         "inference_shards": inference_shards,
     }
+    if pipeline == "sweep":
+        values["trials"] = trial_arguments(run_id, config)
+    return values
+
+
+def trial_arguments(run_id: str, config: RunConfig) -> list[dict[str, str]]:
+    """Return what the loop over the trials is given: run id and configuration of each.
+
+    Only settings that differ from the defaults are written: a list of trials is one parameter.
+
+    Raises:
+        ConfigError: the list is too long for a parameter.
+    """
+    items = [
+        {
+            "run_id": trial_run_id(run_id, number),
+            "config": as_ascii(trial.model_dump(mode="json", exclude_defaults=True)),
+        }
+        for number, trial in enumerate(trial_configs(config))
+    ]
+    size = len(json.dumps(items))
+    if size > MAX_PARAMETER_BYTES:
+        raise ConfigError(
+            f"The {len(items)} trials take {size} bytes as a parameter; "
+            f"{MAX_PARAMETER_BYTES} is the most.",
+            remedy="Try fewer settings at once.",
+        )
+    return items

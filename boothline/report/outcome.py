@@ -23,12 +23,17 @@ _OUTCOME = re.compile(r": (passed|refused)\.$")
 
 def required_steps(pipeline: str) -> tuple[str, ...]:
     """Return the steps without which a run of this pipeline is not done."""
-    return STEP_ORDER[:-1] if pipeline == "dreambooth" else ()
+    if pipeline == "sweep":
+        return ("validate_data", "generate_prior", "compare_trials", "promote")
+    return STEP_ORDER[:-1] if pipeline in ("dreambooth", "retrain") else ()
 
 
 def missing_steps(run: RunSources) -> tuple[str, ...]:
-    """Return the required steps that have no record."""
+    """Return the required steps that have no record; a retraining may find nothing to do."""
     present = {step.step for step in run.steps}
+    triggers = run.first("check_triggers")
+    if triggers is not None and triggers.manifest.metadata.get("decision") == "skip":
+        return ()
     return tuple(name for name in required_steps(run.record.pipeline) if name not in present)
 
 

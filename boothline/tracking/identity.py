@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from boothline.errors import ConflictError
+from boothline.runs import trial_of
 from boothline.store import Store
 from boothline.tracking.client import MissingError, RejectedError, translated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 PARENT = "_parent"
 RUN_TAG = "boothline.run_id"
 STEP_TAG = "boothline.step"
+TRIAL_TAG = "boothline.trial"
 PARENT_TAG = "mlflow.parentRunId"
 
 
@@ -92,7 +94,7 @@ class Mirror:
         return self._create(
             PARENT,
             experiment_id=experiment_id,
-            tags={},
+            tags=self._sweep_tags(),
             started_ms=started_ms,
             replace=existing is not None,
         )
@@ -165,6 +167,14 @@ class Mirror:
                 raise
             return winner
         return run
+
+    def _sweep_tags(self) -> dict[str, str]:
+        """Return what nests a trial's run under that of its sweep; nothing for other runs."""
+        trial = trial_of(self.run_id)
+        sweep = recorded(self.store, trial[0]) if trial else None
+        if trial is None or sweep is None:
+            return {}
+        return {PARENT_TAG: sweep.mlflow_run_id, TRIAL_TAG: str(trial[1])}
 
     def _is_there(self, run: MlflowRun) -> bool:
         try:

@@ -7,17 +7,27 @@ from pathlib import Path
 
 from boothline import settings as environment
 from boothline.errors import TrackingError
+from boothline.notifying import tell_ending
 from boothline.report import collect_from, render
 from boothline.report.collect import elapsed_seconds
 from boothline.report.outcome import final_status
 from boothline.report.sources import RunSources, sources_of
-from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps, write_run
+from boothline.runs import (
+    RunRecord,
+    RunStatus,
+    StepRecord,
+    read_run,
+    read_steps,
+    trial_run_id,
+    write_run,
+)
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking import reconcile
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
+from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +93,8 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
         shutil.copyfile(path, settings.run_dir / REPORT_FILE)
     if reconcile(settings, store, inputs.run_id, status=page.status):
         _track(settings, store, inputs.run_id, path)
+    _finish_trials(context)
+    _notify(context, page.status, seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -120,10 +132,53 @@ def _record(context: StepContext) -> RunRecord:
     starts = [step.started_at for step in _steps(context)]
     return RunRecord(
         run_id=context.run_id,
+        pipeline=_pipeline(context),
         status="running",
         config=context.config.model_dump(mode="json"),
         created_at=min(starts, default=0.0),
     )
+
+
+def _notify(context: StepContext, status: RunStatus, *, seconds: float) -> None:
+    """Tell the webhook, if there is one."""
+    run_dir = context.settings.run_dir
+    tell_ending(
+        context.settings,
+        context.store,
+        _record(context),
+        config=context.config.notification,
+        status=status,
+        seconds=seconds,
+        logs=run_dir / "logs" if run_dir else None,
+    )
+
+
+def _pipeline(context: StepContext) -> str:
+    """Return the pipeline of a run that was never recorded, as its configuration and steps tell."""
+    if context.config.sweep.trials:
+        return "sweep"
+    steps = {step.step for step in _steps(context)}
+    return "retrain" if "check_triggers" in steps else "dreambooth"
+
+
+def _finish_trials(context: StepContext) -> None:
+    """Record how each trial of a sweep ended and bring its run in MLflow up to date."""
+    store, config = context.store, context.config
+    for number, trial in enumerate(trial_configs(config)):
+        run_id = trial_run_id(context.run_id, number)
+        steps = read_steps(store, run_id)
+        if not steps:
+            continue
+        record = RunRecord(
+            run_id=run_id,
+            pipeline=TRIAL_PIPELINE,
+            status=trial_status(steps),
+            config=trial.model_dump(mode="json"),
+            created_at=steps[0].started_at,
+            seconds=elapsed_seconds(steps),
+        )
+        write_run(store, record)
+        reconcile(context.settings, store, run_id, status=record.status)
 
 
 def _steps(context: StepContext) -> list[StepRecord]:

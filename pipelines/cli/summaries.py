@@ -8,7 +8,9 @@ from pipelines.local.summary import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.tree import Tree
 
+    from pipelines.lineage import Link
     from pipelines.registered import ListedVersion
 
 MODEL_TITLES = (
@@ -36,6 +38,8 @@ def say_summary(target: "Console", summary: Summary) -> None:
     rows.add_column(overflow="fold")
     for name, value in _facts(summary):
         rows.add_row(Text(name), Text(value))
+    if summary.trials:
+        say_trials(target, summary)
     target.print(Panel(rows, title=f"{summary.run_id}: {summary.status}", expand=False))
     # Outside the panel, where nothing wraps them: these are for copying.
     if summary.model:
@@ -44,9 +48,31 @@ def say_summary(target: "Console", summary: Summary) -> None:
 
 
 def say_status(target: "Console", summary: Summary) -> None:
-    """Print the steps of a run, then what it came to."""
-    say_steps(target, summary)
+    """Print the steps of a run, how far they are while it runs, then what it came to."""
+    if summary.progress:
+        say_progress(target, summary)
+    else:
+        say_steps(target, summary)
     say_summary(target, summary)
+
+
+def say_progress(target: "Console", summary: Summary) -> None:
+    """Print how far each step of a running run is."""
+    say_table(
+        target,
+        ("Step", "Status", "Progress", "Note", "Time", "Left"),
+        [
+            (
+                step.step,
+                step.status,
+                f"{step.done}/{step.total} {step.unit}" if step.total else "",
+                step.note,
+                duration(step.seconds) if step.seconds else "",
+                duration(step.seconds_left) if step.status == "running" else "",
+            )
+            for step in summary.progress
+        ],
+    )
 
 
 def say_steps(target: "Console", summary: Summary) -> None:
@@ -64,6 +90,28 @@ def say_steps(target: "Console", summary: Summary) -> None:
             for step in summary.steps
         ],
     )
+
+
+def say_lineage(target: "Console", link: "Link") -> None:
+    """Print what a picture was made from as a tree."""
+    target.print(_branch(link))
+
+
+def _branch(link: "Link") -> "Tree":
+    """Return one thing and all that it was made from."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    label = Text(link.name, style="bold")
+    if link.digest:
+        label.append(f"  sha256:{link.digest[:12]}", style="dim")
+    facts = ", ".join(f"{name} {value}" for name, value in link.facts.items() if value != "")
+    if facts:
+        label.append(f"\n{facts}", style="none")
+    tree = Tree(label)
+    for part in link.made_from:
+        tree.children.append(_branch(part))
+    return tree
 
 
 def model_row(version: "ListedVersion", *, now: float) -> tuple[str, ...]:
@@ -98,9 +146,28 @@ def age(seconds: float) -> str:
     return f"{max(seconds, 0.0):.0f} s"
 
 
+def say_trials(target: "Console", summary: Summary) -> None:
+    """Print the leaderboard of a sweep."""
+    metrics = [name for name in _SCORES if any(name in trial.scores for trial in summary.trials)]
+    say_table(
+        target,
+        ("Place", "Trial", "Settings", *metrics),
+        [
+            (
+                str(place),
+                str(trial.trial),
+                trial.settings,
+                *(f"{trial.scores[name]:.4f}" if name in trial.scores else "" for name in metrics),
+            )
+            for place, trial in enumerate(summary.trials, start=1)
+        ],
+    )
+
+
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     """Return names and values of what a run came to."""
     facts = [("time", duration(summary.seconds))]
+    facts += [("trigger" if not i else "", text) for i, text in enumerate(summary.triggers)]
     if summary.verdict:
         facts.append(("verdict", summary.verdict))
     facts += [("", rule) for rule in summary.rules]

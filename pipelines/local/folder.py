@@ -15,6 +15,7 @@ import yaml
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
 
+ACTIVE_FILE = "active.json"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -72,9 +73,16 @@ class RunFolder:
             if path.is_file()
         }
 
-    def write_config(self, config: RunConfig) -> None:
-        """Create the folder with the resolved configuration."""
+    @property
+    def pipeline(self) -> str:
+        """Name of the pipeline that runs."""
+        path = self.path / "pipeline"
+        return path.read_text(encoding="utf-8").strip() if path.exists() else "dreambooth"
+
+    def write_config(self, config: RunConfig, *, pipeline: str = "dreambooth") -> None:
+        """Create the folder with the name of the pipeline and the resolved configuration."""
         self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "pipeline").write_text(f"{pipeline}\n", encoding="utf-8")
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         temporary = self.config_path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
@@ -136,7 +144,7 @@ def only_run(home: Path, run_id: str) -> Iterator[None]:
 
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / "run.lock")
-    owner = home / "active.json"
+    owner = home / ACTIVE_FILE
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -162,7 +170,7 @@ def is_active(home: Path, run_id: str) -> bool:
         with FileLock(home / "run.lock", timeout=0):
             return False
     except Timeout:
-        return _owner(home / "active.json").startswith(run_id)
+        return _owner(home / ACTIVE_FILE).startswith(run_id)
 
 
 def _owner(path: Path) -> str:

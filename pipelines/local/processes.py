@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from boothline.progress import label_of
+from boothline.runs import trial_of
 
 RUN_DIR_VARIABLE = "BOOTHLINE_RUN_DIR"
 _STOPPED = 143
@@ -61,10 +62,12 @@ class StepLauncher:
 
 
 def label_of_command(full_command: Sequence[str]) -> str:
-    """Return the name of the step, and the shard if any, that a KFP executor command runs."""
+    """Return the name of the step, with its shard or trial, that a KFP executor command runs."""
     options = dict(pairwise(full_command))
     inputs: dict[str, Any] = json.loads(options["--executor_input"]).get("inputs", {})
-    shard = inputs.get("parameterValues", {}).get("shard")
+    values = inputs.get("parameterValues", {})
+    trial = trial_of(str(values.get("run_id", "")))
+    shard = values.get("shard", trial[1] if trial else None)
     return label_of(options["--function_to_execute"], None if shard is None else int(shard))
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from pipelines.local.events import EventTail, RunProgress
 from pipelines.local.folder import RunFolder
 from pipelines.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
-from pipelines.parameters import STEPS
+from pipelines.parameters import steps_of
 
 
 class Display(Protocol):
@@ -56,7 +56,7 @@ class LocalRunner:
         folder: the run's folder, with its configuration.
         home: the home folder; processes left over from a killed run in it are ended first.
         environment: variables that tell the steps where their services are.
-        pipeline: `<module>:<attribute>`; empty for dreambooth.
+        pipeline: `<module>:<attribute>`; empty for the one that the folder names.
         grace_seconds: time that steps have to commit their state after SIGTERM.
         poll_seconds: time between two looks at the events.
     """
@@ -73,7 +73,7 @@ class LocalRunner:
         end(processes_of(None, home=self.home), grace_seconds=self.grace_seconds)
         started_at = time.time()
         tail = EventTail(self.folder.path, since=started_at)
-        progress = RunProgress(STEPS)
+        progress = RunProgress(steps_of(self.folder.pipeline))
         interrupted = False
         with _signals_as_interrupts():
             child = self._start()

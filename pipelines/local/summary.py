@@ -6,12 +6,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.errors import BoothlineError
-from boothline.runs import StepRecord, read_run, read_steps
+from boothline.runs import StepRecord, read_run
 from boothline.store import ManifestRef, Store
 from boothline.tracking.identity import recorded
+from boothline.trials import in_words, steps_with_trials
 from pipelines.local.folder import RunFolder, is_active
+from pipelines.local.live import LiveStep, live_steps, progress_of
 from pipelines.local.session import Session
-from pipelines.parameters import STEPS
+from pipelines.parameters import ALL_STEPS
 
 
 class _Part(BaseModel):
@@ -36,10 +38,19 @@ class ModelSummary(_Part):
     digest: str
 
 
+class TrialSummary(_Part):
+    """One trial of a sweep."""
+
+    trial: int
+    settings: str
+    scores: dict[str, float]
+
+
 class Summary(_Part):
     """One run."""
 
     run_id: str
+    pipeline: str = "dreambooth"
     status: str
     seconds: float
     steps: list[StepSummary]
@@ -49,6 +60,18 @@ class Summary(_Part):
     verdict: str = Field(description="promoted, refused, or empty when the gate was not reached.")
     rules: list[str] = Field(description="The gate's rules in words.")
     mlflow: str = Field(description="URL of the run in MLflow; empty without MLflow.")
+    progress: list[LiveStep] = Field(
+        default_factory=list, description="How far each step is, while the run is running."
+    )
+    trials: list[TrialSummary] = Field(
+        default_factory=list, description="Trials of a sweep, the best first."
+    )
+    decision: str = Field(
+        default="", description="Of a retraining: train or skip; empty for other runs."
+    )
+    triggers: list[str] = Field(
+        default_factory=list, description="What a retraining found, in words."
+    )
 
 
 def summarise(session: Session, folder: RunFolder) -> Summary:
@@ -59,15 +82,24 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
     """
     store, run_id = session.store, folder.run_id
     record = read_run(store, run_id)
-    steps = sorted(read_steps(store, run_id), key=_place)
+    steps = sorted(steps_with_trials(store, run_id), key=_place)
     active = is_active(session.home, run_id)
     status = record.status if record else "running"
     if status == "running" and not active:
         status = "interrupted"
     done = {step.step: step.manifest for step in steps if step.status == "done"}
+    decision = _metadata(store, done.get("check_triggers", ""))
+    leaderboard = _metadata(store, done.get("compare_trials", ""))
+    if record and record.pipeline == "sweep":  # the model of a sweep is that of its best trial
+        best = leaderboard.get("best", {})
+        done |= {
+            "publish_checkpoint": best.get("model", ""),
+            "evaluate": best.get("evaluation", ""),
+        }
     promotion = _metadata(store, done.get("promote", ""))
     return Summary(
         run_id=run_id,
+        pipeline=record.pipeline if record else folder.pipeline,
         status=status,
         seconds=round(record.seconds if record else 0.0, 3),
         steps=[
@@ -86,6 +118,10 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         verdict=str(promotion.get("verdict", "")),
         rules=[_rule(rule) for rule in promotion.get("rules", [])],
         mlflow=_mlflow_page(session, run_id),
+        progress=live_steps(progress_of(session.home, folder)) if active else [],
+        trials=[_trial(row) for row in leaderboard.get("trials", [])],
+        decision=decision.get("decision", ""),
+        triggers=[trigger["text"] for trigger in decision.get("triggers", [])],
     )
 
 
@@ -110,8 +146,15 @@ def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
 
 def _place(record: StepRecord) -> tuple[int, int]:
     """Return where a step stands in the pipeline."""
-    known = record.step in STEPS
-    return (STEPS.index(record.step) if known else len(STEPS), record.shard or 0)
+    known = record.step in ALL_STEPS
+    return (ALL_STEPS.index(record.step) if known else len(ALL_STEPS), record.shard or 0)
+
+
+def _trial(row: Mapping[str, Any]) -> TrialSummary:
+    """Return one row of a leaderboard."""
+    return TrialSummary(
+        trial=row["trial"], settings=in_words(row["settings"]), scores=row["scores"]
+    )
 
 
 def _metadata(store: Store, manifest: str) -> dict[str, Any]:

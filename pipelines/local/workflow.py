@@ -11,9 +11,11 @@ from boothline.errors import (
     InterruptedRunError,
     ServiceError,
 )
+from boothline.notifying import tell_ending
 from boothline.progress import Event
-from boothline.runs import RunRecord, RunStatus, read_run, read_steps, write_run
+from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
+from boothline.trials import steps_with_trials
 from pipelines.local.folder import RunFolder, only_run
 from pipelines.local.prechecks import check
 from pipelines.local.runner import Display, LocalRunner, Outcome
@@ -25,7 +27,12 @@ _ERRORS = {2: ConfigError, 3: DataError, 5: ServiceError, 130: InterruptedRunErr
 
 
 def carry_out(
-    home: Path, folder: RunFolder, config: RunConfig, *, display: Display, pipeline: str = ""
+    home: Path,
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    display: Display,
+    pipeline: str = "dreambooth",
 ) -> tuple[Summary, BoothlineError | None]:
     """Run a pipeline, or go on with it, and return what it came to and why it failed, if it did.
 
@@ -34,7 +41,7 @@ def carry_out(
         folder: the run's folder, new or of an earlier attempt.
         config: the run's configuration.
         display: shows the run as it goes.
-        pipeline: `<module>:<attribute>`; empty for dreambooth.
+        pipeline: name of the pipeline.
 
     Raises:
         ConfigError: another run is active, or the base model or a file does not exist.
@@ -42,15 +49,13 @@ def carry_out(
         ServiceError: a service does not start, or the store is gone at the end.
     """
     check(config, home=home)
-    arguments(folder.run_id, config)
+    arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say("Starting the store and MLflow, where they do not run")
         session = open_session(home, tracking=True)
-        folder.write_config(config)
-        _open_record(session.store, folder.run_id, config)
-        runner = LocalRunner(
-            folder=folder, home=home, environment=session.environment, pipeline=pipeline
-        )
+        folder.write_config(config, pipeline=pipeline)
+        _open_record(session.store, folder.run_id, config, pipeline=pipeline)
+        runner = LocalRunner(folder=folder, home=home, environment=session.environment)
         outcome = runner.run(display)
         try:
             error = conclude(session, folder.run_id, config, outcome)
@@ -60,11 +65,12 @@ def carry_out(
             raise type(problem)(problem.message, remedy=remedy) from problem
 
 
-def _open_record(store: Store, run_id: str, config: RunConfig) -> None:
+def _open_record(store: Store, run_id: str, config: RunConfig, *, pipeline: str) -> None:
     """Mark the run as running in the store."""
     before = read_run(store, run_id)
     record = before or RunRecord(
         run_id=run_id,
+        pipeline=pipeline,
         status="running",
         config=config.model_dump(mode="json"),
         created_at=time.time(),
@@ -95,6 +101,17 @@ def conclude(
         status = "done"
     update = {"status": status, "seconds": outcome.seconds}
     write_run(session.store, record.model_copy(update=update))
+    told = outcome.progress.steps["finish_run"].state == "done" and status == record.status
+    if not told:  # the exit handler did not run, or knew less
+        tell_ending(
+            session.settings,
+            session.store,
+            record,
+            config=config.notification,
+            status=status,
+            seconds=outcome.seconds,
+            logs=session.home / "runs" / run_id / "logs",
+        )
     return error
 
 
@@ -138,17 +155,26 @@ def _step_failure(run_id: str, failure: Event, resume: str) -> BoothlineError:
 
 
 def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
-    """Return the steps and shards whose record or manifest the store lacks."""
+    """Return the steps, shards and trials whose record or manifest the store lacks."""
     done = {
         record.label: ManifestRef.parse(record.manifest)
-        for record in read_steps(store, run_id)
+        for record in steps_with_trials(store, run_id)
         if record.status == "done"
     }
-    verdict = ""
-    if "promote" in done:
-        verdict = str(store.read(done["promote"]).metadata.get("verdict", ""))
+    facts = {
+        step: store.read(done[step]).metadata
+        for step in ("promote", "check_triggers")
+        if step in done
+    }
+    run = read_run(store, run_id)
+    wanted = labels(
+        config,
+        pipeline=run.pipeline if run else "dreambooth",
+        promoted=facts.get("promote", {}).get("verdict") == "promoted",
+        skipped=facts.get("check_triggers", {}).get("decision") == "skip",
+    )
     return [
         label
-        for label in labels(config, promoted=verdict == "promoted")
+        for label in wanted
         if label not in done or store.find(done[label].path) != done[label]
     ]

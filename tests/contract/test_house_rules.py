@@ -46,4 +46,4 @@ def test_module_import_loads_nothing_heavy(module: str) -> None:
 
 
 def test_steps_are_all_found() -> None:
-    assert len(step_modules) == 8
+    assert len(step_modules) == 10

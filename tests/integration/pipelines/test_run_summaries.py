@@ -1,6 +1,10 @@
+import io
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from unit.pipelines.webhook import Hook
 
 from boothline.config import RunConfig
 from boothline.errors import (
@@ -8,9 +12,10 @@ from boothline.errors import (
     DataError,
     InterruptedRunError,
 )
-from boothline.progress import Event
+from boothline.progress import Event, Progress
 from boothline.runs import RunRecord, StepRecord, read_run, write_run, write_step
 from boothline.store import ManifestDraft
+from pipelines.cli.summaries import say_status
 from pipelines.local.events import RunProgress
 from pipelines.local.folder import RunFolder, only_run
 from pipelines.local.runner import Outcome
@@ -214,3 +219,86 @@ def test_summary_of_run_that_never_reached_the_store_is_empty(session, folder):
     assert summary.model is None
     assert summary.metrics == {}
     assert summary.report == ""
+
+
+def test_summary_of_running_run_tells_how_far_each_step_is(session, folder):
+    write_run(
+        session.store,
+        RunRecord(
+            run_id=RUN, status="running", config=CONFIG.model_dump(mode="json"), created_at=1
+        ),
+    )
+    old = Progress("train", run_dir=folder.path, clock=lambda: 5.0)
+    old.emit(Event(time=5.0, step="train", kind="done"))
+
+    with only_run(session.home, RUN):
+        train = Progress("train", run_dir=folder.path, min_interval_seconds=0)
+        train.emit(Event(time=time.time(), step="train", kind="started"))
+        train.update(40, 150, unit="steps", note="loss 0.05")
+        summary = summarise(session, folder)
+
+    steps = {step.step: step for step in summary.progress}
+    assert summary.status == "running"
+    assert list(steps) == list(STEPS)
+    assert (steps["train"].status, steps["evaluate"].status) == ("running", "waiting")
+    assert (steps["train"].done, steps["train"].total, steps["train"].note) == (
+        40,
+        150,
+        "loss 0.05",
+    )
+    assert summarise(session, folder).progress == []
+
+
+def test_status_of_running_run_shows_progress_in_words(session, folder):
+    with only_run(session.home, RUN):
+        train = Progress("train", run_dir=folder.path, min_interval_seconds=0)
+        train.emit(Event(time=time.time(), step="train", kind="started"))
+        train.update(40, 150, unit="steps", note="loss 0.05")
+        summary = summarise(session, folder)
+    console = Console(width=120, file=io.StringIO())
+
+    say_status(console, summary)
+
+    assert "40/150 steps" in console.file.getvalue()
+    assert "loss 0.05" in console.file.getvalue()
+
+
+@pytest.fixture
+def hook(session):
+    with Hook() as hook:
+        session.environment["BOOTHLINE_NOTIFY_WEBHOOK_URL"] = hook.url
+        yield hook
+
+
+def test_conclude_of_interrupted_run_tells_the_webhook_what_the_exit_handler_could_not(
+    session, hook
+):
+    write_complete_run(session.store, skip="finish_run")
+    write_step(session.store, RUN, StepRecord(step="train", status="running", started_at=3.0))
+    logs = session.home / "runs" / RUN / "logs"
+    logs.mkdir(parents=True)
+    (logs / "train.log").write_text("step 40\n")
+
+    conclude(session, RUN, CONFIG, outcome(succeeded=False, interrupted=True))
+
+    (told,) = hook.received
+    assert (told["boothline"]["status"], told["boothline"]["step"]) == ("interrupted", "train")
+    assert told["boothline"]["log"] == ["step 40"]
+    assert told["boothline"]["resume"] == f"boothline resume {RUN}"
+
+
+def test_conclude_of_run_that_its_exit_handler_told_of_tells_nothing_again(session, hook):
+    write_complete_run(session.store)
+    done = Event(time=9.0, step="finish_run", kind="done")
+
+    assert conclude(session, RUN, CONFIG, outcome(done)) is None
+    assert hook.received == []
+
+
+def test_conclude_of_run_ends_the_same_without_the_webhook(session):
+    session.environment["BOOTHLINE_NOTIFY_WEBHOOK_URL"] = "http://127.0.0.1:9/x"
+    write_complete_run(session.store, skip="train")
+
+    error = conclude(session, RUN, CONFIG, outcome(succeeded=True))
+
+    assert "train left no result" in error.message

@@ -1,0 +1,258 @@
+"""Tells a webhook how a run ended, in JSON that Slack and its like understand."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from boothline.addresses import check_service_url
+from boothline.config import RunConfig
+from boothline.config.notification import NotificationConfig
+from boothline.errors import BoothlineError, ConfigError
+from boothline.runs import RunRecord, RunStatus, StepRecord
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.trials import steps_with_trials
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 5.0
+MAX_LINE_CHARACTERS = 200
+MAX_BLOCK_CHARACTERS = 2000
+HIDDEN = "[hidden]"
+_SYMBOLS = {"done": "✅", "refused": "⚠️", "failed": "❌", "interrupted": "⏸️"}
+_SECRETS = (
+    (re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"), r"\1"),  # user and password in a URL
+    (re.compile(r"(?i)(authorization\W+)[^\r\n]+"), r"\1"),
+    (re.compile(r"(?i)(bearer +)\S+"), r"\1"),
+    (re.compile(r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s]+"), r"\1"),
+    (
+        re.compile(
+            r"(?i)((?:password|passwd|secret|token|api_?key|access_?key)\w*[\"']?\s*[=:]\s*[\"']?)"
+            r"[^\s\"',]+"
+        ),
+        r"\1",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        run_id: the run.
+        pipeline: its pipeline.
+        model_name: the model it is about.
+        status: the final status.
+        seconds: how long it took.
+        steps: records of its steps.
+        words: why, in sentences: the gate's rules, say.
+    """
+
+    run_id: str
+    pipeline: str
+    model_name: str
+    status: RunStatus
+    seconds: float
+    steps: Sequence[StepRecord]
+    words: Sequence[str] = ()
+
+    @property
+    def culprit(self) -> StepRecord | None:
+        """The first step that failed, or else one that was killed."""
+        for status in ("failed", "running"):
+            for step in sorted(self.steps, key=lambda step: step.started_at):
+                if step.status == status:
+                    return step
+        return None
+
+
+def tell_ending(
+    settings: Settings,
+    store: Store,
+    record: RunRecord,
+    *,
+    config: NotificationConfig,
+    status: RunStatus,
+    seconds: float,
+    logs: Path | None,
+) -> bool:
+    """Tell the webhook, where one is configured, how a run ended.
+
+    Args:
+        settings: hold the URL.
+        store: holds the records of the run's steps.
+        record: the run.
+        config: says which endings are told.
+        status: how it ended.
+        seconds: how long it took.
+        logs: folder of one log a step or shard; None: not on this machine.
+
+    Returns:
+        Whether the webhook took the message; a reason why not is logged and changes nothing.
+    """
+    if not settings.notify_webhook_url.get_secret_value() or status not in config.on:
+        return False
+    try:
+        ending = ending_of(store, record, status=status, seconds=seconds)
+    except BoothlineError as error:
+        logger.warning("the webhook was not told of run %s: %s", record.run_id, error)
+        return False
+    return notify(settings, config, ending, logs=logs)
+
+
+def ending_of(store: Store, record: RunRecord, *, status: RunStatus, seconds: float) -> Ending:
+    """Return how a run ended, with the steps of its trials and the words of its gate.
+
+    Args:
+        store: holds the records.
+        record: the run.
+        status: how it ended.
+        seconds: how long it took.
+    """
+    steps = [step for step in steps_with_trials(store, record.run_id) if step.step != "finish_run"]
+    words: list[str] = []
+    for step in steps:
+        if step.step == "promote" and step.status == "done":
+            rules = store.read(step.manifest).metadata.get("rules", [])
+            words = [
+                str(rule["text"]) for rule in rules if status != "refused" or not rule["passed"]
+            ]
+    return Ending(
+        run_id=record.run_id,
+        pipeline=record.pipeline,
+        model_name=RunConfig.model_validate(record.config).model_name,
+        status=status,
+        seconds=seconds,
+        steps=steps,
+        words=words,
+    )
+
+
+def notify(
+    settings: Settings, config: NotificationConfig, ending: Ending, *, logs: Path | None
+) -> bool:
+    """Tell the webhook, where one is configured; a run never fails for it.
+
+    Args:
+        settings: hold the URL.
+        config: says which endings are told, and how many log lines.
+        ending: how the run ended.
+        logs: folder of one log a step or shard; None: not on this machine.
+
+    Returns:
+        Whether the webhook took the message.
+    """
+    import urllib3
+
+    url = settings.notify_webhook_url.get_secret_value()
+    if not url or ending.status not in config.on:
+        return False
+    body = message(ending, config, logs=logs, settings=settings)
+    try:
+        check_service_url(url, name="BOOTHLINE_NOTIFY_WEBHOOK_URL")
+        reply = urllib3.PoolManager(retries=False).request(
+            "POST",
+            url,
+            json=body,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            redirect=False,
+        )
+    except (urllib3.exceptions.HTTPError, OSError, ValueError, ConfigError) as error:
+        reason = without_secrets(str(error), settings)
+        logger.warning("the webhook was not told of run %s: %s", ending.run_id, reason)
+        return False
+    if reply.status >= 300:
+        logger.warning("the webhook answered %d to run %s", reply.status, ending.run_id)
+        return False
+    logger.info("the webhook was told that run %s is %s", ending.run_id, ending.status)
+    return True
+
+
+def message(
+    ending: Ending, config: NotificationConfig, *, logs: Path | None, settings: Settings
+) -> dict[str, Any]:
+    """Return the message: `text` to be notified by, `blocks` to read, `boothline` for programs."""
+    symbol = _SYMBOLS.get(ending.status, "")
+    title = (
+        f"{symbol} {ending.model_name}: {ending.pipeline} run {ending.run_id} is {ending.status} "
+        f"after {ending.seconds:.0f} s"
+    ).strip()
+    sections = [f"*{_escaped(title)}*", *(_clean(words, settings) for words in ending.words)]
+    facts: dict[str, Any] = {
+        "run_id": ending.run_id,
+        "pipeline": ending.pipeline,
+        "model_name": ending.model_name,
+        "status": ending.status,
+        "seconds": round(ending.seconds, 1),
+    }
+    step = ending.culprit
+    if ending.status in ("failed", "interrupted"):
+        facts["resume"] = f"boothline resume {ending.run_id}"
+        if step is not None:
+            reason = step.failure.message if step.failure else "Its process was killed."
+            log = _last_lines(logs, step.label, config.log_lines, settings=settings)
+            facts |= {"step": step.label, "error": without_secrets(reason, settings), "log": log}
+            sections.append(f"Step {step.label} failed: {_clean(reason, settings)}")
+            sections += [f"```{_escaped(part)}```" for part in _parts(log)]
+        sections.append(f"Go on with `{facts['resume']}`")
+    return {
+        "text": title,
+        "blocks": [
+            {"type": "section", "text": {"type": "mrkdwn", "text": section}} for section in sections
+        ],
+        "boothline": facts,
+    }
+
+
+def without_secrets(text: str, settings: Settings) -> str:
+    """Return a text with the settings' secrets, and whatever looks like one, left out."""
+    for secret in _known(settings):
+        text = text.replace(secret, HIDDEN)
+    for pattern, kept in _SECRETS:
+        text = pattern.sub(kept + HIDDEN, text)
+    return text
+
+
+def _known(settings: Settings) -> list[str]:
+    """Return the secrets of this process, the longest first."""
+    values = [getattr(settings, name) for name in type(settings).model_fields]
+    secrets = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+    secrets.append(settings.s3_access_key)
+    return sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
+
+
+def _last_lines(logs: Path | None, label: str, count: int, *, settings: Settings) -> list[str]:
+    """Return the last lines of a step's log without secrets; none where there is no log."""
+    path = logs / f"{label}.log" if logs else None
+    if path is None or not path.is_file() or count == 0:
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
+    return [without_secrets(line, settings)[:MAX_LINE_CHARACTERS] for line in lines]
+
+
+def _parts(lines: Sequence[str]) -> list[str]:
+    """Return lines joined into texts that fit into one block each."""
+    parts: list[str] = []
+    for line in lines:
+        if parts and len(parts[-1]) + len(line) < MAX_BLOCK_CHARACTERS:
+            parts[-1] += f"\n{line}"
+        else:
+            parts.append(line)
+    return parts
+
+
+def _clean(text: str, settings: Settings) -> str:
+    """Return a sentence for a block: no secret, no markup, not too long."""
+    return _escaped(without_secrets(text, settings)[:MAX_BLOCK_CHARACTERS])
+
+
+def _escaped(text: str) -> str:
+    """Return text in which Slack sees no markup: no links, no mentions."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,258 @@
+"""What makes a model be trained again, and the records that keep a trigger from doing it twice.
+
+Each occurrence of a trigger has a key: the digest of the new pictures, the champion and the period
+of its age, the evaluation whose score is low. The run that trains for some of them claims their
+keys with one record `retrain/<model name>/<number>.json`, written by a conditional put: whoever
+writes claim n + 1 has seen claim n, so that of several runs that look at once one trains.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.config import RunConfig
+from boothline.errors import ConflictError, DataError, NotFoundError
+from boothline.registry import ledger
+from boothline.registry.ledger import LedgerEntry
+from boothline.registry.provenance import nearest
+from boothline.registry.versions import versions
+from boothline.store import Manifest, ManifestRef, Store
+
+logger = logging.getLogger(__name__)
+
+SECONDS_A_DAY = 86400.0
+MAX_ATTEMPTS = 100
+
+
+class Trigger(BaseModel):
+    """What one trigger says.
+
+    Attributes:
+        name: of the trigger.
+        fired: whether it asks for training.
+        key: names this very occurrence; empty when it did not fire.
+        claimed_by: the run that trained or trains for it; empty: none yet.
+        text: why, in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["new_data", "champion_age", "champion_score"]
+    fired: bool
+    key: str = ""
+    claimed_by: str = ""
+    text: str
+
+
+class Decision(BaseModel):
+    """Whether to train, with the word of every trigger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: Literal["train", "skip"]
+    model_name: str
+    dataset: str = Field(description="Content digest of the pictures that were looked at.")
+    triggers: tuple[Trigger, ...]
+
+
+def decide(
+    store: Store, config: RunConfig, *, dataset: str, run_id: str = "", now: float | None = None
+) -> Decision:
+    """Say whether a run would train, without claiming anything.
+
+    Args:
+        store: holds the ledger, the versions and the claims.
+        config: names the model and sets the triggers.
+        dataset: content digest of the dataset manifest of today's pictures.
+        run_id: the run that asks: its own claims do not count against it.
+        now: seconds since the epoch; None: the clock's.
+    """
+    claims = _Claims(store, config.model_name)
+    return _decision(store, config, claims, dataset=dataset, run_id=run_id, now=now)
+
+
+def claim(
+    store: Store, config: RunConfig, *, dataset: str, run_id: str, now: float | None = None
+) -> Decision:
+    """Decide, and claim what the run is going to train for; repeated, it says the same.
+
+    Args:
+        store: holds the ledger, the versions and the claims.
+        config: names the model and sets the triggers.
+        dataset: content digest of the dataset manifest of today's pictures.
+        run_id: the run that trains.
+        now: seconds since the epoch; None: the clock's.
+
+    Raises:
+        ConflictError: the claims of the model change all the time.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        claims = _Claims(store, config.model_name)
+        decision = _decision(store, config, claims, dataset=dataset, run_id=run_id, now=now)
+        free = [
+            trigger for trigger in decision.triggers if trigger.fired and not trigger.claimed_by
+        ]
+        if decision.decision == "skip" or not free or claims.add(run_id, free):
+            return decision
+    raise ConflictError(
+        f"The claims of {config.model_name!r} changed {MAX_ATTEMPTS} times while run {run_id} "
+        "decided.",
+        remedy="Try again.",
+    )
+
+
+class _Claims:
+    """Which run trains for which key, as read now.
+
+    Args:
+        store: holds the claims.
+        model_name: the registered model.
+    """
+
+    def __init__(self, store: Store, model_name: str) -> None:
+        self._store = store
+        self._folder = f"retrain/{model_name}"
+        self._paths = store.list_records(f"{self._folder}/")
+        self.owners: dict[str, str] = {}
+        for path in self._paths:
+            value = store.get_record(path) or {}
+            self.owners |= {key: str(value["run_id"]) for key in value.get("keys", [])}
+
+    def add(self, run_id: str, triggers: Sequence[Trigger]) -> bool:
+        """Claim triggers for a run unless another claim was made since; tell whether it was."""
+        value = {
+            "run_id": run_id,
+            "keys": [trigger.key for trigger in triggers],
+            "reasons": [trigger.text for trigger in triggers],
+            "time": time.time(),
+        }
+        path = f"{self._folder}/{len(self._paths) + 1:06d}.json"
+        try:
+            self._store.put_record(path, value, if_absent=True)
+        except ConflictError:
+            return False
+        logger.info("run %s trains for %s", run_id, ", ".join(t.key for t in triggers))
+        return True
+
+
+def _decision(
+    store: Store,
+    config: RunConfig,
+    claims: _Claims,
+    *,
+    dataset: str,
+    run_id: str,
+    now: float | None,
+) -> Decision:
+    """Return whether a run trains, given the claims that were made so far."""
+    at = time.time() if now is None else now
+    triggers = tuple(
+        _with_claim(trigger, claims) for trigger in _look(store, config, dataset=dataset, now=at)
+    )
+    wanted = any(trigger.fired and trigger.claimed_by in ("", run_id) for trigger in triggers)
+    return Decision(
+        decision="train" if wanted else "skip",
+        model_name=config.model_name,
+        dataset=dataset,
+        triggers=triggers,
+    )
+
+
+def _look(store: Store, config: RunConfig, *, dataset: str, now: float) -> Iterator[Trigger]:
+    """Yield what each trigger that is switched on says."""
+    settings, model_name = config.retrain, config.model_name
+    champion = ledger.champion(store, model_name)
+    if settings.on_new_data:
+        yield _new_data(store, model_name, dataset)
+    if settings.max_champion_age_days is not None:
+        yield _age(champion, settings.max_champion_age_days, now=now)
+    if settings.min_champion_score is not None:
+        yield _score(store, champion, settings.min_champion_score)
+
+
+def _new_data(store: Store, model_name: str, dataset: str) -> Trigger:
+    """Compare today's pictures with those of every registered version."""
+    registered = versions(store, model_name)
+    for version in reversed(registered):
+        if _dataset_of(store, version.ref) == dataset:
+            return Trigger(
+                name="new_data",
+                fired=False,
+                text=f"Version {version.version} was trained on these very pictures "
+                f"({dataset[:12]}).",
+            )
+    known = f"none of {len(registered)} versions" if registered else "no version yet"
+    return Trigger(
+        name="new_data",
+        fired=True,
+        key=f"data-{dataset[:32]}",
+        text=f"The pictures are new: {known} was trained on them ({dataset[:12]}).",
+    )
+
+
+def _age(champion: LedgerEntry | None, max_days: float, *, now: float) -> Trigger:
+    """Compare the champion's age with the limit."""
+    if champion is None:
+        return Trigger(name="champion_age", fired=False, text="There is no champion to be too old.")
+    days = (now - champion.time) / SECONDS_A_DAY
+    periods = int(days // max_days)
+    text = f"The champion, version {champion.version}, is {days:.1f} days old; at most {max_days:g}"
+    return Trigger(
+        name="champion_age",
+        fired=periods >= 1,
+        key=f"age-{champion.number}-{periods}" if periods >= 1 else "",
+        text=f"{text}: {'too old' if periods >= 1 else 'young enough'}.",
+    )
+
+
+def _score(store: Store, champion: LedgerEntry | None, floor: float) -> Trigger:
+    """Compare the score of the champion's evaluation with the floor."""
+    found = None if champion is None else _evaluation_of(store, champion)
+    if found is None:
+        return Trigger(
+            name="champion_score", fired=False, text="No evaluation of a champion is known."
+        )
+    score = found.metadata.get("metrics", {}).get("finetuned", {}).get("score", {}).get("mean")
+    if score is None:
+        return Trigger(
+            name="champion_score", fired=False, text="The champion's evaluation has no score."
+        )
+    fired = score < floor
+    return Trigger(
+        name="champion_score",
+        fired=fired,
+        key=f"score-{found.content_digest[:32]}" if fired else "",
+        text=f"The champion's score is {score:.3f}; at least {floor:.3f}: "
+        f"{'too low' if fired else 'good enough'}.",
+    )
+
+
+def _dataset_of(store: Store, ref: ManifestRef) -> str:
+    """Return the content digest of the pictures that a model was trained on; empty: unknown."""
+    try:
+        found = nearest(store, ref, "dataset")
+    except (NotFoundError, DataError) as error:
+        logger.warning("the pictures of %s are not known: %s", ref, error)
+        return ""
+    return "" if found is None else found[1].content_digest
+
+
+def _evaluation_of(store: Store, champion: LedgerEntry) -> Manifest | None:
+    """Return the evaluation that a champion was promoted by, also before a rollback to it."""
+    for entry in reversed(ledger.history(store, champion.model_name)):
+        if entry.ref == champion.ref and entry.evidence:
+            found = nearest(store, ManifestRef.parse(entry.evidence), "evaluation")
+            return None if found is None else found[1]
+    return None
+
+
+def _with_claim(trigger: Trigger, claims: _Claims) -> Trigger:
+    """Return a trigger with the run that claimed it."""
+    run_id = claims.owners.get(trigger.key, "") if trigger.fired else ""
+    if not run_id:
+        return trigger
+    text = f"{trigger.text} Run {run_id} trains or has trained for it."
+    return trigger.model_copy(update={"claimed_by": run_id, "text": text})

@@ -1,0 +1,69 @@
+"""Say whether there is a reason to train again, and claim it so that no other run does."""
+
+import logging
+
+from boothline import settings as environment
+from boothline.registry.triggers import claim
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft, ManifestRef, Store
+
+logger = logging.getLogger(__name__)
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        dataset: reference of today's dataset.
+    """
+
+    dataset: str
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the decision depends on; it is taken once a run."""
+    return StepKey(
+        config={
+            "run_id": context.run_id,
+            "model_name": context.config.model_name,
+            "retrain": context.config.retrain.model_dump(mode="json"),
+        },
+        inputs=(ManifestRef.parse(inputs.dataset),),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Decide and claim.
+
+    A run that is killed between claim and commit finds its own claim when it is resumed.
+    """
+    dataset = ManifestRef.parse(inputs.dataset)
+    decision = claim(
+        context.store,
+        context.config,
+        dataset=context.store.read(dataset).content_digest,
+        run_id=context.run_id,
+    )
+    for trigger in decision.triggers:
+        logger.info("%s: %s", trigger.name, trigger.text)
+    context.progress.update(1, 1, unit="decisions", note=decision.decision)
+    context.tracker.tags({"boothline.retrain": decision.decision})
+    return ManifestDraft(
+        kind="decision",
+        files={},
+        inputs=(dataset,),
+        metadata=decision.model_dump(mode="json"),
+    )
+
+
+STEP = Step(name="check_triggers", version=1, key=key, produce=produce)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))
+
+
+def outcome(decision: str) -> str:
+    """Return `train` or `skip`, as the decision's manifest says."""
+    return str(Store.connect(environment.current()).read(decision).metadata["decision"])

@@ -1,0 +1,1 @@
+"""Step compare_trials: ranks the trials of a sweep and names the best."""

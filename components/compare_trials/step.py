@@ -1,0 +1,200 @@
+"""Rank the trials of a sweep by the score of their evaluations and name the best."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from boothline import settings as environment
+from boothline.errors import DataError, TrackingError
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.tracking.client import connect, translated
+from boothline.tracking.identity import recorded
+
+logger = logging.getLogger(__name__)
+
+PAGE_FILE = "leaderboard.html"
+DATA_FILE = "leaderboard.json"
+ARTIFACT_FOLDER = "sweep"
+METRICS = ("score", "dino", "clip_i", "clip_t", "div", "pres")
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Sweep of {name}</title>
+<style>
+:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
+body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #8884; }}
+th:nth-child(3), td:nth-child(3) {{ text-align: left; }}
+tbody tr:first-child {{ font-weight: 600; }}
+</style>
+<h1>Sweep of {name}</h1>
+<p>{count} trials on the same pictures, class pictures, prompts and seeds; the best goes to the
+gate.</p>
+<table><thead><tr><th scope="col">Place</th><th scope="col">Trial</th>
+<th scope="col">Settings</th>{heads}</tr></thead>
+<tbody>
+{rows}
+</tbody></table>
+</html>
+"""
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        models: references of the trials' models, in the order of the trials.
+        evaluations: references of their evaluations.
+    """
+
+    models: list[str]
+    evaluations: list[str]
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the ranking depends on: the trials' settings, models and evaluations."""
+    return StepKey(
+        config={
+            "model_name": context.config.model_name,
+            "trials": [dict(trial) for trial in context.config.sweep.trials],
+        },
+        inputs=tuple(ManifestRef.parse(ref) for ref in (*inputs.models, *inputs.evaluations)),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Rank the trials.
+
+    Raises:
+        DataError: no trial has a finite score, or models, evaluations and trials do not pair up.
+    """
+    rows = _ranked(context, inputs)
+    best = rows[0]
+    logger.info("trial %s is the best: %s", best["trial"], best["settings"])
+    context.progress.update(
+        len(rows), len(rows), unit="trials", note=f"best: {_words(best['settings'])}"
+    )
+    return ManifestDraft(
+        kind="leaderboard",
+        files={
+            DATA_FILE: json.dumps(rows, indent=2, sort_keys=True).encode(),
+            PAGE_FILE: _page(context.config.model_name, rows).encode(),
+        },
+        inputs=tuple(ManifestRef.parse(ref) for ref in (*inputs.models, *inputs.evaluations)),
+        metadata={"model_name": context.config.model_name, "best": best, "trials": rows},
+    )
+
+
+def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
+    """Put the leaderboard beside the sweep in MLflow, where that answers."""
+    parent = recorded(context.store, context.run_id)
+    if not context.settings.mlflow_uri or parent is None:
+        return
+    client = connect(context.settings.mlflow_uri)
+    try:
+        with translated("take the leaderboard"):
+            for name in (DATA_FILE, PAGE_FILE):
+                path = context.folder / name
+                path.write_bytes(context.store.read_bytes(ref, name))
+                client.log_artifact(parent.mlflow_run_id, str(path), ARTIFACT_FOLDER)
+            for row in context.store.read(ref).metadata["trials"]:
+                score = row["scores"].get("score")
+                if score is not None:
+                    client.log_metric(parent.mlflow_run_id, "sweep/score", score, step=row["trial"])
+    except TrackingError as error:
+        logger.warning("MLflow does not have the leaderboard: %s", error)
+
+
+STEP = Step(name="compare_trials", version=1, key=key, produce=produce, finish=finish)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of the leaderboard manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))
+
+
+def best(leaderboard: str) -> dict[str, Any]:
+    """Return the row of the best trial."""
+    row: dict[str, Any] = _store().read(leaderboard).metadata["best"]
+    return row
+
+
+def html(leaderboard: str) -> bytes:
+    """Return the page of a leaderboard manifest, as UTF-8."""
+    return _store().read_bytes(leaderboard, PAGE_FILE)
+
+
+def _store() -> Store:
+    return Store.connect(environment.current())
+
+
+def _ranked(context: StepContext, inputs: Inputs) -> list[dict[str, Any]]:
+    """Return one row a trial, the best first; equal scores keep the order of the trials.
+
+    Raises:
+        DataError: no trial has a finite score, or models, evaluations and trials do not pair up.
+    """
+    trials = context.config.sweep.trials
+    if not len(trials) == len(inputs.models) == len(inputs.evaluations):
+        raise DataError(
+            f"{len(trials)} trials left {len(inputs.models)} models and "
+            f"{len(inputs.evaluations)} evaluations.",
+            remedy="Resume the sweep: it goes on with the trials that are missing.",
+        )
+    rows: list[dict[str, Any]] = []
+    for number, (trial, model, evaluation) in enumerate(
+        zip(trials, inputs.models, inputs.evaluations, strict=True)
+    ):
+        facts = context.store.read(evaluation).metadata
+        rows.append(
+            {
+                "trial": number,
+                "settings": dict(trial),
+                "scores": _means(facts.get("metrics", {}).get("finetuned", {})),
+                "model": model,
+                "evaluation": evaluation,
+            }
+        )
+    if all("score" not in row["scores"] for row in rows):
+        raise DataError(
+            "No trial has a finite score.", remedy="Try other settings: lower learning rates, say."
+        )
+    return sorted(rows, key=lambda row: -row["scores"].get("score", -math.inf))
+
+
+def _means(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite means of an evaluated model."""
+    means = {
+        name: scores[name].get("mean") for name in METRICS if isinstance(scores.get(name), Mapping)
+    }
+    return {
+        name: float(mean)
+        for name, mean in means.items()
+        if isinstance(mean, int | float) and math.isfinite(mean)
+    }
+
+
+def _page(name: str, rows: list[dict[str, Any]]) -> str:
+    """Return the leaderboard as a page that needs nothing else."""
+    shown = [metric for metric in METRICS if any(metric in row["scores"] for row in rows)]
+    lines = []
+    for place, row in enumerate(rows, start=1):
+        scores = "".join(
+            f"<td>{row['scores'][metric]:.4f}</td>" if metric in row["scores"] else "<td>none</td>"
+            for metric in shown
+        )
+        settings = escape(_words(row["settings"]))
+        lines.append(f"<tr><td>{place}</td><td>{row['trial']}</td><td>{settings}</td>{scores}</tr>")
+    heads = "".join(f'<th scope="col">{metric}</th>' for metric in shown)
+    return _PAGE.format(name=escape(name), count=len(rows), heads=heads, rows="\n".join(lines))
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    """Return settings on one line."""
+    return ", ".join(f"{name}={value}" for name, value in settings.items())

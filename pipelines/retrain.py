@@ -1,0 +1,30 @@
+"""The retrain pipeline: looks for a reason to train, and then does what dreambooth does."""
+
+from kfp import dsl
+
+from components.check_triggers.component import check_triggers
+from components.finish_run.component import finish_run
+from pipelines.stages import class_pictures, dataset, gate_and_serving, judged_model, titled
+
+NAME = "retrain"
+
+
+@dsl.pipeline(name=NAME, description="Train again where there is a reason to, once for each.")
+def retrain(run_id: str, config: str, prior_shards: list[int], inference_shards: list[int]) -> None:
+    """Chain the steps.
+
+    Args:
+        run_id: name of the run.
+        config: the resolved configuration as JSON (see `pipelines.parameters`).
+        prior_shards: numbers of the prior's shards.
+        inference_shards: numbers of the inference's shards.
+    """
+    with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
+        data = dataset(run_id, config)
+        triggers = titled(
+            check_triggers(run_id=run_id, config=config, dataset=data.output), "Check triggers"
+        )
+        with dsl.If(triggers.outputs["Output"] == "train", name="train"):
+            prior = class_pictures(run_id, config, data=data, shards=prior_shards)
+            judged = judged_model(run_id, config, data=data, prior=prior)
+            gate_and_serving(run_id, config, judged=judged, shards=inference_shards)

@@ -1,0 +1,93 @@
+"""The stretches that pipelines are built from: data and prior, a judged model, gate and serving.
+
+Each function is called while a pipeline is being defined and adds its tasks there.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl.pipeline_channel import PipelineChannel
+
+from components.batch_infer.component import batch_infer
+from components.evaluate.component import evaluate
+from components.generate_prior.component import generate_prior
+from components.promote.component import promote
+from components.publish_checkpoint.component import publish_checkpoint
+from components.train.component import train
+from components.validate_data.component import validate_data
+
+
+class Judged(NamedTuple):
+    """Outputs with the references of a model and its evaluation."""
+
+    model: PipelineChannel
+    evaluation: PipelineChannel
+
+
+def titled(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+    """Name a task for people and switch KFP's cache off: reuse goes by the store's step keys."""
+    return task.set_caching_options(enable_caching=False).set_display_name(title)
+
+
+def dataset(run_id: str, config: str) -> dsl.PipelineTask:
+    """Add the validation of the instance pictures."""
+    return titled(validate_data(run_id=run_id, config=config), "Validate data")
+
+
+def class_pictures(
+    run_id: str, config: str, *, data: dsl.PipelineTask, shards: list[int]
+) -> dsl.PipelineTask:
+    """Add the class pictures, a loop over their shards."""
+    with dsl.ParallelFor(shards, name="prior") as shard:
+        return titled(
+            generate_prior(run_id=run_id, config=config, shard=shard), "Generate prior"
+        ).after(data)
+
+
+def judged_model(
+    run_id: str, config: str, *, data: dsl.PipelineTask, prior: dsl.PipelineTask
+) -> Judged:
+    """Add training, publication and evaluation of one model.
+
+    The class pictures are collected anew for each consumer: kfp refuses to share a collection.
+    """
+    training = titled(
+        train(
+            run_id=run_id,
+            config=config,
+            dataset=data.output,
+            priors=dsl.Collected(prior.output),
+        ),
+        "Train",
+    )
+    model = titled(
+        publish_checkpoint(run_id=run_id, config=config, training=training.output),
+        "Publish checkpoint",
+    )
+    evaluation = titled(
+        evaluate(
+            run_id=run_id,
+            config=config,
+            model=model.output,
+            dataset=data.output,
+            priors=dsl.Collected(prior.output),
+        ),
+        "Evaluate",
+    )
+    return Judged(model=model.output, evaluation=evaluation.outputs["Output"])
+
+
+def gate_and_serving(run_id: str, config: str, *, judged: Judged, shards: list[int]) -> None:
+    """Add the gate and, for a model that passes it, batch inference."""
+    verdict = titled(
+        promote(run_id=run_id, config=config, model=judged.model, evaluation=judged.evaluation),
+        "Promote",
+    )
+    with (
+        dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"),
+        dsl.ParallelFor(shards, name="inference") as shard,
+    ):
+        titled(
+            batch_infer(run_id=run_id, config=config, model=judged.model, shard=shard),
+            "Batch inference",
+        )

@@ -1,0 +1,58 @@
+"""The sweep pipeline: several models on the same pictures, the best of which goes to the gate."""
+
+from kfp import dsl
+
+from components.compare_trials.component import compare_trials
+from components.finish_run.component import finish_run
+from pipelines.stages import (
+    Judged,
+    class_pictures,
+    dataset,
+    gate_and_serving,
+    judged_model,
+    titled,
+)
+
+NAME = "sweep"
+
+
+@dsl.pipeline(name=NAME, description="Train and judge several models, promote and serve the best.")
+def sweep(
+    run_id: str,
+    config: str,
+    trials: list[dict[str, str]],
+    prior_shards: list[int],
+    inference_shards: list[int],
+) -> None:
+    """Chain the steps; dataset and class pictures are made once for all trials.
+
+    Args:
+        run_id: name of the sweep.
+        config: the resolved configuration as JSON, with `sweep.trials`.
+        trials: run id and configuration of each trial (see `pipelines.trials`).
+        prior_shards: numbers of the prior's shards.
+        inference_shards: numbers of the inference's shards.
+    """
+    with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
+        data = dataset(run_id, config)
+        prior = class_pictures(run_id, config, data=data, shards=prior_shards)
+        # Always true: kfp.local hands the loop's item, instead of the output of a task outside, to
+        # tasks of a loop; inside a condition that output is an input, which it hands on as it is.
+        with dsl.If(data.output != "", name="dataset"):
+            with dsl.ParallelFor(trials, name="trials") as trial:
+                judged = judged_model(trial.run_id, trial.config, data=data, prior=prior)
+            best = titled(
+                compare_trials(
+                    run_id=run_id,
+                    config=config,
+                    models=dsl.Collected(judged.model),
+                    evaluations=dsl.Collected(judged.evaluation),
+                ),
+                "Compare trials",
+            )
+            gate_and_serving(
+                run_id,
+                config,
+                judged=Judged(model=best.outputs["model"], evaluation=best.outputs["evaluation"]),
+                shards=inference_shards,
+            )
