@@ -158,9 +158,9 @@ def _metadata(shown: str, name: str) -> ConfigError:
 
 
 def _shown(parts: SplitResult) -> str:
-    """Return a URL without what may be secret: user, password, query and fragment."""
+    """Return scheme and host; user, password, path (of a webhook) and query may be secret."""
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"[:200]
+    return f"{parts.scheme}://{host}"[:200]
 
 
 def _system(host: str, port: int) -> list[str]:

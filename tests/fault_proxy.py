@@ -1,8 +1,9 @@
-"""A TCP proxy on loopback that loses, cuts and refuses what passes through it."""
+"""A TCP proxy on loopback that delays, throttles, loses, cuts and refuses what passes."""
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,21 +12,30 @@ from urllib.parse import urlsplit
 
 Matches = Callable[[bytes], bool]
 _BLOCK = 65536
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/xml\r\n"
+    b"Content-Length: 64\r\nConnection: close\r\n\r\n"
+    + b"<Error><Code>SlowDown</Code><Message>busy</Message></Error>".ljust(64)
+)
 
 
 @dataclass
 class Fault:
-    """What happens to the answers of matching requests.
+    """What happens to matching requests and their answers.
 
     Attributes:
         matches: tells from the first bytes of a request whether it is meant.
         let_pass_bytes: how many bytes of the answer arrive before the connection is cut.
         num_times: how often it happens.
+        lose_request: cut the connection before the request reaches the server.
+        answer: what the client gets instead of the server's answer; the server sees nothing.
     """
 
     matches: Matches
     let_pass_bytes: int = 0
     num_times: int = 1
+    lose_request: bool = False
+    answer: bytes = b""
     num_seen: int = field(default=0, init=False)
 
 
@@ -34,9 +44,15 @@ class FaultProxy:
 
     Args:
         upstream: URL of the server, on loopback.
+
+    Attributes:
+        delay_seconds: each block of an answer comes so much later.
+        bytes_per_second: answers are not faster than this; None: no limit.
     """
 
     def __init__(self, upstream: str) -> None:
+        self.delay_seconds = 0.0
+        self.bytes_per_second: float | None = None
         self._upstream = ("127.0.0.1", urlsplit(upstream).port or 80)
         self._fault: Fault | None = None
         self._lock = threading.Lock()
@@ -103,8 +119,12 @@ class FaultProxy:
         pump.start()
         with contextlib.suppress(OSError):
             while data := client.recv(_BLOCK):
-                if self._takes(data):
-                    budget[0] = self._fault.let_pass_bytes if self._fault else 0
+                fault = self._taken(data)
+                if fault is not None and (fault.lose_request or fault.answer):
+                    client.sendall(fault.answer)
+                    break
+                if fault is not None:
+                    budget[0] = fault.let_pass_bytes
                 server.sendall(data)
         self._close(server)
         pump.join()
@@ -112,18 +132,19 @@ class FaultProxy:
         with self._lock:
             self._open -= {client, server}
 
-    def _takes(self, data: bytes) -> bool:
+    def _taken(self, data: bytes) -> Fault | None:
         fault = self._fault
         if fault is None or fault.num_seen >= fault.num_times or not fault.matches(data):
-            return False
+            return None
         fault.num_seen += 1
-        return True
+        return fault
 
     def _answers(
         self, server: socket.socket, client: socket.socket, budget: list[int | None]
     ) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(_BLOCK):
+                self._dawdle(len(data))
                 if budget[0] is not None:
                     client.sendall(data[: budget[0]])
                     budget[0] -= len(data[: budget[0]])
@@ -132,6 +153,14 @@ class FaultProxy:
                 else:
                     client.sendall(data)
         self._close(client)
+
+    def _dawdle(self, num_bytes: int) -> None:
+        """Be as slow as asked."""
+        seconds = self.delay_seconds
+        if self.bytes_per_second is not None:
+            seconds += num_bytes / self.bytes_per_second
+        if seconds:
+            time.sleep(seconds)
 
     @staticmethod
     def _close(connection: socket.socket) -> None:

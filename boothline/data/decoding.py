@@ -20,7 +20,12 @@ from boothline.errors import DataError
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """The only decoders that Pillow may use; never EPS (runs Ghostscript), never by file name."""
 
+MAX_SCANS: Final = 50
+"""A progressive JPEG has some ten scans; each one costs a pass over all pixels."""
+
 _ROWS_AT_ONCE: Final = 256
+_JPEG: Final = b"\xff\xd8\xff"
+_SCAN: Final = b"\xff\xda"
 _SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
 _TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
 _DECODE_FAILURES: Final = (
@@ -78,6 +83,8 @@ def decode(path: Path, *, max_pixels: int) -> Decoded:
         DataError: the file is no usable picture; the message reads on from the file's name.
     """
     head = _head(path)
+    if head.startswith(_JPEG):
+        _check_scans(path)
     with warnings.catch_warnings(), _pixel_cap(max_pixels):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -111,6 +118,20 @@ def _head(path: Path) -> bytes:
     if not head:
         raise DataError("is empty (0 bytes)", remedy="Copy the picture again.")
     return head
+
+
+def _check_scans(path: Path) -> None:
+    """Refuse a JPEG of very many scans, which takes minutes to decode at any size.
+
+    Inside a scan, the byte 0xff is never followed by 0xda: whatever looks like the start of a scan
+    is one, save for a thumbnail's inside the metadata.
+
+    Raises:
+        DataError: it has more scans than any program writes.
+    """
+    num_scans = path.read_bytes().count(_SCAN)
+    if num_scans > MAX_SCANS:
+        raise DataError(f"has {num_scans} scans, a trap for decoders", remedy=_TRY_AGAIN)
 
 
 def _load(image: Image.Image, *, max_pixels: int) -> Decoded:

@@ -13,7 +13,8 @@ class Limits:
         max_files: files of one source, sidecars included.
         max_file_bytes: size of one file, unpacked.
         max_total_bytes: size of all files together, unpacked.
-        max_pixels: width x height of one picture.
+        max_pixels: width x height of one picture. At this size, 8 bits a channel fit into the
+            memory below; 16 bits do not.
         decode_seconds: processor time for one picture.
         decode_memory_bytes: address space of the process that decodes.
     """
@@ -23,4 +24,4 @@ class Limits:
     max_total_bytes: int = 2048 * MEBIBYTE
     max_pixels: int = 50_000_000
     decode_seconds: float = 10.0
-    decode_memory_bytes: int = 1024 * MEBIBYTE
+    decode_memory_bytes: int = 512 * MEBIBYTE

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from boothline import services
+from boothline.addresses import check_service_url
 from boothline.doctor import machine, storage
 from boothline.doctor.findings import Finding, failed, ok, warning
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 
 BASE_MODEL = "builtin:tiny-emoji-sd"
@@ -71,6 +72,10 @@ def _tracking(settings: Settings) -> Finding:
         return warning("mlflow", "no tracking server is configured or runs", "Run `boothline up`.")
     import urllib3
 
+    try:
+        check_service_url(settings.mlflow_uri, name="BOOTHLINE_MLFLOW_URI")
+    except ConfigError as error:
+        return failed("mlflow", error.message, error.remedy)
     url = f"{settings.mlflow_uri.rstrip('/')}/health"
     try:
         response = urllib3.request("GET", url, timeout=5.0, retries=False)

@@ -3,14 +3,18 @@
 import random
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fault_proxy import FaultProxy
 
 from boothline.collecting import Retention, collect, verify
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.blobs import blob_key
 from boothline.store.manifest import digest_of
 
 pytestmark = pytest.mark.services
@@ -19,31 +23,58 @@ SECONDS = 4.0
 NUM_WRITERS = 4
 
 
-def write(store: Store, *, writer: int, until: float) -> list[ManifestRef]:
-    """Commit steps that share a few blobs, as running jobs do: the record first."""
+def write(store: Store, *, writer: int, until: float) -> tuple[int, list[str]]:
+    """Commit steps that share blobs, as running jobs do: the record first.
+
+    The last few manifests are kept, so that most blobs are garbage at any time; a moment later
+    another writer needs them.
+
+    Returns:
+        The number of commits, and every blob that was lost while its manifest was there.
+    """
     draws = random.Random(writer)
-    made: list[ManifestRef] = []
+    kept: deque[ManifestRef] = deque()
+    lost: list[str] = []
+    number = 0
     while time.monotonic() < until:
-        parts = {"step": "train", "writer": writer, "number": len(made)}
+        number += 1
+        parts = {"step": "train", "writer": writer, "number": number}
         record = StepRecord(step="train", status="running", started_at=0.0, key_parts=parts)
-        write_step(store, f"run-{writer}-{len(made)}", record)
-        files = {str(n): b"shared %d" % draws.randrange(40) for n in range(3)}
+        write_step(store, f"run-{writer}-{number % 5}", record)
+        files = {str(n): b"shared %d" % draws.randrange(60) for n in range(3)}
         path = f"steps/train/{digest_of(parts)[:32]}"
-        made.append(store.commit(path, ManifestDraft(kind="test", files=dict(files))))
-        if draws.random() < 0.5:  # the blobs of a forgotten manifest are garbage at once
-            store.forget(made.pop().path)
-    return made
+        kept.append(store.commit(path, ManifestDraft(kind="test", files=dict(files))))
+        if len(kept) > 2:
+            old = kept.popleft()
+            lost += missing(store, old)
+            store.forget(old.path)
+    return number, lost + [name for ref in kept for name in missing(store, ref)]
 
 
-def test_concurrent_writers_never_lose_a_blob_to_gc(store_settings: Settings) -> None:
+def missing(store: Store, ref: ManifestRef) -> list[str]:
+    """Return the blobs of a manifest that are gone."""
+    return [
+        f"{ref.path}: {entry.path}"
+        for entry in store.read(ref).files
+        if store.bucket.size(blob_key(entry.sha256)) is None
+    ]
+
+
+def test_concurrent_writers_never_lose_a_blob_to_gc(
+    store_settings: Settings, measured: Callable[[str, str], None]
+) -> None:
     store = Store.connect(store_settings)
     until = time.monotonic() + SECONDS
     stop = threading.Event()
     num_deleted = 0
+    # A slow collection leaves much time between its last look and its deletes.
+    proxy = FaultProxy(store_settings.s3_endpoint)
+    proxy.delay_seconds = 0.005
+    slow = store_settings.model_copy(update={"s3_endpoint": proxy.url})
 
     def sweep() -> None:
         nonlocal num_deleted
-        own = Store.connect(store_settings)
+        own = Store.connect(slow)
         while not stop.is_set():
             num_deleted += len(collect(own, retention=Retention(grace_seconds=-60), delete=True))
 
@@ -53,10 +84,15 @@ def test_concurrent_writers_never_lose_a_blob_to_gc(store_settings: Settings) ->
             pool.submit(write, Store.connect(store_settings), writer=number, until=until)
             for number in range(NUM_WRITERS)
         ]
-        refs = [ref for writer in writers for ref in writer.result()]
-        stop.set()
+        try:
+            ended = [writer.result() for writer in writers]
+        finally:
+            stop.set()
         sweeper.result()
-    assert num_deleted > 10
-    assert len(refs) > 10
+    proxy.refuse()
+    num_commits = sum(number for number, _ in ended)
+    assert [name for _, lost in ended for name in lost] == []
     assert verify(store).damages == ()
-    assert [store.find(ref.path) for ref in refs] == refs
+    assert num_deleted > 20
+    assert num_commits > 20
+    measured("gc beside writers", f"{num_commits} commits, {num_deleted} deletes: no blob lost")

@@ -8,15 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import save_file
 
 from boothline import services
 from boothline.errors import DiskFullError, StoreError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
 
-pytestmark = [pytest.mark.faults, pytest.mark.services]
+pytestmark = pytest.mark.services
 
 
 def mount_memory(folder: Path, *, size: str) -> None:
@@ -49,6 +51,18 @@ def full_home(tmp_path: Path) -> Iterator[Path]:
     unmount(tmp_path / "home-disk")
 
 
+def test_safetensors_onto_a_full_disk_become_a_typed_error(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    from boothline.training.failures import failure_of, write_failure
+
+    weights = {"weight": np.zeros(3 * 2**20, dtype=np.float32)}
+    with pytest.raises(Exception, match=r"(?i)no space left") as caught:
+        save_file(weights, small_disk / "unet.safetensors")
+    write_failure(tmp_path, caught.value, rank=0)
+    assert type(failure_of(tmp_path, world_size=1)) is DiskFullError
+
+
 def draft(**files: bytes) -> ManifestDraft:
     return ManifestDraft(kind="test", files=dict(files))
 
@@ -75,6 +89,7 @@ def test_fetch_with_a_full_cache_disk_names_it(
     assert not list(small_disk.rglob("*.part"))
 
 
+@pytest.mark.faults
 def test_commit_to_a_store_with_a_full_disk_fails_soon_and_keeps_the_past(full_home: Path) -> None:
     endpoints = services.ensure(full_home, only=["seaweedfs"])
     store = Store.connect(endpoints.settings(home=full_home.parent.parent / "cache"))
@@ -92,6 +107,7 @@ def test_commit_to_a_store_with_a_full_disk_fails_soon_and_keeps_the_past(full_h
     assert store.read_bytes(first, "file") == b"kept"
 
 
+@pytest.mark.faults
 def test_commits_acknowledged_before_a_kill_survive_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
     endpoints = services.ensure(home, only=["seaweedfs"])

@@ -159,3 +159,10 @@ def test_examine_credentials_that_others_can_read_fails(tmp_path: Path) -> None:
     found = findings(nowhere(tmp_path), tmp_path)["secrets"]
     assert found.status == "failed"
     assert f"chmod 600 {path}" in found.remedy
+
+
+def test_examine_tracking_address_that_is_refused_is_not_asked(tmp_path: Path) -> None:
+    odd = nowhere(tmp_path).model_copy(update={"mlflow_uri": "http://169.254.169.254/"})
+    found = findings(odd, tmp_path)["mlflow"]
+    assert found.status == "failed"
+    assert "metadata" in found.detail

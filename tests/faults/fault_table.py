@@ -1,0 +1,123 @@
+"""Prints the fault table: what each row has to reach, and what was measured.
+
+Usage: python tests/faults/fault_table.py FOLDER, after `make test-faults` has left its figures and
+results.xml there. Writes FOLDER/faults.json; exits with 1 if a row failed.
+"""
+
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Row:
+    """One row of the table.
+
+    Attributes:
+        fault: what happens.
+        bar: what has to be reached.
+        tests: parts of the names of the tests that show it, as file::test.
+        reason: why it cannot be measured here, if nothing shows it.
+        figures: what was measured, in words.
+        num_passed, num_failed, num_skipped: how those tests ended.
+    """
+
+    fault: str
+    bar: str
+    tests: tuple[str, ...]
+    reason: str = ""
+    figures: list[str] = field(default_factory=list)
+    num_passed: int = 0
+    num_failed: int = 0
+    num_skipped: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """Tell how the row ended."""
+        if self.num_failed:
+            return "FAILED"
+        return "met" if self.num_passed else "not measured"
+
+    @property
+    def said(self) -> str:
+        """Return the figures, or the number of cases, or why there are none."""
+        cases = f"{self.num_passed} of {self.num_passed + self.num_failed} cases"
+        text = "; ".join([*self.figures, cases]) if self.num_passed or self.num_failed else ""
+        return text or self.reason or "no test ran"
+
+
+ROWS = (
+    Row("crash at the n-th call", "every n resumes, 0 torn states, equal sha256",
+        ("test_crash_at_every_call",)),
+    Row("kill -9 of one DDP rank", "others exit within 30 s, resume bit-identical",
+        ("test_training_ranks::test_two_ranks_equal", "test_rank_kills")),
+    Row("SIGTERM", "state within 25 s at 500 ms latency, exit says resume",
+        ("test_sigterm_behind_a_slow_store",)),
+    Row("node loss", "2 -> 2 bit-identical, 2 -> 1 within 1e-6", ("test_node_loss",),
+        reason="needs a training over nodes"),
+    Row("disk full", "typed error, previous state intact",
+        ("test_store_crashes", "test_full_disk")),
+    Row("s3 faults", "run completes, 0 lost, 0 stale uploads after sweep",
+        ("test_store_networks::test_upload", "test_store_networks::test_commit",
+         "test_commits_acknowledged")),
+    Row("damaged objects", "100 % found, falls back at most 1 state",
+        ("test_damaged_states", "test_store_integrity", "test_store_sealing")),
+    Row("mlflow down", "training unaffected, exactly one version after replay",
+        ("test_mlflow_outage", "test_tracker_after_outage", "replays_a_spool_exactly_once",
+         "registered_by_eight_processes")),
+    Row("one key", "50 races: one owner, loser within 5 s", ("test_fifty_races",)),
+    Row("clock", "one attempt, cause named", ("test_clock_off",)),
+    Row("nan loss on one rank", "all stop at the same step",
+        ("test_loss_that_is_not_finite_on_one_rank",)),
+    Row("out of memory", "clear message with what to change", ("test_training_failures",)),
+    Row("poison pictures", ">= 40 kinds, 60 s fuzz: 0 crashes, 2 s and 512 MiB each, named",
+        ("test_poison_pictures",)),
+    Row("archives", "0 writes outside the root", ("test_data_sources::test_collect_archive",
+        "test_data_sources::test_collect_tar", "test_data_sources::test_collect_zip")),
+    Row("hostile names", "0 side effects, never a caption or a path",
+        ("test_examine_hostile_names", "test_shown_name", "test_hostile_names")),
+    Row("pickled weights", "canary never created", ("test_pickled_weights", "pickle")),
+    Row("remote code, SSRF", "100 % refused",
+        ("test_refused_addresses", "custom_pipeline", "custom_part", "with_code_runs_none")),
+    Row("canary secrets", "0 hits", ("test_canary_secrets",)),
+    Row("gc beside writers", "no committed blob is ever lost", ("test_gc_beside_writers",)),
+    Row("hostile texts", "configuration, manifests, prompts: only expected errors",
+        ("test_fuzzed_texts",)),
+)  # fmt: skip
+
+
+def main(folder: Path) -> int:
+    """Print the table of a folder and return the exit code."""
+    rows = {row.fault: row for row in ROWS}
+    for path in sorted(folder.glob("*.figure.json")):
+        value = json.loads(path.read_text())
+        rows[value["row"]].figures.append(value["figure"])
+    for report in sorted(folder.glob("results*.xml")):
+        for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  (we wrote it)
+            _count(case)
+    lines = [
+        "| fault | figure to reach | measured | verdict |",
+        "| --- | --- | --- | --- |",
+        *(f"| {row.fault} | {row.bar} | {row.said} | {row.verdict} |" for row in ROWS),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    value = [{**asdict(row), "verdict": row.verdict} for row in ROWS]
+    (folder / "faults.json").write_text(json.dumps(value, indent=2) + "\n")
+    return int(any(row.num_failed for row in ROWS))
+
+
+def _count(case: ElementTree.Element) -> None:
+    """Add one test to the rows that it shows."""
+    name = f"{case.get('classname', '').rsplit('.', 1)[-1]}::{case.get('name', '')}"
+    for row in ROWS:
+        if any(part in name for part in row.tests):
+            row.num_skipped += case.find("skipped") is not None
+            failed = case.find("failure") is not None or case.find("error") is not None
+            row.num_failed += failed
+            row.num_passed += not failed and case.find("skipped") is None
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

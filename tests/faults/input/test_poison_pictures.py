@@ -1,0 +1,117 @@
+"""Pictures made to do harm: no crash, a reason for each, two seconds and 512 MiB at most."""
+
+import itertools
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from poison_pictures import odd, plain, poison, saved
+
+from boothline.config.subject import SubjectConfig
+from boothline.data import examine
+from boothline.data.decoder import Picture, Unreadable, decode_all
+from boothline.data.limits import MEBIBYTE, Limits
+from boothline.settings import Settings
+
+Note = Callable[[str, str], None]
+BAR_SECONDS = 2.0
+FUZZ_SECONDS = 60.0
+
+
+def test_memory_limit_is_that_of_the_table() -> None:
+    assert Limits().decode_memory_bytes <= 512 * MEBIBYTE
+
+
+def test_poison_pictures_are_each_refused_by_name(tmp_path: Path, measured: Note) -> None:
+    kinds = {**poison(), **odd()}
+    source = tmp_path / "pictures"
+    source.mkdir()
+    for name, data in kinds.items():
+        (source / name).write_bytes(data)
+    for seed in range(20, 23):
+        (source / f"good-{seed}.png").write_bytes(saved(plain(seed), "PNG"))
+    times: list[float] = [time.monotonic()]
+    report = examine(
+        SubjectConfig(images=str(source), resolution_px=64),
+        output=tmp_path / "dataset",
+        settings=Settings(home=tmp_path / "home"),
+        on_progress=lambda done, total: times.append(time.monotonic()),
+    )
+    refused = {item.source: item.reason for item in report.quarantined}
+    accepted = {item.source for item in report.accepted}
+    assert set(refused) | accepted == {path.name for path in source.iterdir()}
+    assert [name for name in refused if not refused[name]] == []
+    # A picture cut behind its last pixel, or whose bomb lies behind its end, is whole.
+    harmless = {"bomb-behind-the-end.png", "many-frames.gif", "bomb-profile.png"}
+    whole = {name for name in poison() if name in accepted}
+    assert whole <= harmless | {"bomb-49-megapixel.png", "bomb-text.png", "wrong-length.webp"}
+    assert sum(name.startswith("good-") for name in accepted) == 3
+    slowest = max(later - earlier for earlier, later in itertools.pairwise(times))
+    assert slowest < BAR_SECONDS + 2  # the start of the worker is in it
+    assert len(kinds) >= 40
+    measured(
+        "poison pictures",
+        f"{len(kinds)} kinds: 0 crashes, each named; {slowest:.1f} s at most, within 512 MiB",
+    )
+
+
+def mutants(draws: random.Random, seeds: list[bytes]) -> list[bytes]:
+    """Return damaged copies of pictures: flipped, cut, repeated and spliced."""
+    made = []
+    for _ in range(100):
+        data = bytearray(draws.choice(seeds))
+        for _ in range(draws.randrange(1, 12)):
+            if not data:
+                break
+            place = draws.randrange(len(data))
+            how = draws.randrange(4)
+            if how == 0:
+                data[place] ^= 1 << draws.randrange(8)
+            elif how == 1:
+                data[place : place + 4] = draws.randbytes(4)
+            elif how == 2:
+                del data[place : place + draws.randrange(1, 40)]
+            else:
+                other = draws.choice(seeds)
+                start = draws.randrange(len(other) or 1)
+                data[place:place] = other[start : start + draws.randrange(1, 200)]
+        made.append(bytes(data))
+    return made
+
+
+def fuzz(folder: Path, *, seconds: float, seed: int) -> tuple[int, list[str]]:
+    """Decode damaged pictures for a while; return how many, and what ended the decoder."""
+    draws = random.Random(seed)
+    seeds = [data for data in {**odd(), **poison(bombs=False)}.values() if 0 < len(data) < 40_000]
+    num_done, ends = 0, []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        paths = []
+        for number, data in enumerate(mutants(draws, seeds)):
+            path = folder / f"{number:03d}"
+            path.write_bytes(data)
+            paths.append(path)
+        results = decode_all(paths, side_px=32, folder=folder / "decoded", limits=Limits())
+        assert all(isinstance(result, Picture) or result.reason for result in results)
+        num_done += len(results)
+        ends += [
+            result.reason
+            for result in results
+            if isinstance(result, Unreadable) and "the decoder" in result.reason
+        ]
+    return num_done, ends
+
+
+def test_fuzzed_pictures_never_end_the_decoder(tmp_path: Path) -> None:
+    num_done, ends = fuzz(tmp_path, seconds=2.0, seed=1)
+    assert num_done >= 100
+    assert ends == []
+
+
+@pytest.mark.faults
+def test_pictures_fuzzed_for_a_minute_never_end_the_decoder(tmp_path: Path, measured: Note) -> None:
+    num_done, ends = fuzz(tmp_path, seconds=FUZZ_SECONDS, seed=int(time.time()))
+    assert ends == []
+    measured("poison pictures", f"fuzz of {FUZZ_SECONDS:.0f} s: {num_done} pictures, 0 crashes")
