@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Tests run in two processes: most of them wait for a service or a child process.
 WORKERS ?= 2
+AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-train bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
+.PHONY: bench-memory bench-train bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,7 +61,6 @@ test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measur
 	  -m "not gpu and not containers" --junitxml=$(FAULT_FIGURES)/results.xml $(FAULT_TESTS); \
 	$(BIN)/python tests/faults/fault_table.py $(FAULT_FIGURES)
 
-AXE := tests/browser/node_modules/axe-core/axe.min.js
 $(AXE): tests/browser/package.json
 	@npm install --silent --no-package-lock --no-audit --no-fund --prefix tests/browser && touch $@
 
@@ -73,7 +73,7 @@ images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see 
 	images/build.sh
 
 test-containers: $(VENV)/.development  ## build the images and run the demo in them (Docker; long)
-	images/docker.sh $(BIN)/pytest -q -m containers tests/containers
+	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q -m containers tests/containers'
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m pipelines.compile
@@ -97,6 +97,9 @@ bench-train: $(VENV)/.runtime .boothline-bench/torchvision  ## training speed an
 
 bench-sampling: $(VENV)/.runtime  ## sampling speed against the plain diffusers pipeline
 	$(BIN)/python -m benchmarks.sampling_speed $(BENCH)
+
+bench-memory: $(VENV)/.runtime  ## the memory plan against measured peaks
+	$(BIN)/python -m benchmarks.memory_plan $(BENCH)
 
 bench-growth: $(VENV)/.runtime  ## time and memory of 10, 1,000 and 10,000 class pictures
 	$(BIN)/python -m benchmarks.growth $(BENCH)

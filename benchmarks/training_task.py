@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from boothline.config import RunConfig
+
 NUM_INSTANCE = 4
 NUM_PRIOR = 32
 SIDE_PX = 64
@@ -80,17 +82,12 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
     return command + (["--train_text_encoder"] if task.train_text_encoder else [])
 
 
-def our_command(
-    task: Task,
-    *,
-    num_steps: int,
-    extra: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Return the command of our training for a task.
+def config_of(task: Task, *, num_steps: int, extra: Mapping[str, Any] | None = None) -> RunConfig:
+    """Return our configuration for a task.
 
     Args:
         task: the settings.
-        num_steps: optimizer steps.
+        num_steps: optimizer steps; a training state is kept half-way.
         extra: further settings of `training`.
     """
     training = {
@@ -104,14 +101,21 @@ def our_command(
         "sample_every_steps": 0,
         **(extra or {}),
     }
-    values = {
-        "training": training,
-        "checkpoints": {"every_steps": 10**6},
-        "subject": {"resolution_px": SIDE_PX},
-        "evaluation": {"sampling": {"num_steps": 1}, "prompts": ["a {subject}"]},
-    }
+    return RunConfig.model_validate(
+        {
+            "training": training,
+            "checkpoints": {"every_steps": max(1, num_steps // 2)},
+            "subject": {"resolution_px": SIDE_PX},
+            "evaluation": {"sampling": {"num_steps": 1}, "prompts": ["a {subject}"]},
+        }
+    )
+
+
+def our_command(task: Task, *, num_steps: int) -> list[str]:
+    """Return the command of our training for a task."""
+    config = config_of(task, num_steps=num_steps)
     module = "benchmarks.training_task"
-    return [sys.executable, "-m", module, str(task.folder), json.dumps(values)]
+    return [sys.executable, "-m", module, str(task.folder), config.model_dump_json()]
 
 
 def environment(*, threads: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -123,15 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train once through the product's own path: torchrun, training states in the store."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("values")
+    parser.add_argument("config", type=RunConfig.model_validate_json)
     options = parser.parse_args(arguments)
 
-    from boothline.config import RunConfig
     from boothline.settings import Settings
     from boothline.training.job import TrainingJob
     from boothline.training.launch import train
 
-    config = RunConfig.model_validate(json.loads(options.values))
+    config: RunConfig = options.config
     folder = Path(tempfile.mkdtemp(prefix="boothline-bench-"))
     try:
         job = TrainingJob(

@@ -1,0 +1,90 @@
+"""`plan_memory`: the peak memory of one rank of a training, part by part, before it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from boothline.config import RunConfig
+from boothline.planning.shapes import ModelShapes
+
+Device = Literal["cpu", "cuda"]
+
+MIB: Final = 2**20
+OPTIMIZER_BYTES: Final[Mapping[str, float]] = {
+    "adamw": 8.0,
+    "adamw8bit": 2.1,
+    "adafactor": 0.1,
+    "lion": 4.0,
+    "prodigy": 16.0,
+}
+"""Bytes of optimizer state for each trained number, all states float32 except where 8-bit."""
+
+PROCESS_BYTES: Final[Mapping[Device, int]] = {"cpu": 510 * MIB, "cuda": 600 * MIB}
+"""What a rank holds beside tensors: on a CPU the interpreter and its libraries (measured, see
+docs/memory.md), on a GPU the CUDA context and the libraries' workspaces (not measured)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """Peak memory of one rank, in bytes.
+
+    Attributes:
+        process: interpreter, libraries, context.
+        weights: all networks, float32; those that are not trained too.
+        optimizer: its states.
+        average: the averaged weights.
+        step: activations and gradients where their sum is highest.
+        snapshot: the training state that is on its way to the store, and the bytes of its largest
+            file while they are written; on a GPU they lie in host memory and are 0 here.
+        num_trained: trained numbers.
+    """
+
+    process: int
+    weights: int
+    optimizer: int
+    average: int
+    step: int
+    snapshot: int
+    num_trained: int
+
+    @property
+    def total(self) -> int:
+        """The predicted peak."""
+        parts = (self.process, self.weights, self.optimizer, self.average, self.step, self.snapshot)
+        return sum(parts)
+
+    def parts(self) -> dict[str, int]:
+        """Return the parts by name, in bytes."""
+        names = ("process", "weights", "optimizer", "average", "step", "snapshot")
+        return {name: int(getattr(self, name)) for name in names}
+
+
+def plan_memory(config: RunConfig, shapes: ModelShapes, *, device: Device) -> MemoryPlan:
+    """Return the predicted peak memory of one rank.
+
+    The networks are built without memory and one forward pass is traced, so attention, gradient
+    checkpointing, precision and adapters count as the real ones do.
+
+    Args:
+        config: the run's configuration.
+        shapes: sizes of the base model's networks.
+        device: what the ranks run on.
+    """
+    from boothline.planning.dry_run import trace_step
+
+    training = config.training
+    traced = trace_step(config, shapes)
+    trained_bytes = 4 * traced.num_trained
+    optimizer = int(OPTIMIZER_BYTES[training.optimizer] * traced.num_trained)
+    average = trained_bytes if training.ema_decay is not None else 0
+    step = traced.trace.peak_bytes(gradients_allocated=training.num_processes > 1)
+    state = trained_bytes + optimizer + average + max(trained_bytes, optimizer)
+    return MemoryPlan(
+        process=PROCESS_BYTES[device],
+        weights=traced.weight_bytes,
+        optimizer=optimizer,
+        average=average,
+        step=step + 2 * traced.trace.largest_tensor_bytes,
+        snapshot=state if device == "cpu" else 0,
+        num_trained=traced.num_trained,
+    )

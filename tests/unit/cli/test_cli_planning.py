@@ -1,0 +1,31 @@
+"""`boothline plan` as a user calls it."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from boothline.errors import ConfigError
+from pipelines.cli.app import app
+
+ARGUMENTS = ["plan", "examples/demo.yaml"]
+
+
+def test_plan_as_json_names_parts_and_cards() -> None:
+    result = CliRunner().invoke(app, [*ARGUMENTS, "--output", "json"])
+    assert result.exit_code == 0, result.output
+    plan = json.loads(result.stdout)
+    assert plan["total_bytes"] == sum(plan["parts"].values())
+    assert plan["cards"]["8 GB"] == {}
+
+
+def test_plan_beyond_the_memory_is_refused_with_what_fits() -> None:
+    with pytest.raises(ConfigError, match=r"more than 0\.2 GB") as refusal:
+        CliRunner().invoke(app, [*ARGUMENTS, "--memory-gb", "0.2"], catch_exceptions=False)
+    assert refusal.value.exit_code == 2
+    assert "smaller" in refusal.value.remedy
+
+
+def test_plan_for_an_unknown_family_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sd99"):
+        CliRunner().invoke(app, [*ARGUMENTS, "--family", "sd99"], catch_exceptions=False)

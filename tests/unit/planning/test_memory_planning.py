@@ -1,0 +1,118 @@
+"""The memory plan: exact where it can be counted, ordered where it can be reasoned about."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.config.loading import resolve
+from boothline.errors import ConfigError
+from boothline.planning import MemoryPlan, ModelShapes, plan_memory
+from boothline.planning.advice import ladder
+from boothline.planning.shapes import FAMILIES
+
+PRESETS = sorted(Path("examples/presets").glob("*.yaml"))
+
+
+def planned(shapes: ModelShapes, **training: Any) -> MemoryPlan:
+    values = {
+        "subject": {"resolution_px": 32},
+        "training": {"num_processes": 1, "batch_size": 4, **training},
+    }
+    return plan_memory(RunConfig.model_validate(values), shapes, device="cpu")
+
+
+@pytest.fixture
+def shapes(tiny_pipeline: Path) -> ModelShapes:
+    return ModelShapes.read(tiny_pipeline)
+
+
+def test_plan_weights_equal_those_of_the_loaded_model(
+    shapes: ModelShapes, tiny_pipeline: Path
+) -> None:
+    from boothline.diffusion.loading import load_pipeline
+
+    parts = load_pipeline(tiny_pipeline)
+    networks = (parts.unet, parts.text_encoder, parts.vae)
+    loaded = sum(4 * weight.numel() for net in networks for weight in net.parameters())
+    plan = planned(shapes)
+    assert plan.weights == loaded
+    trained = sum(w.numel() for net in networks[:2] for w in net.parameters())
+    assert plan.num_trained == trained
+    assert plan.optimizer == 8 * trained
+
+
+def test_plan_step_equals_what_autograd_keeps(shapes: ModelShapes, tiny_pipeline: Path) -> None:
+    import torch
+
+    from boothline.diffusion.loading import load_pipeline
+
+    parts = load_pipeline(tiny_pipeline)
+    unet = parts.unet.requires_grad_(True).train()
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    latents = torch.zeros(8, 4, 16, 16)
+    text = torch.zeros(8, shapes.num_tokens, int(shapes.unet["cross_attention_dim"]))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        unet(latents, torch.zeros(8, dtype=torch.int64), text).sample.pow(2).mean()
+    real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    from boothline.planning.dry_run import trace_step
+
+    config = RunConfig.model_validate(
+        {
+            "subject": {"resolution_px": 16 * shapes.pixels_per_latent},
+            "training": {"num_processes": 1, "batch_size": 4, "train_text_encoder": False},
+        }
+    )
+    traced = trace_step(config, shapes).trace.activation_bytes
+    assert traced == pytest.approx(real, rel=0.02)
+
+
+def test_plan_with_gradient_checkpointing_needs_less(shapes: ModelShapes) -> None:
+    full = planned(shapes, batch_size=64)
+    saving = planned(shapes, batch_size=64, gradient_checkpointing=True)
+    assert saving.step < full.step
+
+
+def test_plan_with_lora_trains_and_keeps_little(shapes: ModelShapes) -> None:
+    lora = planned(shapes, method="lora", lora={"rank": 2})
+    full = planned(shapes)
+    assert 0 < lora.num_trained < full.num_trained / 5
+    assert lora.weights > full.weights  # the adapters come on top
+    assert lora.snapshot < full.snapshot
+
+
+def test_plan_with_accumulation_needs_a_smaller_step(shapes: ModelShapes) -> None:
+    assert (
+        planned(shapes, batch_size=64, accumulation=16).step < planned(shapes, batch_size=64).step
+    )
+
+
+def test_shapes_of_a_folder_without_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unet/config\.json"):
+        ModelShapes.read(tmp_path)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_preset_is_a_valid_configuration_of_its_family(preset: Path) -> None:
+    config = resolve([preset], [])
+    family = FAMILIES[preset.stem.split("-")[0]]
+    assert config.training.method == preset.stem.split("-")[1]
+    assert config.subject.resolution_px == family.unet["sample_size"] * family.pixels_per_latent
+
+
+def test_ladder_goes_down_to_adapters(shapes: ModelShapes) -> None:
+    config = RunConfig.model_validate(
+        {"subject": {"resolution_px": 32}, "training": {"num_processes": 1}}
+    )
+    rungs = list(ladder(config, shapes, device="cuda"))
+    totals = [rung.plan.total for rung in rungs]
+    assert totals == sorted(totals, reverse=True)
+    assert not rungs[0].changes
+    assert rungs[-1].changes["training.method"] == "lora"
