@@ -41,7 +41,6 @@ RULES: dict[str, dict[str, Any]] = {
     "hooks.deadlineSeconds": {"minimum": 1},
     "retraining.cron": {"pattern": r"^\S+( \S+){5}$"},
     "retraining.pipeline": {"minLength": 1},
-    "retraining.maxConcurrency": {"minimum": 1, "maximum": 10},
     "pipelines.host": {"pattern": "^https?://.+$"},
     "pipelines.serviceAccount": {"minLength": 1},
     "pipelines.ports": {"items": {"type": "integer", **PORT}},

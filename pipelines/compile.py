@@ -1,6 +1,7 @@
 """Compiles a pipeline to the YAML that Kubeflow Pipelines runs."""
 
 import argparse
+import importlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,25 @@ import yaml
 
 from boothline.errors import ConfigError
 from components.images import TOOLS, TORCH
+from pipelines.parameters import TARGETS
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "dreambooth.yaml"
+GOLDENS = Path(__file__).resolve().parent.parent / "tests" / "golden"
+GOLDEN = GOLDENS / "dreambooth.yaml"
+
+
+def pipeline_named(name: str) -> Callable[..., Any]:
+    """Return a pipeline by its name.
+
+    Raises:
+        ConfigError: there is no such pipeline.
+    """
+    if name not in TARGETS:
+        raise ConfigError(
+            f"There is no pipeline {name!r}.", remedy=f"The pipelines are {', '.join(TARGETS)}."
+        )
+    module, _, attribute = TARGETS[name].partition(":")
+    pipeline: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return pipeline
 
 
 def compiled(pipeline: Callable[..., Any], *, images: Mapping[str, str] | None = None) -> str:
@@ -74,14 +92,21 @@ def image_choices(choices: Sequence[str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the golden copy of the dreambooth pipeline, or the file named."""
-    from pipelines.dreambooth import dreambooth
+    """Write the golden copies of all pipelines, or dreambooth alone to the file named."""
+    from pipelines.cluster.deployment import Deployment
+    from pipelines.cluster.placing import placed
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=GOLDEN)
+    parser.add_argument("-o", "--output", type=Path)
     output = parser.parse_args().output
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(compiled(dreambooth), encoding="utf-8")
+    wanted = {output: "dreambooth"} if output else {GOLDENS / f"{n}.yaml": n for n in TARGETS}
+    for path, name in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(compiled(pipeline_named(name)), encoding="utf-8")
+    if not output:
+        full = Deployment.load(GOLDENS / "deployment-full.yaml")
+        text = placed(compiled(pipeline_named("dreambooth")), full)
+        (GOLDENS / "dreambooth-full.yaml").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

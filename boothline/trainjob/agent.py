@@ -22,7 +22,8 @@ from boothline.training.requests import die_with_parent
 
 def launch_config() -> LaunchConfig:
     """Return torchrun's own reading of PET_*, with our way to start and stop the ranks."""
-    config, _, _ = config_from_args(parse_args(["--max-restarts=0", "job"]))
+    arguments = parse_args(["--max-restarts=0", "job"])  # type: ignore[no-untyped-call]
+    config, _, _ = config_from_args(arguments)
     return dataclasses.replace(
         config, monitor_interval=0.1, start_method="fork", shutdown_timeout=SHUTDOWN_SECONDS
     )

@@ -9,7 +9,18 @@ import typer
 
 import boothline
 from boothline.errors import BoothlineError, ConfigError, DiskFullError
-from pipelines.cli import configuring, inspecting, keeping, models, running, serving
+from pipelines.cli import (
+    cluster,
+    configuring,
+    generating,
+    inspecting,
+    keeping,
+    models,
+    retraining,
+    running,
+    serving,
+    sweeping,
+)
 from pipelines.cli.printing import say_error
 
 app = typer.Typer(
@@ -21,7 +32,18 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 bad data, 4 gate refused, "
     "5 a service is unreachable, 130 interrupted.",
 )
-for group in (configuring, serving, running, inspecting, models, keeping):
+for group in (
+    configuring,
+    serving,
+    running,
+    cluster,
+    sweeping,
+    retraining,
+    inspecting,
+    models,
+    generating,
+    keeping,
+):
     app.add_typer(group.app)
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boothline.errors import ConfigError
-from pipelines.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
+from pipelines.cli.options import (
+    Configs,
+    DeploymentChoice,
+    Home,
+    Output,
+    OutputOption,
+    Overrides,
+    Subject,
+    example,
+)
 from pipelines.cli.printing import emit, say, say_table
 
 if TYPE_CHECKING:
@@ -144,6 +153,14 @@ def _say_findings(target: "Console", report: "DatasetReport") -> None:
     say_table(target, ("Picture", "Finding", "What"), rows)
 
 
+def deployed(deployment: Path, pipeline: str) -> str:
+    """Return a pipeline's YAML with the settings of a deployment file in it."""
+    from pipelines.cluster.deployment import Deployment
+    from pipelines.cluster.runs import compile_for
+
+    return compile_for(Deployment.load(deployment), pipeline=pipeline)
+
+
 @app.command("compile", epilog=example("boothline compile -o dreambooth.yaml"))
 def compile_pipeline(
     file: Annotated[
@@ -158,13 +175,22 @@ def compile_pipeline(
             "--image", metavar="NAME=IMAGE", help="Image to use for tools or torch; repeatable."
         ),
     ] = None,
+    deployment: DeploymentChoice = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
     from pipelines.compile import compiled, image_choices, pipeline_named
 
-    text = compiled(pipeline_named(pipeline), images=image_choices(images or []))
+    if deployment is not None:
+        if images:
+            raise ConfigError(
+                "--image and --deployment both name images.",
+                remedy="Name them under `images` in the deployment file.",
+            )
+        text = deployed(deployment, pipeline)
+    else:
+        text = compiled(pipeline_named(pipeline), images=image_choices(images or []))
     if file is not None:
         file.write_text(text, encoding="utf-8")
         emit({"file": str(file)}, output, lambda target: say(target, f"Wrote {file}."))

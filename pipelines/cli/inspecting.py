@@ -1,11 +1,13 @@
 """Commands that look at runs: status, logs, explain, report."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from boothline.errors import ConfigError
-from pipelines.cli.options import Home, Output, OutputOption, RunArgument, example
+from pipelines.cli.cluster import cluster_logs, cluster_status
+from pipelines.cli.options import DeploymentChoice, Home, Output, OutputOption, RunArgument, example
 from pipelines.cli.printing import emit, say, say_lines, say_table
 
 app = typer.Typer()
@@ -13,9 +15,15 @@ app = typer.Typer()
 
 @app.command(epilog=example("boothline status", "boothline status 20260131-093000-1a2b"))
 def status(
-    run_id: RunArgument = None, home: Home = None, output: OutputOption = Output.TEXT
+    run_id: RunArgument = None,
+    deployment: DeploymentChoice = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Show what became of a run and its steps; the last run by default."""
+    if deployment is not None:
+        cluster_status(deployment, run_id, output)
+        return
     from pipelines.cli.summaries import say_status
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder, open_session
@@ -33,10 +41,14 @@ def logs(
         str | None,
         typer.Option("--step", help="One step, or kfp for the log of KFP itself."),
     ] = None,
+    deployment: DeploymentChoice = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print the logs of a run's steps in the order they started."""
+    if deployment is not None:
+        cluster_logs(deployment, run_id, step, output)
+        return
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder
 
@@ -56,16 +68,32 @@ def logs(
     )
 
 
-@app.command(epilog=example("boothline explain train", "boothline explain 20260131-093000-1a2b"))
+@app.command(
+    epilog=example(
+        "boothline explain train",
+        "boothline explain 20260131-093000-1a2b",
+        "boothline explain pictures/00000-00.png",
+    )
+)
 def explain(
-    run_id: RunArgument = None,
+    run_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|PICTURE.png]",
+            help="Run id, the last run by default; or a generated picture.",
+            show_default=False,
+        ),
+    ] = None,
     step: Annotated[
         str | None, typer.Argument(metavar="[STEP]", help="One step; all by default.")
     ] = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Say why each step of a run was reused or not, and what had changed."""
+    """Say why each step of a run was reused or not, or what a picture was made from."""
+    if run_id is not None and run_id.lower().endswith(".png"):
+        _explain_picture(Path(run_id), home=home, output=output)
+        return
     from pipelines.explaining import explain_run
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder, open_session
@@ -89,6 +117,16 @@ def explain(
         output,
         lambda target: say_table(target, ("Step", "Outcome", "Why"), rows),
     )
+
+
+def _explain_picture(picture: Path, *, home: Home, output: Output) -> None:
+    """Print a picture's way back to the instance pictures."""
+    from pipelines.cli.summaries import say_lineage
+    from pipelines.lineage import trace
+    from pipelines.local.session import open_session
+
+    link = trace(open_session(home).store, picture)
+    emit(link, output, lambda target: say_lineage(target, link))
 
 
 @app.command(epilog=example("boothline report"))

@@ -1,13 +1,11 @@
-"""Commands on registered models: models, promote, rollback, generate."""
+"""Commands on registered models: models, promote, rollback."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from boothline.errors import ConfigError
 from pipelines.cli.options import Home, Output, OutputOption, example
-from pipelines.cli.printing import console, emit, say, say_lines, say_table
+from pipelines.cli.printing import emit, say, say_table
 
 app = typer.Typer()
 ModelName = Annotated[
@@ -88,61 +86,3 @@ def rollback(
         output,
         lambda target: say(target, f"Version {entry.version} of {model} is the champion again."),
     )
-
-
-@app.command(
-    epilog=example(
-        'boothline generate "a photo of sks bear on the moon" --model boothline-teddy-bear@champion'
-    )
-)
-def generate(
-    prompt: Annotated[
-        str | None, typer.Argument(help="What the pictures show.", show_default=False)
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="File of prompts: .txt, .csv or .jsonl.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME[@VERSION]",
-            help="Model and version, champion by default; the last run's model by default.",
-        ),
-    ] = None,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", help="Folder for the pictures.")
-    ] = Path("pictures"),
-    num_images: Annotated[
-        int, typer.Option("--images", min=1, max=1000, help="Pictures per prompt.")
-    ] = 1,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed.")] = 0,
-    home: Home = None,
-    output: OutputOption = Output.TEXT,
-) -> None:
-    """Make pictures with a registered model."""
-    from boothline.diffusion.prompts import PromptRow, read_prompts
-    from pipelines.generating import make_pictures
-    from pipelines.local.folder import existing_folder
-    from pipelines.local.session import home_folder, open_session
-
-    if (prompt is None) == (prompts is None):
-        raise ConfigError(
-            "Give either a prompt or --prompts FILE.",
-            remedy='For example: boothline generate "a photo of sks bear on the moon".',
-        )
-    rows = [PromptRow(prompt=prompt)] if prompt is not None else read_prompts(Path(str(prompts)))
-    if model is None:
-        model = existing_folder(home_folder(home), None).read_config().model_name
-    name, _, version = model.partition("@")
-    target = console(stderr=True)
-    with target.status(f"Making {len(rows) * num_images} pictures with {name}"):
-        made = make_pictures(
-            open_session(home),
-            rows,
-            model=(name, version or "champion"),
-            folder=output_dir,
-            num_images=num_images,
-            seed=seed,
-        )
-    emit(made, output, lambda target: say_lines(target, made.pictures))

@@ -54,6 +54,16 @@ RunArgument = Annotated[
     typer.Argument(metavar="[RUN]", help="Run id; the last run by default.", show_default=False),
 ]
 
+DeploymentChoice = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment",
+        metavar="FILE",
+        help="Deployment settings of a cluster: ask there instead of here.",
+        show_default=False,
+    ),
+]
+
 
 def example(*lines: str) -> str:
     """Return the example that ends a command's help."""

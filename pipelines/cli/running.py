@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boothline.errors import GateRefusedError, InterruptedRunError
+from pipelines.cli.cluster import cluster_resume
 from pipelines.cli.configuring import load_config
-from pipelines.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
+from pipelines.cli.options import (
+    Configs,
+    DeploymentChoice,
+    Home,
+    Output,
+    OutputOption,
+    Overrides,
+    Subject,
+    example,
+)
 from pipelines.cli.printing import console, emit, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from boothline.config import RunConfig
     from pipelines.local.folder import RunFolder
+    from pipelines.local.summary import Summary
 
 app = typer.Typer()
 
@@ -53,35 +66,60 @@ def run(
 
     config = with_absolute_paths(load_config(configs, overrides, subject))
     folder = folder_of(home_folder(home), new_run_id(datetime.now(UTC)))
-    _carry_out(home, folder, config, output=output, require_promotion=require_promotion)
+    carry_out_shown(home, folder, config, output=output, require_promotion=require_promotion)
 
 
 @app.command(epilog=example("boothline resume 20260131-093000-1a2b"))
 def resume(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id; see boothline status.")],
     require_promotion: RequirePromotion = False,
+    deployment: DeploymentChoice = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Go on with a failed or interrupted run; finished steps are not repeated."""
+    if deployment is not None:
+        cluster_resume(deployment, run_id, output)
+        return
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder
 
     folder = existing_folder(home_folder(home), run_id)
-    _carry_out(
-        home, folder, folder.read_config(), output=output, require_promotion=require_promotion
+    carry_out_shown(
+        home,
+        folder,
+        folder.read_config(),
+        pipeline=folder.pipeline,
+        output=output,
+        require_promotion=require_promotion,
     )
 
 
-def _carry_out(
+def carry_out_shown(
     home: Path | None,
     folder: "RunFolder",
     config: "RunConfig",
     *,
     output: Output,
     require_promotion: bool,
+    pipeline: str = "dreambooth",
+    as_json: "Callable[[Summary], Mapping[str, object]] | None" = None,
 ) -> None:
-    """Run a pipeline with a display, print what it came to and raise why it failed."""
+    """Run a pipeline with a display, print what it came to and raise why it failed.
+
+    Args:
+        home: the home folder; None: the setting's.
+        folder: the run's folder, new or of an earlier attempt.
+        config: the run's configuration.
+        output: how to print.
+        require_promotion: whether a refusal by the gate is an error.
+        pipeline: name of the pipeline.
+        as_json: makes the JSON object from the summary; None: the summary itself.
+
+    Raises:
+        GateRefusedError: promotion was required and the gate refused.
+        BoothlineError: the run failed.
+    """
     from pipelines.cli.summaries import say_summary
     from pipelines.local.display import LiveDisplay, PlainDisplay
     from pipelines.local.session import home_folder
@@ -91,16 +129,19 @@ def _carry_out(
     say(target, f"Run {folder.run_id}")
     with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
         try:
-            summary, error = carry_out(home_folder(home), folder, config, display=display)
+            summary, error = carry_out(
+                home_folder(home), folder, config, display=display, pipeline=pipeline
+            )
         except KeyboardInterrupt:
             remedy = f"boothline resume {folder.run_id}" if folder.config_path.exists() else ""
             raise InterruptedRunError(
                 f"Run {folder.run_id} was interrupted.", remedy=remedy
             ) from None
-    emit(summary, output, lambda target: say_summary(target, summary))
+    value = as_json(summary) if as_json else summary
+    emit(value, output, lambda target: say_summary(target, summary))
     if error is not None:
         raise error
-    if require_promotion and summary.verdict != "promoted":
+    if require_promotion and summary.decision != "skip" and summary.verdict != "promoted":
         raise GateRefusedError(
             f"The gate refused the model of run {folder.run_id}.",
             remedy="The rules are above and in the report; the champion stays.",

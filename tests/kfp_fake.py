@@ -1,0 +1,100 @@
+"""A small Kubeflow Pipelines API over HTTP: the real paths, bodies of kfp-server-api's models."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import kfp_server_api as api
+
+BASE = "/apis/v2beta1"
+_MODELS = {
+    "runs": (api.V2beta1Run, "run_id"),
+    "recurringruns": (api.V2beta1RecurringRun, "recurring_run_id"),
+    "experiments": (api.V2beta1Experiment, "experiment_id"),
+}
+_LISTS = {"runs": "runs", "recurringruns": "recurringRuns", "experiments": "experiments"}
+
+
+@dataclass
+class FakePipelines:
+    """What the server knows.
+
+    Attributes:
+        states: states that a run goes through, one more with every look at it.
+        tasks: tasks that a run shows, as JSON.
+        token: bearer token that every request needs; empty: none.
+        refusals: status codes that the next requests get, by method.
+    """
+
+    states: Sequence[str] = ("PENDING", "RUNNING", "SUCCEEDED")
+    tasks: Sequence[dict[str, Any]] = ()
+    token: str = ""
+    refusals: dict[str, list[int]] = field(default_factory=dict)
+    kept: dict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: {name: {} for name in _MODELS}
+    )
+    looks: dict[str, int] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+
+    def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
+        """Return status and JSON of a request."""
+        url = urlsplit(target)
+        self.requests.append((method, url.path))
+        if self.token and self.headers.get("authorization") != f"Bearer {self.token}":
+            return 401, {"message": "Request header error: there is no user identity header."}
+        if self.refusals.get(method):
+            return self.refusals[method].pop(0), {"message": "refused"}
+        kind, _, rest = url.path.removeprefix(f"{BASE}/").partition("/")
+        if kind not in self.kept:
+            return 404, {"message": f"no such path {url.path}"}
+        if not rest:
+            return self._make(kind, body) if method == "POST" else self._list(kind, url.query)
+        identity, _, verb = unquote(rest).partition(":")
+        if identity not in self.kept[kind]:
+            return 404, {"message": f"{kind} {identity} not found"}
+        if verb == "terminate":
+            self.states = ("CANCELING", "CANCELED")
+            self.looks[identity] = 0
+            return 200, {}
+        if method == "DELETE":
+            del self.kept[kind][identity]
+            return 200, {}
+        return 200, self._seen(kind, identity)
+
+    def _make(self, kind: str, body: dict[str, Any]) -> tuple[int, Any]:
+        model, key = _MODELS[kind]
+        unknown = set(body) - set(model.openapi_types)
+        if unknown:
+            return 400, {"message": f"unknown fields {sorted(unknown)}"}
+        identity = f"{kind}-{len(self.kept[kind])}-{len(self.requests)}"
+        order = f"2026-01-01T00:00:{len(self.requests):02d}Z"
+        self.kept[kind][identity] = {**body, key: identity, "created_at": order}
+        self.looks[identity] = 0
+        return 200, self.kept[kind][identity]
+
+    def _list(self, kind: str, query: str) -> tuple[int, Any]:
+        options = parse_qs(query)
+        items = [dict(item) for item in self.kept[kind].values()]
+        for predicate in json.loads(options.get("filter", ["{}"])[0]).get("predicates", []):
+            assert (predicate["key"], predicate["operation"]) == ("name", "EQUALS")
+            items = [item for item in items if item["display_name"] == predicate["stringValue"]]
+        if options.get("sort_by") == ["created_at desc"]:
+            items.sort(key=lambda item: item["created_at"], reverse=True)
+        if kind == "runs":
+            items = [{**item, "state": self._state(item["run_id"])} for item in items]
+        return 200, {_LISTS[kind]: items, "total_size": len(items)}
+
+    def _state(self, identity: str) -> str:
+        return self.states[min(self.looks[identity], len(self.states) - 1)]
+
+    def _seen(self, kind: str, identity: str) -> dict[str, Any]:
+        item = dict(self.kept[kind][identity])
+        if kind == "runs":
+            item["state"] = self._state(identity)
+            item["run_details"] = {"task_details": list(self.tasks)}
+            self.looks[identity] += 1
+        return item

@@ -1,0 +1,136 @@
+"""Deployment settings in the compiled pipeline: restricted pods, no secret, golden copy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from boothline.errors import ConfigError
+from pipelines.cluster.deployment import Deployment
+from pipelines.cluster.runs import compile_for
+from pipelines.parameters import TARGETS
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+FULL = GOLDEN / "deployment-full.yaml"
+STEPS = {
+    *("validate_data", "generate_prior", "train", "publish_checkpoint"),
+    *("evaluate", "promote", "batch_infer", "finish_run"),
+}
+
+
+@pytest.fixture(scope="module")
+def full() -> Deployment:
+    return Deployment.load(FULL)
+
+
+@pytest.fixture(scope="module")
+def compiled_full(full: Deployment) -> str:
+    return compile_for(full)
+
+
+def documents(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    spec, platform = yaml.safe_load_all(text)
+    return (
+        spec["deploymentSpec"]["executors"],
+        platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"],
+    )
+
+
+def test_full_deployment_equals_its_golden_copy(compiled_full: str) -> None:
+    golden = (GOLDEN / "dreambooth-full.yaml").read_text(encoding="utf-8")
+    assert compiled_full == golden, "run: make golden"
+
+
+@pytest.mark.parametrize("pipeline", sorted(TARGETS))
+def test_every_pod_of_every_pipeline_is_restricted(full: Deployment, pipeline: str) -> None:
+    plain = full.model_copy(update={"steps": {}})
+    containers, pods = documents(compile_for(plain, pipeline=pipeline))
+    assert containers.keys() == pods.keys()
+    for label, pod in pods.items():
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": "10001",
+            "runAsGroup": "10001",
+        }, label
+        assert int(pod["activeDeadlineSeconds"]) > 0
+        assert not {"pvcMount", "genericEphemeralVolume"} & pod.keys()
+        assert all(mount["sizeLimit"] for mount in pod["emptyDirMounts"])
+        labels = pod["podMetadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "boothline"
+        assert labels["app.kubernetes.io/component"] == "step"
+        resources = containers[label]["container"]["resources"]
+        assert {"resourceCpuLimit", "resourceMemoryLimit"} <= resources.keys()
+
+
+def test_no_secret_is_in_the_compiled_pipeline(
+    full: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOTHLINE_S3_SECRET_KEY", "canary-7c1f")
+    monkeypatch.setenv("BOOTHLINE_KFP_TOKEN", "canary-7c1f")
+    text = compile_for(full)
+    assert "canary-7c1f" not in text
+    containers, pods = documents(text)
+    for label, item in containers.items():
+        names = {variable["name"] for variable in item["container"]["env"]}
+        assert not {"BOOTHLINE_S3_SECRET_KEY", "BOOTHLINE_S3_ACCESS_KEY"} & names
+        secrets = {entry["secretName"] for entry in pods[label]["secretAsEnv"]}
+        assert secrets == {"s3-pipeline", "mlflow-client"}
+
+
+def test_images_are_those_of_the_deployment(compiled_full: str, full: Deployment) -> None:
+    containers, _ = documents(compiled_full)
+    images = {item["container"]["image"] for item in containers.values()}
+    assert images == {full.images.tools, full.images.torch}
+    assert all("@sha256:" in image for image in images)
+
+
+def test_train_step_starts_the_train_job(compiled_full: str) -> None:
+    containers, pods = documents(compiled_full)
+    environment = {
+        item["name"]: item["value"] for item in containers["exec-train"]["container"]["env"]
+    }
+    assert environment["BOOTHLINE_NUM_PROCESSES"] == "16"
+    trainer = json.loads(environment["BOOTHLINE_TRAIN_JOB"])
+    assert (trainer["num_nodes"], trainer["queue"]) == (2, "imaging")
+    assert trainer["image"].startswith("registry.example.org/boothline/torch@sha256:")
+    others = {
+        item["name"]
+        for label in containers
+        if label != "exec-train"
+        for item in containers[label]["container"]["env"]
+    }
+    assert "BOOTHLINE_TRAIN_JOB" not in others
+    assert pods["exec-evaluate"]["tolerations"][0]["key"] == "nvidia.com/gpu"
+    limits = containers["exec-evaluate"]["container"]["resources"]["accelerator"]
+    assert limits["resourceType"] == "nvidia.com/gpu"
+
+
+def test_steps_are_tried_again(compiled_full: str) -> None:
+    spec = next(yaml.safe_load_all(compiled_full))
+    tasks = [
+        task
+        for component in (spec["root"], *spec["components"].values())
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if "retryPolicy" in task
+    ]
+    assert len(tasks) == len(STEPS)
+    assert {task["retryPolicy"]["maxRetryCount"] for task in tasks} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"steps": {"trian": {"cpu": "1"}}}, "no such step"),
+        ({"steps": {"train": {"cpus": "1"}}}, "Extra inputs"),
+        ({"defaults": {"memory": "4GB"}}, "should match pattern"),
+        ({"defaults": {"environment": {"HF_TOKEN": "x"}}}, "looks like a secret"),
+        ({"images": {"tools": "t:1", "torch": "t:1", "require_digests": True}}, "no digest"),
+        ({"kfp": {"host": "ml-pipeline:8888"}}, "should match pattern"),
+    ],
+)
+def test_wrong_settings_are_refused(change: dict[str, Any], complaint: str) -> None:
+    value = {**yaml.safe_load(FULL.read_text(encoding="utf-8")), **change}
+    with pytest.raises(ConfigError, match=complaint):
+        compile_for(Deployment.from_text(yaml.safe_dump(value), source="deployment.yaml"))

@@ -1,0 +1,228 @@
+"""Runs on Kubeflow Pipelines against an API over HTTP: started once, followed, ended, scheduled."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kfp_fake import FakePipelines
+from kubernetes_fake import served
+
+from boothline.config import RunConfig
+from boothline.errors import (
+    BoothlineError,
+    ConfigError,
+    InterruptedRunError,
+    NotFoundError,
+    ServiceError,
+)
+from boothline.settings import Settings
+from pipelines.cluster import runs
+from pipelines.cluster.client import PipelinesApi
+from pipelines.cluster.deployment import Deployment
+from pipelines.cluster.runs import ClusterRun, Patience, Schedule
+
+QUICK = Patience(poll_seconds=0.001, outage_seconds=0.05)
+RUN_ID = "20260131-093000-1a2b"
+CONFIG = RunConfig.model_validate({"subject": {"images": "s3://boothline/data/teddy/"}})
+
+
+@pytest.fixture
+def server() -> Iterator[FakePipelines]:
+    fake = FakePipelines()
+    with served(fake):
+        yield fake
+
+
+def deployment(server: FakePipelines, **kfp: Any) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "kfp": {"host": server.url, "namespace": "ml", "service_account": "editor", **kfp},
+            "images": {"tools": "boothline/tools:1", "torch": "boothline/torch:1"},
+            "settings": {"s3_endpoint": "http://s3:8333"},
+        }
+    )
+
+
+def api_of(server: FakePipelines, **settings: Any) -> PipelinesApi:
+    return PipelinesApi(deployment(server).kfp, settings=Settings.model_validate(settings))
+
+
+def submit(server: FakePipelines) -> tuple[ClusterRun, bool]:
+    return runs.submit(
+        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth"
+    )
+
+
+def follow(server: FakePipelines, run: ClusterRun, seen: list[str] | None = None) -> ClusterRun:
+    states = seen if seen is not None else []
+    return runs.follow(
+        api_of(server),
+        run,
+        deployment=deployment(server),
+        on_state=lambda run: states.append(run.state),
+        patience=QUICK,
+    )
+
+
+def test_submit_sends_the_run_with_its_arguments(server: FakePipelines) -> None:
+    run, is_new = submit(server)
+    assert is_new
+    (sent,) = server.kept["runs"].values()
+    assert sent["display_name"] == RUN_ID
+    assert sent["service_account"] == "editor"
+    assert sent["runtime_config"]["parameters"]["run_id"] == RUN_ID
+    assert sent["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "dreambooth"
+    assert "kubernetes" in sent["pipeline_spec"]["platform_spec"]["platforms"]
+    (experiment,) = server.kept["experiments"].values()
+    assert experiment["namespace"] == "ml"
+    assert sent["experiment_id"] == experiment["experiment_id"]
+    assert run.url.endswith(f"/#/runs/details/{run.kfp_run_id}")
+
+
+def test_submitting_the_same_run_id_again_finds_the_run(server: FakePipelines) -> None:
+    first, _ = submit(server)
+    second, is_new = submit(server)
+    assert not is_new
+    assert second.kfp_run_id == first.kfp_run_id
+    assert len(server.kept["runs"]) == 1
+
+
+def test_follow_sees_success(server: FakePipelines) -> None:
+    run, _ = submit(server)
+    states: list[str] = []
+    end = follow(server, run, states)
+    assert states == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert runs.error_of(end) is None
+
+
+def test_follow_sees_failure_and_names_the_task(server: FakePipelines) -> None:
+    server.states = ("RUNNING", "FAILED")
+    server.tasks = [
+        {"display_name": "Validate data", "state": "SUCCEEDED"},
+        {"display_name": "Train", "state": "FAILED", "error": {"message": "exit code 3"}},
+    ]
+    run, _ = submit(server)
+    error = runs.error_of(follow(server, run))
+    assert isinstance(error, BoothlineError)
+    assert error.exit_code == 1
+    assert "at Train: exit code 3" in error.message
+    assert f"boothline resume {RUN_ID}" in error.remedy
+
+
+def test_follow_sees_cancellation(server: FakePipelines) -> None:
+    server.states = ("RUNNING",)
+    run, _ = submit(server)
+    api_of(server).cancel(run.kfp_run_id)
+    states: list[str] = []
+    error = runs.error_of(follow(server, run, states))
+    assert states == ["CANCELING", "CANCELED"]
+    assert isinstance(error, InterruptedRunError)
+    assert error.exit_code == 130
+
+
+def test_follow_outlives_a_short_outage(server: FakePipelines) -> None:
+    run, _ = submit(server)
+    server.refusals["GET"] = [500]
+    assert follow(server, run).state == "SUCCEEDED"
+
+
+def test_follow_gives_up_on_a_long_outage(server: FakePipelines) -> None:
+    run, _ = submit(server)
+    server.refusals["GET"] = [404] * 1000
+    with pytest.raises(ServiceError):
+        follow(server, run)
+
+
+def test_follow_stops_waiting_in_time(server: FakePipelines) -> None:
+    server.states = ("RUNNING",)
+    run, _ = submit(server)
+    patience = Patience(poll_seconds=0.001, timeout_seconds=0.01)
+    with pytest.raises(ServiceError, match="is still RUNNING"):
+        runs.follow(
+            api_of(server),
+            run,
+            deployment=deployment(server),
+            on_state=lambda run: None,
+            patience=patience,
+        )
+
+
+def test_resume_starts_a_failed_run_again_with_its_own_arguments(server: FakePipelines) -> None:
+    server.states = ("FAILED",)
+    first, _ = submit(server)
+    again = runs.resume(api_of(server), deployment(server), RUN_ID)
+    assert again.kfp_run_id != first.kfp_run_id
+    one, two = server.kept["runs"].values()
+    assert one["runtime_config"] == two["runtime_config"]
+    assert api_of(server).find_run(RUN_ID).run_id == again.kfp_run_id
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED"])
+def test_resume_refuses_a_run_that_did_not_end_badly(server: FakePipelines, state: str) -> None:
+    server.states = (state,)
+    submit(server)
+    with pytest.raises(ConfigError, match=f"is {state}"):
+        runs.resume(api_of(server), deployment(server), RUN_ID)
+
+
+def test_unknown_run_is_told(server: FakePipelines) -> None:
+    with pytest.raises(NotFoundError, match="has no run 20200101"):
+        runs.found(api_of(server), "20200101-000000-0000")
+
+
+def test_local_pictures_are_refused(server: FakePipelines) -> None:
+    config = RunConfig.model_validate({"subject": {"images": "examples/subjects/teddy-bear"}})
+    with pytest.raises(ConfigError, match="no pod can read"):
+        runs.submit(
+            api_of(server), deployment(server), config, run_id=RUN_ID, pipeline="dreambooth"
+        )
+    assert server.requests == []
+
+
+def test_token_goes_with_every_request(server: FakePipelines, tmp_path: Any) -> None:
+    server.token = "first"
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    api = api_of(server, kfp_token_file=file)
+    assert api.find_run(RUN_ID) is None
+    server.token = "renewed"
+    file.write_text("renewed\n")
+    assert api.find_run(RUN_ID) is None
+
+
+def test_missing_and_wrong_tokens_are_told(server: FakePipelines) -> None:
+    server.token = "right"
+    with pytest.raises(ConfigError, match="asks for a token"):
+        PipelinesApi(deployment(server, auth="token").kfp, settings=Settings())
+    with pytest.raises(ServiceError, match="answers 401"):
+        api_of(server, kfp_token="wrong").find_run(RUN_ID)
+
+
+def test_silent_api_is_told(server: FakePipelines) -> None:
+    kfp = deployment(server).kfp.model_copy(update={"host": "http://127.0.0.1:9"})
+    with pytest.raises(ServiceError, match="does not answer"):
+        PipelinesApi(kfp, settings=Settings()).find_run(RUN_ID)
+
+
+def test_schedule_registers_once_and_makes_nothing_up(server: FakePipelines) -> None:
+    nightly = Schedule(name="nightly", cron="0 0 2 * * *")
+    for _ in range(2):
+        runs.register(api_of(server), deployment(server), CONFIG, schedule=nightly)
+    (sent,) = server.kept["recurringruns"].values()
+    assert sent["no_catchup"] is True
+    assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
+    assert sent["mode"] == "ENABLE"
+    run_id = sent["runtime_config"]["parameters"]["run_id"]
+    assert run_id.startswith("[[ScheduledTime.20060102-150405]]-")
+    assert runs.unregister(api_of(server), "nightly") == 1
+    assert server.kept["recurringruns"] == {}
+
+
+def test_schedule_refuses_five_fields(server: FakePipelines) -> None:
+    with pytest.raises(ConfigError, match="has 5 fields"):
+        runs.register(
+            api_of(server),
+            deployment(server),
+            CONFIG,
+            schedule=Schedule(name="nightly", cron="0 2 * * *"),
+        )
