@@ -16,6 +16,7 @@ from pipelines.cli import (
     inspecting,
     keeping,
     models,
+    planning,
     retraining,
     running,
     serving,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for group in (
     configuring,
+    planning,
     serving,
     running,
     cluster,

@@ -9,9 +9,9 @@ import typing
 import pytest
 import yaml
 
-from pipelines.compile import GOLDEN, compiled
+from pipelines.compile import GOLDENS, compiled, pipeline_named
 from pipelines.dreambooth import dreambooth
-from pipelines.parameters import STEPS
+from pipelines.parameters import ALL_STEPS, TARGETS, steps_of
 
 HEAVY = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "minio", "PIL")
 
@@ -30,7 +30,7 @@ def parameters_of(step: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ALL_STEPS)
 def test_component_parameters_equal_the_inputs_of_its_step(step):
     inputs = importlib.import_module(f"components.{step}.step").Inputs
 
@@ -42,16 +42,16 @@ def test_component_parameters_equal_the_inputs_of_its_step(step):
     assert all(field.is_required() for field in inputs.model_fields.values())
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ALL_STEPS)
 def test_component_other_parameters_are_output_artifacts(step):
     signature = inspect.signature(component_function(step))
 
     others = set(signature.parameters) - set(parameters_of(step))
-    expected = {"evaluate": {"metrics"}, "finish_run": {"page"}}
+    expected = {"evaluate": {"metrics"}, "finish_run": {"page"}, "compare_trials": {"page"}}
     assert others == expected.get(step, set())
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ALL_STEPS)
 def test_step_module_exposes_one_step_of_its_own_name(step):
     module = importlib.import_module(f"components.{step}.step")
 
@@ -60,10 +60,12 @@ def test_step_module_exposes_one_step_of_its_own_name(step):
     assert callable(module.run)
 
 
-def test_pipeline_uses_every_component_and_no_other():
-    executors = yaml.safe_load(compiled(dreambooth))["deploymentSpec"]["executors"]
+@pytest.mark.parametrize("name", TARGETS)
+def test_pipeline_uses_every_component_of_its_own_and_no_other(name):
+    spec = yaml.safe_load(compiled(pipeline_named(name)))
 
-    assert {name.removeprefix("exec-").replace("-", "_") for name in executors} == set(STEPS)
+    used = {key.removeprefix("exec-") for key in spec["deploymentSpec"]["executors"]}
+    assert {key.replace("-", "_") for key in used} == set(steps_of(name))
 
 
 def test_compiling_loads_no_heavy_module():
@@ -78,7 +80,7 @@ def test_compiling_loads_no_heavy_module():
     assert done.stdout.strip() == "[]", done.stderr
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ALL_STEPS)
 def test_step_module_loads_no_heavy_module(step):
     heavy = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "kfp")
     code = (
@@ -90,30 +92,44 @@ def test_step_module_loads_no_heavy_module(step):
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_compiled_pipeline_equals_its_golden_copy():
-    assert GOLDEN.read_text(encoding="utf-8") == compiled(dreambooth), (
+@pytest.mark.parametrize("name", TARGETS)
+def test_compiled_pipeline_equals_its_golden_copy(name):
+    golden = (GOLDENS / f"{name}.yaml").read_text(encoding="utf-8")
+    assert golden == compiled(pipeline_named(name)), (
         "the pipeline changed: run make golden and look at the difference"
     )
 
 
-def test_compiled_pipeline_caches_nothing_and_retries_nothing():
-    text = compiled(dreambooth)
+@pytest.mark.parametrize("name", TARGETS)
+def test_compiled_pipeline_caches_nothing_and_retries_nothing(name):
+    text = compiled(pipeline_named(name))
 
     assert "enableCache: true" not in text
     assert "retryPolicy" not in text
 
 
-def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves():
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("dreambooth", {"promote": "== 'promoted'"}),
+        ("sweep", {"promote": "== 'promoted'", "validate-data": "!= ''"}),
+        ("retrain", {"promote": "== 'promoted'", "check-triggers": "== 'train'"}),
+    ],
+)
+def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves(name, steps):
+    spec = yaml.safe_load(compiled(pipeline_named(name)))
     tasks = [
         task
-        for component in yaml.safe_load(compiled(dreambooth))["components"].values()
+        for component in [*spec["components"].values(), spec["root"]]
         for task in component.get("dag", {}).get("tasks", {}).values()
     ]
 
-    conditions = [task["triggerPolicy"]["condition"] for task in tasks if "triggerPolicy" in task]
-    assert conditions == [
-        "inputs.parameter_values['pipelinechannel--promote-Output'] == 'promoted'"
-    ]
+    policies = [task.get("triggerPolicy", {}) for task in tasks]
+    conditions = [policy["condition"] for policy in policies if "condition" in policy]
+    assert sorted(conditions) == sorted(
+        f"inputs.parameter_values['pipelinechannel--{step}-Output'] {demand}"
+        for step, demand in steps.items()
+    )
 
 
 def test_compiled_pipeline_runs_each_step_in_its_image():

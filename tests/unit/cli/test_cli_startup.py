@@ -16,6 +16,8 @@ COMMANDS = [
     "doctor",
     "run",
     "resume",
+    "sweep",
+    "retrain",
     "status",
     "logs",
     "explain",
