@@ -63,7 +63,7 @@ def test_crash_at_every_call_of_a_training_resumes_to_the_same_weights(
     job = training_job(tmp_path / "data", tiny_pipeline)
     result = crash(store_settings, tmp_path / "runs", workload="training", stride=stride, job=job)
     assert result["failures"] == []
-    assert result["num_crashes"] * stride > 40
+    assert result["num_crashes"] >= 30 // stride
     measured(
         "crash at the n-th call",
         f"training: {result['num_crashes']} of {result['num_crashes']} crashes (every"
