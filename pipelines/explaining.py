@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.runs import StepRecord, read_run, read_steps, trial_of
+from boothline.runs import StepRecord, read_run, read_steps
 from boothline.store import Store
 from boothline.trials import TRIAL_STEPS, steps_with_trials
 
@@ -49,7 +49,6 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
     this = read_run(store, run_id)
     subject = this.config.get("subject", {}).get("name") if this else None
     names = {path.split("/")[1] for path in store.list_records("runs/")}
-    names = {name for name in names if trial_of(name) is None}
     found = []
     for name in sorted((name for name in names if name < run_id), reverse=True):
         record = read_run(store, name)
@@ -66,7 +65,7 @@ def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[st
     outcome = _outcome(record)
     for name in earlier:
         before = _record_of(store, name, record.label)
-        if before is None and record.step in TRIAL_STEPS:  # a trial, compared with a plain run
+        if before is None and record.step in TRIAL_STEPS:  # a plain run, or a trial's own records
             before = _record_of(store, name, record.step)
         if before is None or not before.key_parts:
             continue

@@ -116,3 +116,28 @@ def test_explain_report_says_that_it_is_always_written_anew(store):
     write(store, SECOND, record("finish_run", num_steps=1))
 
     assert "anew" in only(explain_run(store, SECOND)).reasons[0]
+
+
+def test_explain_sweep_tells_of_each_trial_beside_the_plain_run_before(store):
+    write(store, FIRST, record(num_steps=100))
+    trials = {"sweep": {"trials": [{"training.num_steps": 100}, {"training.num_steps": 200}]}}
+    config = RunConfig.model_validate({"subject": {"name": "teddy-bear"}, **trials})
+    sweep = RunRecord(
+        run_id=SECOND,
+        pipeline="sweep",
+        status="done",
+        config=config.model_dump(mode="json"),
+        created_at=2.0,
+    )
+    write_run(store, sweep)
+    write_step(store, f"{SECOND}-t00", record(num_steps=100, reused=True))
+    write_step(store, f"{SECOND}-t01", record(num_steps=200))
+
+    explanations = {item.step: item for item in explain_run(store, SECOND)}
+
+    assert explanations["train-0"].outcome == "reused"
+    assert explanations["train-0"].reasons == [f"Nothing it depends on changed since run {FIRST}."]
+    assert explanations["train-1"].reasons == [
+        f"Since run {FIRST}:",
+        "training.num_steps: 100 -> 200",
+    ]
