@@ -1,5 +1,6 @@
 """The trials of a sweep as configurations and records of their own."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,11 @@ from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.config.sweep import Value
-from boothline.errors import ConfigError
+from boothline.errors import ConfigError, DataError, NotFoundError
 from boothline.runs import RunStatus, StepRecord, read_run, read_steps, trial_run_id
 from boothline.store import Store
+
+logger = logging.getLogger(__name__)
 
 TRIAL_PIPELINE = "trial"
 TRIAL_STEPS = ("train", "publish_checkpoint", "evaluate")
@@ -47,6 +50,21 @@ def steps_with_trials(store: Store, run_id: str) -> list[StepRecord]:
             for record in read_steps(store, trial_run_id(run_id, number))
         ]
     return sorted(records, key=lambda record: record.started_at)
+
+
+def steps_with_best_trial(store: Store, run_id: str) -> list[StepRecord]:
+    """Return the records of a run's steps; of a sweep, those of its best trial too."""
+    records = read_steps(store, run_id)
+    for record in records:
+        if record.step != "compare_trials" or not record.manifest:
+            continue
+        try:
+            best = store.read(record.manifest).metadata["best"]["trial"]
+        except (NotFoundError, DataError, KeyError) as error:
+            logger.warning("the best trial of %s is not known: %s", run_id, error)
+            continue
+        return [*records, *read_steps(store, trial_run_id(run_id, int(best)))]
+    return records
 
 
 def in_words(trial: Mapping[str, Value]) -> str:

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
-from boothline.runs import RunRecord, StepRecord, read_run, read_steps
+from boothline.runs import RunRecord, StepRecord, read_run
 from boothline.store import Manifest, ManifestRef, Store
+from boothline.trials import steps_with_best_trial
 
 logger = logging.getLogger(__name__)
 
@@ -122,10 +123,9 @@ def read_sources(store: Store, run_id: str) -> RunSources:
 
 
 def sources_of(store: Store, record: RunRecord) -> RunSources:
-    """Read every manifest that the finished steps of a run name."""
-    steps = sorted(
-        (step for step in read_steps(store, record.run_id) if step.step != OWN_STEP), key=order_of
-    )
+    """Read every manifest that the finished steps of a run name; of a sweep, the best trial's."""
+    records = steps_with_best_trial(store, record.run_id)
+    steps = sorted((step for step in records if step.step != OWN_STEP), key=order_of)
     run = RunSources(store=store, record=record, config=None, steps=steps)
     run.config = run.attempt("The configuration", lambda: RunConfig.model_validate(record.config))
     for step in steps:

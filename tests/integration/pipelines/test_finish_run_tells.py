@@ -5,8 +5,10 @@ from integration.report.synthetic_run import SyntheticRun
 from unit.pipelines.webhook import Hook
 
 from boothline import settings as environment
-from boothline.runs import Failure, RunRecord, read_run, write_run
+from boothline.report.collect import collect
+from boothline.runs import Failure, RunRecord, StepRecord, read_run, write_run, write_step
 from boothline.settings import Settings
+from boothline.store import ManifestDraft
 from components.finish_run import step
 
 pytestmark = pytest.mark.services
@@ -92,3 +94,27 @@ def test_finish_run_of_a_sweep_records_its_trials(finish, store):
     assert (good.status, bad.status) == ("done", "failed")
     assert isinstance(good, RunRecord)
     assert (good.pipeline, good.config["training"]["seed"]) == ("trial", 1)
+
+
+def test_report_of_a_sweep_shows_its_best_trial(store):
+    run = SyntheticRun(store)
+    run.complete()
+    run_id = run.record("done")
+    whole = collect(store, run_id)
+    for name in ("train", "publish_checkpoint", "evaluate"):
+        value = store.get_record(f"runs/{run_id}/steps/{name}.json")
+        store.put_record(f"runs/{run_id}-t01/steps/{name}.json", value)
+        store.put_record(f"runs/{run_id}/steps/{name}.json", value | {"step": "validate_data"})
+    leaderboard = store.commit(
+        "steps/compare_trials/k",
+        ManifestDraft(kind="leaderboard", files={}, metadata={"best": {"trial": 1}}),
+    )
+    ranked = StepRecord(
+        step="compare_trials", status="done", manifest=str(leaderboard), started_at=1.0
+    )
+    write_step(store, run_id, ranked)
+
+    report = collect(store, run_id)
+
+    assert len(report.metrics) == len(whole.metrics) > 0
+    assert report.comparisons == whole.comparisons
