@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 BLOBS = "blobs/"
 SWEPT_FOLDERS = ("steps/", "training/")
 """Only manifests in these are ever deleted; all others are needed by being there."""
-_RECORD_FOLDERS = ("runs/", "ledger/", "registry/")
+_NO_RECORDS = (BLOBS, "gc/", "probes/")
 _REF = re.compile(r"(?P<path>[A-Za-z0-9_./-]+)@sha256:[0-9a-f]{64}")
 _STEP_RECORD = re.compile(r"runs/[^/]+/steps/[^/]+\.json")
 
@@ -137,7 +137,7 @@ def is_manifest(key: str) -> bool:
 
 def is_record(key: str) -> bool:
     """Tell whether an object is a record that may name manifests."""
-    return key.endswith(".json") and not is_manifest(key) and key.startswith(_RECORD_FOLDERS)
+    return key.endswith(".json") and not is_manifest(key) and not key.startswith(_NO_RECORDS)
 
 
 def path_of(key: str) -> str:
