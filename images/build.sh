@@ -5,8 +5,9 @@
 #   VARIANT   cpu or cuda: what the torch wheel that pip finds is (a label only)
 #   DOCKER    docker, or a program that understands its options
 #   BUILD     further options of `docker build`
-# The wheels are gathered here with this machine's pip configuration and handed to the build as
-# files: no index, proxy or credential is known inside, and none can end up in a layer.
+# The wheels are gathered (or built, where a package ships none) with this machine's Python, whose
+# version must be the base image's: 3.11. That uses this machine's pip configuration; the build gets
+# the files: no index, proxy or credential is known inside, and none can end up in a layer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 docker=${DOCKER:-docker}
@@ -19,8 +20,8 @@ for image in ${IMAGES:-tools torch}; do
   rm -rf "$context" && mkdir -p "$context/wheels"
   $python images/requirements.py "$image" "$context/requirements.txt"
   echo "gathering the wheels of boothline/$image ..."
-  $python -m pip download --quiet --disable-pip-version-check --only-binary=:all: --no-deps \
-    --dest "$context/wheels" -r "$context/requirements.txt"
+  $python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+    --wheel-dir "$context/wheels" -r "$context/requirements.txt"
   $python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$context/wheels" .
   echo "boothline==$version" >>"$context/requirements.txt"
   cp images/sbom.py "$context/"

@@ -14,8 +14,10 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
+from typing import Any
 
 from boothline import settings as environment
+from pipelines.local.containers import end_containers, run_arguments
 from pipelines.local.folder import RunFolder
 from pipelines.local.processes import StepLauncher
 from pipelines.parameters import TARGETS, arguments
@@ -37,8 +39,12 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
 
     launcher.install()
     scratch = folder.path / "kfp"
+    config = folder.read_config()
+    runner: Any = local.SubprocessRunner(use_venv=False)
+    if folder.in_containers:
+        runner = local.DockerRunner(**run_arguments(folder.path, config, os.environ))
     local.init(
-        local.SubprocessRunner(use_venv=False),
+        runner,
         pipeline_root=str(scratch),
         workspace_root=tempfile.mkdtemp(prefix="workspace-"),
         raise_on_error=True,
@@ -48,7 +54,7 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     # Only now: two threads that import at the same time would both be late.
     threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
     try:
-        pipeline(**arguments(folder.run_id, folder.read_config(), pipeline=folder.pipeline))
+        pipeline(**arguments(folder.run_id, config, pipeline=folder.pipeline))
     except RuntimeError as error:  # what kfp.local raises for every failed task
         logger.error("%s", error)
         return False
@@ -88,6 +94,8 @@ def main(argv: list[str]) -> int:
         if not launcher.stopping:
             logger.warning("stopping (signal %d)", signal_number)
             launcher.stop()
+            if folder.in_containers:
+                threading.Thread(target=end_containers, args=(folder.run_id,)).start()
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()

@@ -36,6 +36,7 @@ class Profile(StrEnum):
     """Where a pipeline runs."""
 
     LOCAL = "local"
+    CONTAINERS = "containers"
 
 
 RequirePromotion = Annotated[
@@ -66,6 +67,8 @@ def run(
 
     config = with_absolute_paths(load_config(configs, overrides, subject))
     folder = folder_of(home_folder(home), new_run_id(datetime.now(UTC)))
+    if profile is Profile.CONTAINERS:
+        folder.use_containers()
     carry_out_shown(home, folder, config, output=output, require_promotion=require_promotion)
 
 

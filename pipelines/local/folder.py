@@ -51,6 +51,16 @@ class RunFolder:
         return self.path / "kfp.log"
 
     @property
+    def in_containers(self) -> bool:
+        """Whether the steps run in our images under Docker."""
+        return (self.path / "containers").exists()
+
+    def use_containers(self) -> None:
+        """Create the folder and remember that the steps run in containers."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "containers").touch()
+
+    @property
     def report(self) -> Path:
         """The report's local copy."""
         return self.path / "report.html"

@@ -16,6 +16,8 @@ from boothline.progress import Event
 from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
 from boothline.trials import steps_with_trials
+from components.images import TOOLS, TORCH
+from pipelines.local.containers import check_images
 from pipelines.local.folder import RunFolder, only_run
 from pipelines.local.prechecks import check
 from pipelines.local.runner import Display, LocalRunner, Outcome
@@ -49,6 +51,8 @@ def carry_out(
         ServiceError: a service does not start, or the store is gone at the end.
     """
     check(config, home=home)
+    if folder.in_containers:
+        check_images((TOOLS, TORCH))
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say("Starting the store and MLflow, where they do not run")

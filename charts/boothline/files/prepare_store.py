@@ -10,7 +10,7 @@ from urllib3.exceptions import HTTPError
 from boothline.settings import Settings
 from boothline.store.connection import new_client
 
-KEPT = ("blobs", "steps", "priors", "runs", "registry", "ledger")
+KEPT = ("blobs", "steps", "priors", "runs", "registry", "ledger", "retrain")
 DEADLINE_SECONDS = 300
 
 
