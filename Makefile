@@ -44,6 +44,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/yamllint --strict .
+	$(BIN)/hadolint images/*/Containerfile
 
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
