@@ -134,3 +134,18 @@ def test_wrong_settings_are_refused(change: dict[str, Any], complaint: str) -> N
     value = {**yaml.safe_load(FULL.read_text(encoding="utf-8")), **change}
     with pytest.raises(ConfigError, match=complaint):
         compile_for(Deployment.from_text(yaml.safe_dump(value), source="deployment.yaml"))
+
+
+def test_compiled_pipeline_is_what_kubeflows_own_messages_allow(compiled_full: str) -> None:
+    from google.protobuf import json_format
+    from kfp.kubernetes import kubernetes_executor_config_pb2
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    spec, platform = yaml.safe_load_all(compiled_full)
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
+    for pod in documents(compiled_full)[1].values():
+        json_format.ParseDict(pod, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
+    for executor in spec["deploymentSpec"]["executors"].values():
+        container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec()
+        json_format.ParseDict(executor["container"], container)
