@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -15,6 +15,12 @@ LINE_NAMES = {
     "instance_loss": "Instance loss",
     "prior_loss": "Prior loss",
     "validation_loss": "Validation loss",
+    "held_out_loss": "Held-out loss",
+}
+SCORE_NAMES = {
+    "score": "Overall score",
+    "subject": "Subject fidelity",
+    "prompt": "Prompt fidelity",
 }
 
 
@@ -74,10 +80,10 @@ def smooth(values: Sequence[float], *, window: int) -> list[float]:
     ]
 
 
-def loss_lines(curve: Sequence[CurvePoint]) -> list[Line]:
-    """Return one line per loss that was logged; values that are not finite are left out."""
+def loss_lines(curve: Sequence[CurvePoint], names: Mapping[str, str] = LINE_NAMES) -> list[Line]:
+    """Return one line per value that was logged; values that are not finite are left out."""
     lines = []
-    for key, name in LINE_NAMES.items():
+    for key, name in names.items():
         points = [
             (float(point.step), point.values[key])
             for point in curve
@@ -89,15 +95,25 @@ def loss_lines(curve: Sequence[CurvePoint]) -> list[Line]:
 
 
 def loss_chart(curve: Sequence[CurvePoint]) -> Markup:
-    """Return the loss curve in a wide and a narrow drawing, with the values read on hover.
+    """Return the loss curves, those of the validation among them.
 
     An empty string stands for a curve without a finite loss.
     """
-    lines = loss_lines(curve)
+    return _line_chart(loss_lines(curve), title="Loss")
+
+
+def score_chart(validation: Sequence[CurvePoint]) -> Markup:
+    """Return the scores of the validation over the steps; an empty string when there are none."""
+    return _line_chart(loss_lines(validation, SCORE_NAMES), title="Validation scores")
+
+
+def _line_chart(lines: Sequence[Line], *, title: str) -> Markup:
+    """Return lines in a wide and a narrow drawing, with the values read on hover and by keys."""
     if not lines:
         return Markup("")
     drawings = Markup("").join(
-        _draw_lines(lines, frame, name) for frame, name in ((WIDE, "wide"), (NARROW, "narrow"))
+        _draw_lines(lines, frame, style=style, title=title)
+        for frame, style in ((WIDE, "wide"), (NARROW, "narrow"))
     )
     legend = Markup("").join(
         Markup('<span class="key {}"><i></i>{}</span>').format(line.style, line.name)
@@ -115,9 +131,9 @@ def loss_chart(curve: Sequence[CurvePoint]) -> Markup:
     }
     return Markup(
         '<div class="chart" tabindex="0" role="group" data-chart="{}"'
-        ' aria-label="Loss curve. Left and right arrow keys read its values.">'
+        ' aria-label="{} over training steps. Left and right arrow keys read its values.">'
         '<div class="legend">{}<output class="readout">{}</output></div>{}</div>'
-    ).format(json.dumps(data), legend, _last_values(lines), drawings)
+    ).format(json.dumps(data), title, legend, _last_values(lines), drawings)
 
 
 def _last_values(lines: Sequence[Line]) -> str:
@@ -127,7 +143,7 @@ def _last_values(lines: Sequence[Line]) -> str:
     return f"At step {step:.0f}: {values}"
 
 
-def _draw_lines(lines: Sequence[Line], frame: Frame, name: str) -> Markup:
+def _draw_lines(lines: Sequence[Line], frame: Frame, *, style: str, title: str) -> Markup:
     """Return the SVG of some lines over training steps."""
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
@@ -141,12 +157,13 @@ def _draw_lines(lines: Sequence[Line], frame: Frame, name: str) -> Markup:
     y_scale = Scale(y_low, y_high, frame.plot_bottom, frame.top)
     curves = Markup("").join(_curve(line, x_scale, y_scale) for line in lines)
     return Markup(
-        '<svg class="plot {}" viewBox="0 0 {} {}" role="img" aria-label="Loss over training steps"'
+        '<svg class="plot {}" viewBox="0 0 {} {}" role="img" aria-label="{} over training steps"'
         ' data-x="{} {} {} {}" data-y="{} {} {} {}">{}{}<g class="cursor"></g></svg>'
     ).format(
-        name,
+        style,
         frame.width,
         frame.height,
+        title,
         x_low,
         x_high,
         frame.left,
@@ -217,7 +234,7 @@ def _axes(x_scale: Scale, y_scale: Scale, frame: Frame) -> Markup:
 
 ROW_HEIGHT = 34
 LABEL_WIDTH = 92
-LETTER_WIDTH = 7
+LETTER_WIDTH = 8
 VALUE_WIDTH = 52
 
 

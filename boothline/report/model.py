@@ -166,6 +166,7 @@ class Training:
     """How the training went."""
 
     curve: tuple[CurvePoint, ...] = ()
+    validation: tuple[CurvePoint, ...] = ()
     sheets: Gallery = Gallery()
     facts: tuple[tuple[str, str], ...] = ()
 

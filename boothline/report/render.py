@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from boothline.report import axes
-from boothline.report.charts import interval_chart, loss_chart
+from boothline.report.charts import interval_chart, loss_chart, score_chart
 from boothline.report.graph import lineage_chart
 from boothline.report.model import RunReport
 from boothline.report.outcome import resume_command
@@ -36,6 +36,7 @@ def _environment() -> Environment:
         processor_time=axes.processor_time,
         moment=moment,
         loss_chart=loss_chart,
+        score_chart=score_chart,
         interval_chart=interval_chart,
         lineage_chart=lineage_chart,
     )

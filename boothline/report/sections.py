@@ -9,6 +9,7 @@ from boothline.config import RunConfig
 from boothline.report.model import (
     Comparison,
     Comparisons,
+    CurvePoint,
     DataFinding,
     Gallery,
     Subject,
@@ -33,6 +34,8 @@ MAX_COMPARED = 96
 MAX_BATCH = 32
 MAX_SHEETS = 12
 SHEET_SIDE_PX = 1024
+VALIDATION_FILE = "validation.jsonl"
+VALIDATION_LOSSES = {"instance_loss": "validation_loss", "held_out_loss": "held_out_loss"}
 TIMES, NO_BREAK = "\N{MULTIPLICATION SIGN}", "\N{NO-BREAK SPACE}"
 _SAMPLE = re.compile(r"images/(?P<who>[a-z]+)/p(?P<prompt>\d+)-s(?P<sample>\d+)\.png")
 _STEP = re.compile(r"step-(\d+)")
@@ -256,17 +259,44 @@ def training_of(run: RunSources, loader: PictureLoader) -> Training:
                 caption=f"After {step}",
             )
         )
+    validation = _validation(run, source)
+    losses = [
+        CurvePoint(
+            step=point.step,
+            values={
+                shown: point.values[key]
+                for key, shown in VALIDATION_LOSSES.items()
+                if key in point.values
+            },
+        )
+        for point in validation
+    ]
     return Training(
-        curve=curve or (),
+        curve=(*(curve or ()), *losses),
+        validation=validation,
         sheets=loader.gallery(wanted, limit=MAX_SHEETS, max_side_px=SHEET_SIDE_PX),
         facts=_training_facts(run, source),
     )
+
+
+def _validation(run: RunSources, source: Source) -> tuple[CurvePoint, ...]:
+    """Return what was measured while it learnt; nothing for a training without validation."""
+    if not any(entry.path == VALIDATION_FILE for entry in source.manifest.files):
+        return ()
+    found = run.attempt(
+        "The validation of the training",
+        lambda: tuple(curve_points(iter(run.lines(source, VALIDATION_FILE)))),
+    )
+    return found or ()
 
 
 def _training_facts(run: RunSources, source: Source) -> tuple[tuple[str, str], ...]:
     """Return what was trained and how."""
     metadata = source.manifest.metadata
     facts = [("Optimizer steps", metadata.get("num_steps")), ("Ranks", metadata.get("world_size"))]
+    chosen = metadata.get("chosen_step")
+    if chosen is not None and chosen != metadata.get("last_step"):
+        facts.append(("State chosen", f"after step {chosen}, the best score"))
     parameters = metadata.get("num_parameters_trained")
     if isinstance(parameters, int):
         facts.append(

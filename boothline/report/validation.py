@@ -170,7 +170,7 @@ def _check(name: CheckName, report: DatasetReport, shelf: _Shelf, *, too_few: bo
         title=title,
         meaning=meaning,
         verdict=verdict,
-        outcome=f"{said[:1].upper()}{said[1:]}." if said else "Nothing found.",
+        outcome=f"{said[:1].upper()}{said[1:]}." if said else "In order.",
         findings=tuple(_line(item, shelf) for item in found[:MAX_FINDINGS]),
         num_findings=len(found),
     )

@@ -89,6 +89,21 @@ def around(mean: float, width: float) -> dict[str, float]:
     return {"mean": mean, "low": mean - width, "high": mean + width * 1.2}
 
 
+def validation_rows(num_steps: int) -> list[dict[str, Any]]:
+    """Return a validation every forty steps; the score is best before the end."""
+    return [
+        {
+            "step": step,
+            "instance_loss": 0.06 + 0.1 * math.exp(-step / 40),
+            "held_out_loss": 0.09 + 0.08 * math.exp(-step / 40),
+            "subject": 0.5 + step / 600,
+            "prompt": 0.3 - step / 4000,
+            "score": 0.45 - ((step - 80) / 400) ** 2,
+        }
+        for step in range(40, num_steps + 1, 40)
+    ]
+
+
 Table = dict[str, dict[str, Any]]
 
 
@@ -329,7 +344,7 @@ class SyntheticRun:
                 inputs=self._inputs("validate_data", "generate_prior-0", "generate_prior-1"),
             ),
         )
-        files = {"curve.jsonl": jsonl(curve)} | {
+        files = {"curve.jsonl": jsonl(curve), "validation.jsonl": jsonl(validation_rows(steps))} | {
             f"samples/step-{s:06}.png": sheet(s / steps) for s in (0, 40, 80, 120)
         }
         draft = ManifestDraft(
@@ -341,6 +356,8 @@ class SyntheticRun:
                 "num_steps": steps,
                 "world_size": 2,
                 "num_parameters_trained": 12_345_678,
+                "chosen_step": 80,
+                "last_step": steps,
             },
         )
         self.step("train", draft, seconds=98.3)

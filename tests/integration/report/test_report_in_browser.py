@@ -133,15 +133,16 @@ def test_report_zoom_shows_hostile_text_as_text(visit) -> None:
 
 def test_report_chart_reads_values_by_keyboard_and_pointer(visit) -> None:
     page = visit().page
-    chart, readout = page.locator(".chart"), page.locator(".readout")
+    chart = page.locator(".chart").first
+    readout = chart.locator(".readout")
     expect(readout).to_contain_text("At step 120: instance loss")
 
     chart.focus()
     page.keyboard.press("ArrowLeft")
     expect(readout).to_contain_text("At step 118: instance loss")
-    expect(chart.locator("svg.wide .cursor circle")).to_have_count(2)
+    expect(chart.locator("svg.wide .cursor circle")).to_have_count(4)
 
-    page.locator("svg.plot.wide").hover(position={"x": 60, "y": 100})
+    chart.locator("svg.plot.wide").hover(position={"x": 60, "y": 100})
     step = int(re.search(r"At step (\d+)", readout.text_content())[1])
     assert 1 <= step <= 6
 
@@ -149,11 +150,13 @@ def test_report_chart_reads_values_by_keyboard_and_pointer(visit) -> None:
 def test_report_slider_shows_the_samples_of_one_step(visit) -> None:
     page = visit().page
     film, slider = page.locator(".film"), page.locator("#film-step")
-    expect(film.locator("li:visible")).to_have_text("After step 120")
+    expect(film.locator("li:visible")).to_have_count(1)
+    expect(film.locator("output")).to_have_text("After step 120")
 
     slider.focus()
     page.keyboard.press("ArrowLeft")
-    expect(film.locator("li:visible")).to_have_text("After step 80")
+    expect(film.locator("output")).to_have_text("After step 80")
+    expect(film.locator("li:visible img")).to_have_attribute("alt", "Samples after step 80")
     expect(slider).to_have_attribute("aria-valuetext", "After step 80")
     film.locator("button", has_text="Side by side").click()
     expect(film.locator("li:visible")).to_have_count(4)

@@ -45,7 +45,10 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
         ["Fine-tuned", "Base"]
     ] * 4
     assert report.batch.total == 8
-    assert len(report.training.curve) == 120
+    assert len(report.training.curve) == 120 + 3
+    assert [point.step for point in report.training.validation] == [40, 80, 120]
+    assert report.training.validation[1].values["score"] == 0.45
+    assert ("State chosen", "after step 80, the best score") in report.training.facts
     assert [sheet.caption for sheet in report.training.sheets.pictures] == [
         "After step 0",
         "After step 40",
