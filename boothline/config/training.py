@@ -4,9 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from boothline.config.section import Section
+from boothline.config.section import SUBJECT_FIELD, Section
 
 MIN_PRODIGY_RATE = 0.01
+CAPTION_FIELD = "{caption}"
 
 
 class LoraConfig(Section):
@@ -152,6 +153,35 @@ class TrainingConfig(Section):
     )
     noise_offset: float = Field(default=0.0, ge=0, le=1, description="Offset noise strength.")
     horizontal_flip: bool = Field(default=False, description="Flip instance pictures at random.")
+    repeats: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Times that each instance picture stands in an epoch; the order is shuffled "
+        "over all of them, so that more repeats make the order less even.",
+    )
+    random_crops: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Random crops made of each instance picture, of which each sample takes one; "
+        "0: always the whole picture, which validate_data has cropped to its centre.",
+    )
+    crop_scale: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Smallest side of a random crop, as a fraction of the picture's side.",
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = Field(
+        default="bicubic", description="How a random crop is scaled to subject.resolution_px."
+    )
+    caption_templates: tuple[str, ...] = Field(
+        default=(),
+        max_length=100,
+        description="Captions of the instance pictures, one drawn for each sample: {subject} is "
+        "identifier and class noun, {caption} the picture's own caption; none: its own caption.",
+    )
     caches: bool = Field(
         default=True,
         description="Encode each picture (and each caption, when the text encoder is frozen) once "
@@ -175,6 +205,12 @@ class TrainingConfig(Section):
                 f"training.batch_size ({self.batch_size}) must be a multiple of num_processes x "
                 f"accumulation ({micro}); set training.batch_size to a multiple of {micro}"
             )
+        for template in self.caption_templates:
+            if SUBJECT_FIELD not in template and CAPTION_FIELD not in template:
+                raise ValueError(
+                    f"training.caption_templates: {template!r} has neither {SUBJECT_FIELD} nor "
+                    f"{CAPTION_FIELD}; without one the subject has no name"
+                )
         if self.optimizer == "prodigy":
             self._check_prodigy()
         return self

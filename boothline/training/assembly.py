@@ -13,7 +13,14 @@ from boothline.training.denoiser import Denoiser
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
 from boothline.training.objective import Objective
-from boothline.training.pictures import Picture, open_picture, read_pictures, split_off
+from boothline.training.pictures import (
+    Crops,
+    Picture,
+    captions_of,
+    open_picture,
+    read_pictures,
+    split_off,
+)
 from boothline.training.ranks import Ranks
 from boothline.training.validation import (
     FixedDraws,
@@ -130,6 +137,25 @@ def _validation_sets(
     return sets
 
 
+def _crops(training: TrainingConfig) -> Crops | None:
+    """Return the random crops of the instance pictures, if there are any."""
+    if not training.random_crops:
+        return None
+    return Crops(
+        count=training.random_crops,
+        smallest=training.crop_scale,
+        interpolation=training.interpolation,
+        seed=training.seed,
+    )
+
+
+def _all_captions(halves: list[Half], *, held_out: list[Picture]) -> list[str]:
+    """Return every caption that a batch or a validation may ask for."""
+    used = [caption for half in halves for captions in half.captions for caption in captions]
+    own = [picture.caption for half in halves for picture in half.pictures]
+    return used + own + [picture.caption for picture in held_out]
+
+
 def _instance_pictures(job: TrainingJob) -> tuple[list[Picture], list[Picture]]:
     """Return the instance pictures to train on and those held out."""
     return split_off(read_pictures([job.instance]), job.config.training.validation.hold_out)
@@ -173,7 +199,9 @@ def _batches(
         sources["prior"] = read_pictures(job.priors)
     halves = []
     for name, pictures in sources.items():
-        flip = training.horizontal_flip and name == "instance"
+        own = name == "instance"
+        flip = training.horizontal_flip and own
+        crops = _crops(training) if own else None
         moments = MomentSource(
             pipeline.vae,
             pictures,
@@ -181,10 +209,23 @@ def _batches(
             flips=flip,
             cached=training.caches,
             ranks=ranks,
+            crops=crops,
         )
-        halves.append(Half(name=name, pictures=pictures, moments=moments, flip=flip))
+        templates = training.caption_templates if own else ()
+        phrase = job.config.subject.phrase
+        halves.append(
+            Half(
+                name=name,
+                pictures=pictures,
+                moments=moments,
+                captions=[captions_of(p, templates, phrase=phrase) for p in pictures],
+                flip=flip,
+                num_crops=crops.count if crops is not None else 1,
+                repeats=training.repeats if own else 1,
+            )
+        )
     captions = CaptionSource(
-        [picture.caption for part in (*sources.values(), held_out) for picture in part],
+        _all_captions(halves, held_out=held_out),
         tokenizer=pipeline.tokenizer,
         frozen_text_encoder=None if training.trains_text_encoder else pipeline.text_encoder,
         cached=training.caches,

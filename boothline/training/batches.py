@@ -58,13 +58,19 @@ class Half:
         name: `instance` or `prior`; begins the names of its random streams.
         pictures: the pictures.
         moments: their posterior moments.
+        captions: captions that each picture may have; a sample takes one of them.
         flip: mirror each sample with probability one half.
+        num_crops: crops of each picture; a sample takes one of them.
+        repeats: times that each picture stands in an epoch.
     """
 
     name: str
     pictures: Sequence[Picture]
     moments: MomentSource
+    captions: Sequence[tuple[str, ...]]
     flip: bool = False
+    num_crops: int = 1
+    repeats: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,29 +121,34 @@ class BatchMaker:
 
     def _sample(self, half: Half, step: int, slot: int) -> Sample:
         """Return latents_CHW, noise_CHW, timestep and caption row of one slot."""
-        index = picture_at(
+        position = picture_at(
             step * self.batch_size + slot,
-            count=len(half.pictures),
+            count=len(half.pictures) * half.repeats,
             seed=self.seed,
             stream=half.name,
         )
+        index = position % len(half.pictures)
         place = (step, slot)
-        flip = half.flip and bool(
-            counters.integers(
-                (), high=2, seed=self.seed, stream=f"{half.name}/flip", index=place
-            ).item()
-        )
-        mean, log_variance = half.moments.moments(index, flip=flip).chunk(2)
+        flip = half.flip and bool(self._choice(half, "flip", 2, place))
+        crop = self._choice(half, "crop", half.num_crops, place)
+        mean, log_variance = half.moments.moments(index, flip=flip, crop=crop).chunk(2)
         draw = self._normal(half, "posterior", tuple(mean.shape), place)
         latents = (mean + (0.5 * log_variance.clamp(-30, 20)).exp() * draw) * self.scaling_factor
         noise = self._normal(half, "noise", tuple(mean.shape), place)
         if self.noise_offset:
             offset = self._normal(half, "offset", (mean.shape[0], 1, 1), place)
             noise = noise + self.noise_offset * offset
-        timestep = counters.integers(
-            (), high=self.num_timesteps, seed=self.seed, stream=f"{half.name}/timestep", index=place
-        )
-        return latents, noise, int(timestep), self.captions.row(half.pictures[index].caption)
+        timestep = self._choice(half, "timestep", self.num_timesteps, place)
+        captions = half.captions[index]
+        caption = captions[self._choice(half, "caption", len(captions), place)]
+        return latents, noise, timestep, self.captions.row(caption)
+
+    def _choice(self, half: Half, name: str, count: int, place: tuple[int, int]) -> int:
+        """Return a number below `count`, drawn for one slot in a stream of its half."""
+        if count == 1:
+            return 0
+        stream = f"{half.name}/{name}"
+        return int(counters.integers((), high=count, seed=self.seed, stream=stream, index=place))
 
     def _normal(
         self, half: Half, name: str, shape: tuple[int, ...], place: tuple[int, int]

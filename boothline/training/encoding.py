@@ -5,12 +5,13 @@ as a fresh one. With a cache the ranks share the work.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from boothline.training.pictures import Picture, load_pixels
+from boothline.training.pictures import Crops, Picture, load_pixels
 from boothline.training.ranks import Ranks
 
 
@@ -31,6 +32,7 @@ class MomentSource:
         pictures: what to encode.
         resolution_px: their side in pixels.
         flips: whether mirrored pictures will be asked for.
+        crops: random crops that stand for each picture; None: the whole picture.
         cached: encode each once, now.
         ranks: who shares the work.
     """
@@ -44,31 +46,48 @@ class MomentSource:
         flips: bool,
         cached: bool,
         ranks: Ranks,
+        crops: Crops | None = None,
     ) -> None:
+        self._crops = crops
         self._vae = vae
         self._pictures = pictures
         self._resolution_px = resolution_px
         self._device = ranks.device
         self._cache: torch.Tensor | None = None
         if cached:
-            count = len(pictures) * (2 if flips else 1)
+            count = len(pictures) * (2 if flips else 1) * self._num_variants
             self._cache = share(count, self._encode, ranks=ranks)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self._pictures)
 
-    def moments(self, index: int, *, flip: bool) -> torch.Tensor:
-        """Return moments_CHW of a picture: float32 on the CPU, (2 x latent channels, H, W)."""
-        row = index + (len(self._pictures) if flip else 0)
+    @property
+    def _num_variants(self) -> int:
+        return self._crops.count if self._crops is not None else 1
+
+    def moments(self, index: int, *, flip: bool, crop: int = 0) -> torch.Tensor:
+        """Return moments_CHW of a picture: float32 on the CPU, (2 x latent channels, H, W).
+
+        Args:
+            index: which picture.
+            flip: mirrored.
+            crop: which of its crops, where there are crops.
+        """
+        row = index + len(self._pictures) * (crop + self._num_variants * flip)
         return self._encode(row).cpu() if self._cache is None else self._cache[row]
 
     @torch.no_grad()
     def _encode(self, row: int) -> torch.Tensor:
-        """Encode one picture; the rows after the last picture are the mirrored ones."""
-        flip, index = divmod(row, len(self._pictures))
+        """Encode one row: all pictures in their first crop, then the next; mirrored ones last."""
+        variant, index = divmod(row, len(self._pictures))
+        flip, crop = divmod(variant, self._num_variants)
+        crops = self._crops
         pixels = load_pixels(
-            self._pictures[index], resolution_px=self._resolution_px, flip=bool(flip)
+            self._pictures[index],
+            resolution_px=self._resolution_px,
+            flip=bool(flip),
+            cut=None if crops is None else partial(crops.cut, picture=index, crop=crop),
         )
         posterior = cast(Any, self._vae).encode(pixels[None].to(self._device)).latent_dist
         return cast(torch.Tensor, posterior.parameters[0].float())

@@ -18,7 +18,15 @@ CURVE_FILE = "curve.jsonl"
 VALIDATION_FILE = "validation.jsonl"
 SAMPLES_FOLDER = "samples"
 # They count only where they are used, so that results from before they existed keep their keys.
-_LATER_SETTINGS = ("scale_learning_rate", "huber_delta")
+_LATER_SETTINGS = (
+    "scale_learning_rate",
+    "huber_delta",
+    "repeats",
+    "random_crops",
+    "crop_scale",
+    "interpolation",
+    "caption_templates",
+)
 
 
 class TrainingJob(BaseModel):

@@ -1,7 +1,7 @@
 """Reads training pictures with their captions, and tells which picture each position takes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from boothline.diffusion.counters import permutation
+from boothline.config.section import SUBJECT_FIELD
+from boothline.config.training import CAPTION_FIELD
+from boothline.diffusion import counters
 from boothline.errors import ConfigError, DataError
 
 CAPTIONS_FILE = "captions.jsonl"
@@ -22,6 +24,48 @@ class Picture:
 
     path: Path
     caption: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """Random square crops of pictures; crop c of picture i depends on (seed, i, c) alone.
+
+    Attributes:
+        count: crops of each picture.
+        smallest: smallest side, as a fraction of the picture's side, in (0, 1].
+        interpolation: how they are scaled: `bilinear`, `bicubic` or `lanczos`.
+        seed: seed of the training.
+    """
+
+    count: int
+    smallest: float
+    interpolation: str
+    seed: int
+
+    def cut(self, image: Image.Image, *, picture: int, crop: int) -> Image.Image:
+        """Return a crop of a square picture, scaled back to its size."""
+        draw = counters.uniform((3,), seed=self.seed, stream="crop", index=(picture, crop)).tolist()
+        part = self.smallest + (1 - self.smallest) * draw[0]
+        side = part * image.width
+        left, top = (value * (image.width - side) for value in draw[1:])
+        # Rounding must not lead outside.
+        right, bottom = (min(start + side, image.width) for start in (left, top))
+        resample = Image.Resampling[self.interpolation.upper()]
+        return image.resize(image.size, resample, box=(left, top, right, bottom))
+
+
+def captions_of(picture: Picture, templates: Sequence[str], *, phrase: str) -> tuple[str, ...]:
+    """Return the captions that a picture may have: its own, or the templates filled.
+
+    Args:
+        picture: the picture.
+        templates: texts with `{subject}` or `{caption}`; none: its own caption.
+        phrase: identifier and class noun that stand for `{subject}`.
+    """
+    return tuple(
+        template.replace(SUBJECT_FIELD, phrase).replace(CAPTION_FIELD, picture.caption)
+        for template in templates or (CAPTION_FIELD,)
+    )
 
 
 def read_pictures(folders: Sequence[Path]) -> list[Picture]:
@@ -62,24 +106,34 @@ def split_off(pictures: Sequence[Picture], count: int) -> tuple[list[Picture], l
     return list(pictures[:kept]), list(pictures[kept:])
 
 
-def load_pixels(picture: Picture, *, resolution_px: int, flip: bool = False) -> torch.Tensor:
+def load_pixels(
+    picture: Picture,
+    *,
+    resolution_px: int,
+    flip: bool = False,
+    cut: Callable[[Image.Image], Image.Image] | None = None,
+) -> torch.Tensor:
     """Return pixels_CHW: float32, (3, resolution_px, resolution_px), in [-1, 1].
 
     Args:
         picture: what to load; RGB of exactly the resolution.
         resolution_px: side in pixels.
         flip: mirror it left to right.
+        cut: takes a part of it, of the same size.
 
     Raises:
         DataError: the picture has another size or cannot be decoded.
     """
-    pixels = np.array(open_picture(picture))
+    image = open_picture(picture)
+    pixels = np.array(image)
     if pixels.shape != (resolution_px, resolution_px, 3):
         raise DataError(
             f"{picture.path.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels, "
             f"training expects {resolution_px} x {resolution_px}.",
             remedy="Set subject.resolution_px to the base model's picture size.",
         )
+    if cut is not None:
+        pixels = np.array(cut(image))
     if flip:
         pixels = pixels[:, ::-1]
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
@@ -115,4 +169,4 @@ def picture_at(position: int, *, count: int, seed: int, stream: str) -> int:
 @lru_cache(maxsize=8)
 def _epoch_order(count: int, seed: int, stream: str, epoch: int) -> list[int]:
     """Return the shuffled pictures of one epoch."""
-    return permutation(count, seed=seed, stream=stream, index=epoch)
+    return counters.permutation(count, seed=seed, stream=stream, index=epoch)

@@ -138,7 +138,13 @@ def test_training_finished_before_is_not_repeated(make_job: JobMaker, run_here: 
 def test_training_without_caches_gives_the_same_bits(
     make_job: JobMaker, run_here: Runner, digests: Digests
 ) -> None:
-    settings = {"train_text_encoder": False, "horizontal_flip": True, "num_steps": 2}
+    settings = {
+        "train_text_encoder": False,
+        "horizontal_flip": True,
+        "random_crops": 2,
+        "caption_templates": ["a photo of a {subject}", "{caption} in snow"],
+        "num_steps": 2,
+    }
     cached = run_here(make_job("training/cached", **settings))
     fresh = run_here(make_job("training/fresh", **settings, caches=False))
     assert digests(fresh["final_state"]) == digests(cached["final_state"])

@@ -1,14 +1,24 @@
 """Which picture stands at which position, and how pictures are read."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
+from boothline.config.training import TrainingConfig
 from boothline.errors import DataError
-from boothline.training.pictures import load_pixels, picture_at, read_pictures
+from boothline.training.pictures import (
+    Crops,
+    Picture,
+    captions_of,
+    load_pixels,
+    picture_at,
+    read_pictures,
+)
 
 
 def test_picture_at_every_epoch_holds_every_picture_once() -> None:
@@ -60,6 +70,36 @@ def test_load_pixels_scales_to_minus_one_to_one_and_flips(tmp_path) -> None:
     assert plain.shape == (3, 2, 2)
     assert plain[0].tolist() == [[-1, 1], [-1, -1]]
     assert torch.equal(load_pixels(picture, resolution_px=2, flip=True), plain.flip(2))
+
+
+def test_crops_stay_inside_and_depend_on_their_names_alone() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).convert("RGB")
+    crops = Crops(count=9, smallest=0.5, interpolation="bilinear", seed=0)
+    cut = [np.asarray(crops.cut(ramp, picture=0, crop=n))[:, :, 0] for n in range(9)]
+    assert all(part.shape == (64, 64) for part in cut)
+    spans = [int(part[0, -1]) - int(part[0, 0]) for part in cut]
+    assert all(29 <= span <= 64 for span in spans)
+    assert len(set(spans)) > 3
+    assert len({int(part[0, 0]) for part in cut}) > 3
+    again = np.asarray(crops.cut(ramp, picture=0, crop=3))[:, :, 0]
+    assert np.array_equal(again, cut[3])
+    other = np.asarray(crops.cut(ramp, picture=1, crop=3))[:, :, 0]
+    assert not np.array_equal(other, cut[3])
+
+
+def test_captions_of_templates_fill_both_fields() -> None:
+    picture = Picture(path=Path("a.png"), caption="a sks dog on snow")
+    assert captions_of(picture, (), phrase="sks dog") == ("a sks dog on snow",)
+    templates = ("a photo of {subject}", "{caption}, close up")
+    assert captions_of(picture, templates, phrase="sks dog") == (
+        "a photo of sks dog",
+        "a sks dog on snow, close up",
+    )
+
+
+def test_caption_template_without_the_subject_is_refused() -> None:
+    with pytest.raises(ValidationError, match="has neither"):
+        TrainingConfig(caption_templates=("a photo",))
 
 
 def test_load_pixels_of_another_size_raises(tmp_path) -> None:
