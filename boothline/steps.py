@@ -175,6 +175,7 @@ def _recorded(
         run_id=inputs.run_id,
         step=step.name,
         experiment=config.tracking.experiment,
+        tensorboard=config.tracking.tensorboard,
     )
     started_at, counters = time.time(), metering.read()
     record = StepRecord(

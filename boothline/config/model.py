@@ -34,6 +34,11 @@ class TrackingConfig(Section):
     experiment: str = Field(
         default="boothline", pattern=r"^[\w .-]{1,100}$", description="MLflow experiment."
     )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write metrics and sample sheets as TensorBoard event files too, in the folder "
+        "tensorboard of the run (needs the extra tensorboard).",
+    )
 
 
 class RunConfig(Section):

@@ -10,11 +10,18 @@ from boothline.tracking.spool import Spool, spool_folder
 from boothline.tracking.tracker import SpoolTracker
 
 # Steps that look after the run itself: they have no MLflow run of their own.
+TENSORBOARD_FOLDER = "tensorboard"
 UNTRACKED_STEPS = frozenset({"finish_run"})
 
 
 def open_step_tracker(
-    settings: Settings, *, store: Store, run_id: str, step: str, experiment: str = "boothline"
+    settings: Settings,
+    *,
+    store: Store,
+    run_id: str,
+    step: str,
+    experiment: str = "boothline",
+    tensorboard: bool = False,
 ) -> StepTracker:
     """Return the tracker of a step; nothing is loaded or sent before the first value.
 
@@ -25,8 +32,29 @@ def open_step_tracker(
         run_id: the pipeline run.
         step: name of the step; all its shards share one MLflow run.
         experiment: name of the MLflow experiment (`tracking.experiment` of the configuration).
+        tensorboard: write TensorBoard event files too, under the run's folder.
+
+    Raises:
+        ConfigError: the library that writes event files is missing.
     """
-    if not settings.mlflow_uri or step in UNTRACKED_STEPS:
+    if step in UNTRACKED_STEPS:
+        return NullTracker()
+    tracker = _mlflow_tracker(
+        settings, store=store, run_id=run_id, step=step, experiment=experiment
+    )
+    if not tensorboard:
+        return tracker
+    from boothline.tracking.boards import BoardTracker
+
+    folder = settings.run_dir or settings.home / "runs" / run_id
+    return BoardTracker(tracker, folder=folder / TENSORBOARD_FOLDER / step)
+
+
+def _mlflow_tracker(
+    settings: Settings, *, store: Store, run_id: str, step: str, experiment: str
+) -> StepTracker:
+    """Return the tracker that writes to MLflow, or one that drops everything without a server."""
+    if not settings.mlflow_uri:
         return NullTracker()
 
     def reach() -> Delivery:

@@ -1,0 +1,77 @@
+"""TensorBoard event files beside another tracker: metrics as curves, pictures as images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boothline.errors import ConfigError
+from boothline.tracking.base import CloseStatus, StepTracker
+
+PICTURE_SUFFIX = ".png"
+
+
+class BoardTracker:
+    """Passes everything on to a tracker, and writes metrics and pictures for TensorBoard too.
+
+    Args:
+        tracker: receives everything.
+        folder: where the event files of the step go; made when there is something to write.
+
+    Raises:
+        ConfigError: the library that writes event files is missing.
+    """
+
+    def __init__(self, tracker: StepTracker, *, folder: Path) -> None:
+        try:
+            import tensorboardX
+        except ImportError as error:
+            raise ConfigError(
+                f"tracking.tensorboard needs the library tensorboardX: {error}.",
+                remedy="Install the extra: pip install 'boothline[tensorboard]'.",
+            ) from error
+        self._library = tensorboardX
+        self._tracker = tracker
+        self._folder = folder
+        self._writer: Any = None
+        self._num_pictures: dict[str, int] = {}
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Log parameters."""
+        self._tracker.params(values)
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Log metrics at a training step."""
+        self._tracker.metrics(values, step=step)
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def artifact(self, path: Path, *, folder: str = "") -> None:
+        """Log a small file; the PNG pictures of a folder become a sequence."""
+        self._tracker.artifact(path, folder=folder)
+        if path.suffix != PICTURE_SUFFIX:
+            return
+        import numpy as np
+        from PIL import Image
+
+        name = folder or path.stem
+        number = self._num_pictures.get(name, 0)
+        self._num_pictures[name] = number + 1
+        with Image.open(path, formats=("PNG",)) as image:
+            pixels_HWC = np.asarray(image.convert("RGB"))
+        self._board.add_image(name, pixels_HWC, number, dataformats="HWC")
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._tracker.tags(values)
+
+    def close(self, status: CloseStatus) -> None:
+        """Flush the event files and end the run."""
+        if self._writer is not None:
+            self._writer.close()
+        self._tracker.close(status)
+
+    @property
+    def _board(self) -> Any:  # noqa: ANN401  (tensorboardX has no types)
+        if self._writer is None:
+            self._writer = self._library.SummaryWriter(logdir=str(self._folder))
+        return self._writer
