@@ -14,8 +14,7 @@ from boothline.collecting import verify
 from boothline.errors import ServiceError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, blobs, failures, inventory, multipart
-from boothline.store.connection import RetryPolicy
-from boothline.store.s3 import CHUNK_BYTES, Bucket
+from boothline.store.s3 import Bucket
 
 pytestmark = pytest.mark.services
 
@@ -104,23 +103,6 @@ def test_commit_to_a_busy_store_completes(behind_proxy: Store, proxy: FaultProxy
     ref = behind_proxy.commit("steps/a/b", ManifestDraft(kind="test", files={"file": b"content"}))
     assert fault.num_seen == 4
     assert behind_proxy.read_bytes(ref, "file") == b"content"
-
-
-def test_download_that_breaks_again_and_again_goes_on_as_long_as_bytes_come(
-    behind_proxy: Store, proxy: FaultProxy
-) -> None:
-    content = os.urandom(5 * CHUNK_BYTES + 7)
-    behind_proxy.bucket.put("blobs/x", content)
-    fault = proxy.inject(
-        Fault(
-            lambda data: data.startswith(b"GET "), let_pass_bytes=CHUNK_BYTES * 3 // 2, num_times=4
-        )
-    )
-    impatient = behind_proxy.bucket.with_policy(RetryPolicy(deadline_seconds=0.0))
-    received: list[bytes] = []
-    assert impatient.receive("blobs/x", received.append, size_bytes=len(content)) == len(content)
-    assert b"".join(received) == content
-    assert fault.num_seen == 4
 
 
 @pytest.mark.faults

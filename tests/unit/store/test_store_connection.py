@@ -1,13 +1,16 @@
 """How long requests are repeated."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from threading import Event, Timer
 
 import pytest
 from minio.error import ServerError
 
+from boothline.errors import ServiceError
 from boothline.store.connection import RetryPolicy, retrying
+from boothline.store.s3 import Bucket
 
 QUICK = RetryPolicy(deadline_seconds=0.6, failing_seconds=0.1, max_wait_seconds=0.05)
 
@@ -58,3 +61,32 @@ def test_retrying_ends_when_told_to_stop() -> None:
     with pytest.raises(ConnectionResetError):
         retrying(patient, what="read")(Failing(ConnectionResetError("reset")))
     assert time.monotonic() - started_at < 5
+
+
+class Breaking(Bucket):
+    """A bucket whose downloads break after each chunk, and after the last one of some."""
+
+    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
+        yield CONTENT[offset : offset + 10]
+        raise ConnectionResetError("reset")
+
+
+CONTENT = bytes(range(55))
+
+
+def breaking() -> Breaking:
+    policy = RetryPolicy(deadline_seconds=0.0)
+    return Breaking(
+        client=None, name="b", prefix="", endpoint="http://x", access_key="k", policy=policy
+    )  # type: ignore[arg-type]
+
+
+def test_receive_that_breaks_again_and_again_goes_on_as_long_as_bytes_come() -> None:
+    received: list[bytes] = []
+    assert breaking().receive("x", received.append, size_bytes=len(CONTENT)) == len(CONTENT)
+    assert b"".join(received) == CONTENT
+
+
+def test_receive_that_brings_nothing_more_ends() -> None:
+    with pytest.raises(ServiceError, match="does not answer"):
+        breaking().receive("x", lambda chunk: None, size_bytes=len(CONTENT) + 1)
