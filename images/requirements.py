@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = {"tools": (), "torch": ("torch",)}
 REPLACED = {"mlflow": "mlflow-skinny"}
-# Client libraries of clouds that the KFP SDK names but that no step of ours imports are left in:
-# kfp imports them when it starts.
+# Faster downloads from a model hub, which only steps with torch do.
+LEFT_OUT = {"tools": frozenset({"hf-xet"}), "torch": frozenset()}
 
 
 def normal(name: str) -> str:
@@ -56,7 +56,11 @@ def main(image: str, output: Path) -> None:
     for extra in EXTRAS[image]:
         texts += project["optional-dependencies"][extra]
     found = closure([Requirement(text) for text in texts])
-    lines = [f"{name}=={version}" for name, version in sorted(found.items())]
+    lines = [
+        f"{name}=={version}"
+        for name, version in sorted(found.items())
+        if name not in LEFT_OUT[image]
+    ]
     output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
