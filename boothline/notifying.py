@@ -97,7 +97,7 @@ def tell_ending(
     Returns:
         Whether the webhook took the message; a reason why not is logged and changes nothing.
     """
-    if not settings.notify_webhook_url.get_secret_value() or status not in config.on:
+    if not settings.notify_webhook_url.get_secret_value() or status not in config.statuses:
         return False
     try:
         ending = ending_of(store, record, status=status, seconds=seconds)
@@ -152,7 +152,7 @@ def notify(
     import urllib3
 
     url = settings.notify_webhook_url.get_secret_value()
-    if not url or ending.status not in config.on:
+    if not url or ending.status not in config.statuses:
         return False
     body = message(ending, config, logs=logs, settings=settings)
     try:

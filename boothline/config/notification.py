@@ -12,7 +12,7 @@ NotifiedStatus = Literal["done", "refused", "failed", "interrupted"]
 class NotificationConfig(Section):
     """When a run tells a webhook how it ended; the URL is BOOTHLINE_NOTIFY_WEBHOOK_URL."""
 
-    on: tuple[NotifiedStatus, ...] = Field(
+    statuses: tuple[NotifiedStatus, ...] = Field(
         default=("done", "refused", "failed", "interrupted"),
         description="Final statuses that are told: done, refused (by the gate), failed and "
         "interrupted. A webhook that does not answer never fails a run.",
