@@ -29,7 +29,7 @@ Pictures of held-out seeds, {sampling_steps} steps, guidance {guidance_scale}; n
 from diffusers import StableDiffusionPipeline
 
 pipeline = StableDiffusionPipeline.from_pretrained("models/tiny-emoji-sd")
-pipeline("a photo of a fox on the beach", guidance_scale={guidance_scale}).images[0]
+pipeline("a photo of a robot on the beach", guidance_scale={guidance_scale}).images[0]
 ```
 
 ## Figures
