@@ -308,7 +308,7 @@ def _training_facts(run: RunSources, source: Source) -> tuple[tuple[str, str], .
             ("Method", "all weights" if training.method == "full" else "low-rank adapters"),
             ("Instance pictures a step", training.batch_size),
             ("Learning rate", f"{training.learning_rate:g}, {training.schedule}"),
-            ("Text encoder", "trained" if training.train_text_encoder else "frozen"),
+            ("Text encoder", "trained" if training.trains_text_encoder else "frozen"),
             (
                 "Prior weight",
                 f"{run.config.prior.weight:g}" if run.config.prior.enabled else "no prior",

@@ -118,7 +118,7 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         verdict=str(promotion.get("verdict", "")),
         rules=[_rule(rule) for rule in promotion.get("rules", [])],
         mlflow=_mlflow_page(session, run_id),
-        progress=live_steps(progress_of(session.home, folder)) if active else [],
+        progress=live_steps(progress_of(session.home, folder)) if status == "running" else [],
         trials=[_trial(row) for row in leaderboard.get("trials", [])],
         decision=decision.get("decision", ""),
         triggers=[trigger["text"] for trigger in decision.get("triggers", [])],

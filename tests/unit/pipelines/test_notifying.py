@@ -102,7 +102,7 @@ def test_notify_of_a_killed_step_names_it(hook):
     ("status", "told"), [("done", False), ("failed", True), ("interrupted", False)]
 )
 def test_notify_tells_only_the_endings_that_are_asked_for(hook, status, told):
-    config = NotificationConfig(on=("failed",))
+    config = NotificationConfig(statuses=("failed",))
 
     assert notify(settings(hook.url), config, failed_run(status=status), logs=None) is told
     assert len(hook.received) == told
