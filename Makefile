@@ -48,7 +48,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered --durations=15
 
 # One row of the table each: figures beside the bars, kept as build/faults/faults.json.
 FAULT_FIGURES := $(CURDIR)/build/faults
