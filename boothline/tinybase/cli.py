@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet for its training: 1.2 times faster after minutes of compiling; "
+        help="compile the UNet for its training: faster after minutes of compiling; "
         "needs a C++ compiler",
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")

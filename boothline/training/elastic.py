@@ -8,6 +8,7 @@ touches an accelerator or starts a thread pool before the fork.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,17 +23,9 @@ from boothline.training.requests import die_with_parent
 SHUTDOWN_SECONDS = 28
 
 
-def start(parent: int, job_file: Path) -> int:
-    """Run all ranks of a job on this machine and return the exit code.
-
-    Args:
-        parent: process id of the starter; without it nothing is started.
-        job_file: the job.
-    """
-    die_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        return 1
-    config = LaunchConfig(
+def one_machine(job_file: Path) -> LaunchConfig:
+    """Return torchrun's configuration for all ranks of a job on this machine."""
+    return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=TrainingJob.load(job_file).world_size,
@@ -44,6 +37,20 @@ def start(parent: int, job_file: Path) -> int:
         start_method="fork",
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
+
+
+def start(parent: int, job_file: Path, *, configure: Callable[[Path], LaunchConfig]) -> int:
+    """Run this machine's ranks of a job and return the exit code.
+
+    Args:
+        parent: process id of the starter; without it nothing is started.
+        job_file: the job.
+        configure: makes torchrun's configuration for the job.
+    """
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        return 1
+    config = configure(job_file)
     try:
         elastic_launch(config, worker.forked)(str(job_file))
     except ChildFailedError:
@@ -54,4 +61,4 @@ def start(parent: int, job_file: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(start(int(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(start(int(sys.argv[1]), Path(sys.argv[2]), configure=one_machine))

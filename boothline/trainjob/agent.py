@@ -5,22 +5,16 @@ variables that Kubeflow Trainer sets, as torchrun itself reads them.
 """
 
 import dataclasses
-import os
-import signal
 import sys
 from pathlib import Path
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from torch.distributed.launcher.api import LaunchConfig
 from torch.distributed.run import config_from_args, parse_args
 
-from boothline.training import worker
-from boothline.training.elastic import SHUTDOWN_SECONDS
-from boothline.training.requests import die_with_parent
+from boothline.training.elastic import SHUTDOWN_SECONDS, start
 
 
-def launch_config() -> LaunchConfig:
+def one_node(job_file: Path) -> LaunchConfig:
     """Return torchrun's own reading of PET_*, with our way to start and stop the ranks."""
     arguments = parse_args(["--max-restarts=0", "job"])  # type: ignore[no-untyped-call]
     config, _, _ = config_from_args(arguments)
@@ -29,24 +23,5 @@ def launch_config() -> LaunchConfig:
     )
 
 
-def start(parent: int, job_file: Path) -> int:
-    """Run this node's ranks of a job and return the exit code.
-
-    Args:
-        parent: process id of the starter; without it nothing is started.
-        job_file: the job.
-    """
-    die_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:
-        return 1
-    try:
-        elastic_launch(launch_config(), worker.forked)(str(job_file))
-    except ChildFailedError:
-        return 1
-    except SignalException as error:
-        return 128 + int(error.sigval)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(start(int(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(start(int(sys.argv[1]), Path(sys.argv[2]), configure=one_node))
