@@ -211,7 +211,7 @@ def pipeline_document(text: str) -> dict[str, Any]:
     """Return a compiled pipeline as the API takes it."""
     import yaml
 
-    spec, *platforms = yaml.safe_load_all(text)
+    spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
     return {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else dict(spec)
 
 

@@ -1,0 +1,23 @@
+"""Lets the tests of one process compile each pipeline for each deployment once."""
+
+import pytest
+
+from pipelines.cluster import runs
+from pipelines.cluster.deployment import Deployment
+
+_whole = runs.compile_for
+_COMPILED: dict[tuple[str, str], str] = {}
+
+
+def _once(deployment: Deployment, *, pipeline: str = "dreambooth") -> str:
+    """Return what `compile_for` does; it does not depend on the API's address."""
+    key = (pipeline, deployment.model_dump_json(exclude={"kfp"}))
+    if key not in _COMPILED:
+        _COMPILED[key] = _whole(deployment, pipeline=pipeline)
+    return _COMPILED[key]
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes seconds, and most of these tests are about the API."""
+    monkeypatch.setattr(runs, "compile_for", _once)
