@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _MARK = "BOOTHLINE_SERVICE"
 _PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH")
 _MAX_LOG_BYTES = 5 * 2**20
 _KILL_SECONDS = 5.0
+_EXEC_SECONDS = 30.0
+_EXEC_POLL_SECONDS = 0.002
 _TAIL_BYTES = 64 * 2**10
 
 
@@ -25,7 +28,7 @@ def start(
     environment: Mapping[str, str],
     listener: socket.socket | None = None,
 ) -> psutil.Process:
-    """Start a server in its own session, marked as ours.
+    """Start a server in its own session, marked as ours; `find` sees the mark from then on.
 
     It inherits no secrets: its environment is only what is given and what programs need to load.
 
@@ -53,7 +56,22 @@ def start(
         )
     if listener is not None:
         listener.close()
-    return psutil.Process(process.pid)
+    server = psutil.Process(process.pid)
+    _wait_for_mark(server)
+    return server
+
+
+def _wait_for_mark(server: psutil.Process) -> None:
+    """Wait until the environment of a new process can be read, or the process has ended.
+
+    Popen returns as soon as the kernel has closed the pipe between the two, which is before it has
+    told where the new program's environment lies: on a busy machine others see none for a while.
+    """
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while not _mark_of(server) and time.monotonic() < deadline:
+        if not server.is_running() or server.status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(_EXEC_POLL_SECONDS)
 
 
 def find(pid: int, *, folder: Path) -> psutil.Process | None:
@@ -66,8 +84,8 @@ def find(pid: int, *, folder: Path) -> psutil.Process | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             process.wait(0)
             return None
-        return process if process.environ().get(_MARK) == str(folder) else None
-    except (psutil.Error, ProcessLookupError):
+        return process if _mark_of(process) == str(folder) else None
+    except psutil.Error:
         return None
 
 
@@ -148,6 +166,14 @@ def tail(log: Path, *, since: int = 0, telling: str = "", num_lines: int = 12) -
         lines = stream.read().decode("utf-8", errors="replace").splitlines()
     told = [line for line in lines if telling and re.search(telling, line)]
     return "\n".join((told or lines)[-num_lines:])
+
+
+def _mark_of(process: psutil.Process) -> str:
+    """Return the folder that a process is marked with; empty when it is none of ours, or gone."""
+    try:
+        return str(process.environ().get(_MARK, ""))
+    except (psutil.Error, ProcessLookupError):
+        return ""
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

@@ -1,5 +1,6 @@
 """Local services, started and stopped for real."""
 
+import itertools
 import json
 import socket
 import subprocess
@@ -95,6 +96,20 @@ def test_status_of_an_empty_home_is_stopped(home: Path) -> None:
     assert [service.state for service in services.status(home)] == ["stopped", "stopped"]
     assert services.stop(home) == []
     assert not home.exists()
+
+
+def test_started_process_is_found_although_its_environment_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ, num_late = psutil.Process.environ, itertools.count()
+    monkeypatch.setattr(
+        psutil.Process, "environ", lambda self: environ(self) if next(num_late) >= 3 else {}
+    )
+    process = processes.start(
+        ["sleep", "60"], folder=tmp_path, log=tmp_path / "log", environment={}
+    )
+    assert processes.find(process.pid, folder=tmp_path) == process
+    processes.terminate(process, patience_seconds=5)
 
 
 def test_ensure_by_two_commands_at_once_starts_one_server(home: Path) -> None:
