@@ -8,7 +8,16 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from boothline.collecting.reach import BLOBS, SWEPT_FOLDERS, OnProgress, Reach, is_manifest, path_of
+from boothline.collecting.reach import (
+    BLOBS,
+    JOBS,
+    SWEPT_FOLDERS,
+    OnProgress,
+    Reach,
+    is_manifest,
+    is_record,
+    path_of,
+)
 from boothline.errors import IntegrityError
 from boothline.runs import read_run
 from boothline.store import Store, inventory, sweeps
@@ -45,7 +54,7 @@ class Garbage:
 
     Attributes:
         manifests: their objects.
-        records: those of forgotten runs.
+        records: those of forgotten runs, and of failed nodes of trainings that are done.
         blobs: those that no remaining manifest names.
         uploads: uploads in parts that nobody finished within a day.
     """
@@ -204,6 +213,8 @@ class _Survey:
     def garbage(self) -> Garbage:
         """Return what nothing needs."""
         records = self._of_forgotten_runs()
+        ignored = frozenset(item.key for item in records)
+        records += self._of_nodes(ignored)
         manifests = [
             item
             for key, item in self.objects.items()
@@ -211,7 +222,7 @@ class _Survey:
         ]
         needed = self.reach.needed(
             young=[path_of(item.key) for item in manifests if not self._is_old(item)],
-            ignored=frozenset(item.key for item in records),
+            ignored=ignored,
         )
         swept = [item for item in manifests if path_of(item.key) not in needed]
         gone = {path_of(item.key) for item in swept}
@@ -228,6 +239,18 @@ class _Survey:
             ),
             uploads=tuple(self._stale_uploads()),
         )
+
+    def _of_nodes(self, ignored: frozenset[str]) -> list[StoredObject]:
+        """Return the records that nodes left of trainings that nobody waits for any more."""
+        needed = self.reach.needed_folders(ignored=ignored)
+        return [
+            item
+            for key, item in self.objects.items()
+            if key.startswith(JOBS)
+            and is_record(key)
+            and not key.startswith(needed)
+            and self._is_old(item)
+        ]
 
     def _is_old(self, item: StoredObject) -> bool:
         return self.now - item.modified_at >= self.retention.grace_seconds

@@ -17,8 +17,10 @@ from boothline.store.transfers import run_all
 logger = logging.getLogger(__name__)
 
 BLOBS = "blobs/"
-SWEPT_FOLDERS = ("steps/", "training/")
+JOBS = "trainjobs/"
+SWEPT_FOLDERS = ("steps/", "training/", JOBS)
 """Only manifests in these are ever deleted; all others are needed by being there."""
+_RESULTS = "steps/train/"
 _NO_RECORDS = (BLOBS, "gc/", "probes/")
 _REF = re.compile(r"(?P<path>[A-Za-z0-9_./-]+)@sha256:[0-9a-f]{64}")
 _STEP_RECORD = re.compile(r"runs/[^/]+/steps/[^/]+\.json")
@@ -33,13 +35,13 @@ class Reach:
     Attributes:
         manifests: every manifest of the store by its path.
         named: by the key of each record, the manifest paths that it names.
-        folders: by the key of each record, folders of training states that it needs.
+        trainings: by the key of each record, the paths of the results of trainings among these.
         unreadable: keys of damaged manifests and records, with what is wrong.
     """
 
     manifests: dict[str, Manifest] = field(default_factory=dict)
     named: dict[str, frozenset[str]] = field(default_factory=dict)
-    folders: dict[str, frozenset[str]] = field(default_factory=dict)
+    trainings: dict[str, frozenset[str]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def read(
@@ -82,9 +84,9 @@ class Reach:
         """
         keys = [key for key in self.named if key not in ignored]
         waiting = {*young, *(path for key in keys for path in self.named[key])}
-        folders = tuple({folder for key in keys for folder in self.folders.get(key, ())})
+        folders = self.needed_folders(ignored=ignored)
         for path in self.manifests:
-            if not path.startswith(SWEPT_FOLDERS) or path.startswith(folders or ("\0",)):
+            if not path.startswith(SWEPT_FOLDERS) or path.startswith(folders):
                 waiting.add(path)
         reached: set[str] = set()
         while waiting:
@@ -96,6 +98,21 @@ class Reach:
             if manifest is not None:
                 waiting |= set(_paths_in([*manifest.inputs, manifest.metadata]))
         return frozenset(reached)
+
+    def needed_folders(self, *, ignored: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Return the folders in which everything is needed.
+
+        These are the states of every training that a record names, and what its nodes are sent and
+        send back until its result is committed.
+
+        Args:
+            ignored: keys of records that do not count.
+        """
+        keys = [key for key in self.trainings if key not in ignored]
+        results = {path for key in keys for path in self.trainings[key]}
+        states = [path.replace(_RESULTS, "training/", 1) for path in results]
+        jobs = [path.replace(_RESULTS, JOBS, 1) for path in results if path not in self.manifests]
+        return tuple(f"{folder}/" for folder in (*states, *jobs))
 
     def users_of_blobs(self, paths: Iterable[str]) -> dict[str, list[str]]:
         """Return the sha256 of every blob that these manifests name, with the manifests."""
@@ -116,16 +133,12 @@ class Reach:
         elif found is not None:
             own = _paths_of_step(found) if _STEP_RECORD.fullmatch(key) else ()
             self.named[key] = frozenset([*_paths_in(found), *own])
-            self.folders[key] = frozenset(
-                path.replace("steps/train/", "training/", 1) + "/"
-                for path in own
-                if path.startswith("steps/train/")
-            )
+            self.trainings[key] = frozenset(path for path in own if path.startswith(_RESULTS))
 
     def _drop(self, key: str) -> None:
         self.unreadable.pop(key, None)
         self.named.pop(key, None)
-        self.folders.pop(key, None)
+        self.trainings.pop(key, None)
         if is_manifest(key):
             self.manifests.pop(path_of(key), None)
 

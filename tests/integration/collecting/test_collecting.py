@@ -171,6 +171,31 @@ def test_collect_keeps_the_states_of_an_unfinished_training(store: Store) -> Non
     assert store.manifests("training/") == [f"training/{key}/step-000002"]
 
 
+def test_collect_frees_what_nodes_were_sent_once_the_training_is_committed(store: Store) -> None:
+    keys = []
+    for run_id, num_steps in (("under-way", 1), ("done", 2)):
+        parts = {"step": "train", "config": {"num_steps": num_steps}, "inputs": []}
+        keys.append(digest_of(parts)[:32])
+        record = StepRecord(step="train", status="running", started_at=0, key_parts=parts)
+        write_step(store, run_id, record)
+    for key in (*keys, "0" * 32):
+        commit(store, f"trainjobs/{key}/job-00aa", picture=b"picture")
+        commit(store, f"trainjobs/{key}/result-00aa", curve=key.encode())
+        store.put_record(f"trainjobs/{key}/result-00aa/failure-0001.json", {"type": "x"})
+    under_way, done = keys
+    commit(store, f"steps/train/{done}", curve=done.encode())
+    collect(store, retention=Retention(grace_seconds=60), delete=True)
+    assert len(store.manifests("trainjobs/")) == 6
+    deleted = collect(store, retention=AT_ONCE, delete=True)
+    assert [item.key for item in deleted.records] == [
+        f"trainjobs/{key}/result-00aa/failure-0001.json" for key in sorted((done, "0" * 32))
+    ]
+    left = [key for key in store.bucket.keys("trainjobs/") if not key.startswith("blobs/")]
+    assert {key.split("/")[1] for key in left} == {under_way}
+    assert len(left) == 3
+    assert verify(store).damages == ()
+
+
 def test_collect_keeps_caches_and_folders_it_does_not_know(store: Store) -> None:
     paths = ["evaluations/pictures/x", "new_folder/x", "priors/series/0"]
     for path in paths:
