@@ -7,6 +7,7 @@ from boothline import services
 from boothline.addresses import check_service_url
 from boothline.doctor import machine, storage
 from boothline.doctor.findings import Finding, failed, ok, warning
+from boothline.doctor.images import images
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 
@@ -39,6 +40,7 @@ def examine(settings: Settings, home: Path) -> list[Finding]:
         *storage.examine(settings),
         _tracking(settings),
         _base_model(settings),
+        images(),
     ]
 
 

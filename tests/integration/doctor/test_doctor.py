@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from boothline import doctor, services
 from boothline.doctor import Finding, machine, storage
+from boothline.doctor.images import NAMES, images
 from boothline.services import Endpoints
 from boothline.services.endpoints import Credentials
 from boothline.services.seaweedfs import SeaweedFS
@@ -166,3 +167,35 @@ def test_examine_tracking_address_that_is_refused_is_not_asked(tmp_path: Path) -
     found = findings(odd, tmp_path)["mlflow"]
     assert found.status == "failed"
     assert "metadata" in found.detail
+
+
+DOCKER = """#!/bin/sh
+case "$5" in
+  *tools*) echo "sha256:0123456789abcdef abc1234" ;;
+  *torch*) [ -e "$0.torch" ] && echo "sha256:fedcba9876543210" && exit 0
+           echo "Error: No such image: $5" >&2; exit 1 ;;
+  *) echo "Cannot connect to the Docker daemon" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_examine_images_names_digests_and_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert images().status == "ok"
+    assert "no Docker" in images().detail
+    program = tmp_path / "docker"
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    found = images()
+    assert found.status == "warning"
+    assert "make images" in found.remedy
+    assert f"{NAMES[0]} is sha256:0123456789abcdef of revision abc1234" in found.detail
+    assert f"{NAMES[1]} is missing" in found.detail
+    (tmp_path / "docker.torch").touch()
+    assert images().status == "ok"
+    assert "sha256:fedcba9876543210" in images().detail
+    silent = images(("another:1",))
+    assert silent.status == "warning"
+    assert "daemon" in silent.detail
