@@ -22,15 +22,16 @@ def ref_of(label: str, step: str = "publish_checkpoint") -> ManifestRef:
 
 
 def crown(
-    store: Store, settings: Settings, label: str, *, beaten: str = "", name: str = NAME
-) -> ledger.LedgerEntry | None:
+    store: Store, settings: Settings, label: str, *, beaten: str = "", name: str = NAME,
+    verdict: str = "",
+) -> ledger.LedgerEntry | None:  # fmt: skip
     return promote(
         store,
         settings,
         name,
         ref=ref_of(label),
         beaten=ref_of(beaten) if beaten else None,
-        evidence=ref_of(f"{label}-over-{beaten}", "promote"),
+        evidence=ref_of(verdict or f"{label}-over-{beaten}", "promote"),
         reason="it is better",
         actor="run r1",
     )
@@ -86,42 +87,28 @@ def test_promote_after_another_became_champion_is_a_conflict(
     assert champion_label(store) == "b"
 
 
-def test_promote_repeated_after_rollback_leaves_the_rollback(
-    store: Store, store_settings: Settings
-) -> None:
+@pytest.fixture
+def rolled_back(store: Store, store_settings: Settings) -> Store:
+    """A store in which `b` followed `a` as the champion and was rolled back."""
     crown(store, store_settings, "a")
     crown(store, store_settings, "b", beaten="a")
     rollback(store, store_settings, NAME, reason="it drew two tails", actor="someone")
-    assert crown(store, store_settings, "b", beaten="a") is None
-    assert champion_label(store) == "a"
+    return store
 
 
-def test_promote_by_another_verdict_after_rollback_leaves_the_rollback(
-    store: Store, store_settings: Settings
+@pytest.mark.parametrize("verdict", ["", "judged-by-other-margins"], ids=["same", "other"])
+def test_promote_after_rollback_leaves_the_rollback(
+    rolled_back: Store, store_settings: Settings, verdict: str
 ) -> None:
-    crown(store, store_settings, "a")
-    crown(store, store_settings, "b", beaten="a")
-    rollback(store, store_settings, NAME, reason="it drew two tails", actor="someone")
-    again = promote(
-        store,
-        store_settings,
-        NAME,
-        ref=ref_of("b"),
-        beaten=ref_of("a"),
-        evidence=ref_of("judged-by-other-margins", "promote"),
-        reason="it is better",
-        actor="run r2",
-    )
+    again = crown(rolled_back, store_settings, "b", beaten="a", verdict=verdict)
     assert again is None
-    assert champion_label(store) == "a"
+    assert champion_label(rolled_back) == "a"
 
 
 def test_promote_past_the_gate_after_rollback_says_who_and_why(
-    store: Store, store_settings: Settings
+    rolled_back: Store, store_settings: Settings
 ) -> None:
-    crown(store, store_settings, "a")
-    crown(store, store_settings, "b", beaten="a")
-    rollback(store, store_settings, NAME, reason="r", actor="x")
+    store = rolled_back
     entry = promote_past_gate(
         store,
         store_settings,
