@@ -1,15 +1,35 @@
 """Real services for tests: one SeaweedFS and one MLflow server a session, a fresh store a test."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from fault_proxy import FaultProxy
 
 from boothline import services
 from boothline.services import Endpoints
 from boothline.settings import Settings
 from boothline.store import Store
+
+WATCHDOG = Path(__file__).with_name("watchdog.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """End the servers of all homes of this session with it, even if it is killed.
+
+    A process in a session of its own waits for the end of a pipe that only this process holds.
+    """
+    watchdog = subprocess.Popen(
+        [sys.executable, str(WATCHDOG), str(tmp_path_factory.getbasetemp())],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    yield
+    watchdog.communicate()
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +60,16 @@ def store_settings(object_store: Endpoints, tmp_path: Path) -> Settings:
 def store(store_settings: Settings) -> Store:
     """A fresh, empty store on a real SeaweedFS."""
     return Store.connect(store_settings)
+
+
+@pytest.fixture
+def proxy(store_settings: Settings) -> Iterator[FaultProxy]:
+    """A proxy before the SeaweedFS, which passes everything on until told otherwise."""
+    with FaultProxy(store_settings.s3_endpoint) as running:
+        yield running
+
+
+@pytest.fixture
+def behind_proxy(proxy: FaultProxy, store_settings: Settings) -> Store:
+    """The fresh store, reached through the proxy."""
+    return Store.connect(store_settings.model_copy(update={"s3_endpoint": proxy.url}))

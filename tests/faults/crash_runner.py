@@ -44,7 +44,7 @@ def repeat(
     if code:
         raise SystemExit(f"the uninterrupted workload ended with {code}")
     failures: list[str] = []
-    num_crashes = number = 0
+    num_crashes = num_resumed = number = 0
     while last is None or number < last:
         number += stride
         own = settings.model_copy(update={"prefix": f"{settings.prefix}-{number}"})
@@ -55,12 +55,14 @@ def repeat(
             failures.append(f"call {number}: ended with {code} instead of {KILLED}")
             continue
         num_crashes += 1
+        num_failures = len(failures)
         code, digests = attempt(workload, own, folder / f"{number}-resumed", die_at=None)
         if code or digests != expected:
             failures.append(f"call {number}: resumed with {code}, equal: {digests == expected}")
         if damages := verify(Store.connect(own)).damages:
             failures.append(f"call {number}: torn: {damages}")
-    return {"num_crashes": num_crashes, "failures": failures, "num_calls": number}
+        num_resumed += len(failures) == num_failures
+    return {"num_crashes": num_crashes, "num_resumed": num_resumed, "failures": failures}
 
 
 def attempt(

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,18 +19,6 @@ from boothline.store import ManifestDraft, Store
 from boothline.store.s3 import Bucket
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture
-def proxy(store_settings: Settings) -> Iterator[FaultProxy]:
-    with FaultProxy(store_settings.s3_endpoint) as running:
-        yield running
-
-
-@pytest.fixture
-def behind_proxy(proxy: FaultProxy, store_settings: Settings) -> Store:
-    """The fresh store, reached through the proxy."""
-    return Store.connect(store_settings.model_copy(update={"s3_endpoint": proxy.url}))
 
 
 def draft(content: bytes) -> ManifestDraft:
