@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# Tests run in two processes: most of them wait for a service or a child process.
+# Tests run in two processes of one thread each: two teams of threads on two cores would wait for each other.
 WORKERS ?= 2
+ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-train bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
+.PHONY: bench-memory bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +49,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered --durations=15
+	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered --durations=15
 
 # One row of the table each: figures beside the bars, kept as build/faults/faults.json.
 FAULT_FIGURES := $(CURDIR)/build/faults
@@ -58,7 +59,7 @@ FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
 	tests/unit/diffusion/test_loading.py
 test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measured; under 30 minutes
 	@rm -rf $(FAULT_FIGURES) && mkdir -p $(FAULT_FIGURES)
-	@BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
+	@$(ONE_THREAD) BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
 	  -m "not gpu and not containers" --junitxml=$(FAULT_FIGURES)/results.xml $(FAULT_TESTS); \
 	$(BIN)/python tests/faults/fault_table.py $(FAULT_FIGURES)
 
@@ -95,6 +96,12 @@ eval-base-model: $(VENV)/.runtime  ## measure the tiny base and print the figure
 bench-train: $(VENV)/.runtime .boothline-bench/torchvision  ## training speed and memory against diffusers (PEER=its checkout)
 	@test -n "$(PEER)" || { echo "usage: make bench-train PEER=path/to/diffusers"; exit 2; }
 	$(BIN)/python -m benchmarks.train_speed --peer $(PEER) --torchvision .boothline-bench/torchvision $(BENCH)
+
+bench-checkpoints: $(VENV)/.runtime  ## what training states, a resume and a second rank cost
+	$(BIN)/python -m benchmarks.training_costs $(BENCH)
+
+study: $(VENV)/.runtime  ## runs and pictures of docs/training.md: what the settings do (an hour)
+	$(BIN)/python -m benchmarks.settings_study $(BENCH)
 
 bench-sampling: $(VENV)/.runtime  ## sampling speed against the plain diffusers pipeline
 	$(BIN)/python -m benchmarks.sampling_speed $(BENCH)

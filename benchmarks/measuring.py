@@ -24,10 +24,14 @@ class Measurement:
     Attributes:
         seconds: wall-clock time from start to exit.
         peak_bytes: highest proportional set size of the command and all its descendants.
+        started: when it was started, in seconds since the epoch.
+        output: the last line that it printed.
     """
 
     seconds: float
     peak_bytes: int
+    started: float
+    output: str
 
 
 def measure(
@@ -39,7 +43,7 @@ def measure(
         RuntimeError: it failed, with the end of what it printed, or took too long.
     """
     with tempfile.TemporaryFile() as output:
-        started = time.monotonic()
+        at, started = time.time(), time.monotonic()
         process = subprocess.Popen(
             command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
         )
@@ -51,11 +55,12 @@ def measure(
                 process.wait()
             time.sleep(_POLL_SECONDS)
         seconds = time.monotonic() - started
+        output.seek(0)
+        end = output.read()[-40000:].decode(errors="replace")
         if process.returncode:
-            output.seek(0)
-            end = output.read()[-4000:].decode(errors="replace")
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{end}")
-    return Measurement(seconds=seconds, peak_bytes=peak)
+    last = end.strip().splitlines()[-1] if end.strip() else ""
+    return Measurement(seconds=seconds, peak_bytes=peak, started=at, output=last)
 
 
 def _proportional_bytes(pid: int) -> int:

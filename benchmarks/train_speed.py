@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Measurement, measure, middle, print_table, tell
-from benchmarks.training_task import Task, draw_pictures, environment, our_command, peer_command
+from benchmarks.training_task import (
+    Task,
+    config_of,
+    draw_pictures,
+    environment,
+    our_command,
+    peer_command,
+)
 from boothline import services
 
 SCRIPT = Path("examples/dreambooth/train_dreambooth.py")
@@ -21,14 +28,7 @@ Runs = dict[tuple[str, int], list[Measurement]]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", type=Path, required=True, help="checkout of diffusers")
-    parser.add_argument("--steps", type=int, nargs=2, default=(10, 50), help="both step counts")
-    parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
-    parser.add_argument("--threads", type=int, default=2, help="threads of each side")
-    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
-    parser.add_argument("--torchvision", default="", help="folder that holds torchvision")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     rows = []
     with tempfile.TemporaryDirectory(prefix="boothline-bench-") as scratch:
         home = Path(scratch) / "home"
@@ -38,14 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         more = endpoints.environment()
         try:
             for precision in options.precisions:
-                for text_encoder in (False, True):
-                    task = Task(pictures, precision=precision, train_text_encoder=text_encoder)
+                for text_encoder in options.text_encoder:
+                    task = Task(
+                        pictures, precision=precision, train_text_encoder=text_encoder == "trained"
+                    )
                     runs = _interleaved(task, options=options, more=more, scratch=Path(scratch))
-                    rows.append(_row(task, runs, steps=options.steps))
+                    rows.append(_row(task, runs, options=options))
                     tell(str(rows[-1]))
         finally:
             services.stop(home)
     print_table("Training, tiny base: ours against diffusers' train_dreambooth.py", rows)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", type=Path, required=True, help="checkout of diffusers")
+    parser.add_argument("--steps", type=int, nargs=2, default=(10, 50), help="both step counts")
+    parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each side")
+    parser.add_argument("--precisions", nargs="+", default=["fp32"], choices=("fp32", "bf16"))
+    parser.add_argument(
+        "--text-encoder", nargs="+", default=["frozen", "trained"], choices=("frozen", "trained")
+    )
+    parser.add_argument("--compile", action="store_true", help="with training.compile on our side")
+    parser.add_argument("--torchvision", default="", help="folder that holds torchvision")
+    return parser
 
 
 def _interleaved(
@@ -57,8 +74,9 @@ def _interleaved(
     surroundings = {"ours": ours, "peer": ours | {"PYTHONPATH": options.torchvision}}
     for pair in range(options.pairs):
         for num_steps in options.steps:
+            config = config_of(task, num_steps=num_steps, extra={"compile": options.compile})
             commands = {
-                "ours": our_command(task, num_steps=num_steps),
+                "ours": our_command(task, config),
                 "peer": peer_command(
                     task,
                     script=options.peer / SCRIPT,
@@ -76,9 +94,9 @@ def _interleaved(
     return runs
 
 
-def _row(task: Task, runs: Runs, *, steps: Sequence[int]) -> dict[str, Any]:
+def _row(task: Task, runs: Runs, *, options: argparse.Namespace) -> dict[str, Any]:
     """Return the table's row of one task."""
-    few, many = steps
+    few, many = options.steps
     pace = {
         side: [
             (long.seconds - short.seconds) / (many - few)
@@ -91,13 +109,15 @@ def _row(task: Task, runs: Runs, *, steps: Sequence[int]) -> dict[str, Any]:
     return {
         "precision": task.precision,
         "text encoder": "trained" if task.train_text_encoder else "frozen",
+        "compile": options.compile,
         "ours s/step": middle(pace["ours"]),
         "peer s/step": middle(pace["peer"]),
         "speed ratio": middle(ratios),
         "lowest": min(ratios),
         "highest": max(ratios),
-        "memory ratio": peak["ours"] / peak["peer"],
         "ours MiB": round(peak["ours"] / 2**20),
+        "peer MiB": round(peak["peer"] / 2**20),
+        "memory ratio": peak["ours"] / peak["peer"],
     }
 
 

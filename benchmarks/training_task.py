@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from boothline.config import RunConfig
 NUM_INSTANCE = 4
 NUM_PRIOR = 32
 SIDE_PX = 64
+NEVER = 10**9
+BATCH_SIZE = 4
 MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny-emoji-sd"
 
 
@@ -36,7 +39,7 @@ class Task:
     folder: Path
     precision: str
     train_text_encoder: bool
-    batch_size: int = 4
+    batch_size: int = BATCH_SIZE
 
 
 def draw_pictures(folder: Path) -> None:
@@ -72,7 +75,7 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
         "lr_scheduler": "constant",
         "lr_warmup_steps": 0,
         "mixed_precision": {"fp32": "no"}.get(task.precision, task.precision),
-        "checkpointing_steps": 10**9,
+        "checkpointing_steps": NEVER,
         "seed": 0,
         "output_dir": output,
     }
@@ -82,13 +85,20 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
     return command + (["--train_text_encoder"] if task.train_text_encoder else [])
 
 
-def config_of(task: Task, *, num_steps: int, extra: Mapping[str, Any] | None = None) -> RunConfig:
+def config_of(
+    task: Task,
+    *,
+    num_steps: int,
+    extra: Mapping[str, Any] | None = None,
+    state_every: int = NEVER,
+) -> RunConfig:
     """Return our configuration for a task.
 
     Args:
         task: the settings.
-        num_steps: optimizer steps; a training state is kept half-way.
+        num_steps: optimizer steps.
         extra: further settings of `training`.
+        state_every: steps between training states; as the peer, one at the end alone by default.
     """
     training = {
         "num_steps": num_steps,
@@ -104,18 +114,18 @@ def config_of(task: Task, *, num_steps: int, extra: Mapping[str, Any] | None = N
     return RunConfig.model_validate(
         {
             "training": training,
-            "checkpoints": {"every_steps": max(1, num_steps // 2)},
+            "checkpoints": {"every_steps": state_every},
             "subject": {"resolution_px": SIDE_PX},
             "evaluation": {"sampling": {"num_steps": 1}, "prompts": ["a {subject}"]},
         }
     )
 
 
-def our_command(task: Task, *, num_steps: int) -> list[str]:
-    """Return the command of our training for a task."""
-    config = config_of(task, num_steps=num_steps)
+def our_command(task: Task, config: RunConfig, *, states: str = "") -> list[str]:
+    """Return the command of our training for a task; named states are gone on from."""
     module = "benchmarks.training_task"
-    return [sys.executable, "-m", module, str(task.folder), config.model_dump_json()]
+    command = [sys.executable, "-m", module, str(task.folder), config.model_dump_json()]
+    return [*command, "--states", states] if states else command
 
 
 def environment(*, threads: int, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -123,11 +133,42 @@ def environment(*, threads: int, more: Mapping[str, str] | None = None) -> dict[
     return {**os.environ, "OMP_NUM_THREADS": str(threads), **(more or {})}
 
 
+class Notes:
+    """What a training tells while it runs.
+
+    Attributes:
+        first_step_at: when its first new step was reported, in seconds since the epoch.
+        step_seconds: what each step took, without sheets and states.
+        state_seconds: what the training waited for each state, by the steps behind it.
+        peak_bytes: memory of rank 0.
+    """
+
+    def __init__(self) -> None:
+        self.first_step_at = 0.0
+        self.step_seconds: list[float] = []
+        self.state_seconds: dict[int, float] = {}
+        self.peak_bytes = 0
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take in an event."""
+        if event["event"] == "step":
+            self.first_step_at = self.first_step_at or time.time()
+            self.step_seconds.append(2 * BATCH_SIZE / event["images_per_second"])
+        elif event["event"] == "state":
+            self.state_seconds[event["step"]] = event["seconds"]
+        elif event["event"] == "memory":
+            self.peak_bytes = event["peak_bytes"]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train once through the product's own path: torchrun, training states in the store."""
+    """Train once through the product's own path: torchrun, training states in the store.
+
+    The last line printed is a JSON object with what `Notes` has.
+    """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("config", type=RunConfig.model_validate_json)
+    parser.add_argument("--states", default="", help="go on from these training states")
     options = parser.parse_args(arguments)
 
     from boothline.settings import Settings
@@ -136,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     config: RunConfig = options.config
     folder = Path(tempfile.mkdtemp(prefix="boothline-bench-"))
+    notes = Notes()
     try:
         job = TrainingJob(
             config=config,
@@ -145,12 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             instance=options.folder / "instance",
             priors=(options.folder / "prior",),
             data_digest="benchmark",
-            states=f"training/{folder.name}",
+            states=f"training/{options.states or folder.name}",
             folder=folder,
         )
-        train(job, settings=Settings())
+        train(job, settings=Settings(), on_event=notes)
     finally:
         shutil.rmtree(folder)
+    sys.stdout.write(json.dumps(vars(notes)) + "\n")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,11 @@ class TrackingConfig(Section):
         description="Write metrics and sample sheets as TensorBoard event files too, in the folder "
         "tensorboard of the run (needs the extra tensorboard).",
     )
+    wandb: bool = Field(
+        default=False,
+        description="Write metrics and sample sheets as offline runs of Weights & Biases too, in "
+        "the folder wandb of the run (needs the extra wandb); nothing is sent.",
+    )
 
 
 class RunConfig(Section):

@@ -1,10 +1,13 @@
 """`subject`: what is being learnt."""
 
+import re
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from boothline.config.section import SUBJECT_FIELD, Section
+
+_BUCKET = re.compile(r"[1-9]\d{1,3}x[1-9]\d{1,3}")
 
 
 class SubjectConfig(Section):
@@ -45,6 +48,13 @@ class SubjectConfig(Section):
         multiple_of=8,
         description="Side of the training pictures, in pixels.",
     )
+    aspect_buckets: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        description="Sizes, e.g. [64x64, 96x64] (width x height in pixels, multiples of 8): each "
+        "picture is cut to the one nearest in shape, and each batch holds pictures of one; none: "
+        "all pictures are cut to squares.",
+    )
     min_images: int = Field(default=3, ge=1, le=100, description="Fewest usable instance images.")
     max_images: int = Field(default=100, ge=1, le=1000, description="Most instance images.")
 
@@ -61,9 +71,21 @@ class SubjectConfig(Section):
     def _check(self) -> Self:
         if SUBJECT_FIELD not in self.prompt:
             raise ValueError(f"subject.prompt must contain {SUBJECT_FIELD}, got {self.prompt!r}")
+        self._check_buckets()
         if self.max_images < self.min_images:
             raise ValueError(
                 f"subject.max_images ({self.max_images}) is below "
                 f"subject.min_images ({self.min_images})"
             )
         return self
+
+    def _check_buckets(self) -> None:
+        """Refuse buckets that are no sizes, or named twice."""
+        for bucket in self.aspect_buckets:
+            if not _BUCKET.fullmatch(bucket) or any(int(side) % 8 for side in bucket.split("x")):
+                raise ValueError(
+                    f"subject.aspect_buckets: {bucket!r} is no size such as 96x64, width x height "
+                    "in pixels, both multiples of 8"
+                )
+        if len(set(self.aspect_buckets)) < len(self.aspect_buckets):
+            raise ValueError("subject.aspect_buckets names a bucket twice; name each once")

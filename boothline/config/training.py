@@ -138,6 +138,12 @@ class TrainingConfig(Section):
         default="fp32", description="Compute precision; weights stay fp32."
     )
     gradient_checkpointing: bool = Field(default=False, description="Trade compute for memory.")
+    compile: bool = Field(
+        default=False,
+        description="Compile the UNet before the first step (torch.compile), which takes a minute "
+        "and makes every step shorter; needs a C++ compiler, or triton on CUDA, and goes on "
+        "without where there is none.",
+    )
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="Decay of the weight average; unset: none."
     )

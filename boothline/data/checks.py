@@ -37,10 +37,19 @@ def too_small(source: str, picture: Picture, *, resolution_px: int) -> Quarantin
     )
 
 
-def size_warnings(source: str, picture: Picture, *, resolution_px: int) -> list[DatasetWarning]:
-    """Return warnings about a picture that is enlarged or loses much when cropped to a square."""
+def size_warnings(
+    source: str, picture: Picture, *, resolution_px: int, cut_px: tuple[int, int]
+) -> list[DatasetWarning]:
+    """Return warnings about a picture that is enlarged, or loses much when cut to its shape.
+
+    Args:
+        source: name of its file.
+        picture: the picture.
+        resolution_px: side of a training square.
+        cut_px: (width, height) that it is cut to.
+    """
     width_px, height_px = picture.width_px, picture.height_px
-    short_px, long_px = min(width_px, height_px), max(width_px, height_px)
+    short_px = min(width_px, height_px)
     found: list[DatasetWarning] = []
     if short_px < resolution_px:
         found.append(
@@ -51,17 +60,24 @@ def size_warnings(source: str, picture: Picture, *, resolution_px: int) -> list[
                 advice="Use a larger version of the picture if there is one.",
             )
         )
-    if long_px > MAX_ASPECT_RATIO * short_px:
+    kept = (width_px * cut_px[1]) / (height_px * cut_px[0])
+    if max(kept, 1 / kept) > MAX_ASPECT_RATIO:
         found.append(
             DatasetWarning(
                 source=source,
                 check="shape",
-                message=f"is {width_px} x {height_px} px; cropping to a square drops"
-                f" {100 * (1 - short_px / long_px):.0f} % of it",
+                message=f"is {width_px} x {height_px} px; cropping to {_shape(cut_px)} drops"
+                f" {100 * (1 - min(kept, 1 / kept)):.0f} % of it",
                 advice="Crop it yourself around the subject.",
             )
         )
     return found
+
+
+def _shape(size_px: tuple[int, int]) -> str:
+    """Return a size in words."""
+    width_px, height_px = size_px
+    return "a square" if width_px == height_px else f"{width_px} x {height_px} px"
 
 
 def sharpness_of(image: Image.Image) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from boothline.buckets import nearest
 from boothline.data.decoding import decode
 from boothline.errors import DataError
 
@@ -41,10 +42,10 @@ def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, An
         decoded = decode(path, max_pixels=int(request["max_pixels"]))
     except DataError as error:
         return {"reason": error.message, "advice": error.remedy}
-    side_px = int(request["side_px"])
+    size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
-    square = ImageOps.fit(decoded.image, (side_px, side_px), Image.Resampling.LANCZOS)
-    (folder / f"{number:05d}.square").write_bytes(square.tobytes())
+    cut = ImageOps.fit(decoded.image, size_px, Image.Resampling.LANCZOS)
+    (folder / f"{number:05d}.cut").write_bytes(cut.tobytes())
     longer_px = max(decoded.image.size)
     scale = min(1.0, int(request["thumbnail_px"]) / longer_px)
     width_px, height_px = (max(1, round(side * scale)) for side in decoded.image.size)
@@ -55,7 +56,7 @@ def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, An
         "notes": decoded.notes,
         "width_px": decoded.image.width,
         "height_px": decoded.image.height,
-        "side_px": side_px,
+        "size_px": size_px,
         "thumbnail_size_px": small.size,
         "pixel_digest": decoded.pixel_digest(),
     }

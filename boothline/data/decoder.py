@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 import boothline
+from boothline.buckets import Size
 from boothline.data.limits import Limits
 from boothline.errors import DataError
 
@@ -27,8 +28,8 @@ class Picture:
     """A decoded picture, brought to the training size.
 
     Attributes:
-        square_path: raw RGB bytes, centre-cropped and resized to side x side pixels.
-        side_px: side of the square.
+        cut_path: raw RGB bytes, centre-cropped and resized to the training size.
+        size_px: that size, (width, height).
         thumbnail: RGB, whole, at most THUMBNAIL_PX on its longer side.
         width_px, height_px: size before that, upright.
         format: format of the file.
@@ -36,8 +37,8 @@ class Picture:
         pixel_digest: sha256 of size and pixels before cropping.
     """
 
-    square_path: Path
-    side_px: int
+    cut_path: Path
+    size_px: Size
     thumbnail: Image.Image
     width_px: int
     height_px: int
@@ -45,9 +46,9 @@ class Picture:
     notes: tuple[str, ...]
     pixel_digest: str
 
-    def square(self) -> Image.Image:
-        """Return the picture at training size: RGB, side x side pixels."""
-        return Image.frombytes("RGB", (self.side_px, self.side_px), self.square_path.read_bytes())
+    def cut(self) -> Image.Image:
+        """Return the picture at training size, RGB."""
+        return Image.frombytes("RGB", self.size_px, self.cut_path.read_bytes())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class Unreadable:
 def decode_all(
     paths: Sequence[Path],
     *,
-    side_px: int,
+    sizes_px: Sequence[Size],
     folder: Path,
     limits: Limits,
     on_progress: Callable[[int, int], None] | None = None,
@@ -70,7 +71,7 @@ def decode_all(
 
     Args:
         paths: the files; their names play no part.
-        side_px: side of the square pictures.
+        sizes_px: (width, height) of the pictures to make; each gets the one nearest in shape.
         folder: scratch folder; created.
         limits: caps on pixels, time and memory of one picture.
         on_progress: called with (decoded, total) after each picture.
@@ -88,7 +89,7 @@ def decode_all(
         request = {
             "pictures": remaining,
             "folder": str(folder.resolve()),
-            "side_px": side_px,
+            "sizes_px": sizes_px,
             "thumbnail_px": THUMBNAIL_PX,
             "max_pixels": limits.max_pixels,
             "seconds": limits.decode_seconds,
@@ -150,8 +151,8 @@ def _result(answer: dict[str, Any], *, folder: Path) -> Picture | Unreadable:
     thumbnail = stem.with_suffix(".thumbnail")
     width_px, height_px = answer["thumbnail_size_px"]
     return Picture(
-        square_path=stem.with_suffix(".square"),
-        side_px=answer["side_px"],
+        cut_path=stem.with_suffix(".cut"),
+        size_px=(answer["size_px"][0], answer["size_px"][1]),
         thumbnail=Image.frombytes("RGB", (width_px, height_px), thumbnail.read_bytes()),
         width_px=answer["width_px"],
         height_px=answer["height_px"],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from boothline.buckets import ensure_filled, sizes_of
 from boothline.config.subject import SubjectConfig
 from boothline.data import checks
 from boothline.data.captions import caption_for, read_caption
@@ -62,7 +63,7 @@ def examine(
 
     Raises:
         ConfigError: the source does not exist, or the identifier is unknown to the tokenizer.
-        DataError: the source holds no picture or exceeds the limits.
+        DataError: the source holds no picture or exceeds the limits, or a bucket stays empty.
     """
     caps = limits or Limits()
     counter = TokenCounter.load(tokenizer) if tokenizer else None
@@ -72,7 +73,7 @@ def examine(
         )
         pictures = decode_all(
             [file.path for file in files.pictures],
-            side_px=subject.resolution_px,
+            sizes_px=sizes_of(subject),
             folder=Path(scratch) / "decoded",
             limits=caps,
             on_progress=on_progress,
@@ -81,6 +82,8 @@ def examine(
         for file, picture in zip(files.pictures, pictures, strict=True):
             _sort_in(file, picture, findings=findings, subject=subject)
         _limit_number(findings, subject)
+        if findings.chosen:
+            ensure_filled({picture.size_px for _, picture in findings.chosen}, subject)
         _note_near_duplicates(findings)
         accepted = _write_images(findings, files=files, subject=subject, output=output)
         if counter:
@@ -156,7 +159,9 @@ def _sort_in(
             )
         )
     findings.warnings.extend(
-        checks.size_warnings(source, picture, resolution_px=subject.resolution_px)
+        checks.size_warnings(
+            source, picture, resolution_px=subject.resolution_px, cut_px=picture.size_px
+        )
     )
     findings.chosen.append((file, picture))
 
@@ -213,8 +218,8 @@ def _write_images(
         caption, warnings = caption_for(
             source, caption_file.path if caption_file else None, subject=subject
         )
-        square = picture.square()
-        sharpness = checks.sharpness_of(square)
+        cut = picture.cut()
+        sharpness = checks.sharpness_of(cut)
         if warning := checks.sharpness_warning(source, sharpness):
             warnings.append(warning)
         findings.warnings.extend(warnings)
@@ -228,7 +233,7 @@ def _write_images(
             height_px=picture.height_px,
             sharpness=round(sharpness, 1),
         )
-        square.save(output / image.image)
+        cut.save(output / image.image)
         picture.thumbnail.save(output / image.thumbnail)
         accepted.append(image)
     return tuple(accepted)

@@ -107,6 +107,26 @@ def load_pipeline(
     return parts
 
 
+def load_vae(path: Path, *, device: str | torch.device) -> AutoencoderKL:
+    """Load a checked folder's autoencoder alone: float32, frozen.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    with quiet_libraries():
+        return _load(AutoencoderKL, path, "vae").to(device).requires_grad_(False)
+
+
+def load_text_encoder(path: Path, *, device: str | torch.device) -> CLIPTextModel:
+    """Load a checked folder's text encoder alone: float32, frozen.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    with quiet_libraries():
+        return _load(CLIPTextModel, path, "text_encoder").to(device).requires_grad_(False)
+
+
 def load_noise_schedule(path: Path) -> DDPMScheduler:
     """Return the folder's noise schedule, whatever sampler the folder names."""
     config = _read_json(path / "scheduler" / "scheduler_config.json")

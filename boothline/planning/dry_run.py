@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 from unittest.mock import patch
 
@@ -12,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from boothline.buckets import sizes_of
 from boothline.config import RunConfig
 from boothline.diffusion.loading import DiffusionParts
 from boothline.planning.shapes import ModelShapes
@@ -28,7 +30,7 @@ class TracedStep:
 
     Attributes:
         trace: what its forward pass keeps.
-        weight_bytes: all networks, trained or not.
+        weight_bytes: the networks that stay in memory, trained or not.
         num_trained: trained numbers.
     """
 
@@ -51,10 +53,7 @@ def trace_step(config: RunConfig, shapes: ModelShapes) -> TracedStep:
             prediction.float().pow(2).mean()
         return TracedStep(
             trace=recorder.trace,
-            weight_bytes=sum(
-                _num_bytes(network)
-                for network in (networks.unet, networks.text_encoder, networks.vae)
-            ),
+            weight_bytes=sum(_num_bytes(network) for network in _resident(networks, config)),
             num_trained=sum(w.numel() for w in denoiser.parameters() if w.requires_grad),
         )
 
@@ -69,6 +68,16 @@ def _networks(shapes: ModelShapes) -> DiffusionParts:
         tokenizer=None,  # neither takes part in a step
         scheduler=None,
     )
+
+
+def _resident(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Module]:
+    """Return the networks that stay in memory: with caches, the frozen ones do not."""
+    resident: list[torch.nn.Module] = [networks.unet]
+    if not config.training.caches or config.training.trains_text_encoder:
+        resident.append(networks.text_encoder)
+    if not config.training.caches:
+        resident.append(networks.vae)
+    return resident
 
 
 def _checkpoint(denoiser: Denoiser, recorder: Recorder) -> None:
@@ -88,7 +97,8 @@ def _micro_batch(config: RunConfig, shapes: ModelShapes) -> tuple[torch.Tensor, 
     has_prior = config.prior.enabled and config.prior.weight > 0
     count = training.batch_size // (training.num_processes * training.accumulation)
     count *= 2 if has_prior else 1
-    side = config.subject.resolution_px // shapes.pixels_per_latent
+    width_px, height_px = max(sizes_of(config.subject), key=prod)
+    scale, channels = shapes.pixels_per_latent, int(shapes.vae["latent_channels"])
     num_captions = min(count, 2 if has_prior else 1)
     if training.trains_text_encoder:
         captions = torch.zeros(num_captions, shapes.num_tokens, dtype=torch.int64)
@@ -96,7 +106,7 @@ def _micro_batch(config: RunConfig, shapes: ModelShapes) -> tuple[torch.Tensor, 
         width = int(shapes.unet["cross_attention_dim"])
         captions = torch.zeros(num_captions, shapes.num_tokens, width)
     return (
-        torch.zeros(count, int(shapes.vae["latent_channels"]), side, side),
+        torch.zeros(count, channels, height_px // scale, width_px // scale),
         torch.zeros(count, dtype=torch.int64),
         captions,
         torch.zeros(count, dtype=torch.int64),

@@ -24,18 +24,22 @@ PROCESS_BYTES: Final[Mapping[Device, int]] = {"cpu": 510 * MIB, "cuda": 600 * MI
 docs/memory.md), on a GPU the CUDA context and the libraries' workspaces (not measured)."""
 
 
+UPLOAD_BYTES: Final = 24 * MIB
+"""What the upload of one file holds at most: three parts of 8 MiB at once."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
     """Peak memory of one rank, in bytes.
 
     Attributes:
         process: interpreter, libraries, context.
-        weights: all networks, float32; those that are not trained too.
+        weights: the networks that stay in memory, float32.
         optimizer: its states.
         average: the averaged weights.
         step: activations and gradients where their sum is highest.
-        snapshot: the training state that is on its way to the store, and the bytes of its largest
-            file while they are written; on a GPU they lie in host memory and are 0 here.
+        snapshot: the training state that is on its way to the store, and the parts of its files
+            that are being sent; on a GPU they lie in host memory and are 0 here.
         num_trained: trained numbers.
     """
 
@@ -78,7 +82,8 @@ def plan_memory(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Me
     optimizer = int(OPTIMIZER_BYTES[training.optimizer] * traced.num_trained)
     average = trained_bytes if training.ema_decay is not None else 0
     step = traced.trace.peak_bytes(gradients_allocated=training.num_processes > 1)
-    state = trained_bytes + optimizer + average + max(trained_bytes, optimizer)
+    files = (trained_bytes, optimizer, average)
+    state = sum(files) + sum(min(size, UPLOAD_BYTES) for size in files)
     return MemoryPlan(
         process=PROCESS_BYTES[device],
         weights=traced.weight_bytes,

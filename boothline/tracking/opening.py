@@ -22,6 +22,7 @@ def open_step_tracker(
     step: str,
     experiment: str = "boothline",
     tensorboard: bool = False,
+    wandb: bool = False,
 ) -> StepTracker:
     """Return the tracker of a step; nothing is loaded or sent before the first value.
 
@@ -33,21 +34,28 @@ def open_step_tracker(
         step: name of the step; all its shards share one MLflow run.
         experiment: name of the MLflow experiment (`tracking.experiment` of the configuration).
         tensorboard: write TensorBoard event files too, under the run's folder.
+        wandb: write an offline run of Weights & Biases too, under the run's folder.
 
     Raises:
-        ConfigError: the library that writes event files is missing.
+        ConfigError: the library of one of them is missing.
     """
     if step in UNTRACKED_STEPS:
         return NullTracker()
     tracker = _mlflow_tracker(
         settings, store=store, run_id=run_id, step=step, experiment=experiment
     )
-    if not tensorboard:
-        return tracker
-    from boothline.tracking.boards import BoardTracker
-
     folder = settings.run_dir or settings.home / "runs" / run_id
-    return BoardTracker(tracker, folder=folder / TENSORBOARD_FOLDER / step)
+    if tensorboard:
+        from boothline.tracking.boards import BoardTracker
+
+        tracker = BoardTracker(tracker, folder=folder / TENSORBOARD_FOLDER / step)
+    if wandb:
+        from boothline.tracking.weights_biases import OfflineTracker
+
+        tracker = OfflineTracker(
+            tracker, folder=folder, project=experiment, group=run_id, step=step
+        )
+    return tracker
 
 
 def _mlflow_tracker(

@@ -1,14 +1,19 @@
 """Puts the parts of a training together: base model, pictures, captions, objective."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from boothline.buckets import Size, size_of, sizes_of
 from boothline.config.training import TrainingConfig
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.diffusion.lora import add_adapters
 from boothline.errors import ConfigError
 from boothline.training.batches import BatchMaker, Half
+from boothline.training.bucketing import BucketedBatches, Turns, sorted_by_size
+from boothline.training.compiling import can_compile
 from boothline.training.denoiser import Denoiser
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
@@ -30,6 +35,8 @@ from boothline.training.validation import (
     Validator,
 )
 
+Batches = BatchMaker | BucketedBatches
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
@@ -44,7 +51,7 @@ class Assembly:
 
     pipeline: DiffusionParts
     denoiser: Denoiser
-    batches: BatchMaker
+    batches: Batches
     objective: Objective
 
 
@@ -57,7 +64,8 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     """
     training = job.config.training
     pipeline = load_pipeline(job.base_model, device=ranks.device)
-    denoiser = trained_networks(pipeline, training)
+    compiled = training.compile and can_compile(ranks.device)
+    denoiser = trained_networks(pipeline, training, compiled=compiled)
     schedule = pipeline.scheduler
     objective = Objective(
         schedule.alphas_cumprod,
@@ -69,7 +77,7 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     return Assembly(
         pipeline=pipeline,
         denoiser=denoiser,
-        batches=_batches(job, pipeline, num_timesteps=objective.num_timesteps, ranks=ranks),
+        batches=_Loader(job, pipeline, ranks=ranks).batches(num_timesteps=objective.num_timesteps),
         objective=objective,
     )
 
@@ -105,13 +113,15 @@ def assemble_validator(
         ranks=ranks,
     )
     draws = FixedDraws(
-        sets=_validation_sets(job, assembly, held_out=held_out, ranks=ranks),
+        sets=_validation_sets(
+            job, assembly, parts={"instance": kept, "held_out": held_out}, ranks=ranks
+        ),
         captions=assembly.batches.captions,
         objective=assembly.objective,
         num_draws=config.training.validation.num_draws,
         seed=config.training.seed,
-        scaling_factor=assembly.batches.scaling_factor,
-        batch_size=job.micro_batch_size * len(assembly.batches.halves),
+        scaling_factor=float(assembly.pipeline.vae.config.scaling_factor),
+        batch_size=job.micro_batch_size * (2 if job.has_prior else 1),
         ranks=ranks,
     )
     history = History(patience=config.training.validation.patience)
@@ -119,22 +129,27 @@ def assemble_validator(
 
 
 def _validation_sets(
-    job: TrainingJob, assembly: Assembly, *, held_out: list[Picture], ranks: Ranks
+    job: TrainingJob, assembly: Assembly, *, parts: Mapping[str, list[Picture]], ranks: Ranks
 ) -> list[ValidationSet]:
-    """Return the pictures to measure the loss on: those trained on, and those held out."""
-    half = assembly.batches.halves[0]
-    sets = [ValidationSet(name=half.name, pictures=half.pictures, moments=half.moments)]
-    if held_out:
-        moments = MomentSource(
-            assembly.pipeline.vae,
-            held_out,
-            resolution_px=job.config.subject.resolution_px,
-            flips=False,
-            cached=job.config.training.caches,
-            ranks=ranks,
+    """Return the pictures to measure the loss on, as squares also where there are buckets."""
+    side_px = job.config.subject.resolution_px
+    return [
+        ValidationSet(
+            name=name,
+            pictures=pictures,
+            moments=MomentSource(
+                assembly.pipeline.vae,
+                pictures,
+                size_px=(side_px, side_px),
+                flips=False,
+                cached=job.config.training.caches,
+                ranks=ranks,
+                fit=True,
+            ),
         )
-        sets.append(ValidationSet(name="held_out", pictures=held_out, moments=moments))
-    return sets
+        for name, pictures in parts.items()
+        if pictures
+    ]
 
 
 def _crops(training: TrainingConfig) -> Crops | None:
@@ -149,20 +164,21 @@ def _crops(training: TrainingConfig) -> Crops | None:
     )
 
 
-def _all_captions(halves: list[Half], *, held_out: list[Picture]) -> list[str]:
-    """Return every caption that a batch or a validation may ask for."""
-    used = [caption for half in halves for captions in half.captions for caption in captions]
-    own = [picture.caption for half in halves for picture in half.pictures]
-    return used + own + [picture.caption for picture in held_out]
-
-
 def _instance_pictures(job: TrainingJob) -> tuple[list[Picture], list[Picture]]:
     """Return the instance pictures to train on and those held out."""
     return split_off(read_pictures([job.instance]), job.config.training.validation.hold_out)
 
 
-def trained_networks(pipeline: DiffusionParts, training: TrainingConfig) -> Denoiser:
-    """Return the networks to train; the others are frozen."""
+def trained_networks(
+    pipeline: DiffusionParts, training: TrainingConfig, *, compiled: bool = False
+) -> Denoiser:
+    """Return the networks to train; the others are frozen.
+
+    Args:
+        pipeline: the base model, changed in place.
+        training: what is trained and how.
+        compiled: compile the UNet.
+    """
     unet: nn.Module = pipeline.unet
     text_encoder: nn.Module = pipeline.text_encoder
     if training.gradient_checkpointing:
@@ -180,64 +196,145 @@ def trained_networks(pipeline: DiffusionParts, training: TrainingConfig) -> Deno
     else:
         unet.requires_grad_(True)
     unet.train()
+    pipeline.unet.to(memory_format=torch.channels_last)
     if not training.trains_text_encoder:
         text_encoder.requires_grad_(False).eval()
-        return Denoiser(unet, None, adapted=adapted)
+        return Denoiser(unet, None, adapted=adapted, compiled=compiled)
     if not adapted:
         text_encoder.requires_grad_(True)
-    return Denoiser(unet, text_encoder.train(), adapted=adapted)
+    return Denoiser(unet, text_encoder.train(), adapted=adapted, compiled=compiled)
 
 
-def _batches(
-    job: TrainingJob, pipeline: DiffusionParts, *, num_timesteps: int, ranks: Ranks
-) -> BatchMaker:
-    """Read and encode the pictures of both halves."""
-    training = job.config.training
-    kept, held_out = _instance_pictures(job)
-    sources = {"instance": kept}
-    if job.has_prior:
-        sources["prior"] = read_pictures(job.priors)
-    halves = []
-    for name, pictures in sources.items():
-        own = name == "instance"
-        flip = training.horizontal_flip and own
-        crops = _crops(training) if own else None
-        moments = MomentSource(
-            pipeline.vae,
-            pictures,
-            resolution_px=job.config.subject.resolution_px,
-            flips=flip,
-            cached=training.caches,
-            ranks=ranks,
-            crops=crops,
-        )
-        templates = training.caption_templates if own else ()
-        phrase = job.config.subject.phrase
-        halves.append(
-            Half(
-                name=name,
-                pictures=pictures,
-                moments=moments,
-                captions=[captions_of(p, templates, phrase=phrase) for p in pictures],
-                flip=flip,
-                num_crops=crops.count if crops is not None else 1,
-                repeats=training.repeats if own else 1,
+class _Loader:
+    """Reads and encodes the pictures and captions of a job.
+
+    Args:
+        job: what is trained.
+        pipeline: the base model.
+        ranks: who shares the work.
+    """
+
+    def __init__(self, job: TrainingJob, pipeline: DiffusionParts, *, ranks: Ranks) -> None:
+        self._job, self._pipeline, self._ranks = job, pipeline, ranks
+        self._training = job.config.training
+        self._kept, self._held_out = _instance_pictures(job)
+        self._prior = read_pictures(job.priors) if job.has_prior else []
+
+    def batches(self, *, num_timesteps: int) -> Batches:
+        """Return what makes the batches, of one shape or of several.
+
+        Raises:
+            ConfigError: the base model cannot work on a bucket's shape.
+            DataError: a picture is unusable, or a bucket is empty.
+        """
+        subject = self._job.config.subject
+        sizes = sizes_of(subject)
+        captions = self._captions()
+        if not subject.aspect_buckets:
+            halves = self._halves(self._kept, sizes[0], turn=int)
+            return self._maker(halves, captions=captions, num_timesteps=num_timesteps)
+        check_shapes(self._pipeline, subject.aspect_buckets)
+        members = sorted_by_size(self._kept, sizes)
+        turns = Turns(counts=tuple(map(len, members)), seed=self._training.seed)
+        makers = [
+            self._maker(
+                self._halves(pictures, size, turn=turns.earlier),
+                captions=captions,
+                num_timesteps=num_timesteps,
             )
+            for pictures, size in zip(members, sizes, strict=True)
+        ]
+        return BucketedBatches(makers=makers, turns=turns, captions=captions)
+
+    def _maker(
+        self, halves: tuple[Half, ...], *, captions: CaptionSource, num_timesteps: int
+    ) -> BatchMaker:
+        return BatchMaker(
+            halves=halves,
+            captions=captions,
+            seed=self._training.seed,
+            batch_size=self._training.batch_size,
+            num_timesteps=num_timesteps,
+            scaling_factor=float(self._pipeline.vae.config.scaling_factor),
+            noise_offset=self._training.noise_offset,
         )
-    captions = CaptionSource(
-        _all_captions(halves, held_out=held_out),
-        tokenizer=pipeline.tokenizer,
-        frozen_text_encoder=None if training.trains_text_encoder else pipeline.text_encoder,
-        cached=training.caches,
-        ranks=ranks,
-    )
-    return BatchMaker(
-        halves=tuple(halves),
-        captions=captions,
-        seed=training.seed,
-        batch_size=training.batch_size,
-        micro_batch_size=job.micro_batch_size,
-        num_timesteps=num_timesteps,
-        scaling_factor=float(pipeline.vae.config.scaling_factor),
-        noise_offset=training.noise_offset,
-    )
+
+    def _halves(
+        self, pictures: list[Picture], size: Size, *, turn: Callable[[int], int]
+    ) -> tuple[Half, ...]:
+        """Encode the instance pictures of one shape, and the prior cut to it."""
+        training = self._training
+        crops = _crops(training)
+        own = Half(
+            name="instance",
+            pictures=pictures,
+            moments=self._moments(pictures, size, flips=training.horizontal_flip, crops=crops),
+            captions=[self._captions_of(picture) for picture in pictures],
+            flip=training.horizontal_flip,
+            num_crops=crops.count if crops is not None else 1,
+            repeats=training.repeats,
+            turn=turn,
+        )
+        if not self._prior:
+            return (own,)
+        prior = Half(
+            name="prior",
+            pictures=self._prior,
+            moments=self._moments(self._prior, size, fit=turn is not int),
+            captions=[(picture.caption,) for picture in self._prior],
+        )
+        return (own, prior)
+
+    def _moments(
+        self,
+        pictures: list[Picture],
+        size: Size,
+        *,
+        flips: bool = False,
+        crops: Crops | None = None,
+        fit: bool = False,
+    ) -> MomentSource:
+        return MomentSource(
+            self._pipeline.vae,
+            pictures,
+            size_px=size,
+            flips=flips,
+            cached=self._training.caches,
+            ranks=self._ranks,
+            crops=crops,
+            fit=fit,
+        )
+
+    def _captions_of(self, picture: Picture) -> tuple[str, ...]:
+        phrase = self._job.config.subject.phrase
+        return captions_of(picture, self._training.caption_templates, phrase=phrase)
+
+    def _captions(self) -> CaptionSource:
+        """Return every caption that a batch or a validation may ask for."""
+        pictures = [*self._kept, *self._prior, *self._held_out]
+        used = [caption for picture in self._kept for caption in self._captions_of(picture)]
+        frozen = None if self._training.trains_text_encoder else self._pipeline.text_encoder
+        return CaptionSource(
+            used + [picture.caption for picture in pictures],
+            tokenizer=self._pipeline.tokenizer,
+            frozen_text_encoder=frozen,
+            cached=self._training.caches,
+            ranks=self._ranks,
+        )
+
+
+def check_shapes(pipeline: DiffusionParts, buckets: Sequence[str]) -> None:
+    """Check that the base model halves every bucket's latents without a rest.
+
+    Raises:
+        ConfigError: a side is no multiple of what the networks need.
+    """
+    levels = len(pipeline.unet.config.block_out_channels)
+    multiple = pipeline.vae_scale * 2 ** (levels - 1)
+    odd = [b for b in buckets if any(side % multiple for side in size_of(b))]
+    if odd:
+        raise ConfigError(
+            f"This base model needs sides that are multiples of {multiple} pixels; "
+            f"subject.aspect_buckets has {', '.join(odd)}.",
+            remedy=f"Round the sides to multiples of {multiple}.",
+        )

@@ -5,7 +5,7 @@ order and of the prior order. Every draw is named by (seed, stream, step, slot),
 place in the global batch, so it does not matter which rank computes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +62,7 @@ class Half:
         flip: mirror each sample with probability one half.
         num_crops: crops of each picture; a sample takes one of them.
         repeats: times that each picture stands in an epoch.
+        turn: which batch of this half a step takes; by default the step's own number.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Half:
     flip: bool = False
     num_crops: int = 1
     repeats: int = 1
+    turn: Callable[[int], int] = int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,6 @@ class BatchMaker:
         captions: captions of all pictures.
         seed: seed of the training.
         batch_size: size of one half of the global batch.
-        micro_batch_size: size of one half of a micro-batch.
         num_timesteps: timesteps of the noise schedule.
         scaling_factor: factor of the VAE's latents.
         noise_offset: strength of the offset noise (Guttenberg, "Diffusion with
@@ -93,20 +94,17 @@ class BatchMaker:
     captions: CaptionSource
     seed: int
     batch_size: int
-    micro_batch_size: int
     num_timesteps: int
     scaling_factor: float
     noise_offset: float = 0.0
 
-    def make(self, step: int, *, part: int) -> MicroBatch:
-        """Return one of the parts that the global batch of a step is cut into.
+    def make(self, step: int, *, slots: range) -> MicroBatch:
+        """Return a piece of the global batch of a step.
 
         Args:
             step: optimizer step, counted from 0.
-            part: which part, in [0, batch_size / micro_batch_size).
+            slots: places in each half of the global batch, in [0, batch_size).
         """
-        first = part * self.micro_batch_size
-        slots = range(first, first + self.micro_batch_size)
         samples = [self._sample(half, step, slot) for half in self.halves for slot in slots]
         latents, noise, timesteps, rows = zip(*samples, strict=True)
         distinct = sorted(set(rows))
@@ -116,13 +114,13 @@ class BatchMaker:
             timesteps_B=torch.tensor(timesteps),
             captions=self.captions.encoded(distinct),
             caption_rows_B=torch.tensor([distinct.index(row) for row in rows]),
-            num_instance=self.micro_batch_size,
+            num_instance=len(slots),
         )
 
     def _sample(self, half: Half, step: int, slot: int) -> Sample:
         """Return latents_CHW, noise_CHW, timestep and caption row of one slot."""
         position = picture_at(
-            step * self.batch_size + slot,
+            half.turn(step) * self.batch_size + slot,
             count=len(half.pictures) * half.repeats,
             seed=self.seed,
             stream=half.name,

@@ -16,12 +16,20 @@ class Denoiser(nn.Module):
         unet: a UNet2DConditionModel.
         text_encoder: the CLIP text encoder when it is trained; None: captions come as embeddings.
         adapted: the networks carry adapters, and these alone are trained.
+        compiled: compile the UNet for its training; evaluation, whose shapes vary, runs it as is.
     """
 
     def __init__(
-        self, unet: nn.Module, text_encoder: nn.Module | None, *, adapted: bool = False
+        self,
+        unet: nn.Module,
+        text_encoder: nn.Module | None,
+        *,
+        adapted: bool = False,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
+        # In a tuple, so that its weights are not listed a second time.
+        self._compiled = (torch.compile(unet, dynamic=False),) if compiled else ()
         self.unet = unet
         self.text_encoder = text_encoder
         self._adapted = adapted
@@ -44,8 +52,13 @@ class Denoiser(nn.Module):
         """
         hidden = captions if self.text_encoder is None else self.text_encoder(captions)[0]
         conditioning = hidden.index_select(0, caption_rows_B)
-        prediction = self.unet(noisy_BCHW, timesteps_B, encoder_hidden_states=conditioning)
-        return cast(torch.Tensor, prediction.sample)
+        # The layout of the input decides that of all activations: channels last is faster.
+        noisy_BCHW = noisy_BCHW.contiguous(memory_format=torch.channels_last)
+        unet = self._compiled[0] if self._compiled and self.training else self.unet
+        (prediction,) = unet(
+            noisy_BCHW, timesteps_B, encoder_hidden_states=conditioning, return_dict=False
+        )
+        return cast(torch.Tensor, prediction)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the trained networks by the name their weights are stored under."""

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from boothline.buckets import Size
 from boothline.training.pictures import Crops, Picture, load_pixels
 from boothline.training.ranks import Ranks
 
@@ -30,7 +31,8 @@ class MomentSource:
     Args:
         vae: the frozen AutoencoderKL.
         pictures: what to encode.
-        resolution_px: their side in pixels.
+        size_px: (width, height) that they have, or get.
+        fit: cut and scale pictures of another size.
         flips: whether mirrored pictures will be asked for.
         crops: random crops that stand for each picture; None: the whole picture.
         cached: encode each once, now.
@@ -42,21 +44,23 @@ class MomentSource:
         vae: nn.Module,
         pictures: Sequence[Picture],
         *,
-        resolution_px: int,
+        size_px: Size,
         flips: bool,
         cached: bool,
         ranks: Ranks,
         crops: Crops | None = None,
+        fit: bool = False,
     ) -> None:
         self._crops = crops
-        self._vae = vae
+        self._vae: nn.Module | None = vae
         self._pictures = pictures
-        self._resolution_px = resolution_px
+        self._size_px, self._fit = size_px, fit
         self._device = ranks.device
         self._cache: torch.Tensor | None = None
         if cached:
             count = len(pictures) * (2 if flips else 1) * self._num_variants
             self._cache = share(count, self._encode, ranks=ranks)
+            self._vae = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -85,7 +89,8 @@ class MomentSource:
         crops = self._crops
         pixels = load_pixels(
             self._pictures[index],
-            resolution_px=self._resolution_px,
+            size_px=self._size_px,
+            fit=self._fit,
             flip=bool(flip),
             cut=None if crops is None else partial(crops.cut, picture=index, crop=crop),
         )
@@ -127,6 +132,7 @@ class CaptionSource:
         self._cache: torch.Tensor | None = None
         if frozen_text_encoder is not None and cached:
             self._cache = share(len(distinct), self._embed, ranks=ranks)
+            self._text_encoder = None
 
     def row(self, caption: str) -> int:
         """Return the row of a caption."""
@@ -134,10 +140,10 @@ class CaptionSource:
 
     def encoded(self, rows: Sequence[int]) -> torch.Tensor:
         """Return the captions of rows on the CPU: tokens (U, L) or embeddings (U, L, D)."""
-        if self._text_encoder is None:
-            return self._tokens[list(rows)]
         if self._cache is not None:
             return self._cache[list(rows)]
+        if self._text_encoder is None:
+            return self._tokens[list(rows)]
         return torch.stack([self._embed(row).cpu() for row in rows])
 
     @torch.no_grad()

@@ -89,7 +89,7 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
     if isinstance(error, BoothlineError):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _MEMORY_SIGNS):
+    if is_out_of_memory(error):
         return TrainingError(f"Rank {rank} ran out of memory ({text}).", remedy=MEMORY_REMEDY)
     # safetensors writes files by itself, and its error carries no number.
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -98,6 +98,12 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
             f"Rank {rank} found no space on the disk ({error}).", remedy="Free some space."
         )
     return TrainingError(f"Rank {rank} failed: {text}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception says that memory ran out, on the host or on an accelerator."""
+    text = f"{type(error).__name__}: {error}".lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY_SIGNS)
 
 
 def _is_peer_loss(error: BaseException) -> bool:

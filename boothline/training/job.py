@@ -26,6 +26,7 @@ _LATER_SETTINGS = (
     "crop_scale",
     "interpolation",
     "caption_templates",
+    "compile",
 )
 
 
@@ -87,8 +88,24 @@ class TrainingJob(BaseModel):
     @property
     def identity(self) -> dict[str, str]:
         """What a training state must agree with to be resumed: digests by name."""
+        return self.identity_as(
+            world_size=self.world_size, accumulation=self.config.training.accumulation
+        )
+
+    def identity_as(self, *, world_size: int, accumulation: int) -> dict[str, str]:
+        """Return the identity that this job would have with its global batch cut differently.
+
+        Draws depend on the place in the global batch alone, so that a training may go on with the
+        batch cut into other parts; the result then differs by rounding.
+
+        Args:
+            world_size: number of ranks.
+            accumulation: micro-batches of each.
+        """
+        training = self.config.training.model_copy(update={"accumulation": accumulation})
+        config = self.config.model_copy(update={"training": training})
         return {
-            "config": digest_of(result_config(self.config, world_size=self.world_size)),
+            "config": digest_of(result_config(config, world_size=world_size)),
             "data": self.data_digest,
             "base_model": self.base_model_digest,
         }
@@ -142,4 +159,5 @@ def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
         "world_size": world_size,
         "prior": prior,
         "resolution_px": config.subject.resolution_px,
+        **({"aspect_buckets": list(buckets)} if (buckets := config.subject.aspect_buckets) else {}),
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from boothline.buckets import Size
 from boothline.config.section import SUBJECT_FIELD
 from boothline.config.training import CAPTION_FIELD
 from boothline.diffusion import counters
@@ -43,13 +44,17 @@ class Crops:
     seed: int
 
     def cut(self, image: Image.Image, *, picture: int, crop: int) -> Image.Image:
-        """Return a crop of a square picture, scaled back to its size."""
+        """Return a crop of a picture, of its shape, scaled back to its size."""
         draw = counters.uniform((3,), seed=self.seed, stream="crop", index=(picture, crop)).tolist()
         part = self.smallest + (1 - self.smallest) * draw[0]
-        side = part * image.width
-        left, top = (value * (image.width - side) for value in draw[1:])
+        sides = [part * side for side in image.size]
+        left, top = (
+            value * (whole - side)
+            for value, whole, side in zip(draw[1:], image.size, sides, strict=True)
+        )
         # Rounding must not lead outside.
-        right, bottom = (min(start + side, image.width) for start in (left, top))
+        right = min(left + sides[0], image.width)
+        bottom = min(top + sides[1], image.height)
         resample = Image.Resampling[self.interpolation.upper()]
         return image.resize(image.size, resample, box=(left, top, right, bottom))
 
@@ -109,15 +114,17 @@ def split_off(pictures: Sequence[Picture], count: int) -> tuple[list[Picture], l
 def load_pixels(
     picture: Picture,
     *,
-    resolution_px: int,
+    size_px: Size,
+    fit: bool = False,
     flip: bool = False,
     cut: Callable[[Image.Image], Image.Image] | None = None,
 ) -> torch.Tensor:
-    """Return pixels_CHW: float32, (3, resolution_px, resolution_px), in [-1, 1].
+    """Return pixels_CHW: float32, (3, height, width), in [-1, 1].
 
     Args:
-        picture: what to load; RGB of exactly the resolution.
-        resolution_px: side in pixels.
+        picture: what to load; RGB of exactly the size.
+        size_px: (width, height).
+        fit: cut a picture of another shape to its middle and scale it.
         flip: mirror it left to right.
         cut: takes a part of it, of the same size.
 
@@ -125,15 +132,15 @@ def load_pixels(
         DataError: the picture has another size or cannot be decoded.
     """
     image = open_picture(picture)
-    pixels = np.array(image)
-    if pixels.shape != (resolution_px, resolution_px, 3):
+    if fit and image.size != size_px:
+        image = ImageOps.fit(image, size_px, Image.Resampling.LANCZOS)
+    if image.size != size_px:
         raise DataError(
-            f"{picture.path.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels, "
-            f"training expects {resolution_px} x {resolution_px}.",
+            f"{picture.path.name} is {image.width} x {image.height} pixels, "
+            f"training expects {size_px[0]} x {size_px[1]}.",
             remedy="Set subject.resolution_px to the base model's picture size.",
         )
-    if cut is not None:
-        pixels = np.array(cut(image))
+    pixels = np.array(image if cut is None else cut(image))
     if flip:
         pixels = pixels[:, ::-1]
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 127.5 - 1
@@ -163,10 +170,10 @@ def picture_at(position: int, *, count: int, seed: int, stream: str) -> int:
         seed: seed of the training.
         stream: name of the order, e.g. `instance`.
     """
-    return _epoch_order(count, seed, f"{stream}/order", position // count)[position % count]
+    return epoch_order(count, seed, f"{stream}/order", position // count)[position % count]
 
 
-@lru_cache(maxsize=8)
-def _epoch_order(count: int, seed: int, stream: str, epoch: int) -> list[int]:
-    """Return the shuffled pictures of one epoch."""
+@lru_cache(maxsize=32)
+def epoch_order(count: int, seed: int, stream: str, epoch: int) -> list[int]:
+    """Return the numbers below `count` in the shuffled order of one epoch."""
     return counters.permutation(count, seed=seed, stream=stream, index=epoch)

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from boothline.config import RunConfig
-from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.sampling import SampleRequest, sample
 from boothline.training.ranks import Ranks
+from boothline.training.surroundings import Surroundings
 
 MAX_PROMPTS = 8
 MAX_SAMPLING_STEPS = 10
@@ -20,13 +20,13 @@ class SheetMaker:
     """Samples the prompts of `evaluation.prompts` with the networks as they are now.
 
     Args:
-        pipeline: the model that holds the networks in training.
+        surroundings: lend the model that holds the networks in training.
         config: prompts, sampling and picture size.
         ranks: who shares the work.
     """
 
-    def __init__(self, pipeline: DiffusionParts, *, config: RunConfig, ranks: Ranks) -> None:
-        self._pipeline = pipeline
+    def __init__(self, surroundings: Surroundings, *, config: RunConfig, ranks: Ranks) -> None:
+        self._surroundings = surroundings
         self._ranks = ranks
         self._side_px = config.subject.resolution_px
         self.prompts = [config.subject.fill(p) for p in config.evaluation.prompts[:MAX_PROMPTS]]
@@ -71,4 +71,5 @@ class SheetMaker:
             )
             for index in indices
         ]
-        return sample(self._pipeline, requests, sampling=self._sampling)
+        with self._surroundings.whole() as pipeline:
+            yield from sample(pipeline, requests, sampling=self._sampling)

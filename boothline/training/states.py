@@ -10,7 +10,7 @@ import logging
 import math
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ Tensors = dict[str, torch.Tensor]
 class Snapshot:
     """A training state in host memory, independent of the training that goes on.
 
+    Its tensors lie in buffers that the training's next snapshot fills again.
+
     Attributes:
         step: optimizer steps taken.
         tensors: tensors by name, by the name of their file.
@@ -63,6 +65,35 @@ class Snapshot:
         )
 
 
+class HostBuffers:
+    """Host memory that is filled again and again, so that a snapshot takes no fresh pages."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, str], torch.Tensor] = {}
+        self._from_device = False
+
+    def fill(self, file: str, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+        """Return contiguous copies of a file's tensors, good until the file is filled again.
+
+        Copies from an accelerator may still be under way: `settle` waits for them.
+        """
+        copies = {}
+        for name, tensor in tensors.items():
+            buffer = self._buffers.get((file, name))
+            on_device = tensor.device.type == "cuda"
+            self._from_device |= on_device
+            if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+                buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=on_device)
+                self._buffers[file, name] = buffer
+            copies[name] = buffer.copy_(tensor.detach(), non_blocking=True)
+        return copies
+
+    def settle(self) -> None:
+        """Wait until all copies have arrived."""
+        if self._from_device:
+            torch.cuda.synchronize()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainedParts:
     """The parts of a training that change from step to step.
@@ -72,17 +103,19 @@ class TrainedParts:
         optimizer: the torch optimizer, unwrapped.
         average: the weight average, if any.
         scaler: the loss scaler of fp16, if any.
+        buffers: where snapshots are kept.
     """
 
     denoiser: Denoiser
     optimizer: torch.optim.Optimizer
     average: WeightAverage | None = None
     scaler: torch.amp.GradScaler | None = None
+    buffers: HostBuffers = field(default_factory=HostBuffers)
 
     def snapshot(
         self, step: int, *, job: TrainingJob, documents: Mapping[str, bytes] | None = None
     ) -> Snapshot:
-        """Copy everything to host memory.
+        """Copy everything to host memory; the snapshot before must not be in use any more.
 
         Args:
             step: optimizer steps taken.
@@ -90,15 +123,18 @@ class TrainedParts:
             documents: further files, e.g. the curve so far.
         """
         tensors = {
-            file: _copied(weights) for file, weights in self.denoiser.trained_weights().items()
+            file: self.buffers.fill(file, weights)
+            for file, weights in self.denoiser.trained_weights().items()
         }
         slots, settings = _optimizer_state(self.optimizer)
-        tensors[OPTIMIZER_FILE] = _copied(slots)
+        tensors[OPTIMIZER_FILE] = self.buffers.fill(OPTIMIZER_FILE, slots)
         if self.average is not None:
-            tensors[AVERAGE_FILE] = _copied(self.average.averages)
+            tensors[AVERAGE_FILE] = self.buffers.fill(AVERAGE_FILE, self.average.averages)
+        self.buffers.settle()
         facts: dict[str, Any] = {
             "step": step,
             "world_size": job.world_size,
+            "accumulation": job.config.training.accumulation,
             "method": job.config.training.method,
             "networks": sorted(self.denoiser.networks()),
             "averaged": self.average is not None,
@@ -155,8 +191,21 @@ def versions() -> dict[str, str]:
 
 
 def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
-    """Refuse a state of another job; tell when only the software differs."""
-    for name, digest in job.identity.items():
+    """Refuse a state of another job; tell when only the ranks or the software differ."""
+    accumulation = job.config.training.accumulation
+    cut = {
+        "world_size": state["world_size"],
+        "accumulation": state.get("accumulation", accumulation),
+    }
+    if cut != {"world_size": job.world_size, "accumulation": accumulation}:
+        logger.warning(
+            "the training state was made with the global batch cut otherwise (%s); it goes on with "
+            "world_size %d, accumulation %d: the result may differ by rounding",
+            cut,
+            job.world_size,
+            accumulation,
+        )
+    for name, digest in job.identity_as(**cut).items():
         found = state["identity"].get(name)
         if found != digest:
             raise ConfigError(
@@ -170,13 +219,6 @@ def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
             state["versions"],
             versions(),
         )
-
-
-def _copied(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """Return copies in host memory."""
-    return {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
-    }
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[str, Any]]:
@@ -223,7 +265,14 @@ def _restore_optimizer(
     for place, slot_value in {**tensors, **settings.get("slots", {})}.items():
         name, _, slot = place.rpartition("/")
         parameter = owners[name]
-        on_device = isinstance(slot_value, torch.Tensor)
-        optimizer.state[parameter][slot] = (
-            slot_value.to(parameter.device) if on_device else slot_value
-        )
+        if isinstance(slot_value, torch.Tensor):
+            optimizer.state[parameter][slot] = _beside(parameter, slot_value)
+        else:
+            optimizer.state[parameter][slot] = slot_value
+
+
+def _beside(parameter: torch.nn.Parameter, value: torch.Tensor) -> torch.Tensor:
+    """Return a stored tensor on the parameter's device, in the parameter's layout in memory."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device)
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

@@ -3,14 +3,13 @@
 import json
 import logging
 import shutil
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
-from boothline.diffusion import counters
 from boothline.errors import InterruptedRunError
 from boothline.store import ManifestRef
 from boothline.training.assembly import assemble, assemble_validator
@@ -23,14 +22,15 @@ from boothline.training.job import (
     TrainingJob,
 )
 from boothline.training.memory import peak_memory_bytes
-from boothline.training.objective import total_loss
-from boothline.training.optimizing import build_optimizer, set_learning_rate
+from boothline.training.optimizing import build_optimizer
 from boothline.training.ranks import Ranks
 from boothline.training.reporting import EventLog, Exchange, StepReport
 from boothline.training.requests import Requests
 from boothline.training.sheets import SheetMaker
 from boothline.training.state_store import StateStore
 from boothline.training.states import TrainedParts
+from boothline.training.stepping import Stepper
+from boothline.training.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +45,15 @@ class Outcome:
         num_parameters_trained: trained numbers.
         chosen_step: steps behind that state.
         last_step: steps taken.
+        pass_size: instance pictures that rank 0 took at once; fewer than a micro-batch where the
+            memory was short.
     """
 
     final_state: ManifestRef | None
     num_parameters_trained: int
     chosen_step: int
     last_step: int
+    pass_size: int
 
 
 class Trainer:
@@ -83,6 +86,7 @@ class Trainer:
         self._events = EventLog(job.folder / EVENTS_FILE, images_per_step=images_per_step)
         self._curve: list[dict[str, float]] = []
         self._done = 0
+        self._smallest_pass = job.micro_batch_size
         self._stop = False
         self._save = False
         self._build()
@@ -91,9 +95,18 @@ class Trainer:
         """Load, encode, and hand the networks to accelerate."""
         self._tell("phase", name="loading the base model and encoding the pictures")
         parts = assemble(self._job, ranks=self._ranks)
-        self._batches, self._objective = parts.batches, parts.objective
         optimizer = build_optimizer(parts.denoiser, self._config)
-        self._model, self._optimizer = self._accelerator.prepare(parts.denoiser, optimizer)
+        model, prepared = self._accelerator.prepare(parts.denoiser, optimizer)
+        self._stepper = Stepper(
+            self._job,
+            accelerator=self._accelerator,
+            ranks=self._ranks,
+            model=model,
+            optimizer=prepared,
+            batches=parts.batches,
+            objective=parts.objective,
+            on_smaller=self._tell_smaller,
+        )
         self._average = None
         names = {
             f"{network}.{name}": parameter
@@ -103,17 +116,24 @@ class Trainer:
         }
         if self._config.ema_decay is not None:
             self._average = WeightAverage(names, decay=self._config.ema_decay)
-        self._parameters = list(names.values())
+        self._num_trained = sum(weight.numel() for weight in names.values())
         self._trained = TrainedParts(
             denoiser=parts.denoiser,
             optimizer=optimizer,
             average=self._average,
             scaler=self._accelerator.scaler,
         )
-        self._sheets = SheetMaker(parts.pipeline, config=self._job.config, ranks=self._ranks)
+        surroundings = Surroundings(
+            parts.pipeline,
+            folder=self._job.base_model,
+            text_encoder_trained=self._config.trains_text_encoder,
+        )
+        self._sheets = SheetMaker(surroundings, config=self._job.config, ranks=self._ranks)
         self._validator = assemble_validator(
             self._job, parts, num_prompts=len(self._sheets.prompts), ranks=self._ranks
         )
+        if self._config.caches:
+            surroundings.release()
         self._exchange = Exchange(
             ranks=self._ranks, half_size=self._config.batch_size, requests=self._requests
         )
@@ -131,7 +151,7 @@ class Trainer:
             first = self._resume()
             self._tell("start", step=first, total=self._config.num_steps)
             if self._ranks.world_size > 2:
-                self._settle_buckets()
+                self._stepper.settle_buckets()
             for step in range(first, self._config.num_steps):
                 if self._is_exhausted:
                     break
@@ -145,60 +165,28 @@ class Trainer:
 
     def _train_step(self, step: int) -> None:
         """Take optimizer step `step`, counted from 0, and post its losses."""
-        config = self._config
         self._exchange.begin()
-        rate = set_learning_rate(self._trained.optimizer, step=step, config=config)
-        sums = torch.zeros(2, dtype=torch.float64, device=self._ranks.device)
-        for micro in range(config.accumulation):
-            last = micro == config.accumulation - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._model):
-                sums += self._backward(step, micro)
-        norm = self._accelerator.clip_grad_norm_(self._parameters, config.max_grad_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None:
-            self._average.update(step)
+        taken = self._stepper.take(step, average=self._average)
         self._note(self._exchange.collect())
-        self._exchange.post(step + 1, sums=sums, grad_norm=norm, learning_rate=rate)
-
-    def _backward(self, step: int, micro: int) -> torch.Tensor:
-        """Add the gradient of one micro-batch and return its loss sums, float64 (2,)."""
-        part = micro * self._ranks.world_size + self._ranks.rank
-        batch = self._batches.make(step, part=part).to(self._ranks.device)
-        self._seed_layers(step, part)
-        noisy = self._objective.noisy(batch.latents_BCHW, batch.noise_BCHW, batch.timesteps_B)
-        prediction = self._model(noisy, batch.timesteps_B, batch.captions, batch.caption_rows_B)
-        losses = self._objective.losses(
-            prediction,
-            latents_BCHW=batch.latents_BCHW,
-            noise_BCHW=batch.noise_BCHW,
-            timesteps_B=batch.timesteps_B,
+        self._exchange.post(
+            step + 1,
+            sums=taken.sums,
+            grad_norm=taken.grad_norm,
+            learning_rate=taken.learning_rate,
         )
-        loss, sums = total_loss(
-            losses,
-            num_instance=batch.num_instance,
-            half_size=self._config.batch_size,
-            prior_weight=self._job.config.prior.weight,
-            scale=self._ranks.world_size,
+
+    def _tell_smaller(self, step: int, pass_size: int) -> None:
+        """Say that the passes of this rank became smaller for want of memory."""
+        self._smallest_pass = pass_size
+        logger.warning(
+            "rank %d ran out of memory in step %d: it goes on with %d pictures of each half at "
+            "once instead of %d; batch, order and weights stay the same",
+            self._ranks.rank,
+            step + 1,
+            pass_size,
+            self._job.micro_batch_size,
         )
-        self._accelerator.backward(loss)
-        return sums
-
-    def _seed_layers(self, step: int, part: int) -> None:
-        """Make what layers draw by themselves (dropout) a function of step and part."""
-        draw = counters.integers(
-            (), high=2**31, seed=self._config.seed, stream="layers", index=(step, part)
-        )
-        torch.manual_seed(int(draw))
-
-    def _settle_buckets(self) -> None:
-        """Let DDP arrange its buckets before the first step.
-
-        DDP rearranges them after the first backward pass of a process. With more than two ranks the
-        arrangement decides the order of additions, so a resumed run would differ in its first step.
-        """
-        self._backward(0, 0)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._tell("smaller", step=step + 1, pass_size=pass_size)
 
     def _note(self, report: StepReport | None) -> None:
         """Take in what all ranks know of a step."""
@@ -273,8 +261,11 @@ class Trainer:
         if self._validator is not None:
             documents[VALIDATION_FILE] = _lines(self._validator.history.rows)
             keep = self._validator.history.best_step if self._chooses_best else None
+        began = time.monotonic()
+        self._states.wait()  # the snapshot before this one lies in the same memory
         snapshot = self._trained.snapshot(done, job=self._job, documents=documents)
         self._states.commit_later(snapshot, keep=keep)
+        self._tell("state", step=done, seconds=time.monotonic() - began)
 
     def _stop_here(self, done: int) -> None:
         """Wait until the state has arrived, then end as an interrupted run."""
@@ -306,9 +297,10 @@ class Trainer:
         self._ranks.barrier()
         return Outcome(
             final_state=ref,
-            num_parameters_trained=sum(p.numel() for p in self._parameters),
+            num_parameters_trained=self._num_trained,
             chosen_step=chosen,
             last_step=self._done,
+            pass_size=self._smallest_pass,
         )
 
     def _resume(self) -> int:

@@ -98,6 +98,7 @@ def _write_result(job: TrainingJob, outcome: Outcome) -> None:
         "num_parameters_trained": outcome.num_parameters_trained,
         "chosen_step": outcome.chosen_step,
         "last_step": outcome.last_step,
+        "pass_size": outcome.pass_size,
     }
     partial = job.folder / f"{RESULT_FILE}.partial"
     partial.write_text(json.dumps(value), encoding="utf-8")

@@ -115,10 +115,12 @@ def _draft(
     state = ManifestRef.parse(result.final_state)
     files: dict[str, Path | bytes | FileEntry] = {CURVE_FILE: result.curve}
     files.update({f"{SAMPLES_FOLDER}/{path.name}": path for path in result.samples})
-    steps = {}
+    steps: dict[str, int] = {}
+    if result.pass_size < job.micro_batch_size:
+        steps["pass_size"] = result.pass_size
     if result.validation is not None:
         files[VALIDATION_FILE] = result.validation
-        steps = {"chosen_step": result.chosen_step, "last_step": result.last_step}
+        steps |= {"chosen_step": result.chosen_step, "last_step": result.last_step}
     return ManifestDraft(
         kind="training",
         files=files,
@@ -207,6 +209,8 @@ class _Reporter:
             self._tracker.artifact(Path(event["path"]), folder=SAMPLES_FOLDER)
         elif event["event"] == "memory":
             self._tracker.metrics({"peak_memory_mib": event["peak_bytes"] / 2**20})
+        elif event["event"] == "smaller":
+            self._tracker.metrics({"pass_size": event["pass_size"]}, step=int(event["step"]))
         elif event["event"] == "start" and event["step"] > 0:
             self._update(event["step"], note=f"going on after step {event['step']}")
         elif event["event"] == "phase":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
@@ -42,10 +43,18 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
         config={
             "files": source.files.fingerprint(),
             "ignored_folders": list(source.files.ignored_folders),
-            "subject": context.config.subject.model_dump(mode="json", exclude={"name", "images"}),
+            "subject": _subject_settings(context.config.subject),
             "tokenizer": TokenCounter.load(source.tokenizer).digest,
         }
     )
+
+
+def _subject_settings(subject: SubjectConfig) -> dict[str, object]:
+    """Return the settings that decide the dataset; buckets count only where there are any."""
+    settings = subject.model_dump(mode="json", exclude={"name", "images"})
+    if not subject.aspect_buckets:
+        settings.pop("aspect_buckets")
+    return settings
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:

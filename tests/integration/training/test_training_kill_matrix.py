@@ -10,20 +10,39 @@ from typing import Any
 
 import psutil
 import pytest
+from safetensors.torch import load_file
 
 from boothline.errors import BoothlineError
 from boothline.settings import Settings
+from boothline.store import Store
 from boothline.training.job import TrainingJob
 from boothline.training.launch import train
 
 pytestmark = [pytest.mark.services, pytest.mark.faults]
 
 NUM_STEPS = 60
-KILLS_OF_A_CASE = 10
-CASES = [
-    {"method": "full", "accumulation": 1, "batch_size": 6},
-    {"method": "lora", "accumulation": 3, "batch_size": 6, "train_text_encoder": False},
-]
+LATEST_KILL = 42  # soon enough that the training cannot end before the blow falls
+KILLS_OF_A_CASE = 5
+CASES = {
+    "full": {"train_text_encoder": True, "accumulation": 1, "world_size": 2},
+    "lora-frozen-accumulated": {
+        "method": "lora",
+        "train_text_encoder": False,
+        "accumulation": 3,
+        "world_size": 2,
+    },
+    "full-frozen-accumulated-alone": {
+        "train_text_encoder": False,
+        "accumulation": 3,
+        "world_size": 1,
+    },
+    "lora-alone": {
+        "method": "lora",
+        "train_text_encoder": True,
+        "accumulation": 1,
+        "world_size": 1,
+    },
+}
 
 
 class Assassin:
@@ -34,6 +53,8 @@ class Assassin:
         self._after_step = after_step
         self._delay_seconds = source.uniform(0, 0.2)
         self._victims = source.choice((slice(0, 1), slice(1, 2), slice(None)))
+        if job.world_size == 1:
+            self._victims = slice(None)
         self._timer: threading.Timer | None = None
 
     def __call__(self, event: Mapping[str, Any]) -> None:
@@ -52,31 +73,68 @@ class Assassin:
             self._timer.join()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["method"]))
+def kill_while_training(
+    make: Callable[[], TrainingJob], *, settings: Settings, num_kills: int, source: random.Random
+) -> int:
+    """Train and kill, again and again; return how many trainings died of it."""
+    kills = 0
+    for after_step in sorted(source.sample(range(1, LATEST_KILL), num_kills)):
+        job = make()
+        assassin = Assassin(job, after_step=after_step, source=source)
+        try:
+            train(job, settings=settings, on_event=assassin)
+        except BoothlineError:
+            kills += 1
+        assassin.join()
+    return kills
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_training_killed_at_seeded_moments_ends_with_the_same_bits(
     make_job: Callable[..., TrainingJob],
     digests: Callable[[str], dict[str, str]],
     store_settings: Settings,
-    case: dict[str, Any],
+    name: str,
 ) -> None:
-    settings = {**case, "num_steps": NUM_STEPS, "ema_decay": 0.9, "world_size": 2}
+    settings: dict[str, Any] = {
+        "num_steps": NUM_STEPS, "ema_decay": 0.9, "batch_size": 6, **CASES[name],
+    }  # fmt: skip
     whole = make_job("training/whole", **settings)
     expected = train(whole, settings=store_settings)
-    source = random.Random(str(case))
-    kills = 0
-    for after_step in sorted(source.sample(range(1, NUM_STEPS - 1), KILLS_OF_A_CASE)):
-        cut = make_job("training/cut", **settings)
-        assassin = Assassin(cut, after_step=after_step, source=source)
-        try:
-            train(cut, settings=store_settings, on_event=assassin)
-        except BoothlineError:
-            kills += 1
-        assassin.join()
-    assert kills >= KILLS_OF_A_CASE // 2
+    kills = kill_while_training(
+        lambda: make_job("training/cut", **settings),
+        settings=store_settings,
+        num_kills=KILLS_OF_A_CASE,
+        source=random.Random(name),
+    )
+    assert kills == KILLS_OF_A_CASE
     last = make_job("training/cut", **settings)
     result = train(last, settings=store_settings)
     assert digests(result.final_state) == digests(expected.final_state)
     assert _curve(last.folder) == _curve(whole.folder)
+
+
+def test_training_of_two_ranks_killed_goes_on_with_one_within_rounding(
+    make_job: Callable[..., TrainingJob], store: Store, store_settings: Settings, tmp_path: Path
+) -> None:
+    settings = {"num_steps": NUM_STEPS, "learning_rate": 1e-5}
+    whole = train(make_job("training/whole", world_size=2, **settings), settings=store_settings)
+    kills = kill_while_training(
+        lambda: make_job("training/cut", world_size=2, **settings),
+        settings=store_settings,
+        num_kills=1,
+        source=random.Random("fewer ranks"),
+    )
+    assert kills == 1
+    alone = make_job("training/cut", world_size=1, **settings)
+    result = train(alone, settings=store_settings)
+    assert [row["step"] for row in _curve(alone.folder)] == list(range(1, NUM_STEPS + 1))
+    for name in ("unet", "text_encoder"):
+        one, two = (
+            load_file(store.fetch(ref, tmp_path / place) / f"{name}.safetensors")
+            for place, ref in (("one", result.final_state), ("two", whole.final_state))
+        )
+        assert max(float((one[key] - two[key]).abs().max()) for key in one) <= 1e-6
 
 
 def _curve(folder: Path) -> list[dict[str, float]]:

@@ -217,3 +217,130 @@ def poison_text_encoder(store: Store, ref: str, job: TrainingJob) -> None:
     files["text_encoder.safetensors"] = job.folder / "bad.safetensors"
     files["state.json"] = json.dumps({**state, "identity": job.identity}).encode()
     store.commit(job.state_path(2), ManifestDraft(kind="training_state", files=files))
+
+
+def test_training_short_of_memory_takes_smaller_passes_and_ends_the_same(
+    make_job: JobMaker,
+    run_here: Runner,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import torch
+
+    from boothline.training.denoiser import Denoiser
+
+    settings = {"learning_rate": 1e-4, "num_steps": 3}
+    expected = run_here(make_job("training/ample", **settings))
+    forward = Denoiser.forward
+
+    def short(self: Denoiser, noisy: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        if self.training and len(noisy) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, noisy, *others)
+
+    monkeypatch.setattr(Denoiser, "forward", short)
+    job = make_job("training/short", **settings)
+    result = run_here(job)
+    assert result["pass_size"] == 1
+    assert "1 pictures of each half at once instead of 4" in caplog.text
+    events = [json.loads(line) for line in (job.folder / "events.jsonl").read_text().splitlines()]
+    assert [e["pass_size"] for e in events if e["event"] == "smaller"] == [2, 1]
+    ours, theirs = (
+        load_file(store.fetch(r["final_state"], tmp_path / name) / "unet.safetensors")
+        for name, r in (("short", result), ("ample", expected))
+    )
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-6
+
+
+def test_training_short_of_memory_for_single_pictures_fails(
+    make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from boothline.training.denoiser import Denoiser
+
+    def short(self: Denoiser, *batch: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Denoiser, "forward", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        run_here(make_job())
+
+
+def test_state_goes_on_with_the_global_batch_cut_otherwise(
+    make_job: JobMaker, run_here: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"num_steps": 4, "learning_rate": 1e-4}
+    with pytest.raises(InterruptedRunError):
+        run_here(make_job(accumulation=2, **settings), StopAfter(2))
+    resumed = make_job(accumulation=4, **settings)
+    run_here(resumed)
+    assert "the global batch cut otherwise" in caplog.text
+    assert [row["step"] for row in curve_of(resumed)] == [1, 2, 3, 4]
+
+
+def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_bits(
+    make_job: JobMaker, run_here: Runner, digests: Digests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from PIL import Image
+
+    from boothline.training.denoiser import Denoiser
+
+    def job(states: str) -> TrainingJob:
+        made = make_job(states, num_steps=6)
+        subject = made.config.subject.model_copy(update={"aspect_buckets": ("32x32", "64x32")})
+        config = made.config.model_copy(update={"subject": subject})
+        return made.model_copy(update={"config": config})
+
+    whole = job("training/whole")
+    wide = whole.instance / "images/001.png"
+    Image.open(wide).resize((64, 32)).save(wide)
+    shapes = []
+    forward = Denoiser.forward
+
+    def seen(self: Denoiser, noisy: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(noisy.shape[2:]))
+        return forward(self, noisy, *others)
+
+    monkeypatch.setattr(Denoiser, "forward", seen)
+    expected = run_here(whole)
+    assert len(set(shapes)) == 2
+    # Of three pictures one is wide: so is one step of every three.
+    widths = [width for _, width in shapes]
+    assert [sum(width > min(widths) for width in widths[n : n + 3]) for n in (0, 3)] == [1, 1]
+    with pytest.raises(InterruptedRunError):
+        run_here(job("training/cut"), StopAfter(3))
+    resumed = run_here(job("training/cut"))
+    assert digests(resumed["final_state"]) == digests(expected["final_state"])
+
+
+@pytest.mark.faults  # compiling takes minutes on one core
+def test_training_compiled_resumes_to_the_same_bits(
+    make_job: JobMaker, run_here: Runner, digests: Digests
+) -> None:
+    settings = {"compile": True, "num_steps": 4, "train_text_encoder": False}
+    expected = run_here(make_job("training/whole", **settings))
+    with pytest.raises(InterruptedRunError):
+        run_here(make_job("training/cut", **settings), StopAfter(2))
+    resumed = run_here(make_job("training/cut", **settings))
+    assert digests(resumed["final_state"]) == digests(expected["final_state"])
+
+
+def test_training_to_be_compiled_without_a_compiler_warns_and_goes_on(
+    make_job: JobMaker,
+    run_here: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def missing() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
+    run_here(make_job(compile=True, num_steps=1))
+    assert "there is no C++ compiler" in caplog.text

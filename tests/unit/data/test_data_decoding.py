@@ -170,7 +170,8 @@ def test_decode_huge_text_chunk_is_refused(tmp_path, make_picture):
 
 
 def _decode_all(paths: list[Path], folder: Path, **limits: float) -> list[Picture | Unreadable]:
-    return decode_all(paths, side_px=32, folder=folder / "decoded", limits=Limits(**limits))
+    caps = Limits(**limits)
+    return decode_all(paths, sizes_px=[(32, 32)], folder=folder / "decoded", limits=caps)
 
 
 def test_decode_all_mixed_files_keeps_order_and_reasons(tmp_path, make_picture):
@@ -181,7 +182,7 @@ def test_decode_all_mixed_files_keeps_order_and_reasons(tmp_path, make_picture):
     assert isinstance(results[0], Unreadable)
     picture = results[1]
     assert isinstance(picture, Picture)
-    assert (picture.width_px, picture.height_px, picture.square().size) == (120, 60, (32, 32))
+    assert (picture.width_px, picture.height_px, picture.cut().size) == (120, 60, (32, 32))
 
 
 def test_decode_all_same_pixels_in_two_formats_share_a_digest(tmp_path, make_picture):
@@ -198,7 +199,7 @@ def test_decode_all_crop_takes_the_centre(tmp_path):
     path = tmp_path / "wide.png"
     image.save(path)
     (picture,) = _decode_all([path], tmp_path)
-    assert np.asarray(picture.square())[:, :, 1].min() > 230
+    assert np.asarray(picture.cut())[:, :, 1].min() > 230
 
 
 @pytest.fixture(scope="module")

@@ -219,3 +219,15 @@ def test_examine_reports_progress_to_the_end(tmp_path, three_pictures, no_servic
         on_progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_examine_with_buckets_cuts_each_picture_to_the_nearest_shape(
+    tmp_path, source, make_picture, examined
+):
+    for number, size in enumerate(((150, 100), (100, 100), (310, 200))):
+        make_picture(number).resize(size).save(source / f"{number}.png")
+    examined(aspect_buckets=("64x64", "96x64"))
+    sizes = [Image.open(tmp_path / f"dataset/images/{n:03d}.png").size for n in range(3)]
+    assert sizes == [(96, 64), (64, 64), (96, 64)]
+    with pytest.raises(DataError, match="aspect bucket 64x96"):
+        examined(aspect_buckets=("64x64", "96x64", "64x96"))

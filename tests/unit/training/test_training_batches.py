@@ -40,12 +40,12 @@ def names_of(steps: int, *, captions: int = 1, **half: Any) -> list[tuple[int, i
             Half(name="instance", pictures=pictures, moments=moments,
                  captions=[texts] * NUM_PICTURES, **half),
         ),
-        captions=rows, seed=0, batch_size=6, micro_batch_size=6, num_timesteps=10,
+        captions=rows, seed=0, batch_size=6, num_timesteps=10,
         scaling_factor=1.0,
     )  # fmt: skip
     found = []
     for step in range(steps):
-        batch = maker.make(step, part=0)
+        batch = maker.make(step, slots=range(6))
         for value, row in zip(batch.latents_BCHW[:, 0, 0, 0], batch.caption_rows_B, strict=True):
             flip, rest = divmod(round(float(value)), 100)
             crop, picture = divmod(rest, 10)

@@ -66,10 +66,10 @@ def test_load_pixels_scales_to_minus_one_to_one_and_flips(tmp_path) -> None:
     folder = write_folder(tmp_path, ["a.png"], size=(2, 2))
     Image.fromarray(pixels).save(folder / "images/a.png")
     (picture,) = read_pictures([folder])
-    plain = load_pixels(picture, resolution_px=2)
+    plain = load_pixels(picture, size_px=(2, 2))
     assert plain.shape == (3, 2, 2)
     assert plain[0].tolist() == [[-1, 1], [-1, -1]]
-    assert torch.equal(load_pixels(picture, resolution_px=2, flip=True), plain.flip(2))
+    assert torch.equal(load_pixels(picture, size_px=(2, 2), flip=True), plain.flip(2))
 
 
 def test_crops_stay_inside_and_depend_on_their_names_alone() -> None:
@@ -105,11 +105,11 @@ def test_caption_template_without_the_subject_is_refused() -> None:
 def test_load_pixels_of_another_size_raises(tmp_path) -> None:
     (picture,) = read_pictures([write_folder(tmp_path, ["a.png"])])
     with pytest.raises(DataError, match="8 x 8 pixels, training expects 16 x 16"):
-        load_pixels(picture, resolution_px=16)
+        load_pixels(picture, size_px=(16, 16))
 
 
 def test_load_pixels_of_a_broken_file_names_it(tmp_path) -> None:
     (picture,) = read_pictures([write_folder(tmp_path, ["a.png"])])
     picture.path.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"a\.png cannot be decoded"):
-        load_pixels(picture, resolution_px=8)
+        load_pixels(picture, size_px=(8, 8))
