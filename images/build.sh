@@ -12,27 +12,60 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 docker=${DOCKER:-docker}
 python=.venv/bin/python
+pip="$python -m pip -qq --disable-pip-version-check"
+base=${BASE:-$(sed -n 's/^ARG BASE=//p' images/dependencies/Containerfile)}
 version=$($python -c 'import boothline; print(boothline.__version__)')
 revision=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+context=build/images
+trap 'rm -rf "$context"' EXIT
 
-for image in ${IMAGES:-tools torch}; do
-  context=build/images/$image
+build() {  # FOLDER TAG OPTIONS: builds images/FOLDER in the context that lies ready
+  local folder=$1 tag=$2
+  shift 2
+  # shellcheck disable=SC2086  # BUILD holds several options
+  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} $docker build ${BUILD:-} "$@" --file "images/$folder/Containerfile" \
+    --tag "$tag" "$context" >"$context/log" 2>&1 || { tail -n 50 "$context/log" >&2; exit 1; }
+}
+
+fresh() {  # an empty context with pip, as a wheel that runs
   rm -rf "$context" && mkdir -p "$context/wheels"
-  $python images/requirements.py "$image" "$context/requirements.txt"
-  echo "gathering the wheels of boothline/$image ..."
-  $python -m pip wheel --quiet --disable-pip-version-check --no-deps \
-    --wheel-dir "$context/wheels" -r "$context/requirements.txt"
-  $python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$context/wheels" .
-  echo "boothline==$version" >>"$context/requirements.txt"
+  $pip wheel --no-deps --wheel-dir "$context" "pip==$($python -c 'import pip; print(pip.__version__)')"
+  mv "$context"/pip-*.whl "$context/pip.whl"
+}
+
+# Sets dependencies to the image with everything but Boothline; it is built when the pins are new.
+depend() {  # IMAGE BASE
+  local requirements hash
+  requirements=$($python images/requirements.py "$1")
+  hash=$({ echo "$requirements $2"; $docker image inspect --format '{{.Id}}' "$2" 2>/dev/null || true
+    cat images/warm.py images/dependencies/Containerfile; } | sha256sum | cut -c -12)
+  dependencies=boothline/$1-dependencies:$hash
+  $docker image inspect "$dependencies" >/dev/null 2>&1 && return
+  echo "gathering the wheels of boothline/$1 ..."
+  fresh
+  echo "$requirements" >"$context/requirements.txt"
+  $pip wheel --no-deps --wheel-dir "$context/wheels" -r "$context/requirements.txt"
+  cp images/warm.py "$context/"
+  echo "building $dependencies ..."
+  build dependencies "$dependencies" --build-arg "BASE=$2" --build-arg "IMAGE=$1"
+}
+
+depend tools "$base"
+for image in ${IMAGES:-tools torch}; do
+  [ "$image" = tools ] || depend "$image" "$dependencies"
+  fresh
+  # What an earlier build left there would end up in the wheel.
+  rm -rf build/lib build/bdist.*
+  $pip wheel --no-deps --wheel-dir "$context/wheels" .
   cp images/sbom.py "$context/"
   cp -r models "$context/models"
   find "$context/models" \( -name '*.png' -o -name '.*' \) -delete
-  cp "images/$image/Containerfile" "$context/Containerfile"
-  # shellcheck disable=SC2086  # BUILD holds several options
-  DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} $docker build ${BUILD:-} \
-    ${BASE:+--build-arg "BASE=$BASE"} --build-arg "VERSION=$version" \
-    --build-arg "REVISION=$revision" $([ "$image" = torch ] && echo "--build-arg VARIANT=${VARIANT:-cpu}") \
-    --file "$context/Containerfile" --tag "boothline/$image:$version" "$context"
-  rm -rf "$context"
+  # The steps without torch read a model's tokenizer and no weights.
+  [ "$image" = torch ] || find "$context/models" -name '*.safetensors' -delete
+  chmod -R a+rX "$context"
+  echo "building boothline/$image:$version ..."
+  build steps "boothline/$image:$version" --build-arg "DEPENDENCIES=$dependencies" \
+    --build-arg "IMAGE=$image" --build-arg "VARIANT=${VARIANT:-cpu}" \
+    --build-arg "VERSION=$version" --build-arg "REVISION=$revision"
   $docker image inspect --format '{{.Id}} {{.Size}} bytes' "boothline/$image:$version"
 done

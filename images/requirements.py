@@ -1,7 +1,8 @@
-"""Writes the pinned requirements of an image: `requirements.py tools|torch OUTPUT_FILE`.
+"""Prints the pinned requirements of an image: `requirements.py tools|torch`.
 
-The pins are those of constraints.txt; the set is the closure of pyproject.toml's dependencies. The
-steps talk to MLflow as clients, so the images have mlflow-skinny in place of MLflow's server.
+The pins are those of constraints.txt; the set is the closure of pyproject.toml's dependencies, for
+torch without what tools has already. The steps talk to MLflow as clients, so the images have
+mlflow-skinny in place of MLflow's server.
 """
 
 import re
@@ -49,20 +50,21 @@ def closure(wanted: list[Requirement]) -> dict[str, str]:
     return found
 
 
-def main(image: str, output: Path) -> None:
-    """Write the requirements of an image."""
+def pins(image: str) -> set[str]:
+    """Return the requirements of an image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = list(project["dependencies"])
     for extra in EXTRAS[image]:
         texts += project["optional-dependencies"][extra]
     found = closure([Requirement(text) for text in texts])
-    lines = [
-        f"{name}=={version}"
-        for name, version in sorted(found.items())
-        if name not in LEFT_OUT[image]
-    ]
-    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return {f"{name}=={version}" for name, version in found.items() if name not in LEFT_OUT[image]}
+
+
+def main(image: str) -> None:
+    """Print what an image adds to the one that it is made from."""
+    below: set[str] = set() if image == "tools" else pins("tools")
+    sys.stdout.write("\n".join(sorted(pins(image) - below)) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from boothline import settings as environment
-from pipelines.local.containers import end_containers, run_arguments
+from pipelines.local.containers import ContainerLauncher, give_folder, run_arguments
 from pipelines.local.folder import RunFolder
 from pipelines.local.processes import StepLauncher
 from pipelines.parameters import TARGETS, arguments
@@ -42,6 +42,7 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     config = folder.read_config()
     runner: Any = local.SubprocessRunner(use_venv=False)
     if folder.in_containers:
+        give_folder(folder.path)
         runner = local.DockerRunner(**run_arguments(folder.path, config, os.environ))
     local.init(
         runner,
@@ -89,13 +90,13 @@ def main(argv: list[str]) -> int:
     )
     folder = RunFolder(Path(argv[0]))
     launcher = StepLauncher(folder.logs)
+    if folder.in_containers:
+        launcher = ContainerLauncher(folder.logs, run_id=folder.run_id)
 
     def stop(signal_number: int, frame: object) -> None:
         if not launcher.stopping:
             logger.warning("stopping (signal %d)", signal_number)
             launcher.stop()
-            if folder.in_containers:
-                threading.Thread(target=end_containers, args=(folder.run_id,)).start()
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()

@@ -1,6 +1,7 @@
 """The few things asked of the Kubernetes API: TrainJobs, their pods and those pods' logs."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,27 @@ from boothline.trainjob.manifest import GROUP, PLURAL, VERSION
 logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = (5, 30)
 _NOT_FOUND, _CONFLICT = 404, 409
+
+
+def api_client() -> Any:  # noqa: ANN401 - untyped package
+    """Return a client of the cluster that this pod runs in, or that the kubeconfig names.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    from kubernetes import client, config
+
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        try:
+            config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
+        except config.ConfigException as error:
+            raise ConfigError(
+                f"No cluster is known: {error}",
+                remedy="Run this in a pod with a service account, or set KUBECONFIG.",
+            ) from error
+    return client.ApiClient()
 
 
 class Cluster:
@@ -36,19 +58,7 @@ class Cluster:
         Raises:
             ConfigError: there is neither.
         """
-        from kubernetes import client, config
-
-        try:
-            config.load_incluster_config()
-        except config.ConfigException:
-            try:
-                config.load_kube_config()
-            except config.ConfigException as error:
-                raise ConfigError(
-                    f"No cluster is known: {error}",
-                    remedy="Run this in a pod with a service account, or set KUBECONFIG.",
-                ) from error
-        return cls(client.ApiClient(), namespace=namespace)
+        return cls(api_client(), namespace=namespace)
 
     def create(self, manifest: dict[str, Any]) -> bool:
         """Create a TrainJob and return whether it was new; one of that name is left alone.

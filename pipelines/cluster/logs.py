@@ -1,6 +1,7 @@
 """The logs of a run's pods, from the Kubernetes API: Kubeflow Pipelines keeps none of its own."""
 
 from boothline.errors import ConfigError, ServiceError
+from boothline.trainjob.cluster import api_client
 from pipelines.cluster.deployment import Deployment
 from pipelines.cluster.placing import STEP_LABEL
 
@@ -17,19 +18,15 @@ def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> di
         ConfigError: no cluster is known here, or the deployment names no namespace.
         ServiceError: the Kubernetes API is away or refuses.
     """
-    from kubernetes import client, config
+    from kubernetes import client
     from urllib3.exceptions import HTTPError
 
     if not deployment.kfp.namespace:
         raise ConfigError(
             "The deployment names no namespace of the runs.", remedy="Set kfp.namespace."
         )
-    try:
-        config.load_config()
-    except config.ConfigException as error:
-        raise ConfigError(f"No cluster is known: {error}", remedy="Set KUBECONFIG.") from error
     selector = f"pipeline/runid={kfp_run_id},{STEP_LABEL}{f'={step}' if step else ''}"
-    core, namespace = client.CoreV1Api(), deployment.kfp.namespace
+    core, namespace = client.CoreV1Api(api_client()), deployment.kfp.namespace
     try:
         pods = core.list_namespaced_pod(namespace, label_selector=selector).items
         pods.sort(key=lambda pod: pod.metadata.creation_timestamp)

@@ -12,7 +12,9 @@ from pipelines.cluster.deployment import Deployment, Placement
 
 CA_FOLDER = "/etc/boothline/ca"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the mount point, not a file
-_SECURITY_LABELS = {
+OUTPUTS = "/tmp"  # noqa: S108 - the mount point, not a file
+_OUTPUTS_SIZE = "1Gi"
+SECURITY_LABELS = {
     "app.kubernetes.io/part-of": "boothline",
     "app.kubernetes.io/component": "step",
 }
@@ -30,7 +32,7 @@ def placed(text: str, deployment: Deployment) -> str:
     Raises:
         ConfigError: the settings name a step that the pipeline lacks, or an image is unknown.
     """
-    spec, *platforms = yaml.safe_load_all(text)
+    spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
     platform = platforms[0] if platforms else {}
     executors = spec["deploymentSpec"]["executors"]
     steps = {label: _step_of(label, executor) for label, executor in executors.items()}
@@ -120,6 +122,9 @@ def _example(step: str, deployment: Deployment) -> tuple[dict[str, Any], dict[st
     platform = json_format.MessageToDict(pipeline.platform_spec)
     kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     container = spec["deploymentSpec"]["executors"]["exec-example"]["container"]
+    # Not by set_env_variable, which reads the sources of all its callers for each variable.
+    environment = sorted(environment_of(step, deployment).items())
+    container["env"] = [{"name": name, "value": value} for name, value in environment]
     return container, kubernetes["exec-example"]
 
 
@@ -131,8 +136,6 @@ def _place(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN40
     if placement.gpu:
         task.set_accelerator_type(placement.gpu.resource)
         task.set_accelerator_limit(placement.gpu.count)
-    for name, value in sorted(environment_of(step, deployment).items()):
-        task.set_env_variable(name, value)
     _place_pod(task, step, deployment)
 
 
@@ -153,6 +156,8 @@ def _place_pod(task: Any, step: str, deployment: Deployment) -> None:  # noqa: A
     if deployment.ca_bundle:
         kubernetes.use_config_map_as_volume(task, deployment.ca_bundle.config_map, CA_FOLDER)
     kubernetes.empty_dir_mount(task, "scratch", "/scratch", size_limit=placement.scratch)
+    # Where Kubeflow's launcher leaves a step's outputs: the root file system may be read-only.
+    kubernetes.empty_dir_mount(task, "outputs", OUTPUTS, size_limit=_OUTPUTS_SIZE)
     if placement.shared_memory:
         kubernetes.empty_dir_mount(
             task,
@@ -170,7 +175,7 @@ def _place_pod(task: Any, step: str, deployment: Deployment) -> None:  # noqa: A
 
 def _labels(deployment: Deployment) -> dict[str, str]:
     """Return the labels of a pod; the network policies of the chart select by them."""
-    labels = {**_SECURITY_LABELS, **deployment.labels}
+    labels = {**SECURITY_LABELS, **deployment.labels}
     if deployment.queue:
         labels["kueue.x-k8s.io/queue-name"] = deployment.queue
     if deployment.priority_class:

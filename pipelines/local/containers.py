@@ -1,19 +1,74 @@
-"""The containers profile: what kfp.local's DockerRunner is told, and how its containers end."""
+"""The containers profile: what kfp.local's DockerRunner is told, and how its containers run."""
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
+from pipelines.local.processes import STOPPED, StepLauncher
 
 RUN_LABEL = "boothline.run"
+NOBODY = 10001
+"""User of the containers where this process is root's; the images' own."""
 _REMOTE = "s3://"
 _SCRATCH = "/scratch"
 _STOP_SECONDS = 30
 # The image has its own models and folders.
 _OWN = frozenset({"BOOTHLINE_MODELS_DIR", "BOOTHLINE_HOME"})
+
+
+class ContainerLauncher(StepLauncher):
+    """Runs the container of each step for kfp.local's DockerRunner, until told to stop.
+
+    kfp.local lets Docker remove a container that ended and calls it a success when it is gone
+    before its status was read, and it prints the output of all steps as one. So `install` puts
+    this in the place of `run_docker_container` (kfp is pinned, a test holds the signature).
+
+    Args:
+        log_dir: folder that receives `<step>[-<shard>].log`.
+        run_id: the run, as its containers are labelled.
+    """
+
+    def __init__(self, log_dir: Path, *, run_id: str) -> None:
+        super().__init__(log_dir)
+        self._run_id = run_id
+
+    def install(self) -> None:
+        """Let kfp.local run its containers through this."""
+        from kfp.local import docker_task_handler
+
+        docker_task_handler.run_docker_container = self.run_container
+
+    def run_container(
+        self,
+        client: Any,  # noqa: ANN401 - untyped package
+        image: str,
+        command: Sequence[str],
+        volumes: Mapping[str, Any],
+        **container_run_args: Any,  # noqa: ANN401
+    ) -> int:
+        """Run a step's container to its end and return its exit status; refuse when stopping."""
+        if self.stopping:
+            return STOPPED
+        container = client.containers.run(
+            image, list(command), volumes=volumes, detach=True, **container_run_args
+        )
+        try:
+            with self.log_of(command).open("ab") as log:
+                for part in container.logs(stream=True):
+                    log.write(part)
+                    log.flush()
+            return int(container.wait()["StatusCode"])
+        finally:
+            container.remove(force=True)
+
+    def stop(self) -> None:
+        """Start no more steps, send SIGTERM to this process's group and to the containers."""
+        threading.Thread(target=end_containers, args=(self._run_id,)).start()
+        super().stop()
 
 
 def run_arguments(
@@ -42,15 +97,48 @@ def run_arguments(
     }
     return {
         "network_mode": "host",
-        "user": f"{os.getuid()}:{os.getgid()}",
+        "user": f"{os.getuid() or NOBODY}:{os.getgid() or NOBODY}",
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
-        "tmpfs": {"/tmp": "size=1g", _SCRATCH: "size=4g"},  # noqa: S108 - mounts of the container
+        "tmpfs": {"/tmp": _tmpfs("1g"), _SCRATCH: _tmpfs("4g")},  # noqa: S108 - its mounts
+        "shm_size": "1g",
         "labels": {RUN_LABEL: run_dir.name},
         "mounts": mounts,
-        "environment": {**passed, "TMPDIR": _SCRATCH, "BOOTHLINE_HOME": f"{_SCRATCH}/home"},
+        "environment": {
+            **passed,
+            "TMPDIR": _SCRATCH,
+            "BOOTHLINE_HOME": f"{_SCRATCH}/home",
+            "HF_HUB_OFFLINE": "0" if config.base_model.allow_hub else "1",
+        },
     }
+
+
+def _tmpfs(size: str) -> str:
+    """Return the options of a writable folder in memory."""
+    return f"size={size},mode=1777"
+
+
+def check_readable(config: RunConfig) -> None:
+    """Check that containers, which are never root's, can read what the configuration names.
+
+    Raises:
+        ConfigError: a file is its owner's alone, and the owner is root.
+    """
+    for path in () if os.getuid() else local_paths(config):
+        for item in (path, *path.rglob("*")):
+            if not item.stat().st_mode & 0o004:
+                raise ConfigError(
+                    f"{item} can be read by its owner only, and no container runs as root.",
+                    remedy=f"chmod -R a+rX {path}",
+                )
+
+
+def give_folder(run_dir: Path) -> None:
+    """Let the containers write into the run's folder, where this process is root's."""
+    (run_dir / "kfp").mkdir(exist_ok=True)
+    for path in () if os.getuid() else (run_dir, *run_dir.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
 def local_paths(config: RunConfig) -> list[Path]:

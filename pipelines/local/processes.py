@@ -16,7 +16,7 @@ from boothline.progress import label_of
 from boothline.runs import trial_of
 
 RUN_DIR_VARIABLE = "BOOTHLINE_RUN_DIR"
-_STOPPED = 143
+STOPPED = 143
 
 
 class StepLauncher:
@@ -44,9 +44,8 @@ class StepLauncher:
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run a step's command to its end and return its exit status; refuse when stopping."""
         if self.stopping:
-            return _STOPPED
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        with (self._log_dir / f"{label_of_command(full_command)}.log").open("ab") as log:
+            return STOPPED
+        with self.log_of(full_command).open("ab") as log:
             return subprocess.call(
                 full_command,
                 stdin=subprocess.DEVNULL,
@@ -54,6 +53,11 @@ class StepLauncher:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **env_vars} if env_vars else None,
             )
+
+    def log_of(self, full_command: Sequence[str]) -> Path:
+        """Return the log of the step that a command runs; its folder is made."""
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        return self._log_dir / f"{label_of_command(full_command)}.log"
 
     def stop(self) -> None:
         """Start no more steps and send SIGTERM to this process's group."""

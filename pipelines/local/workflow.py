@@ -17,7 +17,7 @@ from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
 from boothline.trials import steps_with_trials
 from components.images import TOOLS, TORCH
-from pipelines.local.containers import check_images
+from pipelines.local.containers import check_images, check_readable
 from pipelines.local.folder import RunFolder, only_run
 from pipelines.local.prechecks import check
 from pipelines.local.runner import Display, LocalRunner, Outcome
@@ -53,6 +53,7 @@ def carry_out(
     check(config, home=home)
     if folder.in_containers:
         check_images((TOOLS, TORCH))
+        check_readable(config)
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say("Starting the store and MLflow, where they do not run")

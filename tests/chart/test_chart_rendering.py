@@ -11,13 +11,16 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import referencing
+import yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainingRuntime
 
+from pipelines.cluster import placing
 from pipelines.cluster.deployment import Deployment
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "boothline"
 VALUE_SETS = sorted(path.stem for path in (CHART / "ci").glob("*-values.yaml"))
 KUBERNETES = ("1.29", "1.35")
+POLICY = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|_KEY$|BACKEND_STORE_URI")
 VERSIONED = re.compile(r".+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
 every_value_set = pytest.mark.parametrize("values", VALUE_SETS)
@@ -239,3 +242,26 @@ def test_administrators_accounts_are_used_where_the_chart_makes_none(rendered: A
     assert not {"Role", "RoleBinding", "ClusterRole"} & {item["kind"] for item in objects}
     names = {pod["serviceAccountName"] for item in objects for _, pod in pods(item)}
     assert names == {"ranks", "servers"}
+
+
+@pytest.mark.parametrize(("served", "version"), [((), "1.35"), ((POLICY,), "1.36")])
+def test_steps_get_a_read_only_root_where_it_is_asked_for(
+    helm: Any, rendered: Any, served: tuple[str, ...], version: str
+) -> None:
+    assert not of_kind(rendered("bundled-values"), "MutatingAdmissionPolicy")
+    result = helm(
+        *("template", "rel", str(CHART), "-n", "ml", "-f", str(CHART / "ci/bundled-values.yaml")),
+        *("--set", "pipelines.readOnlySteps=true", "--show-only", "templates/admission.yaml"),
+        *(part for kind in served for part in ("--api-versions", kind)),
+    )
+    assert result.returncode == 0, result.stderr
+    policy, binding = yaml.safe_load_all(result.stdout)
+    for item in (policy, binding):
+        number = item["apiVersion"].rpartition("/")[2]
+        assert number == ("v1" if served else "v1beta1")
+        name = f"{item['kind'].lower()}-admissionregistration-{number}"
+        validator(version, name).validate(item)
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert "readOnlyRootFilesystem: true" in json.dumps(policy["spec"]["mutations"])
+    labels = policy["spec"]["matchConstraints"]["objectSelector"]["matchLabels"]
+    assert labels == placing.SECURITY_LABELS

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import yaml
 from PIL import Image, ImageDraw
 
 from boothline import settings as process_environment
-from pipelines.cli.app import main
 from pipelines.local.folder import folder_of, only_run
 
 RUN = "20260101-000000-0000"
@@ -25,21 +23,6 @@ def _fresh_environment(monkeypatch, tmp_path):
     process_environment.current.cache_clear()
     yield
     process_environment.current.cache_clear()
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["boothline", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 """compile, submit, schedule, status and resume on a cluster, as a person types them."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -11,11 +11,40 @@ from kfp_fake import FakePipelines
 from kubernetes_fake import served
 
 from boothline import settings as process_environment
-from pipelines.cli.app import main
 from pipelines.cluster import runs
 
 RUN = "20260131-093000-1a2b"
 Cli = Callable[..., tuple[int, str, str]]
+
+
+class FakePods:
+    """The pods of a run over HTTP: one that ended, one that waits for a node."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.selectors: list[str] = []
+        self.refusal = 0
+
+    def answer(self, method: str, target: str, body: object) -> tuple[int, object]:
+        """Return status and JSON, or lines of a log, of a request."""
+        url = urlsplit(target)
+        if self.refusal:
+            return self.refusal, {"message": "refused"}
+        if url.path.endswith("/log"):
+            return 200, ["step 1 of 4", "step 2 of 4"]
+        self.selectors += parse_qs(url.query)["labelSelector"]
+        pods = [
+            {
+                "metadata": {
+                    "name": name,
+                    "creationTimestamp": "2026-01-01T00:00:00Z",
+                    "labels": {"boothline.dev/step": "train"},
+                },
+                "status": {"phase": phase},
+            }
+            for name, phase in (("train-1", "Failed"), ("train-2", "Pending"))
+        ]
+        return 200, {"items": pods}
 
 
 @pytest.fixture
@@ -37,21 +66,27 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakePipe
     process_environment.current.cache_clear()
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line in this process; returns exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at a run as often as possible."""
     quick = runs.Patience(poll_seconds=0.001)
     monkeypatch.setattr(runs.follow, "__kwdefaults__", {"patience": quick})
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["boothline", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(caught.value.code or 0), captured.out, captured.err
 
-    return run
+@pytest.fixture
+def kubernetes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakePods]:
+    """A Kubernetes API that KUBECONFIG names."""
+    fake = FakePods()
+    with served(fake):
+        value = {
+            "current-context": "here",
+            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": fake.url}}],
+            "users": [{"name": "u", "user": {}}],
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(value))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield fake
 
 
 def test_dry_run_prints_what_would_be_sent_and_sends_nothing(
@@ -127,3 +162,29 @@ def test_compile_writes_the_deployed_pipeline(server: FakePipelines, cli: Cli) -
     code, out, _ = cli("compile")
     assert code == 0
     assert len(list(yaml.safe_load_all(out))) == 1
+
+
+def test_logs_are_those_of_the_runs_pods(
+    server: FakePipelines, kubernetes: FakePods, cli: Cli
+) -> None:
+    cli("submit", "--run-id", RUN)
+    (kfp_run,) = server.kept["runs"]
+    asked = ("logs", RUN, "--step", "train", "--deployment", "deployment.yaml", "--output", "json")
+    code, out, _ = cli(*asked)
+    assert code == 0
+    assert json.loads(out)["logs"] == {"train/train-1": "step 1 of 4\nstep 2 of 4\n"}
+    assert kubernetes.selectors == [f"pipeline/runid={kfp_run},boothline.dev/step=train"]
+    kubernetes.refusal = 403
+    code, _, err = cli(*asked)
+    assert code == 5
+    assert "pods and pods/log" in err
+
+
+def test_logs_without_a_cluster_say_how_to_name_one(
+    server: FakePipelines, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "absent")
+    cli("submit", "--run-id", RUN)
+    code, out, err = cli("logs", RUN, "--deployment", "deployment.yaml")
+    assert (code, out) == (2, "")
+    assert "KUBECONFIG" in err
