@@ -6,8 +6,12 @@ Each maker is deterministic: equal arguments give equal weights. Heavy modules a
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 WORDS = (
     "sks", "zwx", "a", "of", "on", "in", "the", "photo", "bear", "dog", "cat",
@@ -62,7 +66,7 @@ def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WO
         StableDiffusionPipeline,
         UNet2DConditionModel,
     )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     make_tiny_tokenizer(folder / "tokenizer", words)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -89,19 +93,7 @@ def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WO
             sample_size=RESOLUTION_PX,
             scaling_factor=0.5,
         )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=NUM_TOKENS,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        text_encoder = _tiny_text_encoder(tokenizer)
     pipeline = StableDiffusionPipeline(
         unet=unet,
         vae=vae,
@@ -120,6 +112,24 @@ def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WO
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def _tiny_text_encoder(tokenizer: "CLIPTokenizer") -> "CLIPTextModel":
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=NUM_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def _save_image_processor(folder: Path, *, size_px: int) -> None:

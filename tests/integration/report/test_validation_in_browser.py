@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from browser_fixtures import PHONE, violations
-from integration.report.synthetic_run import NASTY, draw
+from integration.report.synthetic_results import draw
+from integration.report.synthetic_run import NASTY
 from playwright.sync_api import Browser, expect
 
 from boothline.data.report import (
