@@ -16,21 +16,22 @@ pip="$python -m pip -qq --disable-pip-version-check"
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' images/dependencies/Containerfile)}
 version=$($python -c 'import boothline; print(boothline.__version__)')
 revision=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-context=build/images
-trap 'rm -rf "$context"' EXIT
+work=build/images
+context=$work/context
+rm -rf "$work" && mkdir -p "$work"
+trap 'rm -rf "$work"' EXIT
+
+fresh() {  # an empty context with pip, as a wheel that runs
+  rm -rf "$context" && mkdir -p "$context/wheels" && cp "$work/pip.whl" "$context/"
+}
 
 build() {  # FOLDER TAG OPTIONS: builds images/FOLDER in the context that lies ready
   local folder=$1 tag=$2
   shift 2
+  chmod -R a+rX "$context"
   # shellcheck disable=SC2086  # BUILD holds several options
   DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0} $docker build ${BUILD:-} "$@" --file "images/$folder/Containerfile" \
-    --tag "$tag" "$context" >"$context/log" 2>&1 || { tail -n 50 "$context/log" >&2; exit 1; }
-}
-
-fresh() {  # an empty context with pip, as a wheel that runs
-  rm -rf "$context" && mkdir -p "$context/wheels"
-  $pip wheel --no-deps --wheel-dir "$context" "pip==$($python -c 'import pip; print(pip.__version__)')"
-  mv "$context"/pip-*.whl "$context/pip.whl"
+    --tag "$tag" "$context" >"$work/log" 2>&1 || { tail -n 50 "$work/log" >&2; exit 1; }
 }
 
 # Sets dependencies to the image with everything but Boothline; it is built when the pins are new.
@@ -50,19 +51,22 @@ depend() {  # IMAGE BASE
   build dependencies "$dependencies" --build-arg "BASE=$2" --build-arg "IMAGE=$1"
 }
 
+$pip wheel --no-deps --wheel-dir "$work" "pip==$($python -c 'import pip; print(pip.__version__)')"
+mv "$work"/pip-*.whl "$work/pip.whl"
+# What an earlier build left there would end up in the wheel.
+rm -rf build/lib build/bdist.*
+$pip wheel --no-deps --no-build-isolation --wheel-dir "$work/project" .
+
 depend tools "$base"
 for image in ${IMAGES:-tools torch}; do
   [ "$image" = tools ] || depend "$image" "$dependencies"
   fresh
-  # What an earlier build left there would end up in the wheel.
-  rm -rf build/lib build/bdist.*
-  $pip wheel --no-deps --wheel-dir "$context/wheels" .
+  cp "$work"/project/*.whl "$context/wheels/"
   cp images/sbom.py "$context/"
   cp -r models "$context/models"
   find "$context/models" \( -name '*.png' -o -name '.*' \) -delete
   # The steps without torch read a model's tokenizer and no weights.
   [ "$image" = torch ] || find "$context/models" -name '*.safetensors' -delete
-  chmod -R a+rX "$context"
   echo "building boothline/$image:$version ..."
   build steps "boothline/$image:$version" --build-arg "DEPENDENCIES=$dependencies" \
     --build-arg "IMAGE=$image" --build-arg "VARIANT=${VARIANT:-cpu}" \

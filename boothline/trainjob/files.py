@@ -45,6 +45,7 @@ def receive_job(store: Store, ref: str, folder: Path, *, settings: Settings) -> 
     """
     store.fetch(ref, folder)
     sent = TrainingJob.load(folder / JOB_FILE)
+    (folder / JOB_FILE).unlink()  # what is fetched is read-only; the node writes its own
     hub = sent.config.base_model.allow_hub
     base = resolve(sent.config.base_model.source, settings=settings, allow_hub=hub)
     if base.digest != sent.base_model_digest:

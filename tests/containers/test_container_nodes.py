@@ -145,6 +145,12 @@ def job_of(folder: Path, base: Path, settings: Settings, *, world_size: int) -> 
     return TrainingJob.model_validate(job)
 
 
+def log_of(container: str) -> str:
+    program = shutil.which("docker") or "docker"
+    done = subprocess.run([program, "logs", container], capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
 def wait_for(containers: list[str]) -> list[int]:
     return [int(code) for code in docker("wait", *containers).split()]
 
@@ -183,7 +189,7 @@ def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
         job = job_of(tmp_path / name, tiny_pipeline, store_settings, world_size=num_nodes)
         ref = str(send_job(store, job))
         with network.nodes(ref, num_nodes) as containers:
-            assert set(wait_for(containers)) == {0}, docker("logs", containers[0])
+            assert set(wait_for(containers)) == {0}, log_of(containers[0])
         weights[name] = unet_of(store, result_from(store, job, ref), tmp_path / f"{name}-unet")
 
     lost = job_of(tmp_path / "lost", tiny_pipeline, store_settings, world_size=2)
@@ -197,7 +203,7 @@ def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
     with network.nodes(ref, 2) as containers:
         started = next(event for event in events_of(containers[0]) if event["event"] == "start")
         assert 0 < started["step"] < NUM_STEPS
-        assert wait_for(containers) == [0, 0], docker("logs", containers[0])
+        assert wait_for(containers) == [0, 0], log_of(containers[0])
     weights["lost"] = unet_of(store, result_from(store, lost, ref), tmp_path / "lost-unet")
 
     for name in ("two", "lost"):
