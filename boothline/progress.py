@@ -26,6 +26,7 @@ class Event(BaseModel):
         note: a short text for the live table, e.g. `loss 0.041`.
         reused, manifest: of a `done` event.
         error, remedy, exit_code: of a `failed` event.
+        run_goes_on: of a `failed` event: only a trial of a sweep ends.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +44,7 @@ class Event(BaseModel):
     error: str = ""
     remedy: str = ""
     exit_code: int = 0
+    run_goes_on: bool = False
 
 
 def label_of(step: str, shard: int | None) -> str:

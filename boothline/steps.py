@@ -23,6 +23,7 @@ from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
 from boothline.tracking import StepTracker, open_step_tracker
+from boothline.trials import FAILED_TRIAL, ends_its_trial_only
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ class StepInputs(BaseModel):
 
     run_id: str
     config: str
+
+    @property
+    def of_failed_trial(self) -> bool:
+        """Whether an earlier step of the same trial has failed, so that there is nothing to do."""
+        references = self.model_dump(exclude={"run_id", "config"})
+        return FAILED_TRIAL in references.values()
 
 
 InputsT = TypeVar("InputsT", bound=StepInputs)
@@ -130,11 +137,14 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
         settings: where the services are; by default what this process's environment says.
 
     Returns:
-        The reference of the result's manifest.
+        The reference of the result's manifest; `FAILED_TRIAL` where the step failed in a trial of a
+        sweep, or the step before it did: the sweep goes on with the other trials.
 
     Raises:
         BoothlineError: the step failed for an expected reason; it is recorded.
     """
+    if inputs.of_failed_trial:
+        return FAILED_TRIAL
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = settings or environment.current()
     shard, trial = step.shard(inputs), trial_of(inputs.run_id)
@@ -147,6 +157,7 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
         record = _recorded(step, inputs, progress=progress, settings=settings)
     except BaseException as error:
         failure = _failure_of(error)
+        goes_on = isinstance(error, Exception) and ends_its_trial_only(inputs.run_id, failure)
         progress.emit(
             event(
                 time=time.time(),
@@ -154,9 +165,13 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
                 error=failure.message,
                 remedy=failure.remedy,
                 exit_code=failure.exit_code,
+                run_goes_on=goes_on,
             )
         )
-        raise
+        if not goes_on:
+            raise
+        logger.exception("this trial ends here; the sweep goes on without it")
+        return FAILED_TRIAL
     progress.emit(
         event(time=time.time(), kind="done", reused=record.reused, manifest=record.manifest)
     )
@@ -176,6 +191,7 @@ def _recorded(
         step=step.name,
         experiment=config.tracking.experiment,
         tensorboard=config.tracking.tensorboard,
+        wandb=config.tracking.wandb,
     )
     started_at, counters = time.time(), metering.read()
     record = StepRecord(

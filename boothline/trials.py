@@ -8,14 +8,31 @@ from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.config.sweep import Value
-from boothline.errors import ConfigError, DataError, NotFoundError
-from boothline.runs import RunStatus, StepRecord, read_run, read_steps, trial_run_id
+from boothline.errors import (
+    ConfigError,
+    DataError,
+    InterruptedRunError,
+    NotFoundError,
+    ServiceError,
+)
+from boothline.runs import (
+    Failure,
+    RunStatus,
+    StepRecord,
+    read_run,
+    read_steps,
+    trial_of,
+    trial_run_id,
+)
 from boothline.store import Store
 
 logger = logging.getLogger(__name__)
 
 TRIAL_PIPELINE = "trial"
 TRIAL_STEPS = ("train", "publish_checkpoint", "evaluate")
+FAILED_TRIAL = "failed"
+"""What the steps of a failed trial hand on in place of a manifest's reference."""
+_STOPS_ALL_TRIALS = (ServiceError.exit_code, InterruptedRunError.exit_code)
 
 
 def trial_configs(config: RunConfig) -> list[RunConfig]:
@@ -31,6 +48,20 @@ def trial_configs(config: RunConfig) -> list[RunConfig]:
             _put(values, name.split("."), value)
         configs.append(validated(values, f"Trial {number} ({in_words(trial)})"))
     return configs
+
+
+def ends_its_trial_only(run_id: str, failure: Failure) -> bool:
+    """Tell whether a failure ends one trial of a sweep and lets the others go on.
+
+    A service that is gone, a full disk and a signal would stop the other trials as well.
+    """
+    return trial_of(run_id) is not None and failure.exit_code not in _STOPS_ALL_TRIALS
+
+
+def failure_of_trial(store: Store, run_id: str, number: int) -> StepRecord | None:
+    """Return the record of the step that a trial of a sweep failed at; None when none did."""
+    records = read_steps(store, trial_run_id(run_id, number))
+    return next((record for record in records if record.status == "failed"), None)
 
 
 def trial_status(records: list[StepRecord]) -> RunStatus:

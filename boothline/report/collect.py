@@ -12,6 +12,7 @@ import boothline
 from boothline.config import RunConfig
 from boothline.report.copies import copies_of, warning_of
 from boothline.report.cost import cost_of
+from boothline.report.leaderboard import leaderboard_of
 from boothline.report.lineage import lineage_of
 from boothline.report.model import RunReport, StepLine, Verdict
 from boothline.report.outcome import final_status, read_evaluation, read_promotion, verdict_of
@@ -77,6 +78,7 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
         seconds=elapsed_seconds(run.steps),
         verdict=_verdict(run, status, promotion=promotion, evaluation=evaluation),
         subject=subject,
+        leaderboard=leaderboard_of(run),
         metrics=metrics_of(evaluation) if evaluation else (),
         published=published_of(evaluation) if evaluation else (),
         same_encoders=has_papers_encoders(run.config),

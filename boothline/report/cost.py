@@ -5,7 +5,14 @@ from boothline.report.sources import RunSources
 from boothline.runs import StepRecord
 from boothline.store import Manifest
 
-GPU_STEPS = ("generate_prior", "train", "publish_checkpoint", "evaluate", "batch_infer")
+GPU_STEPS = (
+    "generate_prior",
+    "train",
+    "publish_checkpoint",
+    "sample_models",
+    "evaluate",
+    "batch_infer",
+)
 """Steps of the torch image: while they run they hold every GPU that they see."""
 
 

@@ -19,7 +19,9 @@ KIND_ORDER = (
     "training_state",
     "prior",
     "dataset",
+    "evaluation_shard",
     "evaluation_images",
+    "evaluation_images_part",
     "prior_chunk",
 )
 
@@ -30,7 +32,12 @@ def lineage_of(run: RunSources) -> Lineage:
     Results and states of steps are followed before parts (a batch of pictures, say), so that the
     limit cuts off parts only.
     """
-    starts = [source for found in run.sources.values() for source in found]
+    starts = [
+        source
+        for found in run.sources.values()
+        for source in found
+        if source.manifest.files or source.manifest.inputs  # else the step had nothing to do
+    ]
     known: dict[str, Source] = {source.ref.digest: source for source in starts}
     left_out: set[str] = set()
     waiting, parts = deque(_inputs_of(run, starts)), deque[ManifestRef]()

@@ -172,6 +172,36 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialLine:
+    """One trial of a sweep.
+
+    Attributes:
+        number: of the trial, from 0.
+        settings: what it tried, on one line.
+        scores: mean by name of the score; empty for a trial that failed.
+        failure: step and reason of a trial that failed.
+    """
+
+    number: int
+    settings: str
+    scores: dict[str, float]
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaderboard:
+    """The trials of a sweep, the best first."""
+
+    trials: tuple[TrialLine, ...] = ()
+    scores: tuple[str, ...] = ()
+
+    @property
+    def num_failed(self) -> int:
+        """Number of trials that failed."""
+        return sum(bool(trial.failure) for trial in self.trials)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepLine:
     """One step or shard in the timings."""
 
@@ -304,6 +334,7 @@ class RunReport:
     seconds: float
     verdict: Verdict
     subject: Subject
+    leaderboard: Leaderboard = Leaderboard()
     metrics: tuple[Metric, ...] = ()
     published: tuple[Metric, ...] = ()
     same_encoders: bool = False

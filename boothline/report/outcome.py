@@ -25,7 +25,9 @@ def required_steps(pipeline: str) -> tuple[str, ...]:
     """Return the steps without which a run of this pipeline is not done."""
     if pipeline == "sweep":
         return ("validate_data", "generate_prior", "compare_trials", "promote")
-    return STEP_ORDER[:-1] if pipeline in ("dreambooth", "retrain") else ()
+    if pipeline not in ("dreambooth", "retrain"):
+        return ()
+    return tuple(step for step in STEP_ORDER if step not in ("sample_models", "batch_infer"))
 
 
 def missing_steps(run: RunSources) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ STEP_ORDER = (
     "generate_prior",
     "train",
     "publish_checkpoint",
+    "sample_models",
     "evaluate",
     "promote",
     "batch_infer",

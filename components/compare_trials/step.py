@@ -13,6 +13,7 @@ from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
+from boothline.trials import FAILED_TRIAL, failure_of_trial
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-n
 th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #8884; }}
 th:nth-child(3), td:nth-child(3) {{ text-align: left; }}
 tbody tr:first-child {{ font-weight: 600; }}
+td.why {{ text-align: left; }}
 </style>
 <h1>Sweep of {name}</h1>
 <p>{count} trials on the same pictures, class pictures, prompts and seeds; the best goes to the
-gate.</p>
+gate.{failed}</p>
 <table><thead><tr><th scope="col">Place</th><th scope="col">Trial</th>
 <th scope="col">Settings</th>{heads}</tr></thead>
 <tbody>
@@ -49,8 +51,9 @@ class Inputs(StepInputs):
     """Inputs of the step.
 
     Attributes:
-        models: references of the trials' models, in the order of the trials.
-        evaluations: references of their evaluations.
+        models: references of the trials' models, in the order of the trials; `failed` in place of
+            one that there is none of.
+        evaluations: references of their evaluations, likewise.
     """
 
     models: list[str]
@@ -59,12 +62,14 @@ class Inputs(StepInputs):
 
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the ranking depends on: the trials' settings, models and evaluations."""
+    failures = {str(number): why for number, why in _failures(context, inputs).items()}
     return StepKey(
         config={
             "model_name": context.config.model_name,
             "trials": [dict(trial) for trial in context.config.sweep.trials],
+            **({"failures": failures} if failures else {}),
         },
-        inputs=tuple(ManifestRef.parse(ref) for ref in (*inputs.models, *inputs.evaluations)),
+        inputs=_compared(inputs),
     )
 
 
@@ -72,7 +77,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """Rank the trials.
 
     Raises:
-        DataError: no trial has a finite score, or models, evaluations and trials do not pair up.
+        DataError: every trial failed, none has a finite score, or models, evaluations and trials do
+            not pair up.
     """
     rows = _ranked(context, inputs)
     best = rows[0]
@@ -86,7 +92,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
             DATA_FILE: json.dumps(rows, indent=2, sort_keys=True).encode(),
             PAGE_FILE: _page(context.config.model_name, rows).encode(),
         },
-        inputs=tuple(ManifestRef.parse(ref) for ref in (*inputs.models, *inputs.evaluations)),
+        inputs=_compared(inputs),
         metadata={"model_name": context.config.model_name, "best": best, "trials": rows},
     )
 
@@ -134,12 +140,35 @@ def _store() -> Store:
     return Store.connect(environment.current())
 
 
+def _compared(inputs: Inputs) -> tuple[ManifestRef, ...]:
+    """Return the models and evaluations of the trials that ended well."""
+    return tuple(
+        ManifestRef.parse(ref)
+        for ref in (*inputs.models, *inputs.evaluations)
+        if ref != FAILED_TRIAL
+    )
+
+
+def _failures(context: StepContext, inputs: Inputs) -> dict[int, str]:
+    """Return why trials failed, by their numbers."""
+    failures = {}
+    for number, evaluation in enumerate(inputs.evaluations):
+        if evaluation != FAILED_TRIAL:
+            continue
+        record = failure_of_trial(context.store, context.run_id, number)
+        failure = record.failure if record else None
+        failures[number] = f"{record.step}: {failure.message}" if record and failure else "a step"
+    return failures
+
+
 def _ranked(context: StepContext, inputs: Inputs) -> list[dict[str, Any]]:
     """Return one row a trial, the best first; equal scores keep the order of the trials.
 
     Raises:
-        DataError: no trial has a finite score, or models, evaluations and trials do not pair up.
+        DataError: every trial failed, none has a finite score, or models, evaluations and trials do
+            not pair up.
     """
+    failures = _failures(context, inputs)
     trials = context.config.sweep.trials
     if not len(trials) == len(inputs.models) == len(inputs.evaluations):
         raise DataError(
@@ -151,15 +180,17 @@ def _ranked(context: StepContext, inputs: Inputs) -> list[dict[str, Any]]:
     for number, (trial, model, evaluation) in enumerate(
         zip(trials, inputs.models, inputs.evaluations, strict=True)
     ):
+        row: dict[str, Any] = {"trial": number, "settings": dict(trial), "scores": {}}
+        if number in failures:
+            rows.append(row | {"failure": failures[number]})
+            continue
         facts = context.store.read(evaluation).metadata
-        rows.append(
-            {
-                "trial": number,
-                "settings": dict(trial),
-                "scores": _means(facts.get("metrics", {}).get("finetuned", {})),
-                "model": model,
-                "evaluation": evaluation,
-            }
+        row["scores"] = _means(facts.get("metrics", {}).get("finetuned", {}))
+        rows.append(row | {"model": model, "evaluation": evaluation})
+    if len(failures) == len(rows):
+        raise DataError(
+            f"All {len(rows)} trials failed; the first at {failures[0]}",
+            remedy="Try other settings: lower learning rates, say.",
         )
     if all("score" not in row["scores"] for row in rows):
         raise DataError(
@@ -189,10 +220,17 @@ def _page(name: str, rows: list[dict[str, Any]]) -> str:
             f"<td>{row['scores'][metric]:.4f}</td>" if metric in row["scores"] else "<td>none</td>"
             for metric in shown
         )
+        if "failure" in row:
+            why = escape(row["failure"])
+            scores = f'<td class="why" colspan="{len(shown)}">failed at {why}</td>'
         settings = escape(_words(row["settings"]))
         lines.append(f"<tr><td>{place}</td><td>{row['trial']}</td><td>{settings}</td>{scores}</tr>")
     heads = "".join(f'<th scope="col">{metric}</th>' for metric in shown)
-    return _PAGE.format(name=escape(name), count=len(rows), heads=heads, rows="\n".join(lines))
+    num_failed = sum("failure" in row for row in rows)
+    failed = f" {num_failed} of them failed." if num_failed else ""
+    return _PAGE.format(
+        name=escape(name), count=len(rows), failed=failed, heads=heads, rows="\n".join(lines)
+    )
 
 
 def _words(settings: Mapping[str, Any]) -> str:

@@ -162,6 +162,8 @@ def say_trials(target: "Console", summary: Summary) -> None:
             for place, trial in enumerate(summary.trials, start=1)
         ],
     )
+    failed = [trial for trial in summary.trials if trial.failure]
+    say_lines(target, (f"Trial {trial.trial} failed at {trial.failure}" for trial in failed))
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:

@@ -72,6 +72,8 @@ class ShardProgress:
             case "done":
                 self.state, self.ended_at = "done", event.time
                 self.reused, self.manifest = event.reused, event.manifest
+            case "failed" if event.run_goes_on:
+                self.state, self.ended_at, self.note = "done", event.time, "a trial failed"
             case "failed":
                 self.state, self.ended_at, self.failure = "failed", event.time, event
             case "started":

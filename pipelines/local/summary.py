@@ -44,6 +44,7 @@ class TrialSummary(_Part):
     trial: int
     settings: str
     scores: dict[str, float]
+    failure: str = Field(default="", description="Step and reason of a trial that failed.")
 
 
 class Summary(_Part):
@@ -153,7 +154,10 @@ def _place(record: StepRecord) -> tuple[int, int]:
 def _trial(row: Mapping[str, Any]) -> TrialSummary:
     """Return one row of a leaderboard."""
     return TrialSummary(
-        trial=row["trial"], settings=in_words(row["settings"]), scores=row["scores"]
+        trial=row["trial"],
+        settings=in_words(row["settings"]),
+        scores=row["scores"],
+        failure=row.get("failure", ""),
     )
 
 

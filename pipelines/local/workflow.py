@@ -12,10 +12,10 @@ from boothline.errors import (
     ServiceError,
 )
 from boothline.notifying import tell_ending
-from boothline.progress import Event
+from boothline.progress import Event, label_of
 from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
-from boothline.trials import steps_with_trials
+from boothline.trials import TRIAL_STEPS, steps_with_trials
 from components.images import TOOLS, TORCH
 from pipelines.local.containers import check_images, check_readable
 from pipelines.local.folder import RunFolder, only_run
@@ -168,7 +168,7 @@ def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
     }
     facts = {
         step: store.read(done[step]).metadata
-        for step in ("promote", "check_triggers")
+        for step in ("promote", "check_triggers", "compare_trials")
         if step in done
     }
     run = read_run(store, run_id)
@@ -178,8 +178,15 @@ def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
         promoted=facts.get("promote", {}).get("verdict") == "promoted",
         skipped=facts.get("check_triggers", {}).get("decision") == "skip",
     )
+    without = {  # of trials that failed and were left out of the comparison
+        label_of(step, row["trial"])
+        for row in facts.get("compare_trials", {}).get("trials", [])
+        for step in TRIAL_STEPS
+        if "failure" in row
+    }
     return [
         label
         for label in wanted
-        if label not in done or store.find(done[label].path) != done[label]
+        if label not in without
+        and (label not in done or store.find(done[label].path) != done[label])
     ]
