@@ -3,14 +3,18 @@
 from kfp import dsl
 
 from components.finish_run.component import finish_run
-from pipelines.stages import class_pictures, dataset, gate_and_serving, judged_model, titled
+from pipelines.stages import dataset, personalised_model, titled
 
 NAME = "dreambooth"
 
 
 @dsl.pipeline(name=NAME, description="Fine-tune, judge, promote and serve a model of one subject.")
 def dreambooth(
-    run_id: str, config: str, prior_shards: list[int], inference_shards: list[int]
+    run_id: str,
+    config: str,
+    prior_shards: list[int],
+    evaluation_shards: list[int],
+    inference_shards: list[int],
 ) -> None:
     """Chain the steps.
 
@@ -18,10 +22,16 @@ def dreambooth(
         run_id: name of the run.
         config: the resolved configuration as JSON (see `pipelines.parameters`).
         prior_shards: numbers of the prior's shards.
+        evaluation_shards: numbers of the shards that sample what the model is judged by.
         inference_shards: numbers of the inference's shards.
     """
     with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
         data = dataset(run_id, config)
-        prior = class_pictures(run_id, config, data=data, shards=prior_shards)
-        judged = judged_model(run_id, config, data=data, prior=prior)
-        gate_and_serving(run_id, config, judged=judged, shards=inference_shards)
+        personalised_model(
+            run_id,
+            config,
+            data=data,
+            prior_shards=prior_shards,
+            evaluation_shards=evaluation_shards,
+            inference_shards=inference_shards,
+        )

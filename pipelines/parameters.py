@@ -22,6 +22,7 @@ ALL_STEPS = (
     "generate_prior",
     "train",
     "publish_checkpoint",
+    "sample_models",
     "evaluate",
     "compare_trials",
     "promote",
@@ -29,7 +30,11 @@ ALL_STEPS = (
     "finish_run",
 )
 """The steps of all pipelines, in an order that holds for each."""
-_ONLY_IN = {"check_triggers": "retrain", "compare_trials": "sweep"}
+_ONLY_IN = {
+    "check_triggers": ("retrain",),
+    "compare_trials": ("sweep",),
+    "sample_models": ("dreambooth", "retrain"),
+}
 MAX_PARAMETER_BYTES = 65536
 
 # Text that KFP or Argo replaces inside parameters: {{$...}}, {{...}}, and, under kfp.local, the
@@ -60,7 +65,7 @@ def encode(config: RunConfig) -> str:
 
 def steps_of(pipeline: str) -> tuple[str, ...]:
     """Return the steps of a pipeline in their order."""
-    return tuple(step for step in ALL_STEPS if _ONLY_IN.get(step, pipeline) == pipeline)
+    return tuple(step for step in ALL_STEPS if pipeline in _ONLY_IN.get(step, (pipeline,)))
 
 
 STEPS = steps_of("dreambooth")
@@ -72,10 +77,14 @@ def as_ascii(value: object) -> str:
     return _REPLACED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def shards(config: RunConfig) -> tuple[list[int], list[int]]:
-    """Return the shard numbers of the prior and of the inference."""
-    num_prior = config.prior.num_shards if config.prior.enabled else 1
-    return list(range(num_prior)), list(range(config.inference.num_shards))
+def shards(config: RunConfig) -> dict[str, list[int]]:
+    """Return the shard numbers of each sharded step."""
+    numbers = {
+        "generate_prior": config.prior.num_shards if config.prior.enabled else 1,
+        "sample_models": config.evaluation.num_shards,
+        "batch_infer": config.inference.num_shards,
+    }
+    return {step: list(range(number)) for step, number in numbers.items()}
 
 
 def labels(
@@ -91,8 +100,9 @@ def labels(
     """
     if skipped:
         return ["validate_data", "check_triggers", "finish_run"]
-    prior_shards, inference_shards = shards(config)
-    sharded = {"generate_prior": prior_shards, "batch_infer": inference_shards if promoted else []}
+    sharded = shards(config)
+    if not promoted:
+        sharded["batch_infer"] = []
     if pipeline == "sweep":
         sharded |= {step: list(range(len(config.sweep.trials))) for step in TRIAL_STEPS}
     return [
@@ -106,15 +116,17 @@ def arguments(run_id: str, config: RunConfig, *, pipeline: str = "dreambooth") -
     Raises:
         ConfigError: the configuration or the list of trials is too long for a parameter.
     """
-    prior_shards, inference_shards = shards(config)
+    sharded = shards(config)
     values: dict[str, Any] = {
         "run_id": run_id,
         "config": encode(config),
-        "prior_shards": prior_shards,
-        "inference_shards": inference_shards,
+        "prior_shards": sharded["generate_prior"],
+        "inference_shards": sharded["batch_infer"],
     }
     if pipeline == "sweep":
         values["trials"] = trial_arguments(run_id, config)
+    else:
+        values["evaluation_shards"] = sharded["sample_models"]
     return values
 
 

@@ -4,19 +4,26 @@ from kfp import dsl
 
 from components.check_triggers.component import check_triggers
 from components.finish_run.component import finish_run
-from pipelines.stages import class_pictures, dataset, gate_and_serving, judged_model, titled
+from pipelines.stages import dataset, personalised_model, titled
 
 NAME = "retrain"
 
 
 @dsl.pipeline(name=NAME, description="Train again where there is a reason to, once for each.")
-def retrain(run_id: str, config: str, prior_shards: list[int], inference_shards: list[int]) -> None:
+def retrain(
+    run_id: str,
+    config: str,
+    prior_shards: list[int],
+    evaluation_shards: list[int],
+    inference_shards: list[int],
+) -> None:
     """Chain the steps.
 
     Args:
         run_id: name of the run.
         config: the resolved configuration as JSON (see `pipelines.parameters`).
         prior_shards: numbers of the prior's shards.
+        evaluation_shards: numbers of the shards that sample what the model is judged by.
         inference_shards: numbers of the inference's shards.
     """
     with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
@@ -25,6 +32,11 @@ def retrain(run_id: str, config: str, prior_shards: list[int], inference_shards:
             check_triggers(run_id=run_id, config=config, dataset=data.output), "Check triggers"
         )
         with dsl.If(triggers.outputs["Output"] == "train", name="train"):
-            prior = class_pictures(run_id, config, data=data, shards=prior_shards)
-            judged = judged_model(run_id, config, data=data, prior=prior)
-            gate_and_serving(run_id, config, judged=judged, shards=inference_shards)
+            personalised_model(
+                run_id,
+                config,
+                data=data,
+                prior_shards=prior_shards,
+                evaluation_shards=evaluation_shards,
+                inference_shards=inference_shards,
+            )

@@ -13,6 +13,7 @@ from components.evaluate.component import evaluate
 from components.generate_prior.component import generate_prior
 from components.promote.component import promote
 from components.publish_checkpoint.component import publish_checkpoint
+from components.sample_models.component import sample_models
 from components.train.component import train
 from components.validate_data.component import validate_data
 
@@ -44,10 +45,10 @@ def class_pictures(
         ).after(data)
 
 
-def judged_model(
+def trained_model(
     run_id: str, config: str, *, data: dsl.PipelineTask, prior: dsl.PipelineTask
-) -> Judged:
-    """Add training, publication and evaluation of one model.
+) -> dsl.PipelineTask:
+    """Add training and publication of one model; the last task's output is the model.
 
     The class pictures are collected anew for each consumer: kfp refuses to share a collection.
     """
@@ -60,10 +61,22 @@ def judged_model(
         ),
         "Train",
     )
-    model = titled(
+    return titled(
         publish_checkpoint(run_id=run_id, config=config, training=training.output),
         "Publish checkpoint",
     )
+
+
+def judged_model(
+    run_id: str,
+    config: str,
+    *,
+    data: dsl.PipelineTask,
+    prior: dsl.PipelineTask,
+    model: dsl.PipelineTask,
+    samples: dsl.Collected | list[str],
+) -> Judged:
+    """Add the evaluation of a model; `samples` are shards of its pictures, or none."""
     evaluation = titled(
         evaluate(
             run_id=run_id,
@@ -71,10 +84,40 @@ def judged_model(
             model=model.output,
             dataset=data.output,
             priors=dsl.Collected(prior.output),
+            samples=samples,
         ),
         "Evaluate",
     )
     return Judged(model=model.output, evaluation=evaluation.outputs["Output"])
+
+
+def personalised_model(
+    run_id: str,
+    config: str,
+    *,
+    data: dsl.PipelineTask,
+    prior_shards: list[int],
+    evaluation_shards: list[int],
+    inference_shards: list[int],
+) -> None:
+    """Add all that makes a model of a dataset, from class pictures to gate and serving."""
+    prior = class_pictures(run_id, config, data=data, shards=prior_shards)
+    model = trained_model(run_id, config, data=data, prior=prior)
+    with dsl.If(model.output != "", name="model"):  # always true; see pipelines.sweep
+        with dsl.ParallelFor(evaluation_shards, name="samples") as shard:
+            sampled = titled(
+                sample_models(
+                    run_id=run_id,
+                    config=config,
+                    model=model.output,
+                    priors=dsl.Collected(prior.output),
+                    shard=shard,
+                ),
+                "Sample models",
+            )
+        samples = dsl.Collected(sampled.output)
+        judged = judged_model(run_id, config, data=data, prior=prior, model=model, samples=samples)
+        gate_and_serving(run_id, config, judged=judged, shards=inference_shards)
 
 
 def gate_and_serving(run_id: str, config: str, *, judged: Judged, shards: list[int]) -> None:

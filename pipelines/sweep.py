@@ -11,6 +11,7 @@ from pipelines.stages import (
     gate_and_serving,
     judged_model,
     titled,
+    trained_model,
 )
 
 NAME = "sweep"
@@ -40,7 +41,14 @@ def sweep(
         # tasks of a loop; inside a condition that output is an input, which it hands on as it is.
         with dsl.If(data.output != "", name="dataset"):
             with dsl.ParallelFor(trials, name="trials") as trial:
-                judged = judged_model(trial.run_id, trial.config, data=data, prior=prior)
+                judged = judged_model(
+                    trial.run_id,
+                    trial.config,
+                    data=data,
+                    prior=prior,
+                    model=trained_model(trial.run_id, trial.config, data=data, prior=prior),
+                    samples=[],  # the trials run side by side as they are
+                )
             best = titled(
                 compare_trials(
                     run_id=run_id,

@@ -52,6 +52,13 @@ class EvaluationConfig(Section):
         le=1,
         description="Score = weight x subject fidelity + (1 - weight) x prompt fidelity.",
     )
+    num_shards: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Parallel shards that sample the pictures of all models; 1: the evaluation "
+        "samples them itself. Scores do not depend on it. The trials of a sweep always take 1.",
+    )
     num_bootstrap: int = Field(default=1000, ge=100, le=100_000, description="Bootstrap resamples.")
 
     @model_validator(mode="after")

@@ -5,10 +5,10 @@ model's pictures are made once, and a champion's are there when it is challenged
 """
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
@@ -16,13 +16,14 @@ from PIL import Image
 from boothline.config.model import RunConfig
 from boothline.config.sampling import SamplingConfig
 from boothline.evaluation.prompt_sets import templates
-from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
 
 FOLDER = "evaluations/pictures"
+PARTS_FOLDER = "evaluations/parts"
 _VERSION = 1
 
 
@@ -83,6 +84,16 @@ class PicturePlan:
             resolution_px=config.subject.resolution_px,
         )
 
+    @property
+    def num_parts(self) -> int:
+        """Number of parts that the set is made in."""
+        return math.ceil(len(self.shots) / self.sampling.batch_size)
+
+    def part(self, number: int) -> tuple[Shot, ...]:
+        """Return the pictures of one part: those that one batch samples."""
+        first = number * self.sampling.batch_size
+        return self.shots[first : first + self.sampling.batch_size]
+
     def key(self, model_digest: str) -> str:
         """Return the name of the set of pictures that a model makes of this plan."""
         return digest_of({"version": _VERSION, "model": model_digest, **self.facts()})[:32]
@@ -109,7 +120,7 @@ def ensure_pictures(
     load: Callable[[], "DiffusionParts"],
     on_picture: Callable[[int], None] | None = None,
 ) -> ManifestRef:
-    """Return the set of pictures that a model makes of a plan; samples and commits it if it is new.
+    """Return the set of pictures that a model makes of a plan; makes what the store lacks of it.
 
     Args:
         store: where sets are found and kept.
@@ -121,11 +132,10 @@ def ensure_pictures(
     path = f"{FOLDER}/{plan.key(model_digest)}"
     found = store.find(path)
     if found is None:
-        files: dict[str, bytes | Path] = {}
-        for shot, image in zip(plan.shots, _sample(load(), plan), strict=True):
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            files[f"images/{shot.name}"] = buffer.getvalue()
+        files: dict[str, FileEntry] = {}
+        for number in range(plan.num_parts):
+            ref = ensure_part(store, plan, number, model_digest=model_digest, load=load)
+            files |= {entry.path: entry for entry in store.read(ref).under("images/")}
             if on_picture:
                 on_picture(len(files))
         metadata = {"model_digest": model_digest, "num_images": len(files), **plan.facts()}
@@ -137,7 +147,43 @@ def ensure_pictures(
     return found
 
 
-def _sample(pipeline: "DiffusionParts", plan: PicturePlan) -> Iterator[Image.Image]:
+def ensure_part(
+    store: Store,
+    plan: PicturePlan,
+    number: int,
+    *,
+    model_digest: str,
+    load: Callable[[], "DiffusionParts"],
+) -> ManifestRef:
+    """Return one part of a set: pictures that are sampled together; samples it if it is new.
+
+    A part is committed as soon as it is done, so that a killed evaluation goes on after its last
+    one, and shards can share the parts of a set among them.
+    """
+    path = part_path(plan, number, model_digest=model_digest)
+    found = store.find(path)
+    if found is not None:
+        return found
+    shots = plan.part(number)
+    files: dict[str, bytes] = {}
+    for shot, image in zip(shots, _sample(load(), plan, shots), strict=True):
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        files[f"images/{shot.name}"] = buffer.getvalue()
+    metadata = {"set": plan.key(model_digest), "part": number, "num_images": len(files)}
+    return store.commit(
+        path, ManifestDraft(kind="evaluation_images_part", files=files, metadata=metadata)
+    )
+
+
+def part_path(plan: PicturePlan, number: int, *, model_digest: str) -> str:
+    """Return where a part is committed."""
+    return f"{PARTS_FOLDER}/{plan.key(model_digest)}/{number:04d}"
+
+
+def _sample(
+    pipeline: "DiffusionParts", plan: PicturePlan, shots: Sequence[Shot]
+) -> Iterator[Image.Image]:
     from boothline.diffusion.sampling import SampleRequest, sample
 
     requests = [
@@ -148,7 +194,7 @@ def _sample(pipeline: "DiffusionParts", plan: PicturePlan) -> Iterator[Image.Ima
             height_px=plan.resolution_px,
             width_px=plan.resolution_px,
         )
-        for shot in plan.shots
+        for shot in shots
     ]
     return sample(pipeline, requests, sampling=plan.sampling)
 

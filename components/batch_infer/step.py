@@ -144,7 +144,7 @@ def _generate(
 ) -> Iterator[tuple[PlannedPicture, "Image.Image"]]:
     """Load the model and yield the pictures that are lacking."""
     from boothline.diffusion.loading import load_pipeline
-    from boothline.diffusion.threads import share_cores
+    from boothline.diffusion.threads import device_of, share_cores
 
     there = len(planned) - len(lacking)
 
@@ -158,7 +158,8 @@ def _generate(
     verify_signed(
         context.store, context.settings, ManifestRef.parse(inputs.model), folder / _MODEL_FOLDER
     )
-    pipeline = load_pipeline(folder / _MODEL_FOLDER, for_sampling=True)
+    device = device_of(inputs.shard, settings=context.settings)
+    pipeline = load_pipeline(folder / _MODEL_FOLDER, device=device, for_sampling=True)
     return generate(pipeline, lacking, on_progress=report)
 
 

@@ -12,6 +12,7 @@ def evaluate(
     model: str,
     dataset: str,
     priors: list[str],
+    samples: list[str],
     metrics: dsl.Output[dsl.Metrics],
 ) -> str:
     """Judge the model against the base model and the champion on the same prompts and seeds.
@@ -22,6 +23,7 @@ def evaluate(
         model: reference of the model manifest.
         dataset: reference of the dataset manifest.
         priors: references of the prior manifests, one a shard.
+        samples: references of the shards that have sampled pictures, which must be done.
         metrics: the model's mean scores, for the KFP interface.
 
     Returns:
@@ -29,7 +31,14 @@ def evaluate(
     """
     from components.evaluate import step
 
-    evaluation = step.run(run_id=run_id, config=config, model=model, dataset=dataset, priors=priors)
+    evaluation = step.run(
+        run_id=run_id,
+        config=config,
+        model=model,
+        dataset=dataset,
+        priors=priors,
+        samples=samples,
+    )
     for name, value in step.means(evaluation).items():
         metrics.log_metric(name, value)
     return evaluation

@@ -9,6 +9,15 @@ from PIL import Image
 from boothline import settings as environment
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.evaluation.bootstrap import Bootstrap
+from boothline.evaluation.contenders import (
+    Contender,
+    Gallery,
+    Priors,
+    Studio,
+    base_model_of,
+    champion_of,
+    contenders_of,
+)
 from boothline.evaluation.encoders import load_clip, load_dino
 from boothline.evaluation.pictures import fill
 from boothline.evaluation.prompt_sets import templates
@@ -22,14 +31,14 @@ from boothline.evaluation.scoring import (
     rows_of,
     summarise,
 )
-from boothline.registry.ledger import champion_to_beat
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
-from components.evaluate.contenders import Contender, Gallery, Studio, contenders_of
+from boothline.trials import FAILED_TRIAL
 
 _MAX_SHEETS = 32
-# Settings that only name something; the key has the content instead.
-_NAMES_OF_CONTENT = {
+# Settings that only name something, whose content the key has instead, or that change nothing.
+_NOT_IN_KEY = {
+    "num_shards",
     "clip_model",
     "dino_model",
     "lpips_model",
@@ -47,21 +56,24 @@ class Inputs(StepInputs):
         model: reference of the model to judge.
         dataset: reference of the dataset with the subject's pictures.
         priors: references of the prior manifests; may be empty.
+        samples: references of the shards that have sampled pictures; nothing is read from them, the
+            pictures are found by content, but they must be done.
     """
 
     model: str
     dataset: str
     priors: list[str]
+    samples: list[str]
 
 
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the scores depend on: models, pictures, encoders, settings."""
     config = context.config
-    champion = _champion(context, inputs)
+    champion = champion_of(context, ManifestRef.parse(inputs.model))
     evaluation = config.evaluation
     return StepKey(
         config={
-            "evaluation": evaluation.model_dump(mode="json", exclude=_NAMES_OF_CONTENT),
+            "evaluation": evaluation.model_dump(mode="json", exclude=_NOT_IN_KEY),
             "prompts": list(templates(evaluation)),
             "subject": config.subject.model_dump(
                 mode="json", include={"identifier", "class_noun", "resolution_px"}
@@ -69,9 +81,9 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
             "prior": config.prior.model_dump(
                 mode="json", include={"prompt", "prompts", "sampling"}
             ),
-            "base_model_digest": _base_model(context, config.base_model.source).digest,
-            "clip_digest": _base_model(context, evaluation.clip_model).digest,
-            "dino_digest": _base_model(context, evaluation.dino_model).digest,
+            "base_model_digest": base_model_of(context).digest,
+            "clip_digest": _resolved(context, evaluation.clip_model).digest,
+            "dino_digest": _resolved(context, evaluation.dino_model).digest,
             "lpips_digest": _lpips_digest(context),
             "champion": str(champion or ""),
         },
@@ -86,19 +98,11 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         ConfigError: the base model or an encoder does not exist or cannot be loaded.
         DataError: a model cannot be loaded.
     """
-    champion = _champion(context, inputs)
-    config = context.config
-    contenders = contenders_of(
-        context,
-        model=ManifestRef.parse(inputs.model),
-        base=_base_model(context, config.base_model.source),
-        champion=champion,
-    )
-    studio = Studio(
-        context,
-        priors=[ManifestRef.parse(ref) for ref in inputs.priors],
-        num_contenders=len(contenders),
-    )
+    model = ManifestRef.parse(inputs.model)
+    champion = champion_of(context, model)
+    contenders = contenders_of(context, model=model, champion=champion)
+    priors = Priors(context.store, [ManifestRef.parse(ref) for ref in inputs.priors])
+    studio = Studio(context, priors=priors, num_contenders=len(contenders))
     galleries = {one.name: studio.gallery(one) for one in contenders}
     studio.note("loading the encoders")
     judge = _judge(context)
@@ -130,6 +134,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 
 def means(evaluation: str) -> dict[str, float]:
     """Return the model's mean scores and its gains over the base, by name, for run metrics."""
+    if evaluation == FAILED_TRIAL:
+        return {}
     store = Store.connect(environment.current())
     metadata = store.read(evaluation).metadata
     scores: dict[str, float] = {
@@ -139,19 +145,7 @@ def means(evaluation: str) -> dict[str, float]:
     return scores | {f"{name}_gain": gain["mean"] for name, gain in gains}
 
 
-def _champion(context: StepContext, inputs: Inputs) -> ManifestRef | None:
-    """Return the model to beat; asked once, so that key and result are about the same one."""
-    path = context.folder / "champion.txt"
-    if not path.exists():
-        found = champion_to_beat(
-            context.store, context.config.model_name, ManifestRef.parse(inputs.model)
-        )
-        path.write_text(str(found or ""), encoding="utf-8")
-    text = path.read_text(encoding="utf-8")
-    return ManifestRef.parse(text) if text else None
-
-
-def _base_model(context: StepContext, source: str) -> BaseModel:
+def _resolved(context: StepContext, source: str) -> BaseModel:
     allow_hub = context.config.base_model.allow_hub
     return resolve(source, settings=context.settings, allow_hub=allow_hub)
 
@@ -163,7 +157,7 @@ def _inputs_read(inputs: Inputs, champion: ManifestRef | None) -> tuple[Manifest
 
 def _lpips_digest(context: StepContext) -> str:
     source = context.config.evaluation.lpips_model
-    return _base_model(context, source).digest if source else ""
+    return _resolved(context, source).digest if source else ""
 
 
 def _judge(context: StepContext) -> Judge:
@@ -173,10 +167,10 @@ def _judge(context: StepContext) -> Judge:
     if evaluation.lpips_model:
         from boothline.evaluation.perceptual import Lpips
 
-        distance = Lpips(_base_model(context, evaluation.lpips_model))
+        distance = Lpips(_resolved(context, evaluation.lpips_model))
     return Judge(
-        dino=load_dino(_base_model(context, evaluation.dino_model)),
-        clip=load_clip(_base_model(context, evaluation.clip_model)),
+        dino=load_dino(_resolved(context, evaluation.dino_model)),
+        clip=load_clip(_resolved(context, evaluation.clip_model)),
         subject_weight=evaluation.subject_weight,
         distance=distance,
     )

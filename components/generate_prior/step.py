@@ -95,9 +95,11 @@ class _Maker:
         self._context = context
         self._series = series
         self._base = base
+        self._shard = 0
 
     def make(self, shard: int) -> dict[int, StoredPicture]:
         """Return all pictures of a shard by index."""
+        self._shard = shard
         num_images = self._series.prior.num_images
         chunks = self._series.chunks(shard)
         wanted = [i for chunk in chunks for i in chunk.indices if i < num_images]
@@ -144,10 +146,12 @@ class _Maker:
     @cached_property
     def _pipeline(self) -> "DiffusionParts":
         from boothline.diffusion.loading import load_pipeline
-        from boothline.diffusion.threads import share_cores
+        from boothline.diffusion.threads import device_of, share_cores
 
-        share_cores(self._series.prior.num_shards, settings=self._context.settings)
-        return load_pipeline(self._base.path, for_sampling=True)
+        settings = self._context.settings
+        share_cores(self._series.prior.num_shards, settings=settings)
+        device = device_of(self._shard, settings=settings)
+        return load_pipeline(self._base.path, device=device, for_sampling=True)
 
     def _report(self, done: int, total: int, *, note: str = "") -> None:
         self._context.progress.update(done, total, unit="images", note=note)

@@ -111,9 +111,16 @@ def test_compiled_pipeline_caches_nothing_and_retries_nothing(name):
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        ("dreambooth", {"promote": "== 'promoted'"}),
+        ("dreambooth", {"promote": "== 'promoted'", "publish-checkpoint": "!= ''"}),
         ("sweep", {"promote": "== 'promoted'", "validate-data": "!= ''"}),
-        ("retrain", {"promote": "== 'promoted'", "check-triggers": "== 'train'"}),
+        (
+            "retrain",
+            {
+                "promote": "== 'promoted'",
+                "check-triggers": "== 'train'",
+                "publish-checkpoint": "!= ''",
+            },
+        ),
     ],
 )
 def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves(name, steps):

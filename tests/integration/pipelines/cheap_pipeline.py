@@ -108,7 +108,13 @@ def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
 
 
 @dsl.pipeline(name="cheap")
-def cheap(run_id: str, config: str, prior_shards: list[int], inference_shards: list[int]) -> None:
+def cheap(
+    run_id: str,
+    config: str,
+    prior_shards: list[int],
+    evaluation_shards: list[int],
+    inference_shards: list[int],
+) -> None:
     with dsl.ExitHandler(finish_run(run_id=run_id, config=config)):
         data = validate_data(run_id=run_id, config=config)
         with dsl.ParallelFor(prior_shards) as shard:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 import yaml
+from command_line import boothline
 from PIL import Image, ImageDraw
 
 from boothline import services
@@ -38,9 +39,9 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
     settings = {
         "subject": {"name": "thing", "images": "pictures", "resolution_px": 32},
         "base_model": {"source": str(tiny_pipeline)},
-        "prior": {"num_images": 4, "sampling": sampling},
-        "training": {"num_steps": 200, "num_processes": 2, "sample_every_steps": 0},
-        "checkpoints": {"every_steps": 50},
+        "prior": {"num_images": 4, "num_shards": 1, "sampling": sampling},
+        "training": {"num_steps": 40, "num_processes": 2, "sample_every_steps": 0},
+        "checkpoints": {"every_steps": 10},
         "evaluation": {
             "prompts": ["a photo of a {subject}"],
             "images_per_prompt": 2,
@@ -48,7 +49,7 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
             "clip_model": str(tiny_clip),
             "dino_model": str(tiny_dino),
         },
-        "inference": {"sampling": sampling},
+        "inference": {"sampling": sampling, "num_shards": 1},
         "promotion": {"margins": {"min_subject_gain": -2, "max_prompt_loss": 2}},
     }
     (place / "run.yaml").write_text(yaml.safe_dump(settings))
@@ -111,24 +112,19 @@ def kill_a_rank(place: Path) -> None:
 
 
 class Attempts(NamedTuple):
-    """Exit code, JSON object and stderr of three attempts at one run."""
+    """Exit code, JSON object and stderr of two attempts at one run."""
 
     interrupted: tuple[int, dict, str]
-    killed: tuple[int, dict, str]
     resumed: tuple[int, dict, str]
 
 
 @pytest.fixture(scope="module")
 def attempts(place) -> Attempts:
-    """A run that Ctrl-C stops in training, whose next attempt loses a rank, and its third one."""
+    """A run that Ctrl-C stops in training, and the attempt that goes on with it."""
     process = start(place, "run")
     when_training(place, lambda: process.send_signal(signal.SIGINT)).join()
     interrupted = finish(process)
-    run_id = last_run(place).name
-    process = start(place, "resume", run_id)
-    when_training(place, lambda: kill_a_rank(place)).join()
-    killed = finish(process)
-    return Attempts(interrupted, killed, finish(start(place, "resume", run_id)))
+    return Attempts(interrupted, boothline(place, "resume", last_run(place).name))
 
 
 def test_run_interrupted_in_training_exits_with_130_and_leaves_no_process(place, attempts):
@@ -140,24 +136,14 @@ def test_run_interrupted_in_training_exits_with_130_and_leaves_no_process(place,
     assert processes_of(last_run(place)) == []
 
 
-def test_resume_with_killed_rank_fails_clearly_and_says_how_to_resume(place, attempts):
-    code, summary, errors = attempts.killed
-
-    assert code == 1, errors
-    assert summary["status"] == "failed"
-    assert "Error: Step train failed" in errors
-    assert f"boothline resume {summary['run_id']} goes on from here" in errors
-    assert "Traceback" not in errors
-
-
-def test_resume_after_the_kill_ends_well_and_repeats_no_finished_step(place, attempts):
+def test_resume_ends_well_and_repeats_no_finished_step(place, attempts):
     code, summary, errors = attempts.resumed
 
     assert code == 0, errors
     assert summary["status"] == "done"
     assert summary["run_id"] == attempts.interrupted[1]["run_id"]
     reused = {step["name"] for step in summary["steps"] if step["reused"]}
-    assert reused == {"validate_data", "generate_prior-0", "generate_prior-1"}
+    assert reused == {"validate_data", "generate_prior-0"}
     assert {step["name"].partition("-")[0] for step in summary["steps"]} == set(STEPS)
     for step in summary["steps"]:
         assert (step["status"], "@sha256:" in step["manifest"]) == ("done", True), step
@@ -176,15 +162,15 @@ def test_resume_goes_on_from_the_state_that_the_interruption_committed(place, at
 
 
 def test_status_prints_the_same_object_as_the_run(place, attempts):
-    code, status, _ = finish(start(place, "status"))
+    code, status, _ = boothline(place, "status")
 
     assert code == 0
     assert status == attempts.resumed[1]
 
 
 def test_second_run_reuses_every_step_and_explains_why(place, attempts):
-    code, summary, errors = finish(start(place, "run"))
-    _, explained, _ = finish(start(place, "explain", summary["run_id"], "train"))
+    code, summary, errors = boothline(place, "run")
+    _, explained, _ = boothline(place, "explain", summary["run_id"], "train")
 
     assert code == 0, errors
     assert [step["name"] for step in summary["steps"] if not step["reused"]] == ["finish_run"]
@@ -201,8 +187,8 @@ def test_second_run_reuses_every_step_and_explains_why(place, attempts):
 
 
 def test_champion_of_the_run_makes_pictures(place, attempts):
-    code, made, errors = finish(
-        start(place, "generate", "a photo of sks bear", "--images", "2", "--output-dir", "made")
+    code, made, errors = boothline(
+        place, "generate", "a photo of sks bear", "--images", "2", "--output-dir", "made"
     )
 
     assert code == 0, errors
@@ -211,8 +197,21 @@ def test_champion_of_the_run_makes_pictures(place, attempts):
 
 
 def test_models_lists_the_version_as_champion(place, attempts):
-    _, listed, _ = finish(start(place, "models"))
+    _, listed, _ = boothline(place, "models")
 
     assert [(m["name"], m["version"], m["alias"]) for m in listed["models"]] == [
         ("boothline-thing", 1, "champion")
     ]
+
+
+@pytest.mark.faults
+def test_run_with_killed_rank_fails_clearly_and_says_how_to_resume(place, attempts):
+    process = start(place, "run", "--set", "training.seed=7")
+    when_training(place, lambda: kill_a_rank(place)).join()
+    code, summary, errors = finish(process)
+
+    assert code == 1, errors
+    assert summary["status"] == "failed"
+    assert "Error: Step train failed" in errors
+    assert f"boothline resume {summary['run_id']} goes on from here" in errors
+    assert "Traceback" not in errors

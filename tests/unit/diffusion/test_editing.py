@@ -11,11 +11,11 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as peer
 from PIL import Image
+from unit.diffusion.peers import counted, plain_pipeline
 
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.editing import Edit
 from boothline.diffusion.loading import DiffusionParts
-from boothline.diffusion.samplers import make_scheduler
 from boothline.diffusion.sampling import SampleRequest, decode, sample, start_noise
 from boothline.errors import DataError
 
@@ -75,17 +75,7 @@ def test_image_to_image_equals_the_diffusers_pipeline(
 ) -> None:
     sampling = SAMPLING.model_copy(update={"sampler": name})
     requests = _requests(Edit(image=folder / "a.png", strength=0.6))
-    pipeline = StableDiffusionImg2ImgPipeline(
-        unet=tiny_parts.unet,
-        vae=tiny_parts.vae,
-        text_encoder=tiny_parts.text_encoder,
-        tokenizer=tiny_parts.tokenizer,
-        scheduler=make_scheduler(tiny_parts.scheduler, sampling),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = plain_pipeline(StableDiffusionImg2ImgPipeline, tiny_parts, sampling)
     with _same_draws(tiny_parts, requests, monkeypatch):
         wanted = pipeline(
             [request.prompt for request in requests],
@@ -160,12 +150,8 @@ def test_edit_and_plain_requests_share_one_call(tiny_parts: DiffusionParts, fold
 
 
 def test_edit_guidance_takes_one_forward_a_step(tiny_parts: DiffusionParts, folder: Path) -> None:
-    rows: list[int] = []
-    handle = tiny_parts.unet.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
-    try:
+    with counted(tiny_parts.unet) as rows:
         _arrays(tiny_parts, _requests(Edit(image=folder / "a.png", strength=0.6)))
-    finally:
-        handle.remove()
     assert rows == [4, 4, 4]
 
 

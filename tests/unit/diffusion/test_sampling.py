@@ -1,18 +1,15 @@
 """Sampling: equal to plain diffusers, and independent of batches."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from diffusers import StableDiffusionPipeline
+from unit.diffusion.peers import counted, plain_pipeline
 
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.loading import DiffusionParts
-from boothline.diffusion.samplers import make_scheduler
 from boothline.diffusion.sampling import SampleRequest, sample, start_noise
 
 PROMPTS = ("a photo of a sks bear", "a dog on the beach", "a red cat")
@@ -31,17 +28,6 @@ def _bytes(
     return [image.tobytes() for image in sample(parts, requests, sampling=sampling)]
 
 
-@contextmanager
-def _counted(module: torch.nn.Module) -> Iterator[list[int]]:
-    """Collect the number of rows of each forward."""
-    rows: list[int] = []
-    handle = module.register_forward_pre_hook(lambda _module, args: rows.append(len(args[0])))
-    try:
-        yield rows
-    finally:
-        handle.remove()
-
-
 @pytest.mark.parametrize("name", ["dpmpp_2m", "ddim", "pndm", "euler", "unipc"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_sample_same_noise_equals_the_diffusers_pipeline(
@@ -51,18 +37,7 @@ def test_sample_same_noise_equals_the_diffusers_pipeline(
         sampler=name, num_steps=5, guidance_scale=guidance_scale, batch_size=3
     )
     requests = _requests(3, negative_prompt="blue")
-    pipeline = StableDiffusionPipeline(
-        unet=tiny_parts.unet,
-        vae=tiny_parts.vae,
-        text_encoder=tiny_parts.text_encoder,
-        tokenizer=tiny_parts.tokenizer,
-        scheduler=make_scheduler(tiny_parts.scheduler, sampling),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    wanted = pipeline(
+    wanted = plain_pipeline(StableDiffusionPipeline, tiny_parts, sampling)(
         [request.prompt for request in requests],
         negative_prompt=[request.negative_prompt for request in requests],
         num_inference_steps=5,
@@ -123,7 +98,7 @@ def test_sample_guided_runs_one_forward_a_step_over_both_halves(
     tiny_parts: DiffusionParts,
 ) -> None:
     sampling = SamplingConfig(num_steps=4, guidance_scale=3, batch_size=2)
-    with _counted(tiny_parts.unet) as rows:
+    with counted(tiny_parts.unet) as rows:
         list(sample(tiny_parts, _requests(3), sampling=sampling))
     assert rows == [4] * 8
 
@@ -133,14 +108,14 @@ def test_sample_unguided_skips_the_unconditional_half(
     tiny_parts: DiffusionParts, guidance_scale: float
 ) -> None:
     sampling = SamplingConfig(num_steps=4, guidance_scale=guidance_scale, batch_size=2)
-    with _counted(tiny_parts.unet) as rows:
+    with counted(tiny_parts.unet) as rows:
         list(sample(tiny_parts, _requests(2), sampling=sampling))
     assert rows == [2] * 4
 
 
 def test_sample_equal_prompts_are_encoded_once(tiny_parts: DiffusionParts) -> None:
     sampling = SamplingConfig(num_steps=1, guidance_scale=3, batch_size=2)
-    with _counted(tiny_parts.text_encoder) as rows:
+    with counted(tiny_parts.text_encoder) as rows:
         list(sample(tiny_parts, _requests(6, prompt="a bear"), sampling=sampling))
     assert rows == [1, 1]
 

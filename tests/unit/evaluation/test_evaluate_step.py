@@ -9,11 +9,13 @@ from PIL import Image
 from boothline.config import RunConfig
 from boothline.progress import Progress
 from boothline.registry.ledger import LedgerEntry, append
+from boothline.settings import Settings
 from boothline.steps import StepContext, digest_of, key_parts
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
 from boothline.tracking import MemoryTracker
 from components.evaluate import step
+from components.sample_models import step as sample_models
 
 pytestmark = pytest.mark.services
 
@@ -81,6 +83,19 @@ def model(store, tmp_path_factory) -> ManifestRef:
     )
 
 
+def _context(config: RunConfig, store: Store, settings: Settings, folder: Path) -> StepContext:
+    folder.mkdir(exist_ok=True)
+    return StepContext(
+        run_id="run",
+        config=config,
+        settings=settings,
+        store=store,
+        progress=Progress("evaluate", run_dir=folder),
+        tracker=MemoryTracker(),
+        folder=folder,
+    )
+
+
 @pytest.fixture
 def evaluate(config, store, store_settings, tmp_path) -> Evaluate:
     runs = iter(range(100))
@@ -89,22 +104,14 @@ def evaluate(config, store, store_settings, tmp_path) -> Evaluate:
         model: ManifestRef, dataset: ManifestRef, *priors: ManifestRef
     ) -> tuple[ManifestRef, StepContext]:
         folder = tmp_path / f"step-{next(runs)}"
-        folder.mkdir()
-        context = StepContext(
-            run_id="run",
-            config=config,
-            settings=store_settings,
-            store=store,
-            progress=Progress("evaluate", run_dir=folder),
-            tracker=MemoryTracker(),
-            folder=folder,
-        )
+        context = _context(config, store, store_settings, folder)
         inputs = step.Inputs(
             run_id="run",
             config="",
             model=str(model),
             dataset=str(dataset),
             priors=[str(ref) for ref in priors],
+            samples=[],
         )
         parts = key_parts(step.STEP, step.key(context, inputs), store)
         ref = store.commit(f"steps/evaluate/{digest_of(parts)[:32]}", step.produce(context, inputs))
@@ -254,7 +261,7 @@ def test_evaluate_key_follows_the_prompts_not_where_they_are_named(
             folder=tmp_path,
         )
         inputs = step.Inputs(
-            run_id="run", config="", model=str(model), dataset=str(dataset), priors=[]
+            run_id="run", config="", model=str(model), dataset=str(dataset), priors=[], samples=[]
         )
         return step.key(context, inputs)
 
@@ -264,3 +271,71 @@ def test_evaluate_key_follows_the_prompts_not_where_they_are_named(
     assert key(prompt_set="tiny") != key()
     path.write_text("a {subject} elsewhere")
     assert key(prompt_set="file", prompts_file=str(path)) != key()
+
+
+@pytest.fixture
+def sample_shard(config, store, store_settings, tmp_path, model, prior):
+    """Sample one of two shards of small batches; returns its manifest draft."""
+    values = config.model_dump(mode="json")
+    values["evaluation"] |= {"num_shards": 2}
+    values["evaluation"]["sampling"] |= {"batch_size": 2}
+    sharded = RunConfig.model_validate(values)
+
+    def run(shard: int, config: RunConfig = sharded) -> ManifestDraft:
+        inputs = sample_models.Inputs(
+            run_id="run", config="", model=str(model), priors=[str(prior)], shard=shard
+        )
+        context = _context(config, store, store_settings, tmp_path / f"shard-{shard}")
+        assert key_parts(sample_models.STEP, sample_models.key(context, inputs), store)
+        return sample_models.produce(context, inputs)
+
+    run.config = sharded
+    return run
+
+
+def test_sample_models_in_shards_leaves_the_evaluation_nothing_to_sample(
+    store, store_settings, sample_shard, model, dataset, prior, tmp_path, monkeypatch
+):
+    drafts = [sample_shard(number) for number in (0, 1)]
+    names = [set(draft.files) for draft in drafts]
+    assert not names[0] & names[1]
+    assert len(names[0] | names[1]) == 4 + 4 + 3
+    monkeypatch.setattr(
+        "boothline.evaluation.pictures._sample", lambda *arguments: pytest.fail("sampled again")
+    )
+    inputs = step.Inputs(
+        run_id="run",
+        config="",
+        model=str(model),
+        dataset=str(dataset),
+        priors=[str(prior)],
+        samples=["shards"],
+    )
+    context = _context(sample_shard.config, store, store_settings, tmp_path / "evaluate")
+    judged = step.produce(context, inputs)
+    assert names[0] | names[1] < set(judged.files)
+
+
+def test_sample_models_killed_goes_on_after_its_last_batch(sample_shard, monkeypatch):
+    from boothline.evaluation import pictures
+
+    batches: list[object] = []
+    whole = pictures._sample
+
+    def dying(pipeline, plan, shots):
+        batches.append(shots)
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return whole(pipeline, plan, shots)
+
+    monkeypatch.setattr(pictures, "_sample", dying)
+    with pytest.raises(KeyboardInterrupt):
+        sample_shard(0)
+    sample_shard(0)
+    assert batches[1] == batches[2]
+    assert len(batches) == 3
+
+
+def test_sample_models_of_one_shard_leaves_all_to_the_evaluation(sample_shard, config):
+    draft = sample_shard(0, config)
+    assert (draft.files, draft.inputs, draft.metadata["num_images"]) == ({}, (), 0)

@@ -44,11 +44,17 @@ def test_encode_of_huge_configuration_names_what_to_shorten():
 def test_shards_without_prior_are_one_empty_prior_shard():
     config = RunConfig.model_validate({"prior": {"enabled": False, "num_shards": 4}})
 
-    assert shards(config)[0] == [0]
+    assert shards(config)["generate_prior"] == [0]
 
 
 def test_arguments_hold_what_the_pipeline_takes():
-    config = RunConfig.model_validate({"prior": {"num_shards": 3}, "inference": {"num_shards": 1}})
+    config = RunConfig.model_validate(
+        {
+            "prior": {"num_shards": 3},
+            "inference": {"num_shards": 1},
+            "evaluation": {"num_shards": 2},
+        }
+    )
 
     values = arguments("20260101-000000-0000", config)
 
@@ -56,6 +62,7 @@ def test_arguments_hold_what_the_pipeline_takes():
     assert json.loads(values["config"])["prior"]["num_shards"] == 3
     assert values["prior_shards"] == [0, 1, 2]
     assert values["inference_shards"] == [0]
+    assert values["evaluation_shards"] == [0, 1]
 
 
 @pytest.mark.parametrize(("promoted", "ending"), [(True, ["batch_infer-0"]), (False, [])])
@@ -68,6 +75,7 @@ def test_labels_name_inference_only_after_a_promotion(promoted, ending):
         "generate_prior-1",
         "train",
         "publish_checkpoint",
+        "sample_models-0",
         "evaluate",
         "promote",
         *ending,

@@ -8,7 +8,14 @@ import importlib.util
 import sys
 from pathlib import Path
 
-STUBS = ("train", "generate_prior", "publish_checkpoint", "evaluate", "batch_infer")
+STUBS = (
+    "train",
+    "generate_prior",
+    "publish_checkpoint",
+    "sample_models",
+    "evaluate",
+    "batch_infer",
+)
 
 
 class Finder(importlib.abc.MetaPathFinder):

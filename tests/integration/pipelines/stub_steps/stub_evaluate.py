@@ -9,6 +9,7 @@ class Inputs(StepInputs):
     model: str
     dataset: str
     priors: list[str]
+    samples: list[str]
 
 
 def refs_of(context, inputs):

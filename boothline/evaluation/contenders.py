@@ -1,0 +1,301 @@
+"""The models that an evaluation compares, and the pictures that each of them makes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from boothline.config import RunConfig
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.evaluation.pictures import (
+    PicturePlan,
+    ensure_part,
+    ensure_pictures,
+    prior_indices,
+)
+from boothline.evaluation.prompt_sets import templates
+from boothline.evaluation.scoring import BASE, CHAMPION, FINE_TUNED
+from boothline.registry.ledger import champion_to_beat
+from boothline.steps import StepContext
+from boothline.store import FileEntry, ManifestRef, Store
+
+if TYPE_CHECKING:
+    from boothline.diffusion.loading import DiffusionParts
+
+NUM_CLASS_IMAGES = 8
+"""Class pictures for PRES: as many as one batch of the default size samples together."""
+
+_TITLES = {FINE_TUNED: "fine-tuned", BASE: "base", CHAMPION: "champion"}
+LoadModel = Callable[[Path], "DiffusionParts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A model that takes part.
+
+    Attributes:
+        name: FINE_TUNED, BASE or CHAMPION.
+        phrase: what stands for `{subject}` in its prompts.
+        digest: names the model by content.
+        load: loads it.
+    """
+
+    name: str
+    phrase: str
+    digest: str
+    load: Callable[[], "DiffusionParts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """A set of pictures that one contender makes.
+
+    Attributes:
+        contender: the model.
+        plan: the pictures.
+        folder: their folder in the evaluation.
+    """
+
+    contender: Contender
+    plan: PicturePlan
+    folder: str
+
+    def ensure_part(self, store: Store, number: int) -> ManifestRef:
+        """Return one part of the pictures; samples it if it is new."""
+        return ensure_part(
+            store,
+            self.plan,
+            number,
+            model_digest=self.contender.digest,
+            load=self.contender.load,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture in the store, with a copy on this machine.
+
+    Attributes:
+        name: its path in the evaluation.
+        entry: its blob.
+        path: the local copy.
+    """
+
+    name: str
+    entry: FileEntry
+    path: Path
+
+    def open(self) -> Image.Image:
+        """Return the picture as RGB."""
+        with Image.open(self.path, formats=("PNG",)) as image:
+            return image.convert("RGB")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """The pictures of one contender.
+
+    Attributes:
+        sets: manifests that hold them.
+        images: pictures of the prompts, prompt by prompt.
+        class_images: pictures of the class.
+    """
+
+    sets: tuple[ManifestRef, ...]
+    images: list[Picture]
+    class_images: list[Picture]
+
+
+class _Lazy:
+    """Loads a model at most once."""
+
+    def __init__(self, folder_of: Callable[[], Path], load: LoadModel) -> None:
+        self._folder_of = folder_of
+        self._load = load
+        self._parts: DiffusionParts | None = None
+
+    def __call__(self) -> "DiffusionParts":
+        if self._parts is None:
+            self._parts = self._load(self._folder_of())
+        return self._parts
+
+
+def _load_for_sampling(folder: Path) -> "DiffusionParts":
+    from boothline.diffusion.loading import load_pipeline
+
+    return load_pipeline(folder, for_sampling=True)
+
+
+def base_model_of(context: StepContext) -> BaseModel:
+    """Return the configured base model."""
+    base = context.config.base_model
+    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
+
+
+def champion_of(context: StepContext, model: ManifestRef) -> ManifestRef | None:
+    """Return the model to beat; asked once a step, so that key and result are about the same."""
+    path = context.folder / "champion.txt"
+    if not path.exists():
+        found = champion_to_beat(context.store, context.config.model_name, model)
+        path.write_text(str(found or ""), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    return ManifestRef.parse(text) if text else None
+
+
+def contenders_of(
+    context: StepContext,
+    *,
+    model: ManifestRef,
+    champion: ManifestRef | None,
+    load: LoadModel = _load_for_sampling,
+) -> list[Contender]:
+    """Return the fine-tuned model, the base model and, if there is one, the champion.
+
+    Args:
+        context: the step.
+        model: the fine-tuned model.
+        champion: the model to beat.
+        load: loads a model from its folder.
+    """
+    base = base_model_of(context)
+    entrants = [
+        _of_manifest(context, FINE_TUNED, model, load),
+        Contender(
+            name=BASE,
+            phrase=context.config.subject.phrase,
+            digest=base.digest,
+            load=_Lazy(lambda: base.path, load),
+        ),
+    ]
+    if champion is not None:
+        entrants.append(_of_manifest(context, CHAMPION, champion, load))
+    return entrants
+
+
+def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadModel) -> Contender:
+    """Return a published model; it is asked by the words that it was trained with."""
+    manifest = context.store.read(ref)
+    subject = context.config.subject
+    identifier = manifest.metadata.get("identifier", subject.identifier)
+    noun = manifest.metadata.get("class_noun", subject.class_noun)
+
+    def fetch() -> Path:
+        folder = context.folder / "models" / name
+        context.store.fetch(ref, folder, prefix="diffusers/")
+        return folder / "diffusers"
+
+    return Contender(
+        name=name,
+        phrase=f"{identifier} {noun}",
+        digest=manifest.content_digest,
+        load=_Lazy(fetch, load),
+    )
+
+
+class Priors:
+    """The base model's pictures of the class, as the prior has them.
+
+    Args:
+        store: where they are.
+        refs: their manifests; may be empty.
+    """
+
+    def __init__(self, store: Store, refs: Sequence[ManifestRef]) -> None:
+        self.files = {
+            entry.path: (ref, entry) for ref in refs for entry in store.read(ref).under("images/")
+        }
+        found = prior_indices(list(self.files), count=NUM_CLASS_IMAGES)
+        self.indices: Sequence[int] = found or range(NUM_CLASS_IMAGES)
+
+
+def sittings_of(config: RunConfig, contender: Contender, priors: Priors) -> list[Sitting]:
+    """Return the sets of pictures that a contender makes: of the prompts, then of the class.
+
+    The base model's pictures of the class are the prior's, where there is one.
+    """
+    plan = PicturePlan.of_prompts(config, phrase=contender.phrase)
+    sittings = [Sitting(contender=contender, plan=plan, folder=contender.name)]
+    if contender.name != BASE or not priors.files:
+        plan = PicturePlan.of_class(config, indices=priors.indices)
+        folder = f"{contender.name}-class"
+        sittings.append(Sitting(contender=contender, plan=plan, folder=folder))
+    return sittings
+
+
+class Studio:
+    """Has the pictures of all contenders made or found.
+
+    Args:
+        context: the step.
+        priors: the base model's pictures of the class.
+        num_contenders: how many galleries will be asked for, to report progress.
+    """
+
+    def __init__(self, context: StepContext, *, priors: Priors, num_contenders: int) -> None:
+        self._context = context
+        self._priors = priors
+        config: RunConfig = context.config
+        per_model = len(templates(config.evaluation)) * config.evaluation.images_per_prompt
+        self._total = num_contenders * (per_model + len(priors.indices))
+        self._done = 0
+        self.note("finding pictures, loading models")
+
+    def note(self, what: str) -> None:
+        """Report what is being done beside sampling."""
+        self._context.progress.update(self._done, self._total, unit="images", note=what)
+
+    def gallery(self, contender: Contender) -> Gallery:
+        """Return the pictures of one contender."""
+        sittings = sittings_of(self._context.config, contender, self._priors)
+        made = [self._make(sitting) for sitting in sittings]
+        sets = [ref for ref, _ in made]
+        if len(made) == 1:
+            refs, class_images = self._prior_images()
+            sets += refs
+            self._report(self._done + len(class_images), contender)
+        else:
+            class_images = made[1][1]
+        return Gallery(sets=tuple(sets), images=made[0][1], class_images=class_images)
+
+    def _make(self, sitting: Sitting) -> tuple[ManifestRef, list[Picture]]:
+        """Make or find the pictures of a plan and bring them to this machine."""
+        before, store, folder = self._done, self._context.store, sitting.folder
+        ref = ensure_pictures(
+            store,
+            sitting.plan,
+            model_digest=sitting.contender.digest,
+            load=sitting.contender.load,
+            on_picture=lambda count: self._report(before + count, sitting.contender),
+        )
+        manifest = store.read(ref)
+        local = store.fetch(ref, self._context.folder / "pictures" / folder, prefix="images/")
+        return ref, [
+            Picture(
+                name=f"images/{folder}/{shot.name}",
+                entry=manifest.entry(f"images/{shot.name}"),
+                path=local / "images" / shot.name,
+            )
+            for shot in sitting.plan.shots
+        ]
+
+    def _prior_images(self) -> tuple[list[ManifestRef], list[Picture]]:
+        """Return the base model's class pictures as the prior has them."""
+        folder = self._context.folder / "pictures" / f"{BASE}-class"
+        folder.mkdir(parents=True, exist_ok=True)
+        refs: list[ManifestRef] = []
+        images: list[Picture] = []
+        for shot in PicturePlan.of_class(self._context.config, indices=self._priors.indices).shots:
+            ref, entry = self._priors.files[f"images/{shot.name}"]
+            path = folder / shot.name
+            path.write_bytes(self._context.store.read_bytes(ref, entry.path))
+            refs.append(ref)
+            images.append(Picture(name=f"images/{BASE}-class/{shot.name}", entry=entry, path=path))
+        return sorted(set(refs), key=str), images
+
+    def _report(self, done: int, contender: Contender) -> None:
+        self._done = done
+        self._context.progress.update(
+            done, self._total, unit="images", note=_TITLES[contender.name]
+        )

@@ -1,0 +1,108 @@
+"""Samples one shard of the pictures that the evaluation compares, of every contender."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boothline.evaluation.contenders import (
+    Priors,
+    Sitting,
+    champion_of,
+    contenders_of,
+    sittings_of,
+)
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import FileEntry, ManifestDraft, ManifestRef
+
+if TYPE_CHECKING:
+    from boothline.diffusion.loading import DiffusionParts
+
+
+class Inputs(StepInputs):
+    """Inputs of the step.
+
+    Attributes:
+        model: reference of the model to judge.
+        priors: references of the prior manifests; may be empty.
+        shard: number of this shard, from 0.
+    """
+
+    model: str
+    priors: list[str]
+    shard: int
+
+
+def key(context: StepContext, inputs: Inputs) -> StepKey:
+    """Return what the shard's pictures depend on: models, prompts and sampling, by their sets."""
+    num_shards = context.config.evaluation.num_shards
+    if num_shards == 1:
+        return StepKey(config={"num_shards": 1})
+    sets = [s.plan.key(s.contender.digest) for s in _sittings(context, inputs)]
+    return StepKey(
+        config={"sets": sets, "shard": inputs.shard, "num_shards": num_shards},
+        inputs=(ManifestRef.parse(inputs.model),),
+    )
+
+
+def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
+    """Sample the parts of this shard that the store lacks, and name all of its pictures.
+
+    With one shard there is nothing to share: the evaluation samples everything itself.
+    """
+    num_shards = context.config.evaluation.num_shards
+    files: dict[str, FileEntry] = {}
+    parts: list[ManifestRef] = []
+    if num_shards > 1:
+        mine = _share(_sittings(context, inputs), inputs.shard, num_shards)
+        for done, (sitting, number) in enumerate(mine):
+            context.progress.update(done, len(mine), unit="batches", note=sitting.contender.name)
+            parts.append(sitting.ensure_part(context.store, number))
+            for entry in context.store.read(parts[-1]).under("images/"):
+                name = entry.path.removeprefix("images/")
+                files[f"images/{sitting.folder}/{name}"] = entry
+        context.progress.update(len(mine), len(mine), unit="batches")
+    return ManifestDraft(
+        kind="evaluation_shard",
+        files={**files},
+        inputs=(ManifestRef.parse(inputs.model), *parts) if num_shards > 1 else (),
+        metadata={"shard": inputs.shard, "num_shards": num_shards, "num_images": len(files)},
+    )
+
+
+def _sittings(context: StepContext, inputs: Inputs) -> list[Sitting]:
+    """Return the sets of pictures that all contenders make."""
+
+    def load(folder: Path) -> "DiffusionParts":
+        from boothline.diffusion.loading import load_pipeline
+        from boothline.diffusion.threads import device_of, share_cores
+
+        share_cores(context.config.evaluation.num_shards, settings=context.settings)
+        device = device_of(inputs.shard, settings=context.settings)
+        return load_pipeline(folder, device=device, for_sampling=True)
+
+    model = ManifestRef.parse(inputs.model)
+    contenders = contenders_of(
+        context, model=model, champion=champion_of(context, model), load=load
+    )
+    priors = Priors(context.store, [ManifestRef.parse(ref) for ref in inputs.priors])
+    return [s for one in contenders for s in sittings_of(context.config, one, priors)]
+
+
+def _share(sittings: list[Sitting], shard: int, num_shards: int) -> list[tuple[Sitting, int]]:
+    """Return the parts of one shard: neighbours, so that it loads few models."""
+    parts = [(sitting, number) for sitting in sittings for number in range(sitting.plan.num_parts)]
+    first, last = (len(parts) * edge // num_shards for edge in (shard, shard + 1))
+    return parts[first:last]
+
+
+STEP = Step(
+    name="sample_models",
+    version=1,
+    key=key,
+    produce=produce,
+    shard=lambda inputs: inputs.shard,
+)
+
+
+def run(**inputs: object) -> str:
+    """Run the step and return the reference of its manifest."""
+    return execute(STEP, Inputs.model_validate(inputs))
