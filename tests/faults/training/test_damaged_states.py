@@ -99,6 +99,12 @@ def test_damage_to_any_object_of_the_newest_state_is_found(
             num_cases += 1
             for other in ("training/job/step-000006/manifest.json", key):
                 store.bucket.put(other, objects[other])
-    assert set(lost) == {2}
+    num_states_lost = max(lost) // (STEPS[-1] - STEPS[-2])
+    assert num_states_lost == 1
+    assert min(lost) > 0
     assert verify(store).damages == ()
-    measured("damaged objects", f"{num_cases} of {num_cases} cases found, 1 state lost at most")
+    measured(
+        "damaged objects",
+        f"{num_cases} of {len(targets) * len(CHANGES)} cases found, {num_states_lost} state lost at"
+        " most",
+    )
