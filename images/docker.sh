@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command with a Docker daemon: docker.sh COMMAND...
 # Where none answers, Debian's is installed and started, and stopped again afterwards. Exit code 69:
-# no daemon can run on this machine; its log was printed.
+# no container can run on this machine; the daemon's log was printed.
 set -euo pipefail
 unavailable=69
 
@@ -17,6 +17,15 @@ start() {  # FLAGS...: starts dockerd, waits until it answers or ends
   done
   stop
   return 1
+}
+
+runs() {  # whether a container runs, on nothing but this machine's own programs
+  local probe=localhost/boothline-probe mounts=() folder
+  for folder in /usr /bin /lib /lib64; do
+    if [ -e "$folder" ]; then mounts+=(--volume "$(realpath "$folder"):$folder:ro"); fi
+  done
+  tar --create --files-from /dev/null | docker import - "$probe" >/dev/null \
+    && docker run --rm --network=none "${mounts[@]}" "$probe" /bin/true
 }
 
 stop() {
@@ -37,9 +46,12 @@ if ! answers; then
   for flags in "" "--storage-driver=vfs" "--iptables=false --ip6tables=false --bridge=none" \
     "--storage-driver=vfs --iptables=false --ip6tables=false --bridge=none"; do
     # shellcheck disable=SC2086  # several flags
-    start $flags && break
-    echo "dockerd $flags does not run:" >&2
-    tail -n 10 "$log" >&2
+    if start $flags; then
+      runs && break
+      stop
+    fi
+    echo "no container runs with: dockerd $flags" >&2
+    grep -Ev "level=(info|warning)" "$log" | tail -n 10 >&2 || tail -n 10 "$log" >&2
   done
   answers || exit $unavailable
 fi
