@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart images test-containers
+.PHONY: bench-memory bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-faults golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,14 @@ axe: $(AXE)  ## fetch axe-core (npm) for the accessibility tests of the pages
 
 test-chart: $(VENV)/.development  ## the chart alone: Helm, two versions of Kubernetes, the roles on a real store
 	$(BIN)/pytest -q tests/chart
+
+# checkov's pins clash with ours.
+.boothline-security/bin/checkov:
+	@$(PYTHON) -m venv .boothline-security
+	@.boothline-security/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
+check-security: $(VENV)/.development .boothline-security/bin/checkov  ## checkov on the images and on every value set of the chart
+	$(BIN)/python tests/chart/security_scan.py .boothline-security/bin/checkov
 
 images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see images/README.md)
 	images/build.sh

