@@ -103,9 +103,7 @@ class PipelinesApi:
             display_name=run_id,
             description=f"{RUN_LABEL}{run_id}",
             experiment_id=experiment_id,
-            pipeline_spec=pipeline_document(pipeline),
-            runtime_config=self._runtime(arguments),
-            service_account=self._kfp.service_account or None,
+            **self._what(pipeline, arguments),
         )
 
     def create_run(self, body: Any) -> Any:  # noqa: ANN401 - untyped package
@@ -169,9 +167,7 @@ class PipelinesApi:
             no_catchup=True,
             max_concurrency="1",
             trigger=trigger,
-            pipeline_spec=pipeline_document(pipeline),
-            runtime_config=self._runtime(arguments),
-            service_account=self._kfp.service_account or None,
+            **self._what(pipeline, arguments),
         )
 
     def create_recurring(self, body: Any) -> str:  # noqa: ANN401 - untyped package
@@ -201,10 +197,15 @@ class PipelinesApi:
         """Return a body as the JSON that would be sent."""
         return self._api.ApiClient().sanitize_for_serialization(body)
 
-    def _runtime(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - untyped package
-        return self._api.V2beta1RuntimeConfig(
-            parameters=dict(arguments), pipeline_root=self._kfp.pipeline_root or None
-        )
+    def _what(self, pipeline: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a run and a recurring run say alike: pipeline, arguments and account."""
+        return {
+            "pipeline_spec": pipeline_document(pipeline),
+            "runtime_config": self._api.V2beta1RuntimeConfig(
+                parameters=dict(arguments), pipeline_root=self._kfp.pipeline_root or None
+            ),
+            "service_account": self._kfp.service_account or None,
+        }
 
 
 def pipeline_document(text: str) -> dict[str, Any]:
