@@ -12,12 +12,15 @@ from kubernetes import client
 from kubernetes_fake import FakeKubernetes, served
 
 from boothline.config import RunConfig
+from boothline.diffusion.base_model import resolve
 from boothline.errors import DataError, InterruptedRunError, ServiceError, TrainingError
+from boothline.settings import Settings
 from boothline.store import Store
 from boothline.training.job import TrainingJob
 from boothline.trainjob.cluster import Cluster
 from boothline.trainjob.files import (
     EVENT_MARK,
+    receive_job,
     report_failure,
     result_place,
     send_job,
@@ -92,6 +95,7 @@ def leave_result(api: FakeKubernetes, job: TrainingJob, store: Store) -> None:
         "num_parameters_trained": 7,
         "chosen_step": 1,
         "last_step": 1,
+        "pass_size": 1,
     }
     (folder / "result.json").write_text(json.dumps(result))
     node = job.model_copy(update={"folder": folder})
@@ -214,3 +218,14 @@ def test_long_outage_of_the_api_deletes_the_train_job(
     with pytest.raises(ServiceError, match="answers 503"):
         train(api, job, store)
     assert api.jobs == {}
+
+
+def test_node_that_is_not_root_can_write_the_job_that_it_received(
+    job: TrainingJob, store: Store, store_settings: Settings, tmp_path: Path
+) -> None:
+    base = resolve(job.config.base_model.source, settings=store_settings)
+    ref = send_job(store, job.model_copy(update={"base_model_digest": base.digest}))
+    received = receive_job(store, str(ref), tmp_path / "node", settings=store_settings)
+    # What the store hands out is read-only, which root does not notice.
+    assert not (tmp_path / "node" / "job.json").exists()
+    assert received.save().stat().st_mode & 0o200
