@@ -9,7 +9,8 @@ import os
 import sys
 
 MODULES = {
-    "tools": """filelock jinja2 kfp.dsl kfp.dsl.executor_main minio mlflow mlflow.entities
+    "tools": """filelock fsspec huggingface_hub.file_download huggingface_hub.hf_api
+        jinja2 kfp.dsl kfp.dsl.executor_main minio mlflow mlflow.entities
         mlflow.tracking.client numpy numpy.typing PIL.Image PIL.ImageDraw PIL.ImageOps
         PIL.JpegImagePlugin PIL.PngImagePlugin PIL.WebPImagePlugin psutil pydantic
         pydantic_settings rich.console rich.progress rich.table tenacity tokenizers typer

@@ -1,5 +1,6 @@
 """The containers profile: what kfp.local's DockerRunner is told, and how its containers run."""
 
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,16 @@ from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
 from pipelines.local.processes import STOPPED, StepLauncher
 
+logger = logging.getLogger(__name__)
+
 RUN_LABEL = "boothline.run"
 NOBODY = 10001
 """User of the containers where this process is root's; the images' own."""
 _REMOTE = "s3://"
 _SCRATCH = "/scratch"
 _STOP_SECONDS = 30
+# Kubeflow's shell is a container's first process, which heeds no SIGTERM and passes none on.
+_TELL_ALL = "import os, signal; os.kill(-1, signal.SIGTERM)"
 # The image has its own models and folders.
 _OWN = frozenset({"BOOTHLINE_MODELS_DIR", "BOOTHLINE_HOME"})
 
@@ -185,10 +190,16 @@ def check_images(images: tuple[str, ...]) -> None:
 def end_containers(run_id: str) -> None:
     """Stop what still runs of a run; steps are left time to commit their state."""
     import docker
+    from docker.errors import APIError
 
     client = docker.from_env()
     try:
-        for container in client.containers.list(filters={"label": f"{RUN_LABEL}={run_id}"}):
-            container.stop(timeout=_STOP_SECONDS)
+        ours = {"label": f"{RUN_LABEL}={run_id}"}
+        for container in client.containers.list(filters=ours, ignore_removed=True):
+            try:
+                container.exec_run(["python3", "-c", _TELL_ALL])
+                container.stop(timeout=_STOP_SECONDS)
+            except APIError as error:
+                logger.info("container %s ended by itself: %s", container.short_id, error)
     finally:
         client.close()
