@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from boothline.errors import ConfigError
+from pipelines.cluster import placing
 from pipelines.cluster.deployment import Deployment
 from pipelines.cluster.runs import compile_for
 from pipelines.parameters import TARGETS
@@ -16,7 +17,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FULL = GOLDEN / "deployment-full.yaml"
 STEPS = {
     *("validate_data", "generate_prior", "train", "publish_checkpoint"),
-    *("evaluate", "promote", "batch_infer", "finish_run"),
+    *("sample_models", "evaluate", "promote", "batch_infer", "finish_run"),
 }
 
 
@@ -57,6 +58,10 @@ def test_every_pod_of_every_pipeline_is_restricted(full: Deployment, pipeline: s
         assert int(pod["activeDeadlineSeconds"]) > 0
         assert not {"pvcMount", "genericEphemeralVolume"} & pod.keys()
         assert all(mount["sizeLimit"] for mount in pod["emptyDirMounts"])
+        # Writable, so that the root file system may be read-only.
+        assert {"/scratch", placing.OUTPUTS} <= {
+            mount["mountPath"] for mount in pod["emptyDirMounts"]
+        }
         labels = pod["podMetadata"]["labels"]
         assert labels["app.kubernetes.io/part-of"] == "boothline"
         assert labels["app.kubernetes.io/component"] == "step"
@@ -149,3 +154,4 @@ def test_compiled_pipeline_is_what_kubeflows_own_messages_allow(compiled_full: s
     for executor in spec["deploymentSpec"]["executors"].values():
         container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec()
         json_format.ParseDict(executor["container"], container)
+        assert container.image == executor["container"]["image"]
