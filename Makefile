@@ -83,7 +83,7 @@ images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see 
 	images/build.sh
 
 test-containers: $(VENV)/.development  ## build the images and run the demo in them (Docker; long)
-	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q -m containers tests/containers'
+	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q --durations=8 -m containers tests/containers'
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m pipelines.compile
