@@ -56,7 +56,8 @@ FAULT_FIGURES := $(CURDIR)/build/faults
 FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
 	tests/unit/store/test_store_sealing.py tests/unit/data tests/unit/training/test_training_failures.py \
 	tests/unit/tracking/test_tracker.py tests/integration/tracking tests/integration/training/test_training_ranks.py \
-	tests/unit/diffusion/test_loading.py
+	tests/unit/diffusion/test_loading.py \
+	tests/integration/training/test_training_run.py::test_training_short_of_memory_takes_smaller_passes_and_ends_the_same
 test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measured; under 30 minutes
 	@rm -rf $(FAULT_FIGURES) && mkdir -p $(FAULT_FIGURES)
 	@$(ONE_THREAD) BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
@@ -94,7 +95,8 @@ docs: $(VENV)/.development  ## write the generated pages of docs/ again
 base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: all stages in minutes)
 	$(BIN)/python -m boothline.tinybase $(if $(QUICK),--quick)
 
-eval-base-model: $(VENV)/.runtime  ## measure the tiny base and print the figures of its card
+eval-base-model: $(VENV)/.runtime  ## measure the tiny base, personalised and not, and write its card
+	$(BIN)/python -m benchmarks.personalisation
 	$(BIN)/python -m boothline.tinybase evaluate
 
 # The peer's script needs torchvision, which the product does not: it stays in a folder of its own.

@@ -214,7 +214,9 @@ def node_losses(job: dict[str, Any], settings: Settings, folder: Path) -> dict[s
             _run_both(ref, settings, folder / "two-again")
             assert receive_result(store, own, place=result_place(ref))
             two = launch.result_of(own).final_state
-    alone = {**job, "world_size": 1}
+    # Two passes where there were two ranks: as many pictures at once as the lost node had.
+    training = {**job["config"]["training"], "num_processes": 1, "accumulation": 2}
+    alone = {**job, "world_size": 1, "config": {**job["config"], "training": training}}
     one = launch.train(_job(alone, "training/one", folder / "alone"), settings=settings)
     return {
         "longest_seconds": max(seconds),

@@ -1,0 +1,41 @@
+"""Fuzzes what the picture decoder does with a file, guided by the code that each file reaches.
+
+Usage: python picture_fuzzer.py FOLDER [options of libFuzzer]. FOLDER holds the pictures to start
+from and receives those that reach new code. All that the decoder does for a picture runs here, in
+one process: a crash, an exception, a slow or a large picture ends it with another code than 0.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["PIL", "boothline.data"]):
+    from PIL import Image
+
+    Image.init()
+    from boothline.data import decode_worker
+
+
+def main(arguments: list[str]) -> None:
+    """Fuzz until libFuzzer ends."""
+    folder = Path(arguments[1]).parent
+    path = folder / "picture"
+    request = {
+        "folder": str(folder),
+        "sizes_px": [[32, 32]],
+        "thumbnail_px": 48,
+        "max_pixels": 1_000_000,
+    }
+
+    def examine(data: bytes) -> None:
+        path.write_bytes(data)
+        answer = decode_worker._answer(path, number=0, request=request)
+        assert answer.get("reason") or answer["pixel_digest"]
+
+    atheris.Setup(arguments, examine)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(sys.argv)
