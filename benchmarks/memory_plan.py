@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             for number, (name, training) in enumerate(CASES.items()):
                 task = Task(pictures, precision="fp32", train_text_encoder=True)
-                config = config_of(task, num_steps=NUM_STEPS, extra=training)
+                config = config_of(
+                    task, num_steps=NUM_STEPS, extra=training, state_every=NUM_STEPS // 2
+                )
                 folder = Path(scratch) / f"job-{number}"
                 folder.mkdir()
                 measured = _peak_bytes(config, task=task, folder=folder, settings=settings)

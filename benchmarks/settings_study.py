@@ -28,7 +28,6 @@ NUM_CLASS_PICTURES = 2
 LABEL_PX = 130
 SIDE_PX = 80
 QUALITY = 80
-LONG = "num_steps=280"
 SCORES = ("dino", "clip_i", "clip_t", "pres", "div")
 
 
@@ -54,16 +53,13 @@ BASELINE: Mapping[str, Any] = {
 }
 """Beside the configuration: no gate, so that no champion is judged again with each run."""
 
-AS_IT_IS = Trial("as it is", {})
 STUDIES: Mapping[str, Sequence[Trial]] = {
     "prior": (
         Trial("prior weight 0", {"prior.weight": 0.0}),
-        Trial("prior weight 0.3", {"prior.weight": 0.3}),
         Trial("prior weight 1", {}),
     ),
     "steps": (
         Trial("35 steps", {"training.num_steps": 35}),
-        Trial("70 steps", {"training.num_steps": 70}),
         Trial("140 steps", {}),
         Trial("280 steps", {"training.num_steps": 280}),
     ),
@@ -81,14 +77,6 @@ STUDIES: Mapping[str, Sequence[Trial]] = {
         Trial(
             "LoRA, rank 8, rate 2e-3",
             {"training.method": "lora", "training.learning_rate": 2e-3},
-        ),
-        Trial(
-            "LoRA, rank 32, rate 2e-3",
-            {
-                "training.method": "lora",
-                "training.learning_rate": 2e-3,
-                "training.lora": '{"rank": 32, "alpha": 32}',
-            },
         ),
     ),
 }

@@ -89,22 +89,28 @@ def _interleaved(
                 runs.setdefault((side, num_steps), []).append(measured)
                 tell(
                     f"{task.precision} {side} {num_steps} steps: {measured.seconds:.1f} s, "
+                    f"{measured.cpu_seconds:.1f} s CPU, "
                     f"{measured.peak_bytes / 2**20:.0f} MiB"
                 )
     return runs
 
 
+def _differences(runs: Runs, side: str, name: str, *, steps: Sequence[int]) -> list[float]:
+    """Return what a step took in each pair of runs, by the name of a measurement."""
+    few, many = steps
+    return [
+        (getattr(long, name) - getattr(short, name)) / (many - few)
+        for short, long in zip(runs[side, few], runs[side, many], strict=True)
+    ]
+
+
 def _row(task: Task, runs: Runs, *, options: argparse.Namespace) -> dict[str, Any]:
     """Return the table's row of one task."""
-    few, many = options.steps
-    pace = {
-        side: [
-            (long.seconds - short.seconds) / (many - few)
-            for short, long in zip(runs[side, few], runs[side, many], strict=True)
-        ]
-        for side in SIDES
+    pace = {side: _differences(runs, side, "seconds", steps=options.steps) for side in SIDES}
+    cpu = {side: _differences(runs, side, "cpu_seconds", steps=options.steps) for side in SIDES}
+    peak = {
+        side: middle([run.peak_bytes for run in runs[side, options.steps[1]]]) for side in SIDES
     }
-    peak = {side: middle([run.peak_bytes for run in runs[side, many]]) for side in SIDES}
     ratios = [peer / ours for ours, peer in zip(pace["ours"], pace["peer"], strict=True)]
     return {
         "precision": task.precision,
@@ -115,6 +121,8 @@ def _row(task: Task, runs: Runs, *, options: argparse.Namespace) -> dict[str, An
         "speed ratio": middle(ratios),
         "lowest": min(ratios),
         "highest": max(ratios),
+        "ours CPU s/step": middle(cpu["ours"]),
+        "CPU ratio": middle([p / o for o, p in zip(cpu["ours"], cpu["peer"], strict=True)]),
         "ours MiB": round(peak["ours"] / 2**20),
         "peer MiB": round(peak["peer"] / 2**20),
         "memory ratio": peak["ours"] / peak["peer"],

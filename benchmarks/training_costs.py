@@ -54,8 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         more = services.ensure(home, only=("seaweedfs",)).environment()
         try:
             for row in options.rows:
-                rows += measures[row](task, more=more, repeats=options.repeats)
-                tell(str(rows[-1]))
+                found = measures[row](task, more=more, repeats=options.repeats)
+                tell(str(found))
+                rows += found
         finally:
             services.stop(home)
     print_table("Costs of a training, tiny base", rows)

@@ -51,6 +51,8 @@ def start(parent: int, job_file: Path, *, configure: Callable[[Path], LaunchConf
     if os.getppid() != parent:
         return 1
     config = configure(job_file)
+    if config.max_nodes == config.nproc_per_node == 1:  # an agent would only take memory
+        return worker.main([str(job_file)])
     try:
         elastic_launch(config, worker.forked)(str(job_file))
     except ChildFailedError:

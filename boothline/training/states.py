@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import boothline
 from boothline.errors import ConfigError
@@ -25,6 +25,7 @@ from boothline.store.manifest import canonical_json, files_under
 from boothline.training.averaging import WeightAverage
 from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
+from boothline.training.tensor_files import write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ Tensors = dict[str, torch.Tensor]
 class Snapshot:
     """A training state in host memory, independent of the training that goes on.
 
-    Its tensors lie in buffers that the training's next snapshot fills again.
+    Its tensors lie in buffers that the training's next snapshot fills again; those of a training
+    that has ended are its own.
 
     Attributes:
         step: optimizer steps taken.
@@ -50,7 +52,7 @@ class Snapshot:
     """
 
     step: int
-    tensors: Mapping[str, Tensors]
+    tensors: Mapping[str, Mapping[str, torch.Tensor]]
     documents: Mapping[str, bytes]
     metadata: Mapping[str, Any]
 
@@ -58,7 +60,7 @@ class Snapshot:
         """Write the snapshot under an empty folder and return it as a manifest draft."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, tensors in self.tensors.items():
-            save_file(tensors, folder / name)
+            write_tensors(folder / name, tensors)
         files: dict[str, Path | bytes] = dict(files_under(folder))
         return ManifestDraft(
             kind=KIND, files={**files, **self.documents}, metadata=dict(self.metadata)
@@ -113,7 +115,12 @@ class TrainedParts:
     buffers: HostBuffers = field(default_factory=HostBuffers)
 
     def snapshot(
-        self, step: int, *, job: TrainingJob, documents: Mapping[str, bytes] | None = None
+        self,
+        step: int,
+        *,
+        job: TrainingJob,
+        documents: Mapping[str, bytes] | None = None,
+        goes_on: bool = True,
     ) -> Snapshot:
         """Copy everything to host memory; the snapshot before must not be in use any more.
 
@@ -121,16 +128,19 @@ class TrainedParts:
             step: optimizer steps taken.
             job: whose state this is.
             documents: further files, e.g. the curve so far.
+            goes_on: the training changes its tensors again; else they are taken as they are.
         """
-        tensors = {
-            file: self.buffers.fill(file, weights)
-            for file, weights in self.denoiser.trained_weights().items()
-        }
         slots, settings = _optimizer_state(self.optimizer)
-        tensors[OPTIMIZER_FILE] = self.buffers.fill(OPTIMIZER_FILE, slots)
+        present: dict[str, Mapping[str, torch.Tensor]] = {
+            **self.denoiser.trained_weights(),
+            OPTIMIZER_FILE: slots,
+        }
         if self.average is not None:
-            tensors[AVERAGE_FILE] = self.buffers.fill(AVERAGE_FILE, self.average.averages)
-        self.buffers.settle()
+            present[AVERAGE_FILE] = self.average.averages
+        tensors = present
+        if goes_on:
+            tensors = {file: self.buffers.fill(file, present[file]) for file in present}
+            self.buffers.settle()
         facts: dict[str, Any] = {
             "step": step,
             "world_size": job.world_size,

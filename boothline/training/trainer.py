@@ -215,7 +215,7 @@ class Trainer:
         if sheet_due:
             state_due |= self._show(done, validate=validation_due)
         if state_due:
-            self._save_state(done)
+            self._save_state(done, ends=last or stop)
         if stop:
             self._stop_here(done)
 
@@ -249,8 +249,13 @@ class Trainer:
         """Whether further steps are not worth it."""
         return self._validator is not None and self._validator.history.is_exhausted
 
-    def _save_state(self, done: int) -> None:
-        """Snapshot the training and commit it in the background (rank 0)."""
+    def _save_state(self, done: int, *, ends: bool) -> None:
+        """Snapshot the training and commit it in the background (rank 0).
+
+        Args:
+            done: optimizer steps taken.
+            ends: no step follows, so that nothing has to be copied.
+        """
         self._save = False
         if not self._ranks.is_main or self._states is None:
             return
@@ -263,7 +268,9 @@ class Trainer:
             keep = self._validator.history.best_step if self._chooses_best else None
         began = time.monotonic()
         self._states.wait()  # the snapshot before this one lies in the same memory
-        snapshot = self._trained.snapshot(done, job=self._job, documents=documents)
+        snapshot = self._trained.snapshot(
+            done, job=self._job, documents=documents, goes_on=not ends
+        )
         self._states.commit_later(snapshot, keep=keep)
         self._tell("state", step=done, seconds=time.monotonic() - began)
 
