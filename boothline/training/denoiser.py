@@ -52,8 +52,6 @@ class Denoiser(nn.Module):
         """
         hidden = captions if self.text_encoder is None else self.text_encoder(captions)[0]
         conditioning = hidden.index_select(0, caption_rows_B)
-        # The layout of the input decides that of all activations: channels last is faster.
-        noisy_BCHW = noisy_BCHW.contiguous(memory_format=torch.channels_last)
         unet = self._compiled[0] if self._compiled and self.training else self.unet
         (prediction,) = unet(
             noisy_BCHW, timesteps_B, encoder_hidden_states=conditioning, return_dict=False
