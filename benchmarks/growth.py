@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         "prior": {
                             "num_images": count,
                             "num_shards": 1,
-                            "sampling": {"num_steps": 2, "seed": seed},
+                            "sampling": {"num_steps": 2, "guidance_scale": 1.0, "seed": seed},
                         }
                     }
                 )
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 tell(str(rows[-1]))
         finally:
             services.stop(home)
-    print_table("Class prior, 2 sampling steps, one shard", rows)
+    print_table("Class prior, 2 sampling steps without guidance, one shard", rows)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,17 @@
 """`make bench-sampling`: our sampling against the plain diffusers pipeline, in turns.
 
 The peer is called as train_dreambooth.py calls it for class pictures: a StableDiffusionPipeline,
-batches of 4, 50 steps unless told otherwise.
+batches of 4, 50 steps unless told otherwise, every thread on one batch. Ours samples as the class
+pictures of a run are sampled: shards side by side, each with its share of the threads. The first
+row is ours in one process.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,37 +40,77 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=32, help="pictures of one repetition")
     parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shards", type=int, default=2, help="processes that share the threads")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    pipeline = load_pipeline(MODELS / "tiny-emoji-sd", for_sampling=True)
-    rows = [
-        _row(
-            "equal: DDIM, 50 steps",
-            ours=_ours(pipeline, sampler="ddim", num_steps=PEER_STEPS),
-            peer=_peer("DDIMScheduler", num_steps=PEER_STEPS),
-            options=options,
-        ),
-        _row(
-            "defaults: DPM-Solver++ 20 against PNDM 50",
-            ours=_ours(pipeline, sampler="dpmpp_2m", num_steps=DEFAULT_STEPS),
-            peer=_peer("PNDMScheduler", num_steps=PEER_STEPS),
-            options=options,
-        ),
-    ]
-    rows[0] |= {"distance": "", "DINO": ""}
-    rows[1] |= _distance(pipeline, num_pictures=options.pictures)
+    workers = ProcessPoolExecutor(
+        options.shards,
+        mp_context=get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(max(1, options.threads // options.shards),),
+    )
+    with workers:
+        sharded = partial(_ours_sharded, workers, options.shards)
+        ddim = _peer("DDIMScheduler", num_steps=PEER_STEPS)
+        rows = [
+            _row(
+                "equal: DDIM, 50 steps, one process",
+                ours=_ours(sampler="ddim", num_steps=PEER_STEPS),
+                peer=ddim,
+                options=options,
+            ),
+            _row(
+                f"equal: DDIM, 50 steps, {options.shards} shards",
+                ours=sharded(sampler="ddim", num_steps=PEER_STEPS),
+                peer=ddim,
+                options=options,
+            ),
+            _row(
+                f"defaults: DPM-Solver++ 20, {options.shards} shards, against PNDM 50",
+                ours=sharded(sampler="dpmpp_2m", num_steps=DEFAULT_STEPS),
+                peer=_peer("PNDMScheduler", num_steps=PEER_STEPS),
+                options=options,
+            ),
+        ]
+    rows = [row | {"distance": "", "DINO": ""} for row in rows]
+    rows[-1] |= _distance(num_pictures=options.pictures)
     print_table("Sampling, tiny base: ours against StableDiffusionPipeline", rows)
 
 
-def _ours(pipeline: DiffusionParts, *, sampler: SamplerName, num_steps: int) -> Sampler:
-    """Return a function that samples n pictures as the prior does."""
-    sampling = SamplingConfig(guidance_scale=GUIDANCE, sampler=sampler, num_steps=num_steps)
+@cache
+def _pipeline() -> DiffusionParts:
+    """Return the tiny base, loaded once a process."""
+    return load_pipeline(MODELS / "tiny-emoji-sd", for_sampling=True)
+
+
+def _ours(*, sampler: SamplerName, num_steps: int) -> Sampler:
+    """Return a function that samples n pictures in this process."""
+    return lambda count: _sampled(range(count), sampler, num_steps)
+
+
+def _ours_sharded(
+    workers: ProcessPoolExecutor, num_shards: int, *, sampler: SamplerName, num_steps: int
+) -> Sampler:
+    """Return a function that samples n pictures as the prior does: batches in turn by shard."""
 
     def run(count: int) -> list[Image.Image]:
-        requests = [SampleRequest(prompt=PROMPT, seed=0, index=i) for i in range(count)]
-        return list(sample(pipeline, requests, sampling=sampling))
+        size = SamplingConfig().batch_size
+        starts = range(0, count, size)
+        parts = [
+            [i for start in starts[shard::num_shards] for i in range(start, start + size)]
+            for shard in range(num_shards)
+        ]
+        made = workers.map(partial(_sampled, sampler=sampler, num_steps=num_steps), parts)
+        return [image for images in made for image in images]
 
     return run
+
+
+def _sampled(indices: Sequence[int], sampler: SamplerName, num_steps: int) -> list[Image.Image]:
+    """Return pictures by their numbers."""
+    sampling = SamplingConfig(guidance_scale=GUIDANCE, sampler=sampler, num_steps=num_steps)
+    requests = [SampleRequest(prompt=PROMPT, seed=0, index=index) for index in indices]
+    return list(sample(_pipeline(), requests, sampling=sampling))
 
 
 def _peer(scheduler: str, *, num_steps: int) -> Sampler:
@@ -93,7 +138,7 @@ def _row(name: str, *, ours: Sampler, peer: Sampler, options: argparse.Namespace
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     sides = {"ours": ours, "peer": peer}
     for run in sides.values():
-        run(PEER_BATCH)  # first calls allocate
+        run(SamplingConfig().batch_size * options.shards)  # loads and allocates, in every shard
     for pair in range(options.pairs):
         for side in ("ours", "peer") if pair % 2 == 0 else ("peer", "ours"):
             started = time.monotonic()
@@ -111,14 +156,14 @@ def _row(name: str, *, ours: Sampler, peer: Sampler, options: argparse.Namespace
     }
 
 
-def _distance(pipeline: DiffusionParts, *, num_pictures: int) -> dict[str, float]:
+def _distance(*, num_pictures: int) -> dict[str, float]:
     """Return how far the default's pictures are from those of 50 steps, same start noise.
 
     The distance is the mean absolute difference of levels (0 to 255); DINO is the mean cosine of
     each picture with its counterpart.
     """
-    few = _ours(pipeline, sampler="dpmpp_2m", num_steps=DEFAULT_STEPS)(num_pictures)
-    many = _ours(pipeline, sampler="dpmpp_2m", num_steps=PEER_STEPS)(num_pictures)
+    few = _ours(sampler="dpmpp_2m", num_steps=DEFAULT_STEPS)(num_pictures)
+    many = _ours(sampler="dpmpp_2m", num_steps=PEER_STEPS)(num_pictures)
     levels = [np.stack([np.asarray(image, np.float64) for image in side]) for side in (few, many)]
     encoder = DinoEncoder(MODELS / "tiny-emoji-dino")
     cosine = (encoder.encode(few) * encoder.encode(many)).sum(axis=1).mean()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from boothline import settings
@@ -16,7 +17,7 @@ OUR_PREFIX = "BOOTHLINE_"
 
 def boothline(
     folder: Path, *words: str, variables: Mapping[str, str] | None = None
-) -> tuple[int, dict, str]:
+) -> tuple[int, dict[str, Any], str]:
     """Run a command in a folder; return its exit code, its JSON object and what it said on stderr.
 
     Args:
