@@ -41,7 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=3, help="interleaved repetitions")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shards", type=int, default=2, help="processes that share the threads")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="compare processor time, one process and one thread: for a machine with other work",
+    )
     options = parser.parse_args(arguments)
+    if options.processor_time:
+        options.threads = options.shards = 1
     torch.set_num_threads(options.threads)
     workers = ProcessPoolExecutor(
         options.shards,
@@ -50,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         initargs=(max(1, options.threads // options.shards),),
     )
     with workers:
-        sharded = partial(_ours_sharded, workers, options.shards)
+        sharded = _ours if options.shards == 1 else partial(_ours_sharded, workers, options.shards)
         ddim = _peer("DDIMScheduler", num_steps=PEER_STEPS)
         rows = [
             _row(
@@ -59,11 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 peer=ddim,
                 options=options,
             ),
-            _row(
-                f"equal: DDIM, 50 steps, {options.shards} shards",
-                ours=sharded(sampler="ddim", num_steps=PEER_STEPS),
-                peer=ddim,
-                options=options,
+            *(
+                [
+                    _row(
+                        f"equal: DDIM, 50 steps, {options.shards} shards",
+                        ours=sharded(sampler="ddim", num_steps=PEER_STEPS),
+                        peer=ddim,
+                        options=options,
+                    )
+                ]
+                if options.shards > 1
+                else []
             ),
             _row(
                 f"defaults: DPM-Solver++ 20, {options.shards} shards, against PNDM 50",
@@ -135,15 +148,16 @@ def _peer(scheduler: str, *, num_steps: int) -> Sampler:
 
 def _row(name: str, *, ours: Sampler, peer: Sampler, options: argparse.Namespace) -> dict[str, Any]:
     """Return the table's row of one comparison."""
+    clock = time.process_time if options.processor_time else time.monotonic
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     sides = {"ours": ours, "peer": peer}
     for run in sides.values():
         run(SamplingConfig().batch_size * options.shards)  # loads and allocates, in every shard
     for pair in range(options.pairs):
         for side in ("ours", "peer") if pair % 2 == 0 else ("peer", "ours"):
-            started = time.monotonic()
+            started = clock()
             sides[side](options.pictures)
-            seconds[side].append(time.monotonic() - started)
+            seconds[side].append(clock() - started)
             tell(f"{name}: {side} {seconds[side][-1]:.1f} s")
     ratios = [peer / ours for ours, peer in zip(seconds["ours"], seconds["peer"], strict=True)]
     return {
