@@ -140,8 +140,8 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = Field(default=False, description="Trade compute for memory.")
     compile: bool = Field(
         default=False,
-        description="Compile the UNet before the first step (torch.compile), which takes a minute "
-        "and makes every step shorter; needs a C++ compiler, or triton on CUDA, and goes on "
+        description="Compile the UNet before the first step (torch.compile), which takes "
+        "minutes; needs a C++ compiler, or triton on CUDA, and goes on "
         "without where there is none.",
     )
     ema_decay: float | None = Field(
