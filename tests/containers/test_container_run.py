@@ -21,7 +21,9 @@ SMALL = (
     "training.batch_size=2",
     "training.sample_every_steps=0",
     "prior.num_images=4",
-    "prior.num_shards=2",
+    "prior.num_shards=1",
+    "prior.sampling.num_steps=2",
+    'evaluation.prompts=["a {subject} on the moon", "a {subject} in snow"]',
     "evaluation.images_per_prompt=1",
     "evaluation.sampling.num_steps=2",
     "inference.num_shards=1",
@@ -59,7 +61,7 @@ def wait_for_training(home: Path, starts: "subprocess.Popen[str]") -> None:
     Args:
         home: the home of the run.
         starts: `docker events` of containers that start, as id, image and run: the train step's
-            is the third with torch, after two shards of class pictures.
+            is the second with torch, after the class pictures'.
     """
     assert starts.stdout is not None
     started = (line.split() for line in starts.stdout)
@@ -68,7 +70,7 @@ def wait_for_training(home: Path, starts: "subprocess.Popen[str]") -> None:
         for identity, image, run_id in started
         if "torch" in image and (home / "runs" / run_id).exists()
     )
-    _, _, train = (next(torch) for _ in range(3))
+    _, train = (next(torch) for _ in range(2))
     logs = [docker(), "logs", "--follow", train]
     with subprocess.Popen(logs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as log:
         assert log.stdout is not None
