@@ -176,6 +176,8 @@ class Examiner:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Personalise every example subject, measure, and keep figures and sheet beside the card."""
     parser = argparse.ArgumentParser(description=__doc__)
+    names = [subject.name for subject in SUBJECTS]
+    parser.add_argument("--subjects", nargs="+", choices=names, default=names)
     parser.add_argument("--home", type=Path, default=Path(".boothline-base/personalised"))
     parser.add_argument("--state", type=Path, default=Path(".boothline-base"))
     parser.add_argument("--emoji-art", type=Path, default=Path(".boothline-base/emoji-art"))
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     judge = shop.trained_judge()
     outcomes, rows = [], []
-    for subject in SUBJECTS:
+    for subject in (one for one in SUBJECTS if one.name in options.subjects):
         tell(f"{subject.name}: the demo's settings")
         steps = run_demo(subject, home=home)
         store = Store.connect(services.ensure(home, only=("seaweedfs",)).settings())

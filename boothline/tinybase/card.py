@@ -50,8 +50,8 @@ Measured on {num_held_out} held-out scenes and {num_pictures} generated pictures
 The judge is a convolutional classifier with its own architecture and seed; it took no part in
 training. The Fréchet distance is taken in the space of `tiny-emoji-dino`.
 
-Where a figure misses its aim, the model is trained too little, not wrongly: every stage goes on
-from its last state, see [models/README.md](../README.md).
+{personalised}Where a figure misses its aim, the model is trained too little, not wrongly: every
+stage goes on from its last state, see [models/README.md](../README.md).
 
 ## Training
 
@@ -84,6 +84,30 @@ Nouns that the CLIP pair knows: {nouns}.
 Backgrounds: {backgrounds}.
 """
 
+_PERSONALISED: Final = """\
+### Personalised
+
+Subjects that no stage has seen, each with the settings of `examples/demo.yaml`; 16 pictures a
+subject on the moon, on the beach, in snow and on a red background. `make eval-base-model`
+measures them again.
+
+![each row: one picture of the subject, then all 16 pictures](personalised.png)
+
+| subject | DINO: base | personalised | real | way | CLIP-T: base | personalised | real |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{fidelity}
+
+*Way* is how far from the base's score to the real pictures' own. CLIP-T of real pictures is taken
+with their own captions; what it can tell here: docs/adr/0014.
+
+| subject | place right: base | personalised | other nouns right: base | personalised |
+| --- | --- | --- | --- | --- |
+{preservation}
+
+*Right* is what the judge says; other nouns are those that the UNet draws, without the subject's.
+
+"""
+
 
 def write_card(
     figures: dict[str, Any],
@@ -95,7 +119,7 @@ def write_card(
     """Write the card.
 
     Args:
-        figures: what `Workshop.evaluate` measured.
+        figures: what `Workshop.evaluate` measured; `personalised` may be empty.
         recipe: the numbers that made the model.
         parameters: part of the model -> number of parameters.
         path: of the card.
@@ -121,6 +145,7 @@ def write_card(
         real_background=real["background_top1"],
         noun=generation["noun_top1"],
         background=generation["background_top1"],
+        personalised=_personalised(figures["personalised"]),
         frechet=generation["frechet_distance"],
         floor=generation["frechet_distance_real_halves"],
         stages="\n".join(stages),
@@ -133,3 +158,21 @@ def write_card(
         backgrounds=", ".join(background_names()),
     )
     path.write_text(text)
+
+
+def _personalised(rows: list[dict[str, Any]]) -> str:
+    """Return the section about personalised models; empty without figures."""
+    if not rows:
+        return ""
+    fidelity = [
+        f"| {row['subject']} | {row['dino_base']:.3f} | {row['dino']:.3f} | {row['dino_real']:.3f} "
+        f"| {row['way']:.0%} "
+        f"| {row['clip_t_base']:.3f} | {row['clip_t']:.3f} | {row['clip_t_real']:.3f} |"
+        for row in rows
+    ]
+    preservation = [
+        f"| {row['subject']} | {row['places_base']:.0%} | {row['places']:.0%} "
+        f"| {row['others_base']:.0%} | {row['others']:.0%} |"
+        for row in rows
+    ]
+    return _PERSONALISED.format(fidelity="\n".join(fidelity), preservation="\n".join(preservation))

@@ -322,6 +322,7 @@ class Workshop:
             "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
             "judge_on_real_scenes": measure_judge(judge, scenes),
             "generation": generation,
+            "personalised": self._personalised(),
             "training_steps": self._progress("step"),
             "training_seconds": self._progress("seconds"),
         }
@@ -341,6 +342,11 @@ class Workshop:
         (self.state / "evaluation.json").write_text(text + "\n")
         sys.stdout.write(text + "\n")
         return figures
+
+    def _personalised(self) -> list[dict[str, Any]]:
+        """Return what `benchmarks/personalisation.py` measured last; empty before."""
+        path = self.state / "personalisation.json"
+        return list(json.loads(path.read_text())) if path.is_file() else []
 
     def _progress(self, key: str) -> dict[str, int]:
         """Return the steps or the seconds that each stage has trained so far."""
