@@ -46,8 +46,6 @@ class Trial:
 
 BASELINE: Mapping[str, Any] = {
     "promotion.enabled": False,
-    "training.num_processes": 1,
-    "training.num_steps": 140,
     "training.sample_every_steps": 0,
     "checkpoints.every_steps": 1000,
 }
@@ -59,13 +57,13 @@ STUDIES: Mapping[str, Sequence[Trial]] = {
         Trial("prior weight 1", {}),
     ),
     "steps": (
-        Trial("35 steps", {"training.num_steps": 35}),
-        Trial("140 steps", {}),
-        Trial("280 steps", {"training.num_steps": 280}),
+        Trial("50 steps", {"training.num_steps": 50}),
+        Trial("200 steps", {}),
+        Trial("400 steps", {"training.num_steps": 400}),
     ),
     "rate": (
         Trial("rate 5e-5", {"training.learning_rate": 5e-5}),
-        Trial("rate 5e-4", {}),
+        Trial("rate 4.5e-4", {}),
         Trial("rate 2e-3", {"training.learning_rate": 2e-3}),
     ),
     "text-encoder": (
@@ -103,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _write_sheet(options.pictures / f"settings-{study}.jpg", shown)
     finally:
         services.stop(options.home)
-    print_table("Settings, examples/demo.yaml at 140 steps, tiny base, one rank", rows)
+    print_table("Settings, examples/demo.yaml, tiny base", rows)
 
 
 def _run(trial: Trial, *, home: Path) -> dict[str, Any]:
