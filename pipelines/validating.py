@@ -35,6 +35,6 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
         if page is not None:
             from boothline.report.validation import render_validation
 
-            html = render_validation(report, Path(folder), min_images=config.subject.min_images)
+            html = render_validation(report, Path(folder), subject=config.subject)
             page.write_text(html, encoding="utf-8")
         return report

@@ -1,7 +1,7 @@
 """`subject`: what is being learnt."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,6 +54,11 @@ class SubjectConfig(Section):
         description="Sizes, e.g. [64x64, 96x64] (width x height in pixels, multiples of 8): each "
         "picture is cut to the one nearest in shape, and each batch holds pictures of one; none: "
         "all pictures are cut to squares.",
+    )
+    interpolation: Literal["lanczos", "bicubic", "bilinear", "nearest"] = Field(
+        default="lanczos",
+        description="How pictures are scaled to their training size; nearest keeps the hard edges "
+        "of pixel art.",
     )
     min_images: int = Field(default=3, ge=1, le=100, description="Fewest usable instance images.")
     max_images: int = Field(default=100, ge=1, le=1000, description="Most instance images.")

@@ -25,38 +25,34 @@ MAX_COLOUR_DISTANCE: Final = 0.06
 _LUMA: Final = np.array([0.299, 0.587, 0.114])
 
 
-def too_small(source: str, picture: Picture, *, resolution_px: int) -> QuarantinedImage | None:
-    """Return the quarantine of a picture below half the training size, or None."""
-    if 2 * min(picture.width_px, picture.height_px) >= resolution_px:
+def too_small(source: str, picture: Picture) -> QuarantinedImage | None:
+    """Return the quarantine of a picture that would be enlarged more than twofold, or None."""
+    if _enlargement(picture) <= 2:
         return None
     return QuarantinedImage(
         source=source,
         check="size",
-        reason=f"is {picture.width_px} x {picture.height_px} px, below half of {resolution_px} px",
-        advice="Use a larger version of the picture, or lower subject.resolution_px.",
+        reason=f"is {picture.width_px} x {picture.height_px} px, below half of"
+        f" {_side(picture.size_px)} px",
+        advice="Use a larger version of the picture, or lower subject.resolution_px or its bucket.",
     )
 
 
-def size_warnings(
-    source: str, picture: Picture, *, resolution_px: int, cut_px: tuple[int, int]
-) -> list[DatasetWarning]:
+def size_warnings(source: str, picture: Picture) -> list[DatasetWarning]:
     """Return warnings about a picture that is enlarged, or loses much when cut to its shape.
 
     Args:
         source: name of its file.
         picture: the picture.
-        resolution_px: side of a training square.
-        cut_px: (width, height) that it is cut to.
     """
-    width_px, height_px = picture.width_px, picture.height_px
-    short_px = min(width_px, height_px)
+    width_px, height_px, cut_px = picture.width_px, picture.height_px, picture.size_px
     found: list[DatasetWarning] = []
-    if short_px < resolution_px:
+    if _enlargement(picture) > 1:
         found.append(
             DatasetWarning(
                 source=source,
                 check="size",
-                message=f"is {width_px} x {height_px} px and is enlarged to {resolution_px} px",
+                message=f"is {width_px} x {height_px} px and is enlarged to {_side(cut_px)} px",
                 advice="Use a larger version of the picture if there is one.",
             )
         )
@@ -72,6 +68,17 @@ def size_warnings(
             )
         )
     return found
+
+
+def _enlargement(picture: Picture) -> float:
+    """Return how many times larger a picture becomes before it is cut, above 0."""
+    return max(picture.size_px[0] / picture.width_px, picture.size_px[1] / picture.height_px)
+
+
+def _side(size_px: tuple[int, int]) -> str:
+    """Return the side of a square, or both sides."""
+    width_px, height_px = size_px
+    return str(width_px) if width_px == height_px else f"{width_px} x {height_px}"
 
 
 def _shape(size_px: tuple[int, int]) -> str:

@@ -44,7 +44,8 @@ def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, An
         return {"reason": error.message, "advice": error.remedy}
     size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
-    cut = ImageOps.fit(decoded.image, size_px, Image.Resampling.LANCZOS)
+    method = Image.Resampling[str(request["interpolation"]).upper()]
+    cut = ImageOps.fit(decoded.image, size_px, method)
     (folder / f"{number:05d}.cut").write_bytes(cut.tobytes())
     longer_px = max(decoded.image.size)
     scale = min(1.0, int(request["thumbnail_px"]) / longer_px)

@@ -65,6 +65,7 @@ def decode_all(
     sizes_px: Sequence[Size],
     folder: Path,
     limits: Limits,
+    interpolation: str = "lanczos",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Picture | Unreadable]:
     """Decode picture files in a child process.
@@ -74,6 +75,7 @@ def decode_all(
         sizes_px: (width, height) of the pictures to make; each gets the one nearest in shape.
         folder: scratch folder; created.
         limits: caps on pixels, time and memory of one picture.
+        interpolation: how they are scaled, by Pillow's name in small letters.
         on_progress: called with (decoded, total) after each picture.
 
     Returns:
@@ -90,6 +92,7 @@ def decode_all(
             "pictures": remaining,
             "folder": str(folder.resolve()),
             "sizes_px": sizes_px,
+            "interpolation": interpolation,
             "thumbnail_px": THUMBNAIL_PX,
             "max_pixels": limits.max_pixels,
             "seconds": limits.decode_seconds,

@@ -76,11 +76,12 @@ def examine(
             sizes_px=sizes_of(subject),
             folder=Path(scratch) / "decoded",
             limits=caps,
+            interpolation=subject.interpolation,
             on_progress=on_progress,
         )
         findings = _first_findings(files)
         for file, picture in zip(files.pictures, pictures, strict=True):
-            _sort_in(file, picture, findings=findings, subject=subject)
+            _sort_in(file, picture, findings=findings)
         _limit_number(findings, subject)
         if findings.chosen:
             ensure_filled({picture.size_px for _, picture in findings.chosen}, subject)
@@ -124,9 +125,7 @@ def _first_findings(files: Collection) -> _Findings:
     return findings
 
 
-def _sort_in(
-    file: SourceFile, picture: Picture | Unreadable, *, findings: _Findings, subject: SubjectConfig
-) -> None:
+def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Findings) -> None:
     """Decide what becomes of one file."""
     source = shown_name(file.name)
     if isinstance(picture, Unreadable):
@@ -137,7 +136,7 @@ def _sort_in(
         )
         return
     first = next((f for f, p in findings.chosen if p.pixel_digest == picture.pixel_digest), None)
-    refused = checks.too_small(source, picture, resolution_px=subject.resolution_px)
+    refused = checks.too_small(source, picture)
     if first is not None:
         refused = QuarantinedImage(
             source=source,
@@ -158,11 +157,7 @@ def _sort_in(
                 advice="Check its thumbnail in the report.",
             )
         )
-    findings.warnings.extend(
-        checks.size_warnings(
-            source, picture, resolution_px=subject.resolution_px, cut_px=picture.size_px
-        )
-    )
+    findings.warnings.extend(checks.size_warnings(source, picture))
     findings.chosen.append((file, picture))
 
 

@@ -1,11 +1,14 @@
 """The report on a subject's pictures: each check with its verdict, and what to do."""
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from boothline.buckets import Size, nearest, sizes_of
+from boothline.config.subject import SubjectConfig
 from boothline.data.report import CheckName, DatasetReport, DatasetWarning, QuarantinedImage
 from boothline.errors import DataError
 from boothline.report.model import Picture, Tone, Verdict
@@ -19,8 +22,8 @@ MAX_ACCEPTED = 100
 _CHECKS: dict[CheckName, tuple[str, str]] = {
     "source": ("Files", "What was found at the place that subject.images names."),
     "decode": ("Readable", "JPEG, PNG, WebP, BMP, TIFF or GIF, whole, of at most 50 megapixels."),
-    "size": ("Large enough", "The short side has at least subject.resolution_px pixels."),
-    "shape": ("Shape", "Cropping to a square loses little."),
+    "size": ("Large enough", "Nothing is enlarged: the picture covers the size that it is cut to."),
+    "shape": ("Shape", "Cropping to the training shape nearest to its own loses little."),
     "sharpness": ("Sharp", "Variance of the Laplacian at training size; blur is learnt too."),
     "duplicate": ("Different", "No picture twice, none nearly so; repeats are learnt by heart."),
     "caption": ("Captions", "They name the subject and fit the text encoder."),
@@ -76,25 +79,23 @@ class ValidationReport:
     num_left_out: int
 
 
-def render_validation(report: DatasetReport, folder: Path, *, min_images: int) -> str:
+def render_validation(report: DatasetReport, folder: Path, *, subject: SubjectConfig) -> str:
     """Return the page as self-contained HTML.
 
     Args:
         report: what the examination found.
         folder: what it wrote; the thumbnails are read from there.
-        min_images: fewest pictures that make the set usable.
+        subject: tells how many pictures are enough, and the sizes that they are trained at.
     """
     shelf = _Shelf(report, folder)
+    too_few = len(report.accepted) < subject.min_images
     return render_page(
         "validation.html.j2",
         ValidationReport(
             subject=f"{report.identifier} {report.class_noun}",
-            verdict=_verdict(report, min_images=min_images),
-            checks=tuple(
-                _check(name, report, shelf, too_few=len(report.accepted) < min_images)
-                for name in _CHECKS
-            ),
-            accepted=tuple(_accepted(report, shelf)),
+            verdict=_verdict(report, subject),
+            checks=tuple(_check(name, report, shelf, too_few=too_few) for name in _CHECKS),
+            accepted=tuple(_accepted(report, shelf, sizes_of(subject))),
             num_accepted=len(report.accepted),
             num_left_out=len(report.quarantined),
         ),
@@ -129,20 +130,34 @@ class _Shelf:
         )
 
 
-def _verdict(report: DatasetReport, *, min_images: int) -> Verdict:
+def _verdict(report: DatasetReport, subject: SubjectConfig) -> Verdict:
     """Return in words whether the set can be used."""
     used, left_out = len(report.accepted), len(report.quarantined)
     warnings = len(report.warnings)
     counts = f"{_many(left_out, 'file')} left out, {_many(warnings, 'warning')}."
-    if used < min_images:
-        sentence = f"At least {min_images} are needed: repair or replace those left out below."
+    least = subject.min_images
+    if used < least:
+        sentence = f"At least {least} are needed: repair or replace those left out below."
         title = f"Only {used} of {used + left_out} pictures can be used"
         return Verdict(tone="bad", word="Not usable", title=title, sentences=(sentence, counts))
     tone: Tone = "held" if left_out or warnings else "good"
     word = "Usable, with remarks" if left_out or warnings else "All is well"
-    sentences = (f"Trained on squares of {report.resolution_px} pixels.", counts)
+    sentences = (_sizes(report, sizes_of(subject)), counts)
     title = f"{_many(used, 'picture')} can be used"
     return Verdict(tone=tone, word=word, title=title, sentences=sentences)
+
+
+def _sizes(report: DatasetReport, sizes: Sequence[Size]) -> str:
+    """Return in words what the pictures are cut to; of several sizes, how many to each."""
+    if len(sizes) == 1:
+        return f"Trained at {_size(sizes[0])} pixels."
+    cut = Counter(nearest((item.width_px, item.height_px), sizes) for item in report.accepted)
+    counts = ", ".join(f"{cut[size]} at {_size(size)}" for size in sizes if size in cut)
+    return f"Each is trained at the size nearest to its shape: {counts} pixels."
+
+
+def _size(size: Size) -> str:
+    return f"{size[0]} \N{MULTIPLICATION SIGN} {size[1]}"
 
 
 def _many(count: int, noun: str) -> str:
@@ -194,15 +209,18 @@ def _line(item: QuarantinedImage | DatasetWarning, shelf: _Shelf) -> FindingLine
     )
 
 
-def _accepted(report: DatasetReport, shelf: _Shelf) -> Iterator[AcceptedLine]:
-    """Yield the pictures that are used."""
+def _accepted(
+    report: DatasetReport, shelf: _Shelf, sizes: Sequence[Size]
+) -> Iterator[AcceptedLine]:
+    """Yield the pictures that are used; where they differ in size, with the size of each."""
     for item in report.accepted[:MAX_ACCEPTED]:
         picture = shelf.picture(item.source, thumbnail=item.thumbnail)
+        size = (item.width_px, item.height_px)
+        cut = f" cut to {_size(nearest(size, sizes))}" if len(sizes) > 1 else ""
         if picture:
             yield AcceptedLine(
                 source=item.source,
                 caption=item.caption,
-                facts=f"{item.format}, {item.width_px} \N{MULTIPLICATION SIGN} {item.height_px}, "
-                f"sharpness {item.sharpness:.0f}",
+                facts=f"{item.format}, {_size(size)}{cut}, sharpness {item.sharpness:.0f}",
                 picture=picture,
             )

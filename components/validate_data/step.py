@@ -17,6 +17,8 @@ from boothline.store.manifest import files_under
 logger = logging.getLogger(__name__)
 
 PAGE = "validation.html"
+# So that datasets from before they existed keep their keys.
+_LATER_SETTINGS = ("aspect_buckets", "interpolation")
 
 
 class Inputs(StepInputs):
@@ -50,10 +52,11 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
 
 
 def _subject_settings(subject: SubjectConfig) -> dict[str, object]:
-    """Return the settings that decide the dataset; buckets count only where there are any."""
+    """Return the settings that decide the dataset; later ones count only where they are used."""
     settings = subject.model_dump(mode="json", exclude={"name", "images"})
-    if not subject.aspect_buckets:
-        settings.pop("aspect_buckets")
+    for name in _LATER_SETTINGS:
+        if getattr(subject, name) == SubjectConfig.model_fields[name].default:
+            settings.pop(name)
     return settings
 
 
@@ -98,7 +101,7 @@ def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Pa
 
     place = context.settings.run_dir or context.folder
     place.mkdir(parents=True, exist_ok=True)
-    page = render_validation(report, folder, min_images=context.config.subject.min_images)
+    page = render_validation(report, folder, subject=context.config.subject)
     path = place / PAGE
     path.write_text(page, encoding="utf-8")
     return path

@@ -9,6 +9,7 @@ from integration.report.synthetic_results import draw
 from integration.report.synthetic_run import NASTY
 from playwright.sync_api import Browser, expect
 
+from boothline.config.subject import SubjectConfig
 from boothline.data.report import (
     AcceptedImage,
     DatasetReport,
@@ -70,7 +71,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings=(alike,),
     )
     path = folder / "validation.html"
-    path.write_text(render_validation(report, folder, min_images=3), encoding="utf-8")
+    path.write_text(render_validation(report, folder, subject=SubjectConfig()), encoding="utf-8")
     return path
 
 

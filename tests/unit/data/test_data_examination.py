@@ -231,3 +231,38 @@ def test_examine_with_buckets_cuts_each_picture_to_the_nearest_shape(
     assert sizes == [(96, 64), (64, 64), (96, 64)]
     with pytest.raises(DataError, match="aspect bucket 64x96"):
         examined(aspect_buckets=("64x64", "96x64", "64x96"))
+
+
+def test_examine_scales_by_the_interpolation_that_is_set(tmp_path, source, make_picture, examined):
+    for number in range(3):
+        make_picture(number).resize((96, 96)).save(source / f"{number}.png")
+    kept = {}
+    for method in ("lanczos", "nearest"):
+        examined(interpolation=method)
+        kept[method] = _levels(tmp_path / "dataset/images") <= _levels(source)
+    # The nearest pixel is one that was there; everything else mixes them.
+    assert kept == {"lanczos": False, "nearest": True}
+
+
+def _levels(folder: Path) -> set[tuple[int, ...]]:
+    """Return the colours in a folder of pictures."""
+    colours = set()
+    for path in folder.iterdir():
+        image = Image.open(path).convert("RGB")
+        colours |= {colour for _, colour in image.getcolors(image.width * image.height)}
+    return colours
+
+
+def test_examine_with_buckets_measures_size_by_the_shape_that_a_picture_is_cut_to(
+    source, make_picture, examined
+):
+    for number, size in enumerate(((64, 64), (80, 64), (40, 36), (64, 20))):
+        make_picture(number).resize(size).save(source / f"{number}.png")
+    report = examined(aspect_buckets=("64x64", "96x64"))
+    enlarged = {item.source: item.message for item in report.warnings if item.check == "size"}
+    assert enlarged == {
+        "1.png": "is 80 x 64 px and is enlarged to 96 x 64 px",
+        "2.png": "is 40 x 36 px and is enlarged to 64 px",
+    }
+    (tiny,) = report.quarantined
+    assert (tiny.source, tiny.reason) == ("3.png", "is 64 x 20 px, below half of 96 x 64 px")

@@ -13,6 +13,7 @@ from boothline.data.report import DatasetReport
 from boothline.report.validation import render_validation
 from boothline.settings import Settings
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 
 
@@ -21,9 +22,9 @@ def _picture(seed: int, side: int = 96) -> Image.Image:
     return Image.fromarray(blocks).resize((side, side), Image.Resampling.NEAREST)
 
 
-def examined(folder: Path, output: Path) -> DatasetReport:
+def examined(folder: Path, output: Path, **subject: object) -> DatasetReport:
     return examine(
-        SubjectConfig(images=str(folder), resolution_px=64),
+        SubjectConfig(images=str(folder), resolution_px=64, **subject),
         output=output,
         settings=Settings(run_dir=None),
     )
@@ -47,7 +48,7 @@ def troubled(tmp_path: Path) -> Path:
 def test_validation_page_gives_each_check_its_verdict_and_remedy(troubled, tmp_path) -> None:
     report = examined(troubled, tmp_path / "out")
 
-    html = render_validation(report, tmp_path / "out", min_images=3)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig())
 
     marks = re.findall(r'<li class="(passed|warned|broken)">', html)
     titles = re.findall(r'<h3>(?:<a href="#check-\w+">)?([\w ]+)', html)
@@ -71,7 +72,7 @@ def test_validation_page_gives_each_check_its_verdict_and_remedy(troubled, tmp_p
 def test_validation_page_puts_repeats_beside_what_they_repeat(troubled, tmp_path) -> None:
     report = examined(troubled, tmp_path / "out")
 
-    html = render_validation(report, tmp_path / "out", min_images=3)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig())
 
     for pair in ("same.bmp good-0.png", "nearly.png good-1.png"):
         tiles = re.findall(rf'data-twin="{re.escape(pair)}"', html)
@@ -81,7 +82,7 @@ def test_validation_page_puts_repeats_beside_what_they_repeat(troubled, tmp_path
 def test_validation_page_escapes_names_and_runs_only_its_own_script(troubled, tmp_path) -> None:
     report = examined(troubled, tmp_path / "out")
 
-    html = render_validation(report, tmp_path / "out", min_images=3)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig())
 
     assert "<img src=x" not in html
     assert html.count("<script>") == 1
@@ -92,7 +93,7 @@ def test_validation_page_escapes_names_and_runs_only_its_own_script(troubled, tm
 def test_validation_page_of_too_few_pictures_says_so_first(troubled, tmp_path) -> None:
     report = examined(troubled, tmp_path / "out")
 
-    html = render_validation(report, tmp_path / "out", min_images=9)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig(min_images=9))
 
     assert "Only 5 of 8 pictures can be used" in html
     assert "At least 9 are needed" in html
@@ -105,7 +106,7 @@ def test_validation_page_of_good_pictures_is_all_well(tmp_path) -> None:
         _picture(seed).save(folder / f"{seed}.png")
     report = examined(folder, tmp_path / "out")
 
-    html = render_validation(report, tmp_path / "out", min_images=3)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig())
 
     assert "All is well" in html
     assert html.count('<li class="passed">') == 9
@@ -116,7 +117,29 @@ def test_validation_page_without_a_thumbnail_is_still_written(troubled, tmp_path
     report = examined(troubled, tmp_path / "out")
     (tmp_path / "out" / report.accepted[0].thumbnail).unlink()
 
-    html = render_validation(report, tmp_path / "out", min_images=3)
+    html = render_validation(report, tmp_path / "out", subject=SubjectConfig())
 
     assert "cannot be shown" in caplog.text
     assert report.accepted[1].source in html
+
+
+def test_validation_page_tells_the_size_that_each_shape_is_trained_at(tmp_path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, size in enumerate(((96, 96), (144, 96), (150, 100), (100, 150))):
+        _picture(number).resize(size).save(folder / f"{number}.png")
+    buckets = ("64x64", "96x64", "64x96")
+    report = examined(folder, tmp_path / "out", aspect_buckets=buckets)
+
+    mixed, square = (
+        render_validation(report, tmp_path / "out", subject=subject).replace(TIMES, "x")
+        for subject in (SubjectConfig(aspect_buckets=buckets), SubjectConfig())
+    )
+
+    assert "1 at 64 x 64, 2 at 96 x 64, 1 at 64 x 96 pixels" in mixed
+    assert "PNG, 150 x 100 cut to 96 x 64, sharpness" in mixed
+    assert "square" not in mixed
+    assert "Trained at 64 x 64 pixels." in square
+    assert "cut to 64" not in square
+    # Thumbnails keep the shape of the picture.
+    assert 'width="100" height="150"' in mixed
