@@ -97,9 +97,9 @@ def explain(
     from pipelines.explaining import explain_run
     from pipelines.local.folder import existing_folder
     from pipelines.local.session import home_folder, open_session
-    from pipelines.parameters import STEPS
+    from pipelines.parameters import ALL_STEPS
 
-    if step is None and run_id is not None and run_id.partition("-")[0] in STEPS:
+    if step is None and run_id is not None and run_id.partition("-")[0] in ALL_STEPS:
         run_id, step = None, run_id
     folder = existing_folder(home_folder(home), run_id)
     explanations = explain_run(open_session(home).store, folder.run_id, step=step)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.options import Home, Output, OutputOption, example
-from pipelines.cli.printing import emit, say, say_table
+from pipelines.cli.printing import emit, say
 
 app = typer.Typer()
 ModelName = Annotated[
@@ -19,16 +19,15 @@ def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     """List the registered models: versions, champion and challenger, scores, verdict, age."""
     import time
 
-    from pipelines.cli.summaries import MODEL_TITLES, model_row
+    from pipelines.cli.summaries import say_models
     from pipelines.local.session import open_session
     from pipelines.registered import list_models
 
     listed = list_models(open_session(home).store)
-    rows = [model_row(version, now=time.time()) for version in listed]
     emit(
         {"models": [version.model_dump(mode="json") for version in listed]},
         output,
-        lambda target: say_table(target, MODEL_TITLES, rows),
+        lambda target: say_models(target, listed, now=time.time()),
     )
 
 

@@ -1,6 +1,7 @@
 """Prints results, for people or as one JSON object."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,12 +14,21 @@ if TYPE_CHECKING:
 
     from boothline.errors import BoothlineError
 
+_PIPE_COLUMNS = 2000
+_GAP = 2
+
 
 def console(*, stderr: bool = False) -> "Console":
-    """Return a console on stdout or stderr."""
+    """Return a console on stdout or stderr.
+
+    Into a pipe or a file it wraps nothing, so that a row stays a line, unless COLUMNS says how wide
+    it is.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, emoji=False)
+    piped = not (sys.stderr if stderr else sys.stdout).isatty() and not os.environ.get("COLUMNS")
+    width = _PIPE_COLUMNS if piped else None
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width)
 
 
 def emit(
@@ -44,16 +54,43 @@ def say(target: "Console", line: str, *, style: str = "") -> None:
 
 
 def say_table(target: "Console", titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text under titles."""
+    """Print rows of text under titles; what is too wide wraps between words where it can."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold")
+    room = target.width - _GAP * (len(titles) - 1)
+    for title, width in zip(titles, column_widths([titles, *rows], room), strict=True):
+        table.add_column(title, overflow="fold", width=width)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     target.print(table)
+
+
+def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return how many characters wide each column of a table is to be.
+
+    The widest column gives way first, and none below its longest word as long as another can.
+
+    Args:
+        rows: the cells, titles included; all rows are equally long.
+        room: characters for all columns together.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [_longest(line for cell in cells for line in cell.splitlines()) for cells in columns]
+    words = [_longest(word for cell in cells for word in cell.split()) for cells in columns]
+    while sum(widths) > room and max(widths) > 1:
+        spare = [i for i, width in enumerate(widths) if width > words[i]]
+        widest = max(spare or range(len(widths)), key=widths.__getitem__)
+        widths[widest] -= 1
+    return widths
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Return the cells that the longest of some texts takes; at least 1."""
+    from rich.cells import cell_len
+
+    return max((cell_len(text) for text in texts), default=1) or 1
 
 
 def say_lines(target: "Console", lines: Iterable[str]) -> None:

@@ -1,5 +1,7 @@
 """Prints a run for people."""
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pipelines.cli.printing import say, say_lines, say_table
@@ -13,9 +15,8 @@ if TYPE_CHECKING:
     from pipelines.lineage import Link
     from pipelines.registered import ListedVersion
 
-MODEL_TITLES = (
-    "Model", "Version", "Alias", "Score", "DINO", "CLIP-T", "Gate", "Age", "Champion for", "Digest"
-)  # fmt: skip
+_MODEL_TITLES = ("Version", "Alias", "Score", "DINO", "CLIP-T", "Gate", "Age", "Digest")
+_USUAL_SECTION = "training."
 
 _SCORES = {
     "dino": "subject fidelity (DINO)",
@@ -114,26 +115,44 @@ def _branch(link: "Link") -> "Tree":
     return tree
 
 
-def model_row(version: "ListedVersion", *, now: float) -> tuple[str, ...]:
-    """Return a version as a row under MODEL_TITLES.
+def say_models(target: "Console", listed: Sequence["ListedVersion"], *, now: float) -> None:
+    """Print every model with its champion and a table of its versions.
 
     Args:
-        version: the version.
+        target: where to.
+        listed: all versions, those of a model together.
         now: seconds since the epoch.
     """
+    if not listed:
+        say(target, "No model is registered yet.")
+    for number, (name, versions) in enumerate(groupby(listed, key=lambda version: version.name)):
+        together = list(versions)
+        say(target, ("\n" if number else "") + name + _reign(together, now=now), style="bold")
+        say_table(target, _MODEL_TITLES, [_model_row(version, now=now) for version in together])
+
+
+def _reign(versions: Sequence["ListedVersion"], *, now: float) -> str:
+    """Return which version is champion, and since when; empty: none."""
+    for version in versions:
+        if version.champion_since:
+            since = age(now - version.champion_since)
+            return f": version {version.version} is champion for {since}"
+    return ""
+
+
+def _model_row(version: "ListedVersion", *, now: float) -> tuple[str, ...]:
+    """Return a version as a row under _MODEL_TITLES."""
     scores = [
         f"{version.scores[name]:.3f}" if name in version.scores else ""
         for name in ("score", "dino", "clip_t")
     ]
     gate = f"{version.verdict}, forced" if version.forced else version.verdict
     return (
-        version.name,
         str(version.version),
         version.alias,
         *scores,
         gate.removeprefix(", "),
         age(now - version.created_at) if version.created_at else "",
-        age(now - version.champion_since) if version.champion_since else "",
         version.digest[:12],
     )
 
@@ -156,8 +175,8 @@ def say_trials(target: "Console", summary: Summary) -> None:
             (
                 str(place),
                 str(trial.trial),
-                trial.settings,
-                *(f"{trial.scores[name]:.4f}" if name in trial.scores else "" for name in metrics),
+                trial.settings.replace(_USUAL_SECTION, ""),
+                *(f"{trial.scores[name]:.3f}" if name in trial.scores else "" for name in metrics),
             )
             for place, trial in enumerate(summary.trials, start=1)
         ],

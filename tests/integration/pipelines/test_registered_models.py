@@ -1,6 +1,9 @@
 """What a person sees of the registered models and does to them, on a real store."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from boothline.errors import ConfigError, GateRefusedError, ModelNotFoundError
 from boothline.registry import ledger
@@ -9,7 +12,7 @@ from boothline.registry.versions import ensure_version
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
-from pipelines.cli.summaries import MODEL_TITLES, age, model_row
+from pipelines.cli.summaries import age, say_models
 from pipelines.local.session import Session
 from pipelines.registered import actor_of, list_models, promote_version
 
@@ -144,9 +147,11 @@ def test_models_show_champion_challenger_scores_verdict_and_age(session, store_s
     assert (two.alias, two.verdict, two.scores["score"]) == ("challenger", "refused", 0.4)
     assert one.champion_since >= one.created_at
     assert two.champion_since is None
-    row = dict(zip(MODEL_TITLES, model_row(one, now=one.champion_since + 7200), strict=True))
-    assert (row["Alias"], row["Score"], row["CLIP-T"]) == ("champion", "0.500", "")
-    assert (row["Champion for"], row["Gate"]) == ("2 h", "promoted")
+    target = Console(file=io.StringIO(), width=100)
+    say_models(target, [one, two], now=one.champion_since + 7200)
+    heading, _, first_row, _ = target.file.getvalue().splitlines()
+    assert heading == f"{NAME}: version 1 is champion for 2 h"
+    assert first_row.split()[:5] == ["1", "champion", "0.500", "0.500", "promoted"]
 
 
 @pytest.mark.parametrize(
