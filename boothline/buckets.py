@@ -45,14 +45,15 @@ def ensure_filled(found: Collection[Size], subject: "SubjectConfig") -> None:
     """Check that every bucket has a picture.
 
     Args:
-        found: sizes that pictures were cut to.
+        found: sizes that pictures were cut to; none: there is no picture at all, which is no
+            matter of buckets.
         subject: names the buckets.
 
     Raises:
         DataError: a bucket has none; the message names it.
     """
     empty = [bucket for bucket in subject.aspect_buckets if size_of(bucket) not in found]
-    if not empty:
+    if not empty or not found:
         return
     raise DataError(
         f"No picture has the shape of the aspect bucket {', '.join(empty)}.",

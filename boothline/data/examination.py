@@ -83,8 +83,7 @@ def examine(
         for file, picture in zip(files.pictures, pictures, strict=True):
             _sort_in(file, picture, findings=findings)
         _limit_number(findings, subject)
-        if findings.chosen:
-            ensure_filled({picture.size_px for _, picture in findings.chosen}, subject)
+        ensure_filled({picture.size_px for _, picture in findings.chosen}, subject)
         _note_near_duplicates(findings)
         accepted = _write_images(findings, files=files, subject=subject, output=output)
         if counter:

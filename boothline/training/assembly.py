@@ -131,24 +131,25 @@ def assemble_validator(
 def _validation_sets(
     job: TrainingJob, assembly: Assembly, *, parts: Mapping[str, list[Picture]], ranks: Ranks
 ) -> list[ValidationSet]:
-    """Return the pictures to measure the loss on, as squares also where there are buckets."""
-    side_px = job.config.subject.resolution_px
+    """Return the pictures to measure the loss on, those of each bucket by themselves."""
+    sizes = sizes_of(job.config.subject)
     return [
         ValidationSet(
             name=name,
-            pictures=pictures,
+            stream=name if len(sizes) == 1 else f"{name}/{size[0]}x{size[1]}",
+            pictures=members,
             moments=MomentSource(
                 assembly.pipeline.vae,
-                pictures,
-                size_px=(side_px, side_px),
+                members,
+                size_px=size,
                 flips=False,
                 cached=job.config.training.caches,
                 ranks=ranks,
-                fit=True,
             ),
         )
         for name, pictures in parts.items()
-        if pictures
+        for size in sizes
+        if (members := [p for p in pictures if len(sizes) == 1 or open_picture(p).size == size])
     ]
 
 

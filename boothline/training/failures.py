@@ -24,6 +24,9 @@ MEMORY_REMEDY = (
 )
 
 
+RESUME_REMEDY = "`boothline resume` goes on from the last training state."
+
+
 def write_failure(folder: Path, error: BaseException, *, rank: int) -> None:
     """Record why a rank failed."""
     failure = _typed(error, rank=rank)
@@ -62,11 +65,9 @@ def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> 
         return TrainingError(
             f"Rank {', '.join(map(str, silent))} of {world_size} ended without a word: "
             "it was killed, perhaps for using too much memory.",
-            remedy="`boothline resume` goes on from the last training state. " + MEMORY_REMEDY,
+            remedy=f"{RESUME_REMEDY} {MEMORY_REMEDY}",
         )
-    return TrainingError(
-        "The ranks lost each other.", remedy="`boothline resume` goes on from the last state."
-    )
+    return TrainingError("The ranks lost each other.", remedy=RESUME_REMEDY)
 
 
 def _read(folder: Path, rank: int) -> dict[str, str] | None:
@@ -97,7 +98,7 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
         return DiskFullError(
             f"Rank {rank} found no space on the disk ({error}).", remedy="Free some space."
         )
-    return TrainingError(f"Rank {rank} failed: {text}")
+    return TrainingError(f"Rank {rank} failed: {text}.", remedy=RESUME_REMEDY)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from boothline.store.manifest import digest_of
 JOB_FILE = "job.json"
 EVENTS_FILE = "events.jsonl"
 RESULT_FILE = "result.json"
+INPUTS_FILE = "inputs.png"
 PROCESS_FILE = "process-{rank}"
 CURVE_FILE = "curve.jsonl"
 VALIDATION_FILE = "validation.jsonl"

@@ -79,7 +79,7 @@ def train(
     Args:
         job: what to train; its folder receives all files.
         settings: the environment that the ranks run in; secrets travel nowhere else.
-        on_event: called with each event of rank 0: `phase`, `start`, `step`, `sheet`,
+        on_event: called with each event of rank 0: `phase`, `start`, `inputs`, `step`, `sheet`,
             `smaller` (passes, for want of memory).
 
     Raises:

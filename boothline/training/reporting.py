@@ -74,6 +74,7 @@ class Exchange:
         ranks: who takes part.
         half_size: size of one half of the global batch.
         requests: what this rank was asked for.
+        scaled: a loss scaler skips the steps whose gradient is not finite, which are then no error.
         clock: seconds; an accelerator's own clock is used instead where there is one.
     """
 
@@ -83,6 +84,7 @@ class Exchange:
         ranks: Ranks,
         half_size: int,
         requests: Requests,
+        scaled: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ranks = ranks
@@ -90,6 +92,7 @@ class Exchange:
         self._began = self._moment()
         self._half_size = half_size
         self._requests = requests
+        self._scaled = scaled
         self._posted: _Posted | None = None
 
     def begin(self) -> None:
@@ -121,7 +124,8 @@ class Exchange:
         """Return the report of the step posted last, once; every rank must call it.
 
         Raises:
-            NonFiniteLossError: the loss or gradient of the step is NaN or infinite on some rank.
+            NonFiniteLossError: the loss or gradient of the step is NaN or infinite on some rank;
+                of a gradient, the step's weights are spoilt already, and no state may hold them.
         """
         posted, self._posted = self._posted, None
         if posted is None:
@@ -142,7 +146,7 @@ class Exchange:
             stop=stop > 0,
             save=save > 0,
         )
-        _check_finite(report)
+        _check_finite(report, gradient=not self._scaled)
         return report
 
     def _moment(self) -> float | torch.cuda.Event:
@@ -154,12 +158,16 @@ class Exchange:
         return event
 
 
-def _check_finite(report: StepReport) -> None:
-    if math.isfinite(report.instance_loss) and math.isfinite(report.prior_loss):
+def _check_finite(report: StepReport, *, gradient: bool) -> None:
+    """Raise where a loss, or with `gradient` the gradient, is not a finite number."""
+    if not (math.isfinite(report.instance_loss) and math.isfinite(report.prior_loss)):
+        what = f"loss became {report.instance_loss} (instance) and {report.prior_loss} (prior)"
+    elif gradient and not math.isfinite(report.grad_norm):
+        what = f"norm of the gradient became {report.grad_norm}"
+    else:
         return
     raise NonFiniteLossError(
-        f"The loss became {report.instance_loss} (instance) and {report.prior_loss} (prior) "
-        f"in step {report.step}; all ranks stopped, the last training state is kept.",
+        f"The {what} in step {report.step}; all ranks stopped, the last training state is kept.",
         remedy="Lower training.learning_rate, lengthen training.warmup_steps, or use "
         "training.precision=fp32.",
     )

@@ -1,14 +1,17 @@
 """Sample sheets during training: fixed prompts and seeds, the pictures shared over the ranks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from boothline.buckets import sizes_of
 from boothline.config import RunConfig
 from boothline.diffusion.sampling import SampleRequest, sample
+from boothline.training.inputs_sheet import make_inputs_sheet
+from boothline.training.pictures import Picture
 from boothline.training.ranks import Ranks
 from boothline.training.surroundings import Surroundings
 
@@ -28,6 +31,7 @@ class SheetMaker:
     def __init__(self, surroundings: Surroundings, *, config: RunConfig, ranks: Ranks) -> None:
         self._surroundings = surroundings
         self._ranks = ranks
+        self._sizes = sizes_of(config.subject)
         self._side_px = config.subject.resolution_px
         self.prompts = [config.subject.fill(p) for p in config.evaluation.prompts[:MAX_PROMPTS]]
         sampling = config.evaluation.sampling
@@ -58,6 +62,17 @@ class SheetMaker:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.concatenate(list(pictures.numpy()), axis=1)).save(path)
         return pictures
+
+    def show_inputs(self, path: Path, *, pictures: Sequence[Picture]) -> None:
+        """Save on rank 0 what the training takes in, as a PNG; no part of its result.
+
+        Args:
+            path: the PNG.
+            pictures: instance pictures, at least one.
+        """
+        if self._ranks.is_main:
+            with self._surroundings.whole() as pipeline:
+                make_inputs_sheet(path, pictures, sizes=self._sizes, vae=pipeline.vae)
 
     def _sampled(self, indices: list[int]) -> Iterator[Image.Image]:
         requests = [

@@ -51,6 +51,9 @@ class Stepper:
         batches: makes every batch.
         objective: the loss.
         on_smaller: called with the step and the samples of a half that a pass now takes.
+
+    Attributes:
+        done: steps behind the weights; None while they change, and before the first.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Stepper:
         self._on_smaller = on_smaller
         self._pass_size = job.micro_batch_size
         self._exchanging = False
+        self.done: int | None = None
         groups = optimizer.param_groups
         self._parameters = [weight for group in groups for weight in group["params"]]
 
@@ -87,10 +91,12 @@ class Stepper:
         rate = set_learning_rate(self._optimizer, step=step, config=self._config)
         sums = self._gradient(step)
         norm = self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
+        self.done = None
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if average is not None:
             average.update(step)
+        self.done = step + 1
         return StepSums(sums=sums, grad_norm=norm, learning_rate=rate)
 
     def settle_buckets(self) -> None:

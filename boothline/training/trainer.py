@@ -10,19 +10,21 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from boothline.errors import InterruptedRunError
+from boothline.errors import BoothlineError, InterruptedRunError
 from boothline.store import ManifestRef
 from boothline.training.assembly import assemble, assemble_validator
 from boothline.training.averaging import WeightAverage
 from boothline.training.job import (
     CURVE_FILE,
     EVENTS_FILE,
+    INPUTS_FILE,
     SAMPLES_FOLDER,
     VALIDATION_FILE,
     TrainingJob,
 )
 from boothline.training.memory import peak_memory_bytes
 from boothline.training.optimizing import build_optimizer
+from boothline.training.pictures import read_pictures
 from boothline.training.ranks import Ranks
 from boothline.training.reporting import EventLog, Exchange, StepReport
 from boothline.training.requests import Requests
@@ -86,6 +88,7 @@ class Trainer:
         self._events = EventLog(job.folder / EVENTS_FILE, images_per_step=images_per_step)
         self._curve: list[dict[str, float]] = []
         self._done = 0
+        self._saved = 0
         self._smallest_pass = job.micro_batch_size
         self._stop = False
         self._save = False
@@ -135,7 +138,10 @@ class Trainer:
         if self._config.caches:
             surroundings.release()
         self._exchange = Exchange(
-            ranks=self._ranks, half_size=self._config.batch_size, requests=self._requests
+            ranks=self._ranks,
+            half_size=self._config.batch_size,
+            requests=self._requests,
+            scaled=self._accelerator.scaler is not None,
         )
 
     def run(self) -> Outcome:
@@ -150,6 +156,10 @@ class Trainer:
         try:
             first = self._resume()
             self._tell("start", step=first, total=self._config.num_steps)
+            if first == 0 and self._config.sample_every_steps:
+                path = self._job.folder / INPUTS_FILE
+                self._sheets.show_inputs(path, pictures=read_pictures((self._job.instance,)))
+                self._tell("inputs", path=str(path))
             if self._ranks.world_size > 2:
                 self._stepper.settle_buckets()
             for step in range(first, self._config.num_steps):
@@ -158,6 +168,9 @@ class Trainer:
                 self._train_step(step)
                 self._after_step(step + 1)
             return self._finish()
+        except Exception as error:
+            self._rescue(error)
+            raise
         finally:
             self._requests.answer()
             if self._states is not None:
@@ -272,6 +285,7 @@ class Trainer:
             done, job=self._job, documents=documents, goes_on=not ends
         )
         self._states.commit_later(snapshot, keep=keep)
+        self._saved = done
         self._tell("state", step=done, seconds=time.monotonic() - began)
 
     def _stop_here(self, done: int) -> None:
@@ -285,6 +299,27 @@ class Trainer:
             "its state is in the store.",
             remedy="`boothline resume` goes on from there.",
         )
+
+    def _rescue(self, error: Exception) -> None:
+        """Keep the steps since the last state, where an exception left them whole.
+
+        They are whole where the weights are those of a finished step and its report is there: with
+        several ranks, only where all had met since.
+
+        Args:
+            error: what ends the training; an expected error says itself what is kept.
+        """
+        if isinstance(error, BoothlineError) or self._states is None or not self._ranks.is_main:
+            return
+        try:
+            if self._ranks.world_size == 1:
+                self._note(self._exchange.collect())
+            whole = self._stepper.done == self._done == len(self._curve)
+            if whole and self._saved != self._done:
+                self._save_state(self._done, ends=False)
+                self._states.wait()
+        except Exception:
+            logger.exception("the steps since the last training state could not be kept")
 
     def _finish(self) -> Outcome:
         """Wait for the final state, write the curves, and choose the state to publish."""

@@ -35,15 +35,17 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationSet:
-    """Pictures on which the denoising loss is measured.
+    """Pictures of one size on which the denoising loss is measured.
 
     Attributes:
-        name: `instance` or `held_out`; begins the names of its random streams and of its loss.
+        name: `instance` or `held_out`, of which the loss has its name; sets of one name share it.
+        stream: ends the names of its random streams, of which no other set has the same.
         pictures: the pictures.
         moments: their posterior moments, of which the mean is taken.
     """
 
     name: str
+    stream: str
     pictures: Sequence[Picture]
     moments: MomentSource
 
@@ -73,8 +75,9 @@ class FixedDraws:
     ranks: Ranks
 
     def losses(self, denoiser: Denoiser) -> Row:
-        """Return the mean loss of each set as `<name>_loss`; every rank must call it."""
-        found = {}
+        """Return the mean loss of each name as `<name>_loss`; every rank must call it."""
+        sums: Row = {}
+        counts: dict[str, int] = {}
         with _evaluating(denoiser), torch.no_grad():
             for part in self.sets:
                 draws = [(i, d) for i in range(len(part.pictures)) for d in range(self.num_draws)]
@@ -83,8 +86,10 @@ class FixedDraws:
                 for first in range(0, len(mine), self.batch_size):
                     chunk = mine[first : first + self.batch_size]
                     total += self._loss(denoiser, part, chunk).double().sum().cpu()
-                found[f"{part.name}_loss"] = float(self.ranks.sum(total)) / len(draws)
-        return found
+                name = f"{part.name}_loss"
+                sums[name] = sums.get(name, 0.0) + float(self.ranks.sum(total))
+                counts[name] = counts.get(name, 0) + len(draws)
+        return {name: sums[name] / counts[name] for name in sums}
 
     def _loss(self, denoiser: Denoiser, part: ValidationSet, draws: Sequence[Draw]) -> torch.Tensor:
         """Return the loss of each draw, (B,)."""
@@ -109,7 +114,7 @@ class FixedDraws:
                     counters.normal(
                         tuple(means[0].shape),
                         seed=self.seed,
-                        stream=f"validation/{part.name}/noise",
+                        stream=f"validation/{part.stream}/noise",
                         index=draw,
                     )
                     for draw in draws
@@ -124,7 +129,7 @@ class FixedDraws:
     def _timestep(self, part: ValidationSet, draw: Draw) -> int:
         """Return a timestep in the draw's stretch of the timesteps."""
         place = counters.uniform(
-            (), seed=self.seed, stream=f"validation/{part.name}/timestep", index=draw
+            (), seed=self.seed, stream=f"validation/{part.stream}/timestep", index=draw
         )
         return int((draw[1] + float(place)) / self.num_draws * self.objective.num_timesteps)
 

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from boothline import settings as environment
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.training.failures import mark_done, write_failure
@@ -32,6 +32,7 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
     Raises:
         BoothlineError: training stopped for an expected reason.
     """
+    _check_precision(job)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision={"fp32": "no"}.get(
@@ -83,6 +84,19 @@ def forked(job_file: str) -> None:
     code = main([job_file])
     if code:
         _end(code)
+
+
+def _check_precision(job: TrainingJob) -> None:
+    """Refuse fp16 where accelerate would silently train in fp32.
+
+    Raises:
+        ConfigError: there is no CUDA device for it.
+    """
+    if job.config.training.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError(
+            "training.precision fp16 needs a CUDA device, and there is none.",
+            remedy="Set training.precision to fp32, or to bf16 where the processor has it.",
+        )
 
 
 def _be_reproducible() -> None:

@@ -207,6 +207,8 @@ class _Reporter:
             self._tracker.metrics(values, step=int(event["step"]))
         elif event["event"] == "sheet":
             self._tracker.artifact(Path(event["path"]), folder=SAMPLES_FOLDER)
+        elif event["event"] == "inputs":
+            self._tracker.artifact(Path(event["path"]))
         elif event["event"] == "memory":
             self._tracker.metrics({"peak_memory_mib": event["peak_bytes"] / 2**20})
         elif event["event"] == "smaller":

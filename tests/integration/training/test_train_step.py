@@ -168,6 +168,6 @@ def test_produce_trains_and_reports(
     assert all(values == names for _, values in trained)
     judged = {f"validation_{name}" for name in ("instance_loss", "subject", "prompt", "score")}
     assert [e for e in logged if "validation_score" in e[1]] == [(2, judged), (3, judged)]
-    assert set(tracker.logged_artifacts) == sheets
+    assert set(tracker.logged_artifacts) == {*sheets, "inputs.png"}
     last = read_events(tmp_path / "run")[-1]
     assert (last.done, last.total, last.unit) == (3, 3, "steps")

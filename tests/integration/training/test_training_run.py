@@ -64,6 +64,7 @@ def test_training_to_the_end_commits_states_curve_and_sheet(
     assert store.manifests("training/job/") == [f"training/job/step-00000{n}" for n in (4, 6)]
     assert [row["step"] for row in curve_of(job)] == [1, 2, 3, 4, 5, 6]
     assert (job.folder / "samples/step-000006.png").exists()
+    assert not (job.folder / "inputs.png").exists()
 
 
 MATRIX = [
@@ -123,6 +124,14 @@ def test_training_of_adapters_keeps_and_trains_adapters_alone(
     assert result["num_parameters_trained"] == sum(w.numel() for w in kept.values())
     assert all(bool(w.any()) for w in kept.values())
     assert all(".lora_" in key for key in load_file(folder / "optimizer.safetensors"))
+
+
+def test_training_in_fp16_without_an_accelerator_is_refused(
+    make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="fp16 needs a CUDA device"):
+        run_here(make_job(precision="fp16"))
 
 
 def test_training_finished_before_is_not_repeated(make_job: JobMaker, run_here: Runner) -> None:
@@ -314,6 +323,37 @@ def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_
     with pytest.raises(InterruptedRunError):
         run_here(job("training/cut"), StopAfter(3))
     resumed = run_here(job("training/cut"))
+    assert digests(resumed["final_state"]) == digests(expected["final_state"])
+
+
+@pytest.mark.parametrize("part", ["forward", "sheet"])
+def test_training_that_fails_keeps_the_steps_before_and_goes_on_to_the_same_bits(
+    make_job: JobMaker, run_here: Runner, digests: Digests, store: Store, part: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from boothline.training.denoiser import Denoiser
+    from boothline.training.sheets import SheetMaker
+
+    settings = {"num_steps": 5, "ema_decay": 0.9}
+    expected = run_here(make_job("training/whole", **settings))
+    kind, name = (Denoiser, "forward") if part == "forward" else (SheetMaker, "make")
+    every = 3 if part == "sheet" else 0
+    calls, good = [], getattr(kind, name)
+
+    def failing(self: Any, *args: Any, **more: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 4 or part == "sheet":
+            raise RuntimeError("a cable was pulled")
+        return good(self, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, name, failing)
+        cut = make_job("training/cut", **settings, sample_every_steps=every)
+        with pytest.raises(RuntimeError, match="cable"):
+            run_here(cut)
+    assert (cut.folder / "inputs.png").exists() == (part == "sheet")
+    assert store.manifests("training/cut/")[-1] == "training/cut/step-000003"
+    resumed = run_here(make_job("training/cut", **settings))
     assert digests(resumed["final_state"]) == digests(expected["final_state"])
 
 

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
+from boothline.errors import NonFiniteLossError
 from boothline.training.ranks import Ranks
 from boothline.training.reporting import EventLog, Exchange
 from boothline.training.requests import Requests
@@ -55,3 +57,33 @@ def test_report_row_holds_no_times(tmp_path: Path) -> None:
         "learning_rate": 1e-4,
         "grad_norm": 1.0,
     }
+
+
+def posted(exchange: Exchange, *, loss: float = 4.0, grad_norm: float = 1.0) -> Exchange:
+    """Hand in a step."""
+    exchange.begin()
+    sums = torch.tensor([loss, 8.0], dtype=torch.float64)
+    exchange.post(3, sums=sums, grad_norm=torch.tensor(grad_norm), learning_rate=1e-4)
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"loss": float("nan")}, "loss became nan .instance. and 2.0 .prior. in step 3"),
+        ({"grad_norm": float("inf")}, "norm of the gradient became inf in step 3"),
+    ],
+)
+def test_step_with_a_loss_or_gradient_that_is_not_finite_is_refused(values, what) -> None:
+    exchange = Exchange(ranks=Ranks(), half_size=4, requests=Requests())
+    with pytest.raises(NonFiniteLossError, match=what):
+        posted(exchange, **values).collect()
+
+
+def test_step_that_a_loss_scaler_skips_goes_on_unless_the_loss_is_not_finite() -> None:
+    exchange = Exchange(ranks=Ranks(), half_size=4, requests=Requests(), scaled=True)
+    report = posted(exchange, grad_norm=float("inf")).collect()
+    assert report is not None
+    assert report.grad_norm == float("inf")
+    with pytest.raises(NonFiniteLossError, match="loss became inf"):
+        posted(exchange, loss=float("inf")).collect()

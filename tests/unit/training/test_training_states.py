@@ -32,13 +32,19 @@ def job_of(tmp_path: Path, **training: Any) -> TrainingJob:
 
 
 class SmallTraining:
-    """A training of two small layers; all of its draws are fixed."""
+    """A training of two small layers; all of its draws are fixed.
 
-    def __init__(self, job: TrainingJob) -> None:
+    Args:
+        job: its settings.
+        scaled: with a loss scaler, which overflows in every third step and skips it.
+    """
+
+    def __init__(self, job: TrainingJob, *, scaled: bool = False) -> None:
         torch.manual_seed(0)
         self._config = job.config.training
         unet, text_encoder = nn.Linear(3, 4), nn.Linear(4, 1)
         denoiser = Denoiser(unet, text_encoder)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=2, enabled=scaled)
         named = {
             f"{name}.{key}": p
             for name, net in denoiser.networks().items()
@@ -48,35 +54,39 @@ class SmallTraining:
             denoiser=denoiser,
             optimizer=build_optimizer(denoiser, self._config),
             average=WeightAverage(named, decay=0.9),
+            scaler=scaler if scaled else None,
         )
+        self._scaler = scaler
 
     def steps(self, first: int, last: int) -> None:
         networks = self.parts.denoiser.networks()
         for step in range(first, last):
             set_learning_rate(self.parts.optimizer, step=step, config=self._config)
             hidden = networks["unet"](INPUTS).tanh()
-            (
-                networks["text_encoder"](hidden) - INPUTS.sum(1, keepdim=True)
-            ).square().mean().backward()
-            self.parts.optimizer.step()
+            errors = networks["text_encoder"](hidden) - INPUTS.sum(1, keepdim=True)
+            self._scaler.scale(errors.square().mean()).backward()
+            self._scaler.step(self.parts.optimizer)
+            self._scaler.update()
             self.parts.optimizer.zero_grad()
             assert self.parts.average is not None
             self.parts.average.update(step)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion", "adamw in fp16"])
 def test_state_of_every_optimizer_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> None:
+    name, _, precision = name.partition(" in ")
+    scaled = bool(precision)
     job = job_of(tmp_path, optimizer=name, learning_rate=RATES.get(name, 0.05), warmup_steps=2)
-    whole = SmallTraining(job)
+    whole = SmallTraining(job, scaled=scaled)
     whole.steps(0, 7)
-    cut = SmallTraining(job)
+    cut = SmallTraining(job, scaled=scaled)
     cut.steps(0, 4)
     snapshot = cut.parts.snapshot(4, job=job)
     folder = tmp_path / "state"
     for file, value in snapshot.draft(folder).files.items():
         if isinstance(value, bytes):
             (folder / file).write_bytes(value)
-    resumed = SmallTraining(job)
+    resumed = SmallTraining(job, scaled=scaled)
     resumed.steps(0, 1)  # what it did before is overwritten
     assert resumed.parts.restore(folder, job=job) == 4
     resumed.steps(4, 7)

@@ -92,7 +92,9 @@ def draws(**changes: Any) -> FixedDraws:
     moments: Any = FixedMoments()
     captions: Any = FixedCaptions()
     settings: dict[str, Any] = {
-        "sets": [ValidationSet(name="instance", pictures=PICTURES, moments=moments)],
+        "sets": [
+            ValidationSet(name="instance", stream="instance", pictures=PICTURES, moments=moments)
+        ],
         "captions": captions,
         "objective": Objective(torch.linspace(0.999, 0.001, 100), prediction_type="epsilon"),
         "num_draws": 5,
@@ -125,3 +127,19 @@ def test_fixed_draws_loss_is_that_of_the_noise_whatever_the_batch() -> None:
     assert loss == pytest.approx(1.0, abs=0.1)
     alone = draws(num_draws=60, batch_size=1).losses(denoiser)["instance_loss"]
     assert alone == pytest.approx(loss, rel=1e-6)
+
+
+def test_fixed_draws_of_several_shapes_have_one_loss_and_draws_of_their_own() -> None:
+    moments: Any = FixedMoments()
+    sets = [
+        ValidationSet(name="instance", stream=f"instance/{n}", pictures=some, moments=moments)
+        for n, some in enumerate((PICTURES[:1], PICTURES[1:]))
+    ]
+    denoiser: Any = Recorder()
+    (square,), (wide,) = (draws(sets=[part]).losses(denoiser).values() for part in sets)
+    denoiser.asked = []
+    both = draws(sets=sets).losses(denoiser)
+    # One picture is square and two are wide.
+    assert both == {"instance_loss": pytest.approx((square + 2 * wide) / 3)}
+    timesteps = [timestep for _, timestep in denoiser.asked]
+    assert timesteps[:5] != timesteps[5:10]
