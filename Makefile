@@ -54,9 +54,14 @@ test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test t
 # One row of the table each: figures beside the bars, kept as build/faults/faults.json.
 FAULT_FIGURES := $(CURDIR)/build/faults
 FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
+	tests/integration/training/test_training_nodes.py \
+	tests/integration/pipelines/test_dreambooth_run.py::test_run_with_killed_rank_fails_clearly_and_says_how_to_resume \
+	tests/integration/pipelines/test_sweep_and_retrain.py::test_second_sweep_reuses_the_shared_steps_and_the_trials_it_has_had \
+	tests/integration/pipelines/test_sweep_and_retrain.py::test_retrain_pipeline_that_finds_nothing_ends_well_after_its_check \
 	tests/unit/store/test_store_sealing.py tests/unit/data tests/unit/training/test_training_failures.py \
 	tests/unit/tracking/test_tracker.py tests/integration/tracking tests/integration/training/test_training_ranks.py \
-	tests/unit/diffusion/test_loading.py \
+	tests/unit/diffusion/test_loading.py tests/integration/training/test_training_kill_matrix.py \
+	tests/integration/training/test_training_run.py::test_training_compiled_resumes_to_the_same_bits \
 	tests/integration/training/test_training_run.py::test_training_short_of_memory_takes_smaller_passes_and_ends_the_same
 test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measured; under 30 minutes
 	@rm -rf $(FAULT_FIGURES) && mkdir -p $(FAULT_FIGURES)

@@ -1,3 +1,3 @@
 """Fixtures shared by all tests."""
 
-pytest_plugins = ["service_fixtures", "model_fixtures", "browser_fixtures"]
+pytest_plugins = ["service_fixtures", "model_fixtures", "browser_fixtures", "fault_figures"]

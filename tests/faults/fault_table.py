@@ -62,6 +62,10 @@ ROWS = (
         ("of_a_small_job_resumes", "of_a_training_resumes")),
     Row("kill -9 of one DDP rank", "others exit within 30 s, resume bit-identical",
         ("test_rank_killed_at_many_places", "test_two_ranks_equal_one_rank")),
+    Row("training kill matrix", "full and LoRA, text encoder, accumulation, 1 and 2 ranks: equal"
+        " sha256 and curve; 2 -> 1 within 1e-6",
+        ("test_training_killed_at_seeded_moments", "test_training_of_two_ranks_killed",
+         "test_training_compiled_resumes")),
     Row("SIGTERM", "state within 25 s at 500 ms latency, exit says resume",
         ("test_sigterm_behind_a_slow_store",)),
     Row("node loss", "2 -> 2 bit-identical, 2 -> 1 within 1e-6", ("test_node_loss",)),
