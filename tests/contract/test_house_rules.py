@@ -1,6 +1,7 @@
 """The walls of the house: sizes of files and functions, tests that assert, heavy imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,3 +51,29 @@ def test_module_import_loads_nothing_heavy(module: str) -> None:
 
 def test_steps_are_all_found() -> None:
     assert len(step_modules) == 11
+
+
+def test_every_test_of_a_fault_is_run_by_make_test_faults() -> None:
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    chosen = re.search(r"^FAULT_TESTS := (.*)$", makefile, re.MULTILINE)
+    assert chosen is not None
+    paths = chosen[1].split()
+
+    def is_run(name: str) -> bool:
+        return any(name == path or name.startswith((f"{path}/", f"{path}::")) for path in paths)
+
+    assert [name for name in fault_tests() if not is_run(name)] == []
+
+
+def fault_tests() -> list[str]:
+    """Return the tests marked `faults`: `file::function`, or the file that is marked as a whole."""
+    names = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        file = str(path.relative_to(ROOT))
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and "mark.faults" in ast.unparse(node):
+                names.append(file)
+            elif isinstance(node, ast.FunctionDef):
+                marks = " ".join(ast.unparse(mark) for mark in node.decorator_list)
+                names += [f"{file}::{node.name}"] if "mark.faults" in marks else []
+    return names
