@@ -46,6 +46,7 @@ class Trial:
 
 BASELINE: Mapping[str, Any] = {
     "promotion.enabled": False,
+    "training.num_processes": 1,
     "training.sample_every_steps": 0,
     "checkpoints.every_steps": 1000,
 }
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _write_sheet(options.pictures / f"settings-{study}.jpg", shown)
     finally:
         services.stop(options.home)
-    print_table("Settings, examples/demo.yaml, tiny base", rows)
+    print_table("Settings, examples/demo.yaml, tiny base, one rank", rows)
 
 
 def _run(trial: Trial, *, home: Path) -> dict[str, Any]:
