@@ -17,6 +17,9 @@ _PEER_SIGNS = (
     "connection refused",
 )
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "bad alloc")
+# oneDNN says no more than this when the host has no memory for a convolution's own buffers; with
+# "descriptor" behind it, it means that the operation is not supported.
+_PRIMITIVE_SIGN = "could not create a primitive"
 MEMORY_REMEDY = (
     "Raise training.accumulation (the global batch stays), set "
     "training.gradient_checkpointing=true, use training.precision=bf16 on a GPU, or use fewer "
@@ -104,7 +107,9 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception says that memory ran out, on the host or on an accelerator."""
     text = f"{type(error).__name__}: {error}".lower()
-    return isinstance(error, MemoryError) or any(sign in text for sign in _MEMORY_SIGNS)
+    if isinstance(error, MemoryError) or text.endswith(_PRIMITIVE_SIGN):
+        return True
+    return any(sign in text for sign in _MEMORY_SIGNS)
 
 
 def _is_peer_loss(error: BaseException) -> bool:

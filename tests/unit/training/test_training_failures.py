@@ -37,6 +37,8 @@ def test_failure_of_killed_rank_is_named(tmp_path: Path) -> None:
     ("raised", "expected", "said"),
     [
         (RuntimeError("CUDA out of memory"), TrainingError, "ran out of memory"),
+        (RuntimeError("could not create a primitive"), TrainingError, "ran out of memory"),
+        (RuntimeError("could not create a primitive descriptor"), TrainingError, "failed: Runtime"),
         (OSError(errno.ENOSPC, "No space left"), DiskFullError, "no space"),
         (KeyError("weight"), TrainingError, "KeyError: 'weight'"),
         (NonFiniteLossError("nan"), NonFiniteLossError, "nan"),
