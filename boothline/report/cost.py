@@ -1,6 +1,6 @@
 """Adds up what a run cost: processor and GPU time, energy, and what a step or picture took."""
 
-from boothline.report.model import Cost, CostLine
+from boothline.report.model import Cost, CostLine, UnitCost
 from boothline.report.sources import RunSources
 from boothline.runs import StepRecord
 from boothline.store import Manifest
@@ -14,6 +14,15 @@ GPU_STEPS = (
     "batch_infer",
 )
 """Steps of the torch image: while they run they hold every GPU that they see."""
+
+_UNITS = {
+    "train": ("optimizer step", "num_steps"),
+    "generate_prior": ("picture", "num_images"),
+    "sample_models": ("picture", "num_images"),
+    "batch_infer": ("picture", "num_images"),
+    "evaluate": ("picture judged", ""),
+}
+"""What a step makes, and the metadata that counts it; the pictures of the manifest without."""
 
 
 def cost_of(run: RunSources) -> Cost:
@@ -29,39 +38,35 @@ def _line(run: RunSources, step: StepRecord) -> CostLine:
         return CostLine(label=step.label, reused=step.reused, seconds=step.seconds)
     gpus = usage.num_gpus if step.step in GPU_STEPS and not step.reused else 0
     gpu_seconds = gpus * step.seconds if gpus else None
-    parts = [usage.cpu_joules, usage.gpu_joules]
-    joules = [part for part in parts if part is not None]
+    parts = [part for part in (usage.cpu_joules, usage.gpu_joules) if part is not None]
+    joules = sum(parts) if parts else None
+    unit, count = _unit(run, step)
     return CostLine(
         label=step.label,
         reused=step.reused,
         seconds=step.seconds,
         cpu_seconds=usage.cpu_seconds,
         gpu_seconds=gpu_seconds,
-        joules=sum(joules) if joules else None,
-        per=tuple(
-            (unit, usage.cpu_seconds / count, gpu_seconds / count if gpu_seconds else None)
-            for unit, count in _units(run, step)
-        ),
+        joules=joules,
+        per=UnitCost(
+            unit=unit,
+            cpu_seconds=usage.cpu_seconds / count,
+            gpu_seconds=None if gpu_seconds is None else gpu_seconds / count,
+            joules=None if joules is None else joules / count,
+        )
+        if count
+        else None,
     )
 
 
-def _units(run: RunSources, step: StepRecord) -> list[tuple[str, int]]:
-    """Return what a step made, by unit; nothing for a step that made nothing in this run."""
+def _unit(run: RunSources, step: StepRecord) -> tuple[str, int]:
+    """Return what a step made and how many; 0 for a step that made nothing in this run."""
     manifest = _manifest(run, step)
-    if manifest is None or step.reused:
-        return []
-    num_images = manifest.metadata.get("num_images", 0)
-    found: dict[str, list[tuple[str, object]]] = {
-        "train": [("optimizer step", manifest.metadata.get("num_steps", 0))],
-        "generate_prior": [("picture", num_images)],
-        "batch_infer": [("picture", num_images)],
-        "evaluate": [("picture", len(manifest.under("images/")))],
-    }
-    return [
-        (unit, count)
-        for unit, count in found.get(step.step, [])
-        if isinstance(count, int) and count > 0
-    ]
+    if manifest is None or step.reused or step.step not in _UNITS:
+        return "", 0
+    unit, counted = _UNITS[step.step]
+    count = manifest.metadata.get(counted, 0) if counted else len(manifest.under("images/"))
+    return unit, count if isinstance(count, int) else 0
 
 
 def _manifest(run: RunSources, step: StepRecord) -> Manifest | None:

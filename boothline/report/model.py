@@ -1,7 +1,7 @@
 """What the report shows, as plain values: no store, no markup."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Tone = Literal["good", "held", "bad", "busy", "plain"]
 
@@ -212,12 +212,21 @@ class StepLine:
     manifest_digest: str = ""
 
 
+class UnitCost(NamedTuple):
+    """What one unit of a step's result cost; None where it was not measured."""
+
+    unit: str
+    cpu_seconds: float
+    gpu_seconds: float | None
+    joules: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CostLine:
     """What one step or shard cost in this run; None where it was not measured.
 
     Attributes:
-        per: what one unit of its result cost: (unit, CPU-seconds, GPU-seconds).
+        per: what one unit of its result cost; None: nothing is counted, or it was reused.
     """
 
     label: str
@@ -226,7 +235,7 @@ class CostLine:
     cpu_seconds: float | None = None
     gpu_seconds: float | None = None
     joules: float | None = None
-    per: tuple[tuple[str, float | None, float | None], ...] = ()
+    per: UnitCost | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

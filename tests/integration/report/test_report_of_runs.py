@@ -253,17 +253,21 @@ def test_report_cost_counts_what_the_steps_took_and_what_a_unit_took(run: Synthe
     lines = {line.label: line for line in cost.lines}
     assert lines["train"].gpu_seconds == pytest.approx(98.3)
     assert lines["train"].per == (
-        ("optimizer step", pytest.approx(12.5 / 120), pytest.approx(98.3 / 120)),
+        "optimizer step",
+        pytest.approx(12.5 / 120),
+        pytest.approx(98.3 / 120),
+        pytest.approx(5420 / 120),
     )
-    assert lines["batch_infer-0"].per[0][:2] == ("picture", pytest.approx(12.5 / 4))
+    assert lines["batch_infer-0"].per[:2] == ("picture", pytest.approx(12.5 / 4))
+    assert lines["evaluate"].per[0] == "picture judged"
     assert lines["validate_data"].gpu_seconds is None
-    assert lines["generate_prior-0"].per == ()
+    assert lines["generate_prior-0"].per is None
     assert lines["train"].joules == 5420.0
     assert cost.cpu_seconds == pytest.approx(12.5 * len(cost.lines))
     assert "RAPL" in cost.energy
     assert "NVML" in cost.energy
     html = render_run(run.store, run_id)
-    assert "optimizer step: 0.104 s CPU, 0.819 s GPU" in html
+    assert "optimizer step: 0.104 s CPU, 0.819 s GPU, 45 J" in html
     assert "1.51 Wh" in html
 
 
