@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,38 +101,34 @@ def _packages(powercap: Path) -> tuple[tuple[float, float], ...]:
 
 
 @contextmanager
-def _nvml() -> Iterator[object]:
-    """Yield NVML, or None where there is no GPU or no extra `gpu`."""
+def open_nvml() -> Iterator[tuple[Any, list[Any]]]:
+    """Yield NVML and a handle of each GPU; no handle where there is no GPU or no extra `gpu`."""
     try:
         import pynvml
     except ImportError:
-        yield None
+        yield None, []
         return
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         logger.debug("no GPU is measured: %s", error)
-        yield None
+        yield None, []
         return
     try:
-        yield pynvml
+        count = pynvml.nvmlDeviceGetCount()
+        yield pynvml, [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
     finally:
         pynvml.nvmlShutdown()
 
 
 def _gpus() -> tuple[float | None, ...]:
     """Return the energy counter of each GPU since its driver was loaded, in joules."""
-    with _nvml() as nvml:
-        if nvml is None:
-            return ()
-        import pynvml
-
+    with open_nvml() as (nvml, handles):
         counters: list[float | None] = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        for index, handle in enumerate(handles):
             try:
-                counters.append(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI)
-            except pynvml.NVMLError as error:
+                counters.append(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI)
+            except nvml.NVMLError as error:
                 logger.debug("GPU %d tells no energy: %s", index, error)
                 counters.append(None)
         return tuple(counters)

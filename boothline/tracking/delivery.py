@@ -11,7 +11,7 @@ from boothline.tracking.spool import Entry, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +120,16 @@ class Delivery:
         with translated(f"log to run {self._run_id}"):
             for some_metrics, some_params, some_tags in zip_longest(*kinds, fillvalue=()):
                 self._client.log_batch(self._run_id, some_metrics, some_params, some_tags)
+
+    def inputs(self, datasets: Sequence["DatasetInput"]) -> None:
+        """Name datasets as inputs of the run; those that it has already stay as they are.
+
+        Raises:
+            TrackingError: MLflow is unreachable.
+        """
+        if datasets:
+            with translated(f"take the datasets of run {self._run_id}"):
+                self._client.log_inputs(self._run_id, list(datasets))
 
     def start(self) -> None:
         """Mark the run as running, also when an earlier attempt or another shard has ended it.

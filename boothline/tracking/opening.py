@@ -5,6 +5,7 @@ from boothline.store import Store
 from boothline.tracking.base import NullTracker, StepTracker
 from boothline.tracking.client import connect
 from boothline.tracking.delivery import Delivery
+from boothline.tracking.gauges import read_gauges
 from boothline.tracking.identity import Mirror
 from boothline.tracking.spool import Spool, spool_folder
 from boothline.tracking.tracker import SpoolTracker
@@ -76,4 +77,5 @@ def _mlflow_tracker(
         Spool.new(spool_folder(settings, run_id), step),
         connect=reach,
         replayed=settings.run_dir is not None,
+        gauges=read_gauges,
     )

@@ -11,6 +11,7 @@ from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_step
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.client import connect
+from boothline.tracking.datasets import DATASET_STEPS, dataset_input
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
 from boothline.tracking.opening import UNTRACKED_STEPS
@@ -18,7 +19,7 @@ from boothline.tracking.parent import log_config
 from boothline.tracking.spool import orphans, spool_folder
 
 if TYPE_CHECKING:
-    from mlflow.entities import RunTag
+    from mlflow.entities import DatasetInput, RunTag
 
 logger = logging.getLogger(__name__)
 
@@ -163,16 +164,25 @@ class _Reconciliation:
                 Metric(name, value, time_ms, 0) for name, value in headline_metrics(facts).items()
             ]
         delivery.batch(metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+        delivery.inputs(self._datasets())
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=self._ended_ms())
 
     def _is_reused(self) -> bool:
         return all(shard.reused for shards in self._steps.values() for shard in shards)
 
+    def _datasets(self) -> list["DatasetInput"]:
+        """Return the pictures that the run trained on, and the class pictures, by digest."""
+        return [
+            dataset_input(self._mirror.store, record.manifest, step)
+            for step in DATASET_STEPS
+            for record, _ in self._results(step)
+        ]
+
     def _results(self, step: str) -> Iterator[tuple[StepRecord, Mapping[str, Any]]]:
         """Give the records of a finished step with the metadata of their manifests."""
         for record in self._steps.get(step, []):
-            if record.status != "done":
+            if record.status != "done" or not record.manifest:
                 continue
             try:
                 yield record, self._mirror.store.read(record.manifest).metadata

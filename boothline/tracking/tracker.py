@@ -20,6 +20,7 @@ CLOSE_DEADLINE_SECONDS = 10.0
 # A step that is shorter than this leaves its few values to the end of the run instead of loading
 # MLflow.
 START_DELAY_SECONDS = 3.0
+GAUGE_INTERVAL_SECONDS = 5.0
 
 
 class SpoolTracker:
@@ -34,6 +35,8 @@ class SpoolTracker:
         replayed: whether the end of this run finds the spool (it lies in the run's folder): then a
             short step never loads MLflow, and tags alone never do.
         clock: seconds since the epoch.
+        gauges: tells what the machine is doing; logged while the step is on.
+        gauge_seconds: from one reading to the next.
     """
 
     def __init__(
@@ -43,11 +46,18 @@ class SpoolTracker:
         connect: Callable[[], Delivery],
         replayed: bool,
         clock: Callable[[], float] = time.time,
+        gauges: Callable[[], Mapping[str, float]] | None = None,
+        gauge_seconds: float = GAUGE_INTERVAL_SECONDS,
     ) -> None:
         self._spool = spool
         self._connect = connect
         self._replayed = replayed
         self._clock = clock
+        self._gauges = gauges
+        self._gauge_seconds = gauge_seconds
+        self._next_gauge = 0.0
+        self._num_gauged = 0
+        self._writing = threading.Lock()
         self._writer: SpoolWriter | None = None
         self._is_broken = False
         self._params: set[str] = set()
@@ -105,7 +115,8 @@ class SpoolTracker:
         if self._is_broken:
             return
         try:
-            self._open_writer().append(entry)
+            with self._writing:
+                self._open_writer().append(entry)
         except OSError as error:
             self._break(error)
             return
@@ -132,6 +143,7 @@ class SpoolTracker:
         pause_seconds = SEND_INTERVAL_SECONDS
         while True:
             is_last_round = self._closing.is_set()
+            self._gauge()
             try:
                 if delivery is None:
                     delivery = self._connect()
@@ -144,6 +156,25 @@ class SpoolTracker:
             if is_last_round:
                 return
             self._closing.wait(pause_seconds)
+
+    def _gauge(self) -> None:
+        """Log what the machine is doing if it is time and the step is still on.
+
+        The first reading is where the processor's share is counted from: it is not logged.
+        """
+        now = time.monotonic()
+        if self._gauges is None or self._closing.is_set() or now < self._next_gauge:
+            return
+        numbers = dict(self._gauges())
+        if self._num_gauged:
+            self._append(
+                Entry(
+                    kind="metrics", time_ms=self._now_ms(), numbers=numbers, step=self._num_gauged
+                ),
+                send=False,
+            )
+        self._num_gauged += 1
+        self._next_gauge = now + self._gauge_seconds
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -1,5 +1,6 @@
 """Tracking against a real MLflow server and a real store."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -147,6 +148,24 @@ def test_reconcile_lists_one_parent_and_seven_steps(
     assert parent.data.metrics == {"finetuned/dino": 0.75}
     assert parent.data.params["training.num_steps"] == str(config.training.num_steps)
     assert parent.info.status == "FINISHED"
+
+
+def test_reconcile_names_the_pictures_that_a_run_was_trained_on_once(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    draft = ManifestDraft(kind="dataset", files={}, metadata={"num_images": 5})
+    dataset = store.commit("steps/validate_data/k", draft)
+    record_step(store, "validate_data", manifest=str(dataset))
+    for _ in range(2):
+        assert reconcile(settings, store, RUN, status="done")
+
+    (parent,) = [run for run in runs_in(settings, config) if "boothline.step" not in run.data.tags]
+    (found,) = parent.inputs.dataset_inputs
+    assert found.dataset.name == "instance pictures"
+    assert store.read(dataset).content_digest.startswith(found.dataset.digest)
+    assert json.loads(found.dataset.source) == {"uri": store.uri_of(dataset)}
+    assert json.loads(found.dataset.profile) == {"num_images": 5}
 
 
 def test_reconcile_of_failed_run_says_which_step_failed(

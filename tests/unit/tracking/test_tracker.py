@@ -4,12 +4,16 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from boothline.errors import TrackingError
+from boothline.tracking import gauges
 from boothline.tracking.delivery import Delivery
+from boothline.tracking.gauges import read_gauges
 from boothline.tracking.parent import flattened
 from boothline.tracking.reconciling import headline_metrics
 from boothline.tracking.spool import Entry, Spool
@@ -162,3 +166,57 @@ def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> Non
         }
     )
     assert values == {"finetuned/dino": 0.8, "gain_over_base/dino": 0.2}
+
+
+def test_tracker_logs_gauges_while_the_step_is_on_and_none_at_first(tmp_path: Path) -> None:
+    sink, readings = Sink(), iter(range(1000))
+    tracker = SpoolTracker(
+        Spool.new(tmp_path, "train"),
+        connect=lambda: sink,
+        replayed=False,
+        gauges=lambda: {"system/reading": next(readings)},
+        gauge_seconds=0.0,
+    )
+    tracker.metrics({"loss": 1.0})
+    deadline = time.monotonic() + 10
+    while not gauged(sink) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    tracker.close("FINISHED")
+
+    assert gauged(sink)[0] == (1, {"system/reading": 1.0})
+    assert sink.sent[-1].status == "FINISHED"
+
+
+def gauged(sink: Sink) -> list[tuple[int, dict[str, float]]]:
+    return [(entry.step, entry.numbers) for entry in sink.sent if "system/reading" in entry.numbers]
+
+
+def test_gauges_are_named_as_mlflow_draws_them_and_tell_of_each_gpu(monkeypatch) -> None:
+    class Nvml(ModuleType):
+        class NVMLError(Exception):
+            """What NVML raises."""
+
+        def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:
+            if handle == "mute":
+                raise self.NVMLError("not supported")
+            return SimpleNamespace(used=2e9, total=8e9)
+
+        def nvmlDeviceGetUtilizationRates(self, handle: str) -> SimpleNamespace:
+            return SimpleNamespace(gpu=50)
+
+    @contextmanager
+    def nvml():
+        yield Nvml("pynvml"), ["mute", "gpu"]
+
+    monkeypatch.setattr(gauges, "open_nvml", nvml)
+
+    values = read_gauges()
+
+    assert values.pop("system/cpu_utilization_percentage") >= 0
+    assert 0 < values.pop("system/system_memory_usage_percentage") <= 100
+    assert values.pop("system/system_memory_usage_megabytes") > 10
+    assert values == {
+        "system/gpu_1_memory_usage_megabytes": 2000,
+        "system/gpu_1_memory_usage_percentage": 25,
+        "system/gpu_1_utilization_percentage": 50,
+    }
