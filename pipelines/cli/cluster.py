@@ -80,11 +80,14 @@ def schedule(
     cron: Annotated[
         str, typer.Option("--cron", help="Six fields, seconds first, in the server's time zone.")
     ] = "0 0 2 * * *",
-    pipeline: PipelineOption = "dreambooth",
+    pipeline: PipelineOption = "retrain",
     dry_run: DryRun = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Register a recurring run with Kubeflow Pipelines, in place of the one of that name."""
+    """Register a recurring run with Kubeflow Pipelines, in place of the one of that name.
+
+    By default it looks for a reason to train first, as boothline retrain does.
+    """
     from pipelines.cluster import runs
 
     settings, api = _opened(deployment)

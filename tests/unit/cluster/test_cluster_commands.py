@@ -130,7 +130,9 @@ def test_status_and_resume_ask_the_cluster(server: FakePipelines, cli: Cli) -> N
 def test_schedule_is_registered_and_removed(server: FakePipelines, cli: Cli) -> None:
     code, out, _ = cli("schedule", "--name", "nightly", "--dry-run", "--output", "json")
     assert code == 0
-    assert json.loads(out)["no_catchup"] is True
+    body = json.loads(out)
+    assert body["no_catchup"] is True
+    assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "retrain"
     assert server.kept["recurringruns"] == {}
     code, out, _ = cli("schedule", "--name", "nightly", "--cron", "0 30 1 * * *")
     assert code == 0
