@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from boothline import errors
 from boothline.addresses import check_service_url
 from boothline.config import RunConfig
 from boothline.config.notification import NotificationConfig
@@ -25,6 +26,8 @@ READ_SECONDS = 5.0
 MAX_LINE_CHARACTERS = 200
 MAX_BLOCK_CHARACTERS = 2000
 HIDDEN = "[hidden]"
+_TRACEBACK = "Traceback (most recent call last):"
+_EXPECTED = {name for name, value in vars(errors).items() if isinstance(value, type)}
 _SYMBOLS = {"done": "✅", "refused": "⚠️", "failed": "❌", "interrupted": "⏸️"}
 _SECRETS = (
     (re.compile(r"(://)[^/\s:@]+:[^/\s@]+(?=@)"), r"\1"),  # user and password in a URL
@@ -197,9 +200,16 @@ def message(
         facts["resume"] = f"boothline resume {ending.run_id}"
         if step is not None:
             reason = step.failure.message if step.failure else "Its process was killed."
-            log = _last_lines(logs, step.label, config.log_lines, settings=settings)
-            facts |= {"step": step.label, "error": without_secrets(reason, settings), "log": log}
+            remedy = step.failure.remedy if step.failure else ""
+            log = _last_lines(logs, step, config.log_lines, settings=settings)
+            facts |= {
+                "step": step.label,
+                "error": without_secrets(reason, settings),
+                "remedy": without_secrets(remedy, settings),
+                "log": log,
+            }
             sections.append(f"Step {step.label} failed: {_clean(reason, settings)}")
+            sections += [_clean(remedy, settings)] if remedy else []
             sections += [f"```{_escaped(part)}```" for part in _parts(log)]
         sections.append(f"Go on with `{facts['resume']}`")
     return {
@@ -228,13 +238,31 @@ def _known(settings: Settings) -> list[str]:
     return sorted((secret for secret in secrets if len(secret) >= 4), key=len, reverse=True)
 
 
-def _last_lines(logs: Path | None, label: str, count: int, *, settings: Settings) -> list[str]:
-    """Return the last lines of a step's log without secrets; none where there is no log."""
-    path = logs / f"{label}.log" if logs else None
+def _last_lines(
+    logs: Path | None, step: StepRecord, count: int, *, settings: Settings
+) -> list[str]:
+    """Return the last lines of a step's log without secrets; none where there is no log.
+
+    An expected error's traceback says nothing that the error does not say, and is left out.
+    """
+    path = logs / f"{step.label}.log" if logs else None
     if path is None or not path.is_file() or count == 0:
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-count:]
-    return [without_secrets(line, settings)[:MAX_LINE_CHARACTERS] for line in lines]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    if step.failure and step.failure.type in _EXPECTED:
+        lines = _without_tracebacks(lines)
+    return [without_secrets(line, settings)[:MAX_LINE_CHARACTERS] for line in lines[-count:]]
+
+
+def _without_tracebacks(lines: Sequence[str]) -> list[str]:
+    """Return lines without the frames of tracebacks; the line with the exception stays."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        inside = line.lstrip().startswith(_TRACEBACK) or (inside and line.startswith(" "))
+        if not inside:
+            kept.append(line)
+    return kept
 
 
 def _parts(lines: Sequence[str]) -> list[str]:

@@ -32,7 +32,11 @@ def failed_run(**changes) -> Ending:
             step="train",
             status="failed",
             started_at=2.0,
-            failure=Failure(type="TrainingError", message=f"No memory <here>, {CANARY * 2}."),
+            failure=Failure(
+                type="TrainingError",
+                message=f"No memory <here>, {CANARY * 2}.",
+                remedy="Take a smaller batch.",
+            ),
         ),
     ]
     values = {
@@ -59,10 +63,25 @@ def test_notify_of_a_failed_run_names_step_reason_log_and_resume(hook, tmp_path)
     assert body["boothline"]["resume"] == "boothline resume 20260101-000000-0000"
     texts = [block["text"]["text"] for block in body["blocks"]]
     assert "No memory &lt;here&gt;" in texts[1]
-    assert texts[2] == "```line 38\nline 39```"
+    assert texts[2] == body["boothline"]["remedy"] == "Take a smaller batch."
+    assert texts[3] == "```line 38\nline 39```"
     assert {(block["type"], block["text"]["type"]) for block in body["blocks"]} == {
         ("section", "mrkdwn")
     }
+
+
+@pytest.mark.parametrize(("error", "has_frames"), [("TrainingError", False), ("KeyError", True)])
+def test_notify_tells_the_frames_of_an_unexpected_error_alone(hook, tmp_path, error, has_frames):
+    trace = ["Traceback (most recent call last):", "  File 'a.py', line 3", "    a()"]
+    lines = ["step 7", *trace, f"{error}: why"]
+    (tmp_path / "train.log").write_text("\n".join(lines))
+    failure = Failure(type=error, message="why")
+    step = StepRecord(step="train", status="failed", started_at=2.0, failure=failure)
+
+    notify(settings(hook.url), NotificationConfig(), failed_run(steps=[step]), logs=tmp_path)
+
+    expected = ["step 7", *(trace if has_frames else []), f"{error}: why"]
+    assert hook.received[0]["boothline"]["log"] == expected
 
 
 def test_notify_never_tells_a_secret(hook, tmp_path):
