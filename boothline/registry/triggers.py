@@ -184,12 +184,14 @@ def _new_data(store: Store, model_name: str, dataset: str) -> Trigger:
                 text=f"Version {version.version} was trained on these very pictures "
                 f"({dataset[:12]}).",
             )
-    known = f"none of {len(registered)} versions" if registered else "no version yet"
+    known = {0: "no version yet was", 1: "the one version was not"}.get(
+        len(registered), f"none of {len(registered)} versions was"
+    )
     return Trigger(
         name="new_data",
         fired=True,
         key=f"data-{dataset[:32]}",
-        text=f"The pictures are new: {known} was trained on them ({dataset[:12]}).",
+        text=f"The pictures are new: {known} trained on them ({dataset[:12]}).",
     )
 
 
