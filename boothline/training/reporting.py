@@ -168,7 +168,7 @@ def _check_finite(report: StepReport, *, gradient: bool) -> None:
         return
     raise NonFiniteLossError(
         f"The {what} in step {report.step}; all ranks stopped, the last training state is kept.",
-        remedy="Lower training.learning_rate, lengthen training.warmup_steps, or use "
+        remedy="Lower training.learning_rate or lengthen training.warmup_steps; with bf16 or fp16, try "
         "training.precision=fp32.",
     )
 
