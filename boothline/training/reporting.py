@@ -168,8 +168,8 @@ def _check_finite(report: StepReport, *, gradient: bool) -> None:
         return
     raise NonFiniteLossError(
         f"The {what} in step {report.step}; all ranks stopped, the last training state is kept.",
-        remedy="Lower training.learning_rate or lengthen training.warmup_steps; with bf16 or fp16, try "
-        "training.precision=fp32.",
+        remedy="Lower training.learning_rate or lengthen training.warmup_steps; with bf16 or "
+        "fp16, try training.precision=fp32.",
     )
 
 
