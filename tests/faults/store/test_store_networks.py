@@ -4,11 +4,13 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from fault_proxy import BUSY, Fault, FaultProxy
+from racing import race
 
 from boothline.collecting import verify
 from boothline.errors import ServiceError
@@ -174,14 +176,11 @@ def test_clock_off_by_sixteen_minutes_is_named_after_one_attempt(
 def test_fifty_races_for_one_key_have_one_owner_each(
     store_settings: Settings, measured: Note
 ) -> None:
-    import threading
-    from concurrent.futures import ThreadPoolExecutor
 
     stores = [Store.connect(store_settings) for _ in range(2)]
     longest, num_owned = 0.0, 0
 
-    def run(number: int, writer: int, barrier: threading.Barrier) -> tuple[str, float]:
-        barrier.wait()
+    def run(number: int, writer: int) -> tuple[str, float]:
         started_at = time.monotonic()
         files: dict[str, bytes | Path] = {"file": b"by %d" % writer}
         ref = stores[writer].commit(
@@ -189,13 +188,10 @@ def test_fifty_races_for_one_key_have_one_owner_each(
         )
         return str(ref), time.monotonic() - started_at
 
-    with ThreadPoolExecutor(2) as pool:
-        for number in range(50):
-            barrier = threading.Barrier(2)
-            ended = [pool.submit(run, number, writer, barrier) for writer in range(2)]
-            (first, one), (second, two) = (future.result() for future in ended)
-            num_owned += first == second
-            longest = max(longest, one, two)
+    for number in range(50):
+        (first, one), (second, two) = race([partial(run, number, writer) for writer in range(2)])
+        num_owned += first == second
+        longest = max(longest, one, two)
     assert num_owned == 50
     assert longest < 5
     assert verify(stores[0]).num_manifests == 50

@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from fault_proxy import Fault, FaultProxy
+from racing import race
 
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
@@ -32,33 +33,24 @@ def conditional_put_of(name: bytes) -> Callable[[bytes], bool]:
 
 
 def test_commit_race_has_one_winner(store_settings: Settings) -> None:
+    stores = [Store.connect(store_settings) for _ in range(16)]
+
+    def commit(writer: int, path: str) -> str:
+        return str(stores[writer].commit(path, draft(b"by %d" % writer)))
+
     for number in range(5):
         path = f"steps/train/race-{number}"
-        barrier = threading.Barrier(16)
-
-        def write(
-            writer: int, path: str = path, barrier: threading.Barrier = barrier
-        ) -> tuple[int, str]:
-            store = Store.connect(store_settings)
-            barrier.wait()
-            return writer, str(store.commit(path, draft(b"by %d" % writer)))
-
-        with ThreadPoolExecutor(16) as pool:
-            refs = {ref for _, ref in pool.map(write, range(16))}
-        assert len(refs) == 1
+        refs = race([partial(commit, writer, path) for writer in range(16)])
+        assert len(set(refs)) == 1
 
 
 def test_put_if_absent_race_is_won_once(store_settings: Settings) -> None:
     bucket = Bucket.connect(store_settings)
-    barrier = threading.Barrier(16)
-
-    def claim(writer: int) -> bool:
-        barrier.wait()
-        return bucket.put_if_absent("ledger/1.json", b"%d" % writer)
-
     for _ in range(5):
-        with ThreadPoolExecutor(16) as pool:
-            assert sum(pool.map(claim, range(16))) == 1
+        won = race(
+            [partial(bucket.put_if_absent, "ledger/1.json", b"%d" % writer) for writer in range(16)]
+        )
+        assert sum(won) == 1
         bucket.delete("ledger/1.json")
 
 

@@ -1,12 +1,13 @@
 """Tracking against a real MLflow server and a real store."""
 
 import json
-import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from racing import race
 
 from boothline.config import RunConfig
 from boothline.runs import Failure, RunRecord, StepRecord, write_run, write_step
@@ -62,10 +63,7 @@ def record_step(store: Store, step: str, **changes: Any) -> None:
 def test_shards_started_at_once_share_one_nested_run(
     settings: Settings, store: Store, config: RunConfig
 ) -> None:
-    barrier = threading.Barrier(4)
-
     def shard(number: int) -> None:
-        barrier.wait()
         step_tracker = open_step_tracker(
             settings,
             store=store,
@@ -76,11 +74,7 @@ def test_shards_started_at_once_share_one_nested_run(
         step_tracker.metrics({f"images_{number}": 1.0}, step=number)
         step_tracker.close("FINISHED")
 
-    threads = [threading.Thread(target=shard, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    race([partial(shard, number) for number in range(4)])
     runs = runs_in(settings, config)
     nested = [run for run in runs if run.data.tags.get("boothline.step") == "generate_prior"]
     parents = [run for run in runs if "boothline.step" not in run.data.tags]
