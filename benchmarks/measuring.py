@@ -27,6 +27,7 @@ class Measurement:
         cpu_seconds: processor time of the command and its descendants, which a busy machine
             changes less.
         peak_bytes: highest proportional set size of the command and all its descendants.
+        largest_bytes: highest proportional set size of any one of these processes.
         started: when it was started, in seconds since the epoch.
         output: the last line that it printed.
     """
@@ -34,6 +35,7 @@ class Measurement:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    largest_bytes: int
     started: float
     output: str
 
@@ -51,9 +53,10 @@ def measure(
         process = subprocess.Popen(
             command, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
         )
-        peak = 0
+        peak = largest = 0
         while process.poll() is None:
-            peak = max(peak, _proportional_bytes(process.pid))
+            sizes = _proportional_bytes(process.pid)
+            peak, largest = max(peak, sum(sizes)), max(largest, *sizes, 0)
             if time.monotonic() - started > limit_seconds:
                 process.kill()
                 process.wait()
@@ -68,6 +71,7 @@ def measure(
         seconds=seconds,
         cpu_seconds=_cpu_seconds() - spent,
         peak_bytes=peak,
+        largest_bytes=largest,
         started=at,
         output=last,
     )
@@ -79,19 +83,19 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _proportional_bytes(pid: int) -> int:
-    """Return the memory of a process and its descendants; shared pages count once."""
-    total = 0
+def _proportional_bytes(pid: int) -> list[int]:
+    """Return the memory of a process and of each descendant; shared pages are divided."""
+    sizes = []
     try:
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
             try:
-                total += process.memory_full_info().pss
+                sizes.append(process.memory_full_info().pss)
             except psutil.Error:  # ended, or about to
                 continue
     except psutil.NoSuchProcess:
-        return 0
-    return total
+        return []
+    return sizes
 
 
 def tell(message: str) -> None:

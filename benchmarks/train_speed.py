@@ -108,9 +108,9 @@ def _row(task: Task, runs: Runs, *, options: argparse.Namespace) -> dict[str, An
     """Return the table's row of one task."""
     pace = {side: _differences(runs, side, "seconds", steps=options.steps) for side in SIDES}
     cpu = {side: _differences(runs, side, "cpu_seconds", steps=options.steps) for side in SIDES}
-    peak = {
-        side: middle([run.peak_bytes for run in runs[side, options.steps[1]]]) for side in SIDES
-    }
+    long = {side: runs[side, options.steps[1]] for side in SIDES}
+    peak = {side: middle([run.peak_bytes for run in long[side]]) for side in SIDES}
+    largest = {side: middle([run.largest_bytes for run in long[side]]) for side in SIDES}
     ratios = [peer / ours for ours, peer in zip(pace["ours"], pace["peer"], strict=True)]
     return {
         "precision": task.precision,
@@ -126,6 +126,8 @@ def _row(task: Task, runs: Runs, *, options: argparse.Namespace) -> dict[str, An
         "ours MiB": round(peak["ours"] / 2**20),
         "peer MiB": round(peak["peer"] / 2**20),
         "memory ratio": peak["ours"] / peak["peer"],
+        "ours largest MiB": round(largest["ours"] / 2**20),
+        "peer largest MiB": round(largest["peer"] / 2**20),
     }
 
 

@@ -60,7 +60,8 @@ def draw_pictures(folder: Path) -> None:
 
 
 def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> list[str]:
-    """Return the command of diffusers' train_dreambooth.py for a task."""
+    """Return the command of diffusers' train_dreambooth.py for a task: as its README starts it."""
+    precision = {"fp32": "no"}.get(task.precision, task.precision)
     arguments: dict[str, object] = {
         "pretrained_model_name_or_path": MODEL,
         "instance_data_dir": task.folder / "instance" / "images",
@@ -74,12 +75,15 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
         "learning_rate": 1e-5,
         "lr_scheduler": "constant",
         "lr_warmup_steps": 0,
-        "mixed_precision": {"fp32": "no"}.get(task.precision, task.precision),
+        "mixed_precision": precision,
         "checkpointing_steps": NEVER,
         "seed": 0,
         "output_dir": output,
     }
-    command = [sys.executable, "-m", "benchmarks.peer", str(script), "--with_prior_preservation"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", precision]
+    for option in ("--num_processes=1", "--num_machines=1", "--dynamo_backend=no", "--module"):
+        launch.append(option)
+    command = [*launch, "benchmarks.peer", str(script), "--with_prior_preservation"]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     return command + (["--train_text_encoder"] if task.train_text_encoder else [])
