@@ -121,19 +121,32 @@ def _holds(log: int, word: bytes) -> bool:
 
 
 def _ranks(task: Task, *, more: Mapping[str, str], repeats: int) -> list[dict[str, Any]]:
-    """Measure images per second of two ranks on two cores and of one rank on both."""
-    pace: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(repeats):
-        for world_size, found in pace.items():
-            config = config_of(task, num_steps=30, extra={"num_processes": world_size})
-            notes = _train(task, config, more=more, threads=2 // world_size)
-            found.append(2 * BATCH_SIZE / middle(notes["step_seconds"][SETTLING_STEPS:]))
-    ratios = [two / one for one, two in zip(pace[1], pace[2], strict=True)]
-    return [
-        _row("one rank, two threads, images/s", middle(pace[1])),
-        _row("two ranks, one thread each, images/s", middle(pace[2])),
-        _row("two ranks / one rank", middle(ratios), bar=">= 0.85"),
+    """Measure images per second of two ranks on two cores and of one rank on both.
+
+    Two ranks share the batch of one, or take as many pictures each as one does.
+    """
+    cases = [(size, ranks) for size in (BATCH_SIZE, 2 * BATCH_SIZE) for ranks in (1, 2)]
+    pace: dict[tuple[int, int], list[float]] = {case: [] for case in cases}
+    for repeat in range(repeats):
+        for size, ranks in cases if repeat % 2 == 0 else reversed(cases):
+            extra = {"num_processes": ranks, "batch_size": size}
+            config = config_of(task, num_steps=30, extra=extra)
+            notes = _train(task, config, more=more, threads=2 // ranks)
+            # The notes tell a step's time for BATCH_SIZE.
+            pace[size, ranks].append(
+                2 * BATCH_SIZE / middle(notes["step_seconds"][SETTLING_STEPS:])
+            )
+            tell(f"{ranks} ranks, batch {size}: {pace[size, ranks][-1]:.2f} images/s")
+    rows = [
+        _row(f"{ranks} ranks, {size // ranks} + {size // ranks} each: images/s", middle(found))
+        for (size, ranks), found in pace.items()
     ]
+    for size, bar in ((BATCH_SIZE, ""), (2 * BATCH_SIZE, ">= 0.85")):
+        ratios = [two / one for one, two in zip(pace[size, 1], pace[size, 2], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        name = f"two ranks beside one, {size} + {size} in all ({spread})"
+        rows.append(_row(name, middle(ratios), bar=bar))
+    return rows
 
 
 def _train(

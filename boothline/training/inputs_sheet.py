@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 from boothline.buckets import Size, nearest
+from boothline.diffusion.sheets import contact_sheet
 from boothline.training.pictures import Picture, load_pixels, open_picture
 
 MAX_PICTURES = 8
@@ -27,21 +28,23 @@ def make_inputs_sheet(
         sizes: (width, height) in pixels that they are trained at.
         vae: the frozen autoencoder.
     """
-    columns = [_column(picture, sizes, vae) for picture in pictures[:MAX_PICTURES]]
-    height_px = max(column.shape[1] for column in columns)
-    # White below the lower ones.
-    padded = [
-        torch.nn.functional.pad(column, (0, 0, 0, height_px - column.shape[1]), value=1.0)
-        for column in columns
-    ]
-    sheet = ((torch.cat(padded, dim=2).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    shown = [_shown(picture, sizes, vae) for picture in pictures[:MAX_PICTURES]]
+    originals, kept = zip(*shown, strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(path)
+    contact_sheet([*originals, *kept], num_columns=len(shown), gap_px=0).save(path)
 
 
-def _column(picture: Picture, sizes: Sequence[Size], vae: AutoencoderKL) -> torch.Tensor:
-    """Return a picture above its reconstruction: float32 on the CPU, (3, 2 x height, width)."""
+def _shown(
+    picture: Picture, sizes: Sequence[Size], vae: AutoencoderKL
+) -> tuple[Image.Image, Image.Image]:
+    """Return a picture at its training size, and its reconstruction."""
     size = nearest(open_picture(picture).size, sizes)
-    pixels = load_pixels(picture, size_px=size)[None]
-    mean = vae.encode(pixels.to(vae.device)).latent_dist.mean
-    return torch.cat([pixels, vae.decode(mean).sample.float().cpu()], dim=2)[0]
+    pixels_CHW = load_pixels(picture, size_px=size)
+    mean = vae.encode(pixels_CHW[None].to(vae.device)).latent_dist.mean
+    return _image(pixels_CHW), _image(vae.decode(mean).sample[0].float().cpu())
+
+
+def _image(pixels_CHW: torch.Tensor) -> Image.Image:
+    """Return the picture of float32 pixels in -1 to 1; what lies beyond is cut off."""
+    scaled_CHW = ((pixels_CHW.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(scaled_CHW.permute(1, 2, 0).numpy())

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from boothline.buckets import sizes_of
+from boothline.buckets import Size, sizes_of
 from boothline.config import RunConfig
 from boothline.diffusion.sampling import SampleRequest, sample
+from boothline.diffusion.sheets import contact_sheet
 from boothline.training.inputs_sheet import make_inputs_sheet
 from boothline.training.pictures import Picture
 from boothline.training.ranks import Ranks
@@ -22,9 +23,11 @@ MAX_SAMPLING_STEPS = 10
 class SheetMaker:
     """Samples the prompts of `evaluation.prompts` with the networks as they are now.
 
+    With aspect buckets the prompts are shared out over their sizes.
+
     Args:
         surroundings: lend the model that holds the networks in training.
-        config: prompts, sampling and picture size.
+        config: prompts, sampling and picture sizes.
         ranks: who shares the work.
     """
 
@@ -32,7 +35,6 @@ class SheetMaker:
         self._surroundings = surroundings
         self._ranks = ranks
         self._sizes = sizes_of(config.subject)
-        self._side_px = config.subject.resolution_px
         self.prompts = [config.subject.fill(p) for p in config.evaluation.prompts[:MAX_PROMPTS]]
         sampling = config.evaluation.sampling
         per_rank = -(-len(self.prompts) // ranks.world_size)
@@ -43,24 +45,27 @@ class SheetMaker:
             }
         )
 
-    def make(self, path: Path) -> torch.Tensor:
+    def make(self, path: Path) -> list[Image.Image]:
         """Sample all prompts and, on rank 0, save them side by side as a PNG.
 
         Every rank must call it.
 
         Returns:
-            pixels_NHWC: uint8, one picture a prompt, on every rank.
+            One picture a prompt, on every rank.
         """
-        pictures = torch.zeros(
-            len(self.prompts), self._side_px, self._side_px, 3, dtype=torch.uint8
-        )
-        mine = list(range(self._ranks.rank, len(self.prompts), self._ranks.world_size))
-        for index, picture in zip(mine, self._sampled(mine), strict=True):
-            pictures[index] = torch.from_numpy(np.array(picture.convert("RGB")))
-        self._ranks.sum(pictures)
+        prompts = range(len(self.prompts))
+        mine = list(prompts[self._ranks.rank :: self._ranks.world_size])
+        sampled = dict(zip(mine, self._sampled(mine), strict=True))
+        pictures = []
+        for index in prompts:
+            width_px, height_px = self._size(index)
+            pixels_HWC = torch.zeros(height_px, width_px, 3, dtype=torch.uint8)
+            if index in sampled:
+                pixels_HWC = torch.from_numpy(np.array(sampled[index].convert("RGB")))
+            pictures.append(Image.fromarray(self._ranks.sum(pixels_HWC).numpy()))
         if self._ranks.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.concatenate(list(pictures.numpy()), axis=1)).save(path)
+            contact_sheet(pictures, num_columns=len(pictures), gap_px=0).save(path)
         return pictures
 
     def show_inputs(self, path: Path, *, pictures: Sequence[Picture]) -> None:
@@ -74,6 +79,10 @@ class SheetMaker:
             with self._surroundings.whole() as pipeline:
                 make_inputs_sheet(path, pictures, sizes=self._sizes, vae=pipeline.vae)
 
+    def _size(self, index: int) -> Size:
+        """Return (width, height) in pixels of a prompt's picture; neighbours share batches."""
+        return self._sizes[index * len(self._sizes) // len(self.prompts)]
+
     def _sampled(self, indices: list[int]) -> Iterator[Image.Image]:
         requests = [
             SampleRequest(
@@ -81,8 +90,8 @@ class SheetMaker:
                 seed=self._sampling.seed,
                 index=index,
                 negative_prompt=self._sampling.negative_prompt,
-                height_px=self._side_px,
-                width_px=self._side_px,
+                width_px=self._size(index)[0],
+                height_px=self._size(index)[1],
             )
             for index in indices
         ]

@@ -245,9 +245,9 @@ class Trainer:
         path = self._job.folder / SAMPLES_FOLDER / f"step-{done:06d}.png"
         best = False
         with self._average.applied() if self._average is not None else nullcontext():
-            pixels = self._sheets.make(path)
+            pictures = self._sheets.make(path)
             if validate and self._validator is not None:
-                best = self._validator.measure(done, self._trained.denoiser, pixels)
+                best = self._validator.measure(done, self._trained.denoiser, pictures)
         self._tell("sheet", step=done, path=str(path))
         if validate and self._validator is not None:
             self._tell("validation", **self._validator.history.rows[-1])

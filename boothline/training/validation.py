@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -168,21 +167,20 @@ class SheetJudge:
             ranks=ranks,
         ).numpy()
 
-    def scores(self, pixels_NHWC: torch.Tensor) -> Row:
+    def scores(self, pictures: Sequence[Image.Image]) -> Row:
         """Return the means of `subject`, `prompt` and `score`; every rank must call it.
 
         Args:
-            pixels_NHWC: uint8, one picture a prompt, the same on every rank.
+            pictures: RGB, one a prompt, the same on every rank.
         """
-        mine = range(self._ranks.rank, len(pixels_NHWC), self._ranks.world_size)
+        mine = range(self._ranks.rank, len(pictures), self._ranks.world_size)
         sums = torch.zeros(2, dtype=torch.float64)
         for index in mine:
-            picture = Image.fromarray(np.ascontiguousarray(pixels_NHWC[index].numpy()))
-            text = self._texts[index : index + 1]
+            picture, text = pictures[index], self._texts[index : index + 1]
             subject = metrics.subject_fidelity(self._dino.encode([picture]), self._real)
             prompt = metrics.prompt_fidelity(self._clip.encode([picture]), text)
             sums += torch.tensor([float(subject[0]), float(prompt[0])], dtype=torch.float64)
-        subject_mean, prompt_mean = (self._ranks.sum(sums) / len(pixels_NHWC)).tolist()
+        subject_mean, prompt_mean = (self._ranks.sum(sums) / len(pictures)).tolist()
         weight = self._subject_weight
         return {
             "subject": subject_mean,
@@ -240,7 +238,7 @@ class Validator:
     judge: SheetJudge
     history: History
 
-    def measure(self, step: int, denoiser: Denoiser, pixels_NHWC: torch.Tensor) -> bool:
+    def measure(self, step: int, denoiser: Denoiser, pictures: Sequence[Image.Image]) -> bool:
         """Validate after `step` steps; tell whether the score is the best so far.
 
         Every rank must call it.
@@ -248,10 +246,10 @@ class Validator:
         Args:
             step: optimizer steps taken.
             denoiser: the trained networks, without DDP.
-            pixels_NHWC: the pictures of the sample sheet, uint8.
+            pictures: those of the sample sheet.
         """
         return self.history.add(
-            step, {**self.draws.losses(denoiser), **self.judge.scores(pixels_NHWC)}
+            step, {**self.draws.losses(denoiser), **self.judge.scores(pictures)}
         )
 
 

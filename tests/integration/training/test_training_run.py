@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from boothline.errors import ConfigError, InterruptedRunError, NonFiniteLossError
 from boothline.store import Store
 from boothline.store.manifest import ManifestDraft
-from boothline.training.job import TrainingJob
+from boothline.training.job import SAMPLES_FOLDER, TrainingJob
 from boothline.training.requests import Requests
 
 pytestmark = pytest.mark.services
@@ -293,6 +293,7 @@ def test_state_goes_on_with_the_global_batch_cut_otherwise(
 def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_bits(
     make_job: JobMaker, run_here: Runner, digests: Digests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import numpy as np
     import torch
     from PIL import Image
 
@@ -301,7 +302,9 @@ def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_
     def job(states: str) -> TrainingJob:
         made = make_job(states, num_steps=6)
         subject = made.config.subject.model_copy(update={"aspect_buckets": ("32x32", "64x32")})
-        config = made.config.model_copy(update={"subject": subject})
+        prompts = {"prompts": ("a {subject}", "the {subject}", "one {subject}")}
+        evaluation = made.config.evaluation.model_copy(update=prompts)
+        config = made.config.model_copy(update={"subject": subject, "evaluation": evaluation})
         return made.model_copy(update={"config": config})
 
     whole = job("training/whole")
@@ -316,6 +319,10 @@ def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_
 
     monkeypatch.setattr(Denoiser, "forward", seen)
     expected = run_here(whole)
+    (sheet,) = (whole.folder / SAMPLES_FOLDER).glob("*.png")
+    assert Image.open(sheet).size == (3 * 64, 32)
+    assert (np.array(Image.open(sheet))[:, 32:64] == 255).all()  # the first two are squares
+    assert (np.array(Image.open(sheet))[:, 128 + 32 :] != 255).any()
     assert len(set(shapes)) == 2
     # Of three pictures one is wide: so is one step of every three.
     widths = [width for _, width in shapes]
