@@ -72,6 +72,9 @@ def _interleaved(
     runs: Runs = {}
     ours = environment(threads=options.threads, more=more)
     surroundings = {"ours": ours, "peer": ours | {"PYTHONPATH": options.torchvision}}
+    if options.compile:  # once, into the compiler's cache
+        first = config_of(task, num_steps=options.steps[0], extra={"compile": True})
+        tell(f"compiling: {measure(our_command(task, first), environment=ours).seconds:.1f} s")
     for pair in range(options.pairs):
         for num_steps in options.steps:
             config = config_of(task, num_steps=num_steps, extra={"compile": options.compile})
