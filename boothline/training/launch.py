@@ -43,7 +43,7 @@ _MALLOC = {
 }
 """glibc would give every large activation back to the kernel and fetch zeroed pages for the next:
 keeping them makes training steps on a CPU shorter. Two arenas, for forward and backward pass: more
-take up to a tenth more memory, a single one makes the backward pass in bf16 a fifth slower."""
+take up to a tenth more memory, one makes the backward pass in bf16 a tenth to a third slower."""
 
 
 @dataclass(frozen=True, kw_only=True)
