@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from boothline.diffusion.precision import has_native_bfloat16
 from boothline.tinybase.recipe import Training
 
 logger = logging.getLogger(__name__)
@@ -61,16 +62,6 @@ class StepDraw:
 def training_device() -> torch.device:
     """Return the CUDA device where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def has_native_bfloat16(device: torch.device) -> bool:
-    """Return whether bfloat16 is fast here: emulated on a CPU it is several times slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and any(
-        name in flags.read_text() for name in ("avx512_bf16", "amx_bf16")
-    )
 
 
 def learning_rate_at(step: int, *, plan: Training) -> float:

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from boothline import settings as environment
+from boothline.diffusion.precision import has_native_bfloat16
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
@@ -43,6 +44,8 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
         ],
     )
     ranks = Ranks.of(accelerator)
+    if ranks.is_main:
+        _warn_of_emulation(job, device=ranks.device)
     if ranks.device.type == CUDA:
         _be_reproducible()
     states = None
@@ -96,6 +99,15 @@ def _check_precision(job: TrainingJob) -> None:
         raise ConfigError(
             "training.precision fp16 needs a CUDA device, and there is none.",
             remedy="Set training.precision to fp32, or to bf16 where the processor has it.",
+        )
+
+
+def _warn_of_emulation(job: TrainingJob, *, device: torch.device) -> None:
+    """Say when bf16 will cost time instead of saving it."""
+    if job.config.training.precision == "bf16" and not has_native_bfloat16(device):
+        logger.warning(
+            "training.precision is bf16, which this %s only emulates: fp32 is faster here",
+            device.type,
         )
 
 

@@ -126,14 +126,6 @@ def test_training_of_adapters_keeps_and_trains_adapters_alone(
     assert all(".lora_" in key for key in load_file(folder / "optimizer.safetensors"))
 
 
-def test_training_in_fp16_without_an_accelerator_is_refused(
-    make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ConfigError, match="fp16 needs a CUDA device"):
-        run_here(make_job(precision="fp16"))
-
-
 def test_training_finished_before_is_not_repeated(make_job: JobMaker, run_here: Runner) -> None:
     first = run_here(make_job())
     again = make_job()

@@ -1,0 +1,35 @@
+"""Precisions that the device of a training lacks: refused, or said."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from boothline.errors import ConfigError
+from boothline.training.job import TrainingJob
+
+pytestmark = pytest.mark.services
+
+JobMaker = Callable[..., TrainingJob]
+Runner = Callable[..., dict[str, Any]]
+
+
+def test_training_in_fp16_without_an_accelerator_is_refused(
+    make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="fp16 needs a CUDA device"):
+        run_here(make_job(precision="fp16"))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_training_in_bf16_says_where_it_is_emulated(
+    make_job: JobMaker,
+    run_here: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    native: bool,
+) -> None:
+    monkeypatch.setattr("boothline.training.worker.has_native_bfloat16", lambda device: native)
+    run_here(make_job(precision="bf16", num_steps=1))
+    assert ("this cpu only emulates" in caplog.text) is not native
