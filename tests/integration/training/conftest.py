@@ -97,10 +97,12 @@ def run_here(store_settings: Settings, store: Store) -> Callable[..., dict[str, 
 
     def run(job: TrainingJob, requests: Any = None) -> dict[str, Any]:
         import torch
+        from accelerate.state import AcceleratorState
 
         from boothline.training.requests import Requests
         from boothline.training.worker import run_rank
 
+        AcceleratorState._reset_state()  # a rank has a process, and so a precision, of its own
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # busy machines spin in larger teams
         try:
