@@ -88,16 +88,9 @@ def decode_all(
     results: dict[int, Picture | Unreadable] = {}
     while len(results) < len(paths):
         remaining = [(n, str(path.resolve())) for n, path in enumerate(paths) if n not in results]
-        request = {
-            "pictures": remaining,
-            "folder": str(folder.resolve()),
-            "sizes_px": sizes_px,
-            "interpolation": interpolation,
-            "thumbnail_px": THUMBNAIL_PX,
-            "max_pixels": limits.max_pixels,
-            "seconds": limits.decode_seconds,
-            "memory_bytes": limits.decode_memory_bytes,
-        }
+        request = make_request(
+            remaining, sizes_px=sizes_px, folder=folder, limits=limits, interpolation=interpolation
+        )
         return_code = _run_worker(
             request, results=results, folder=folder, total=len(paths), on_progress=on_progress
         )
@@ -105,6 +98,27 @@ def decode_all(
         if unanswered is not None:
             results[unanswered] = _blame(return_code, limits=limits)
     return [results[number] for number in range(len(paths))]
+
+
+def make_request(
+    pictures: Sequence[tuple[int, str]],
+    *,
+    sizes_px: Sequence[Size],
+    folder: Path,
+    limits: Limits,
+    interpolation: str = "lanczos",
+) -> dict[str, Any]:
+    """Return what a worker is asked: pictures by number and path, the rest as for `decode_all`."""
+    return {
+        "pictures": pictures,
+        "folder": str(folder.resolve()),
+        "sizes_px": sizes_px,
+        "interpolation": interpolation,
+        "thumbnail_px": THUMBNAIL_PX,
+        "max_pixels": limits.max_pixels,
+        "seconds": limits.decode_seconds,
+        "memory_bytes": limits.decode_memory_bytes,
+    }
 
 
 def _run_worker(

@@ -15,18 +15,15 @@ with atheris.instrument_imports(include=["PIL", "boothline.data"]):
 
     Image.init()
     from boothline.data import decode_worker
+    from boothline.data.decoder import Limits, make_request
 
 
 def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer ends."""
     folder = Path(arguments[1]).parent
     path = folder / "picture"
-    request = {
-        "folder": str(folder),
-        "sizes_px": [[32, 32]],
-        "thumbnail_px": 48,
-        "max_pixels": 1_000_000,
-    }
+    limits = Limits(max_pixels=1_000_000)
+    request = make_request([], sizes_px=[(32, 32)], folder=folder, limits=limits)
 
     def examine(data: bytes) -> None:
         path.write_bytes(data)
