@@ -21,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 _PART_SUFFIX = ".part"
 _STALE_SECONDS = 24 * 3600.0
-_NO_LINK_ERRORS = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EACCES)
+_NO_LINK_ERRORS = (
+    errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EACCES,
+    # Another process has just put the same blob in its place: link(2) found the file that left.
+    errno.ENOENT,
+)  # fmt: skip
 
 OnBytes = Callable[[int], None]
 

@@ -1,6 +1,8 @@
 """What happens to blobs on the local disk."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,6 +35,25 @@ def test_checked_file_changed_fails_before_its_end(tmp_path: Path, content: byte
         pytest.raises(IntegrityError, match="changed while it was stored"),
     ):
         list(iter(lambda: checked.read(4), b""))
+
+
+def test_link_or_copy_beside_a_process_that_caches_the_same_blob(tmp_path: Path) -> None:
+    cached, target = tmp_path / "cached", tmp_path / "target"
+    cached.write_bytes(b"content")
+    replacing = """if True:
+        import os, pathlib, sys, time
+        new, cached = map(pathlib.Path, sys.argv[1:])
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            new.write_bytes(b"content")
+            os.replace(new, cached)
+    """
+    arguments = [sys.executable, "-c", replacing, str(tmp_path / "new"), str(cached)]
+    with subprocess.Popen(arguments) as other:
+        while other.poll() is None:
+            _link_or_copy(cached, target)
+            assert target.read_bytes() == b"content"
+    assert other.returncode == 0
 
 
 def test_link_or_copy_leaves_one_read_only_file(tmp_path: Path) -> None:
