@@ -73,7 +73,8 @@ def _states(task: Task, *, more: Mapping[str, str], repeats: int) -> list[dict[s
             for every in (STATE_EVERY, NEVER):
                 config = config_of(task, num_steps=2 * STATE_EVERY + 10, state_every=every)
                 notes = _train(task, config, more=far)
-                seconds = notes["step_seconds"][SETTLING_STEPS:]
+                paces = notes["images_per_second"][SETTLING_STEPS:]
+                seconds = [2 * BATCH_SIZE / pace for pace in paces]
                 if every == NEVER:
                     plain.append(middle(seconds))
                     continue
@@ -132,10 +133,7 @@ def _ranks(task: Task, *, more: Mapping[str, str], repeats: int) -> list[dict[st
             extra = {"num_processes": ranks, "batch_size": size}
             config = config_of(task, num_steps=30, extra=extra)
             notes = _train(task, config, more=more, threads=2 // ranks)
-            # The notes tell a step's time for BATCH_SIZE.
-            pace[size, ranks].append(
-                2 * BATCH_SIZE / middle(notes["step_seconds"][SETTLING_STEPS:])
-            )
+            pace[size, ranks].append(middle(notes["images_per_second"][SETTLING_STEPS:]))
             tell(f"{ranks} ranks, batch {size}: {pace[size, ranks][-1]:.2f} images/s")
     rows = [
         _row(f"{ranks} ranks, {size // ranks} + {size // ranks} each: images/s", middle(found))

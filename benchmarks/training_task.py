@@ -142,14 +142,14 @@ class Notes:
 
     Attributes:
         first_step_at: when its first new step was reported, in seconds since the epoch.
-        step_seconds: what each step took, without sheets and states.
+        images_per_second: of each step, without sheets and states.
         state_seconds: what the training waited for each state, by the steps behind it.
         peak_bytes: memory of rank 0.
     """
 
     def __init__(self) -> None:
         self.first_step_at = 0.0
-        self.step_seconds: list[float] = []
+        self.images_per_second: list[float] = []
         self.state_seconds: dict[int, float] = {}
         self.peak_bytes = 0
 
@@ -157,7 +157,7 @@ class Notes:
         """Take in an event."""
         if event["event"] == "step":
             self.first_step_at = self.first_step_at or time.time()
-            self.step_seconds.append(2 * BATCH_SIZE / event["images_per_second"])
+            self.images_per_second.append(event["images_per_second"])
         elif event["event"] == "state":
             self.state_seconds[event["step"]] = event["seconds"]
         elif event["event"] == "memory":

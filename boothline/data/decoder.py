@@ -106,7 +106,7 @@ def make_request(
     sizes_px: Sequence[Size],
     folder: Path,
     limits: Limits,
-    interpolation: str = "lanczos",
+    interpolation: str,
 ) -> dict[str, Any]:
     """Return what a worker is asked: pictures by number and path, the rest as for `decode_all`."""
     return {

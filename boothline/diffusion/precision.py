@@ -12,10 +12,9 @@ def has_native_bfloat16(device: torch.device, *, cpu_info: Path = CPU_INFO) -> b
 
     Args:
         device: what computes.
-        cpu_info: where Linux lists the processor's flags; elsewhere a CPU counts as without.
+        cpu_info: where Linux lists what the processor has (`avx512_bf16`, `amx_bf16`, on Arm
+            `bf16`); elsewhere a CPU counts as without.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return cpu_info.is_file() and any(
-        name in cpu_info.read_text() for name in ("avx512_bf16", "amx_bf16")
-    )
+    return cpu_info.is_file() and "bf16" in cpu_info.read_text(encoding="utf-8")

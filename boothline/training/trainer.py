@@ -318,7 +318,7 @@ class Trainer:
             if whole and self._saved != self._done:
                 self._save_state(self._done, ends=False)
                 self._states.wait()
-        except Exception:
+        except Exception:  # logged, and never in the place of what ends the training
             logger.exception("the steps since the last training state could not be kept")
 
     def _finish(self) -> Outcome:

@@ -106,8 +106,9 @@ def _warn_of_emulation(job: TrainingJob, *, device: torch.device) -> None:
     """Say when bf16 will cost time instead of saving it."""
     if job.config.training.precision == "bf16" and not has_native_bfloat16(device):
         logger.warning(
-            "training.precision is bf16, which this %s only emulates: fp32 is faster here",
-            device.type,
+            "training.precision is bf16, which this %s does not say it has: emulated, it is slower "
+            "than fp32",
+            "processor" if device.type == "cpu" else "device",
         )
 
 

@@ -23,7 +23,9 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[1]).parent
     path = folder / "picture"
     limits = Limits(max_pixels=1_000_000)
-    request = make_request([], sizes_px=[(32, 32)], folder=folder, limits=limits)
+    request = make_request(
+        [], sizes_px=[(32, 32)], folder=folder, limits=limits, interpolation="lanczos"
+    )
 
     def examine(data: bytes) -> None:
         path.write_bytes(data)

@@ -356,6 +356,24 @@ def test_training_that_fails_keeps_the_steps_before_and_goes_on_to_the_same_bits
     assert digests(resumed["final_state"]) == digests(expected["final_state"])
 
 
+def test_training_that_fails_and_cannot_keep_its_steps_says_why_it_failed(
+    make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a cable was pulled")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("boothline.training.sheets.SheetMaker.make", failing)
+    monkeypatch.setattr("boothline.training.state_store.StateStore.commit_later", full)
+    with pytest.raises(RuntimeError, match="cable"):
+        run_here(make_job("training/cut", num_steps=3, sample_every_steps=2))
+    assert "could not be kept" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
 @pytest.mark.faults  # compiling takes minutes on one core
 def test_training_compiled_resumes_to_the_same_bits(
     make_job: JobMaker, run_here: Runner, digests: Digests

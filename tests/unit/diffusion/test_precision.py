@@ -15,6 +15,7 @@ CPU = torch.device("cpu")
     [
         ("fpu avx2 avx512f avx512_bf16 amx_tile", True),
         ("fpu avx2 avx512f amx_bf16", True),
+        ("fp asimd svebf16 i8mm bf16", True),
         ("fpu avx2 avx512f avx512_vnni", False),
     ],
 )
