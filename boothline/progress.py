@@ -60,7 +60,7 @@ class Progress:
         shard: number of the shard, if sharded.
         run_dir: local run folder; None reports to the log only.
         clock: seconds since the epoch.
-        min_interval_seconds: `progress` events closer than this are dropped (the last is kept).
+        min_interval_seconds: counts closer than this are dropped (the last is kept).
     """
 
     def __init__(
@@ -81,10 +81,22 @@ class Progress:
         if self._path:
             self._path.parent.mkdir(parents=True, exist_ok=True)
 
-    def update(self, done: int, total: int, *, unit: str, note: str = "") -> None:
-        """Report `done` of `total` `unit`; calls closer than the interval are dropped."""
+    def update(
+        self, done: int, total: int, *, unit: str, note: str = "", once: bool = False
+    ) -> None:
+        """Report `done` of `total` `unit`; calls closer than the interval are dropped.
+
+        Args:
+            done: how many are done.
+            total: how many there are in all.
+            unit: what is counted.
+            note: a short text for the live table.
+            once: the note says something that no later call repeats (a phase, a resumption): it is
+                never dropped.
+        """
         now = self._clock()
-        if done < total and now - self._last_time < self._min_interval_seconds:
+        soon = now - self._last_time < self._min_interval_seconds
+        if soon and done < total and not once:
             return
         self._last_time = now
         self.emit(

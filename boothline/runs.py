@@ -5,14 +5,44 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.errors import ConfigError
 from boothline.metering import Usage
 from boothline.progress import label_of
 from boothline.store import Store
+from boothline.store.manifest import digest_of
 
 StepStatus = Literal["running", "done", "failed"]
 RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
 
 _TRIAL = re.compile(r"(?P<run_id>.+)-t(?P<number>\d{2,})")
+
+
+JOB = "@job"
+"""Stands in a run id for the id that the pipeline engine gives the run."""
+
+
+def resolved_run_id(run_id: str, *, job_id: str) -> str:
+    """Return a run id with the engine's own id in place of `@job`.
+
+    A recurring run is registered once and started many times, so its run id can only be made when
+    it runs.
+
+    Args:
+        run_id: as the pipeline was started with.
+        job_id: id of the run in the pipeline engine; empty where there is none.
+
+    Raises:
+        ConfigError: the id is needed and missing.
+    """
+    if JOB not in run_id:
+        return run_id
+    if not job_id:
+        raise ConfigError(
+            f"The run id {run_id!r} needs the pipeline engine's id, and BOOTHLINE_JOB_ID is empty.",
+            remedy="boothline compile --deployment FILE sets it from the pod's label "
+            "pipeline/runid.",
+        )
+    return run_id.replace(JOB, job_id)
 
 
 def trial_run_id(run_id: str, number: int) -> str:
@@ -52,6 +82,11 @@ class StepRecord(BaseModel):
     key_parts: dict[str, Any] = Field(default_factory=dict, description="What the key digests.")
     failure: Failure | None = None
     usage: Usage | None = Field(default=None, description="What it cost; None: not measured.")
+
+    @property
+    def key(self) -> str:
+        """The step's key: the last part of where its result is, or would be, committed."""
+        return digest_of(self.key_parts)[:32]
 
     @property
     def label(self) -> str:

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         description="Who promotes and rolls back, for the ledger; empty: the user of this machine.",
     )
 
+    job_id: str = Field(
+        default="",
+        description="Id of this run in Kubeflow Pipelines, which takes the place of @job in a run "
+        "id; boothline compile sets it in every pod.",
+    )
     train_job: str = Field(
         default="",
         description="Train on several nodes: JSON that boothline compile writes for the train "

@@ -18,10 +18,9 @@ from boothline import settings as environment
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, DiskFullError
 from boothline.progress import Event, Progress
-from boothline.runs import Failure, StepRecord, trial_of, write_step
+from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.store.manifest import digest_of
 from boothline.tracking import StepTracker, open_step_tracker
 from boothline.trials import FAILED_TRIAL, ends_its_trial_only
 
@@ -141,12 +140,15 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
         sweep, or the step before it did: the sweep goes on with the other trials.
 
     Raises:
+        ConfigError: the run id cannot be made; see `boothline.runs.resolved_run_id`.
         BoothlineError: the step failed for an expected reason; it is recorded.
     """
     if inputs.of_failed_trial:
         return FAILED_TRIAL
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings = settings or environment.current()
+    run_id = resolved_run_id(inputs.run_id, job_id=settings.job_id)
+    inputs = inputs.model_copy(update={"run_id": run_id})
     shard, trial = step.shard(inputs), trial_of(inputs.run_id)
     if shard is None and trial is not None:  # the trials of a sweep report side by side
         shard = trial[1]
@@ -229,7 +231,7 @@ def _find_or_make(
     step: Step[InputsT], inputs: InputsT, *, context: StepContext, record: StepRecord
 ) -> tuple[ManifestRef, bool]:
     """Return the committed result and whether it was there already."""
-    path = f"steps/{step.name}/{digest_of(record.key_parts)[:32]}"
+    path = f"steps/{step.name}/{record.key}"
     context = replace(context, manifest_path=path)
     ref = _find(context.store, path, record=record, run_id=inputs.run_id)
     reused = ref is not None

@@ -44,6 +44,11 @@ RULES: dict[str, dict[str, Any]] = {
     "pipelines.host": {"pattern": "^https?://.+$"},
     "pipelines.serviceAccount": {"minLength": 1},
     "pipelines.ports": {"items": {"type": "integer", **PORT}},
+    "pipelines.connections": {
+        "items": {"type": "string", "pattern": r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?:[0-9]{1,5}$"}
+    },
+    "networkPolicy.dnsCidrs": CIDRS,
+    "networkPolicy.dnsPorts": {"items": {"type": "integer", **PORT}, "minItems": 1},
     "networkPolicy.s3Cidrs": CIDRS,
     "networkPolicy.mlflowCidrs": CIDRS,
     "networkPolicy.apiServerCidrs": CIDRS,

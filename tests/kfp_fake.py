@@ -1,6 +1,7 @@
 """A small Kubeflow Pipelines API over HTTP: the real paths, bodies of kfp-server-api's models."""
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ _MODELS = {
     "recurringruns": (api.V2beta1RecurringRun, "recurring_run_id"),
     "experiments": (api.V2beta1Experiment, "experiment_id"),
 }
+_FINAL = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
 _LISTS = {"runs": "runs", "recurringruns": "recurringRuns", "experiments": "experiments"}
 
 
@@ -26,6 +28,9 @@ class FakePipelines:
         tasks: tasks that a run shows, as JSON.
         token: bearer token that every request needs; empty: none.
         refusals: status codes that the next requests get, by method.
+        page_size: most items of one answer.
+        killed: runs whose workflows went away with the recurring run that owned them; the API shows
+            them in their last state for ever.
     """
 
     states: Sequence[str] = ("PENDING", "RUNNING", "SUCCEEDED")
@@ -39,6 +44,28 @@ class FakePipelines:
     requests: list[tuple[str, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     url: str = ""
+    page_size: int = 100
+    killed: set[str] = field(default_factory=set)
+
+    def fire(self, recurring_run_id: str) -> str:
+        """Start a run of a recurring run as the real one does, and return its id.
+
+        Its parameters are those registered, to the letter: macros are not filled in.
+        """
+        recurring = self.kept["recurringruns"][recurring_run_id]
+        assert recurring["mode"] == "ENABLE"
+        identity = str(uuid.uuid4())
+        self.requests.append(("FIRE", identity))
+        self.kept["runs"][identity] = {
+            "run_id": identity,
+            "display_name": f"Run of {recurring['display_name']} ({identity[:5]})",
+            "recurring_run_id": recurring_run_id,
+            "runtime_config": recurring["runtime_config"],
+            "pipeline_spec": recurring["pipeline_spec"],
+            "created_at": f"2026-01-01T00:00:{len(self.requests):02d}Z",
+        }
+        self.looks[identity] = 0
+        return identity
 
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Return status and JSON of a request."""
@@ -60,8 +87,16 @@ class FakePipelines:
             self.states = ("CANCELING", "CANCELED")
             self.looks[identity] = 0
             return 200, {}
+        if verb in ("enable", "disable"):
+            self.kept[kind][identity]["mode"] = verb.upper()
+            return 200, {}
         if method == "DELETE":
             del self.kept[kind][identity]
+            self.killed |= {
+                name
+                for name, run in self.kept["runs"].items()
+                if run.get("recurring_run_id") == identity and self._state(name) not in _FINAL
+            }
             return 200, {}
         return 200, self._seen(kind, identity)
 
@@ -86,7 +121,10 @@ class FakePipelines:
             items.sort(key=lambda item: item["created_at"], reverse=True)
         if kind == "runs":
             items = [{**item, "state": self._state(item["run_id"])} for item in items]
-        return 200, {_LISTS[kind]: items, "total_size": len(items)}
+        first = int(options.get("page_token", ["0"])[0])
+        last = first + self.page_size
+        following = {"next_page_token": str(last)} if last < len(items) else {}
+        return 200, {_LISTS[kind]: items[first:last], "total_size": len(items), **following}
 
     def _state(self, identity: str) -> str:
         return self.states[min(self.looks[identity], len(self.states) - 1)]

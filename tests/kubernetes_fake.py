@@ -49,6 +49,17 @@ class FakeKubernetes:
             status["jobsStatus"] = [{"name": "node", "active": 1}]
         return {**self.jobs[name], "status": status}
 
+    def _deleted(self, name: str, options: dict[str, list[str]]) -> dict[str, Any]:
+        """Delete a TrainJob as the real controller was seen to.
+
+        With propagation Foreground, a TrainJob whose pods wait for a node never goes: each time the
+        garbage collector has removed its JobSet, the controller makes it again.
+        """
+        waits = self.state(name) in ("Created", "Suspended")
+        if waits and options.get("propagationPolicy") == ["Foreground"]:
+            return self.jobs[name]
+        return self.jobs.pop(name)
+
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Return the status and the JSON (or log lines) of a request."""
         url = urlsplit(target)
@@ -66,7 +77,7 @@ class FakeKubernetes:
             if name not in self.jobs:
                 return 404, {"reason": "NotFound"}
             if method == "DELETE":
-                return 200, self.jobs.pop(name)
+                return 200, self._deleted(name, parse_qs(url.query))
             return 200, self.seen(name)
         if url.path == PODS:
             selector = parse_qs(url.query)["labelSelector"][0]

@@ -1,10 +1,10 @@
 """Shares the cores and GPUs of a machine between steps that run on it at the same time."""
 
 import logging
-import os
 
 import torch
 
+from boothline.cores import available_cores
 from boothline.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ def share_cores(num_shards: int, *, settings: Settings) -> int:
     With a local run folder the shards run side by side on this machine, each with its share of the
     cores; without one each has a machine (a pod) of its own. Pictures do not depend on it.
     """
-    num_cores = len(os.sched_getaffinity(0))
+    num_cores = available_cores()
     sharing = num_shards if settings.run_dir is not None else 1
     num_threads = max(1, num_cores // sharing)
     torch.set_num_threads(num_threads)

@@ -1,11 +1,12 @@
 """Runs every examination in a fixed order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from boothline import services
 from boothline.addresses import check_service_url
 from boothline.doctor import machine, storage
+from boothline.doctor.connections import connection
 from boothline.doctor.findings import Finding, failed, ok, warning
 from boothline.doctor.images import images
 from boothline.errors import BoothlineError, ConfigError
@@ -41,6 +42,29 @@ def examine(settings: Settings, home: Path) -> list[Finding]:
         _tracking(settings),
         _base_model(settings),
         images(),
+    ]
+
+
+def examine_pod(settings: Settings, home: Path, *, connections: Sequence[str]) -> list[Finding]:
+    """Return what was found in a pod as the steps without torch have it, in a fixed order.
+
+    Args:
+        settings: the environment, which has to name the store.
+        home: the folder of local state.
+        connections: `HOST:PORT` of further servers that a step talks to.
+
+    Raises:
+        ConfigError: a connection has another form.
+    """
+    return [
+        machine.python(),
+        machine.packages(in_pod=True),
+        machine.disk(home),
+        machine.memory(),
+        machine.processors(),
+        *storage.examine(settings),
+        *([_tracking(settings)] if settings.mlflow_uri else []),
+        *(connection(target) for target in connections),
     ]
 
 

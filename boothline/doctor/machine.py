@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from boothline.cores import available_cores
 from boothline.doctor.findings import Finding, failed, ok, warning
 
 _GIB = 2**30
@@ -22,6 +23,7 @@ _PACKAGES = {
     "torch": "torch",
     "transformers": "torch",
 }
+_POD_PACKAGES = {"kfp": "", "minio": "", "mlflow-skinny": ""}
 _FEW_DISK_BYTES, _LITTLE_DISK_BYTES = 1 * _GIB, 5 * _GIB
 _FEW_MEMORY_BYTES, _LITTLE_MEMORY_BYTES = 1 * _GIB, 3 * _GIB
 _FEW_SHARED_BYTES = 256 * 2**20
@@ -36,14 +38,19 @@ def python() -> Finding:
     return failed("python", detail, f"Use Python {'.'.join(map(str, _MIN_PYTHON))} or newer.")
 
 
-def packages() -> Finding:
-    """Examine which packages are installed."""
-    found = {name: _version(name) for name in _PACKAGES}
+def packages(*, in_pod: bool = False) -> Finding:
+    """Examine which packages are installed.
+
+    Args:
+        in_pod: what a step without torch needs, and no more.
+    """
+    wanted = _POD_PACKAGES if in_pod else _PACKAGES
+    found = {name: _version(name) for name in wanted}
     detail = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
     missing = [name for name, version in found.items() if not version]
     if not missing:
         return ok("packages", detail)
-    extras = sorted({_PACKAGES[name] for name in missing} - {""})
+    extras = sorted({wanted[name] for name in missing} - {""})
     target = f"boothline[{','.join(extras)}]" if extras else "boothline"
     return failed("packages", detail, f"Install what is missing: pip install '{target}'.")
 
@@ -90,8 +97,10 @@ def amount(name: str, detail: str, amount: int, *, limits: tuple[int, int], reme
 
 def processors() -> Finding:
     """Examine cores and graphics cards, and whether torch can use those."""
-    num_cores = len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else 0
-    cores = f"{num_cores or psutil.cpu_count() or 1} CPU cores"
+    num_cores, usable = psutil.cpu_count() or 1, available_cores()
+    cores = f"{num_cores} CPU cores"
+    if usable < num_cores:
+        cores += f", {usable} of them for this process (affinity or CPU limit)"
     graphics = _graphics_cards()
     if not graphics:
         return ok("processors", f"{cores}, no NVIDIA GPU")

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from boothline.cores import available_cores
 from boothline.errors import InterruptedRunError
 from boothline.settings import Settings
 from boothline.training.failures import failure_of
@@ -153,8 +154,7 @@ def _environment(job: TrainingJob, settings: Settings, *, num_ranks: int) -> dic
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if text not in (None, ""):
             environment[f"BOOTHLINE_{name.upper()}"] = str(text)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, (cores or 1) // num_ranks)
+    threads = max(1, available_cores() // num_ranks)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     for name, value in _MALLOC.items():
         environment.setdefault(name, value)

@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from boothline.errors import BoothlineError, ConfigError, ServiceError
-from boothline.trainjob.manifest import GROUP, PLURAL, VERSION
+from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION, name_of
 
 logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = (5, 30)
@@ -88,6 +88,9 @@ class Cluster:
     def delete(self, name: str) -> None:
         """Delete a TrainJob with its pods, which get SIGTERM; one that is gone already is fine.
 
+        The propagation is Background: with Foreground, and pods that still wait for a node, the
+        controller makes the JobSet again each time the garbage collector has removed it, for ever.
+
         Raises:
             ServiceError: the API refuses or does not answer.
         """
@@ -95,9 +98,33 @@ class Cluster:
             self._jobs.delete_namespaced_custom_object(
                 name=name,
                 **self._where,
-                propagation_policy="Foreground",
+                propagation_policy="Background",
                 _request_timeout=_TIMEOUT_SECONDS,
             )
+
+    def delete_left(self, *, keys: Iterable[str], run_id: str) -> list[str]:
+        """Delete the TrainJobs that a run started and whose train step could not delete them.
+
+        A step's container is killed with Kubeflow's launcher a moment after its SIGTERM, so the
+        step may not get to it.
+
+        Args:
+            keys: keys of the run's train steps.
+            run_id: the run; a TrainJob that another run started is left alone.
+
+        Returns:
+            The names of those that were deleted.
+
+        Raises:
+            ServiceError: the API refuses or does not answer.
+        """
+        deleted = []
+        for name in map(name_of, keys):
+            annotations = (self.get(name) or {}).get("metadata", {}).get("annotations", {})
+            if annotations.get(RUN_ANNOTATION) == run_id:
+                self.delete(name)
+                deleted.append(name)
+        return deleted
 
     def first_pod(self, name: str) -> str:
         """Return the name of the pod of node 0 once it runs or has run; empty before.

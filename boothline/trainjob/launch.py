@@ -50,6 +50,7 @@ def train_on_nodes(
     settings: TrainJobSettings,
     store: Store,
     cluster: Cluster,
+    run_id: str,
     on_event: OnEvent = lambda event: None,
     pace: Pace = Pace(),
 ) -> TrainingResult:
@@ -64,7 +65,7 @@ def train_on_nodes(
         ServiceError: the Kubernetes API is away or refuses.
     """
     name = name_of(job.states.rsplit("/", 1)[-1])
-    ref = _submitted(cluster, job, name=name, settings=settings, store=store)
+    ref = _submitted(cluster, job, name=name, settings=settings, store=store, run_id=run_id)
     follower = _Follower(cluster=cluster, name=name)
     try:
         with _stop_requests() as stopped:
@@ -79,7 +80,13 @@ def train_on_nodes(
 
 
 def _submitted(
-    cluster: Cluster, job: TrainingJob, *, name: str, settings: TrainJobSettings, store: Store
+    cluster: Cluster,
+    job: TrainingJob,
+    *,
+    name: str,
+    settings: TrainJobSettings,
+    store: Store,
+    run_id: str,
 ) -> str:
     """Make sure that the TrainJob is there and return the reference of the job that it trains."""
     running = cluster.get(name)
@@ -89,7 +96,7 @@ def _submitted(
     if running is not None:
         cluster.delete(name)
     ref = str(send_job(store, job))
-    manifest = train_job(settings, name=name, job=ref)
+    manifest = train_job(settings, name=name, job=ref, run_id=run_id)
     for _ in range(_PATIENCE):
         if cluster.create(manifest):
             logger.info("created the TrainJob %s with %d nodes", name, settings.num_nodes)

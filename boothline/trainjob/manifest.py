@@ -9,6 +9,7 @@ VERSION = "v1alpha1"
 PLURAL = "trainjobs"
 COMMAND = ("python3", "-m", "boothline.trainjob.node")
 JOB_ANNOTATION = "boothline.dev/job"
+RUN_ANNOTATION = "boothline.dev/run"
 _NAME_LENGTH = 20
 
 
@@ -17,13 +18,14 @@ def name_of(key: str) -> str:
     return f"boothline-{key[:_NAME_LENGTH]}"
 
 
-def train_job(settings: TrainJobSettings, *, name: str, job: str) -> dict[str, Any]:
+def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -> dict[str, Any]:
     """Return a TrainJob as JSON.
 
     Args:
         settings: where it runs and how large it is.
         name: its name.
         job: reference of the manifest that tells the pods what to train.
+        run_id: the pipeline run that starts it.
     """
     labels = {
         "app.kubernetes.io/part-of": "boothline",
@@ -51,7 +53,7 @@ def train_job(settings: TrainJobSettings, *, name: str, job: str) -> dict[str, A
             "name": name,
             "namespace": settings.namespace,
             "labels": labels,
-            "annotations": {JOB_ANNOTATION: job},
+            "annotations": {JOB_ANNOTATION: job, RUN_ANNOTATION: run_id},
         },
         "spec": {
             "activeDeadlineSeconds": settings.deadline_seconds,

@@ -8,6 +8,7 @@ from PIL import Image
 
 from boothline import settings as environment
 from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.diffusion.threads import share_cores
 from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.contenders import (
     Contender,
@@ -98,6 +99,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         ConfigError: the base model or an encoder does not exist or cannot be loaded.
         DataError: a model cannot be loaded.
     """
+    share_cores(1, settings=context.settings)
     model = ManifestRef.parse(inputs.model)
     champion = champion_of(context, model)
     contenders = contenders_of(context, model=model, champion=champion)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boothline import settings as environment
-from boothline.errors import TrackingError
+from boothline.errors import BoothlineError, TrackingError
 from boothline.notifying import tell_ending
 from boothline.report import collect_from, render
 from boothline.report.collect import elapsed_seconds
@@ -83,6 +83,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     for it.
     """
     store, settings = context.store, context.settings
+    _release_nodes(context)
     page = Page(status=_status_of(store, ref), content=store.read_bytes(ref, REPORT_FILE))
     seconds = elapsed_seconds(_steps(context))
     update = {"status": page.status, "report": str(ref), "seconds": seconds}
@@ -137,6 +138,30 @@ def _record(context: StepContext) -> RunRecord:
         config=context.config.model_dump(mode="json"),
         created_at=min(starts, default=0.0),
     )
+
+
+def _release_nodes(context: StepContext) -> None:
+    """Delete the TrainJobs that the run left; an API that is away is logged and changes nothing."""
+    if not context.settings.train_job:
+        return
+    from boothline.trainjob.cluster import Cluster
+    from boothline.trainjob.settings import TrainJobSettings
+
+    settings = TrainJobSettings.from_json(context.settings.train_job)
+    trials = range(len(context.config.sweep.trials))
+    runs = [context.run_id, *(trial_run_id(context.run_id, number) for number in trials)]
+    try:
+        cluster = Cluster.connect(settings.namespace)
+        for run_id in runs:
+            keys = [
+                record.key
+                for record in read_steps(context.store, run_id)
+                if record.step == "train" and record.status != "done"
+            ]
+            for name in cluster.delete_left(keys=keys, run_id=run_id):
+                logger.warning("deleted the TrainJob %s, which the train step left", name)
+    except BoothlineError as error:
+        logger.warning("TrainJobs of this run may be left: %s", error)
 
 
 def _notify(context: StepContext, status: RunStatus, *, seconds: float) -> None:

@@ -52,6 +52,9 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         TrainingError: a trained weight is not finite.
         IntegrityError: an export loaded back differs from the trained model.
     """
+    from boothline.diffusion.threads import share_cores
+
+    share_cores(1, settings=context.settings)
     training = context.store.read(inputs.training)
     base = _base_model(context, training)
     state = _final_state(training)

@@ -71,6 +71,7 @@ def _train(job: TrainingJob, context: StepContext, report: "_Reporter") -> Train
         settings=settings,
         store=context.store,
         cluster=Cluster.connect(settings.namespace),
+        run_id=context.run_id,
         on_event=report,
     )
 
@@ -214,9 +215,9 @@ class _Reporter:
         elif event["event"] == "smaller":
             self._tracker.metrics({"pass_size": event["pass_size"]}, step=int(event["step"]))
         elif event["event"] == "start" and event["step"] > 0:
-            self._update(event["step"], note=f"going on after step {event['step']}")
+            self._update(event["step"], note=f"going on after step {event['step']}", once=True)
         elif event["event"] == "phase":
-            self._update(0, note=event["name"])
+            self._update(0, note=event["name"], once=True)
 
     def _step(self, event: Mapping[str, Any]) -> None:
         speed = event.get("images_per_second")
@@ -225,8 +226,8 @@ class _Reporter:
         values = {name: float(event[name]) for name in METRICS if name in event}
         self._tracker.metrics(values, step=int(event["step"]))
 
-    def _update(self, done: int, *, note: str) -> None:
-        self._progress.update(done, self._total, unit="steps", note=note)
+    def _update(self, done: int, *, note: str, once: bool = False) -> None:
+        self._progress.update(done, self._total, unit="steps", note=note, once=once)
 
 
 STEP = Step(name="train", version=1, key=key, produce=produce)

@@ -1,5 +1,6 @@
 """Commands for a cluster: compile, submit, schedule; what status, logs and resume do there."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pipelines.cluster.client import PipelinesApi
     from pipelines.cluster.deployment import Deployment
-    from pipelines.cluster.runs import ClusterRun
+    from pipelines.cluster.runs import ClusterRun, Removal
 
 app = typer.Typer()
 
@@ -111,12 +112,26 @@ def unschedule(
     deployment: DeploymentOption = DEFAULT,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Remove a recurring run from Kubeflow Pipelines; its runs stay."""
+    """Remove a recurring run from Kubeflow Pipelines; its runs stay.
+
+    One whose run has not ended is only disabled, since Kubernetes would kill that run with it.
+    """
     from pipelines.cluster import runs
 
     _, api = _opened(deployment)
-    count = runs.unregister(api, name)
-    emit({"removed": count}, output, lambda target: say(target, f"Removed {count} of {name}."))
+    removal = runs.unregister(api, name)
+    emit(asdict(removal), output, lambda target: _say_removal(target, name, removal))
+
+
+def _say_removal(target: "Console", name: str, removal: "Removal") -> None:
+    """Print what became of the recurring runs of a name."""
+    say(target, f"Removed {removal.removed} of {name}.")
+    if removal.disabled:
+        say(
+            target,
+            f"Disabled {removal.disabled} of {name}: {', '.join(removal.unfinished)} has not ended "
+            f"yet. Later, boothline unschedule {name} removes it.",
+        )
 
 
 def cluster_status(deployment: Path, run_id: str | None, output: Output) -> None:

@@ -1,5 +1,7 @@
 """Commands on the local services: up, down, doctor."""
 
+from typing import Annotated
+
 import typer
 
 from pipelines.cli.options import Home, Output, OutputOption, example
@@ -35,8 +37,20 @@ def down(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     )
 
 
-@app.command(epilog=example("boothline doctor"))
-def doctor(home: Home = None, output: OutputOption = Output.TEXT) -> None:
+@app.command(
+    epilog=example("boothline doctor", "boothline doctor --pod --connect ml-pipeline.kubeflow:8888")
+)
+def doctor(
+    home: Home = None,
+    pod: Annotated[
+        bool, typer.Option("--pod", help="Check what a step's pod needs, and no more.")
+    ] = False,
+    connect: Annotated[
+        list[str] | None,
+        typer.Option("--connect", metavar="HOST:PORT", help="With --pod: check a connection."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
     """Check this machine and the services, and say what to do about each problem."""
     from boothline import doctor as examination
     from boothline import settings as process_environment
@@ -44,7 +58,12 @@ def doctor(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     from pipelines.local.session import home_folder
 
     folder = home_folder(home)
-    findings = examination.examine(process_environment.current(), folder)
+    settings = process_environment.current()
+    findings = (
+        examination.examine_pod(settings, folder, connections=connect or ())
+        if pod
+        else examination.examine(settings, folder)
+    )
     emit(
         {"findings": [finding.model_dump(mode="json") for finding in findings]},
         output,

@@ -12,6 +12,8 @@ from pipelines.cluster.deployment import Kfp
 
 logger = logging.getLogger(__name__)
 
+SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
+FINAL = frozenset({SUCCEEDED, FAILED, CANCELED, "SKIPPED"})
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 RUN_LABEL = "Boothline run "
 _TIMEOUT_SECONDS = (5, 30)
@@ -182,8 +184,44 @@ class PipelinesApi:
             )
             return str(made.recurring_run_id)
 
+    def stop_recurring(self, recurring_run_id: str) -> None:
+        """Let a recurring run start no more runs; those that it has started continue.
+
+        Raises:
+            ServiceError: the API is away or refuses.
+        """
+        with translated("disable the recurring run"):
+            self._recurring.recurring_run_service_disable_recurring_run(
+                recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
+            )
+
+    def unfinished(self, recurring_run_id: str) -> list[Any]:
+        """Return the runs of a recurring run that have not ended.
+
+        Raises:
+            ServiceError: the API is away or refuses.
+        """
+        found: list[Any] = []
+        token: str | None = ""
+        while token is not None:
+            with translated("read the runs"):
+                answer = self._runs.run_service_list_runs(
+                    namespace=self._kfp.namespace or None,
+                    page_size=100,
+                    page_token=token,
+                    sort_by="created_at desc",
+                    _request_timeout=_TIMEOUT_SECONDS,
+                )
+            found += [
+                run
+                for run in answer.runs or []
+                if run.recurring_run_id == recurring_run_id and run.state not in FINAL
+            ]
+            token = answer.next_page_token or None
+        return found
+
     def delete_recurring(self, recurring_run_id: str) -> None:
-        """Remove a recurring run.
+        """Remove a recurring run; Kubernetes kills the runs of it that have not ended.
 
         Raises:
             ServiceError: the API is away or refuses.

@@ -3,7 +3,7 @@
 from boothline.errors import ConfigError, ServiceError
 from boothline.trainjob.cluster import api_client
 from pipelines.cluster.deployment import Deployment
-from pipelines.cluster.placing import STEP_LABEL
+from pipelines.cluster.placing import KFP_RUN_LABEL, STEP_LABEL
 
 
 def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> dict[str, str]:
@@ -25,7 +25,7 @@ def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> di
         raise ConfigError(
             "The deployment names no namespace of the runs.", remedy="Set kfp.namespace."
         )
-    selector = f"pipeline/runid={kfp_run_id},{STEP_LABEL}{f'={step}' if step else ''}"
+    selector = f"{KFP_RUN_LABEL}={kfp_run_id},{STEP_LABEL}{f'={step}' if step else ''}"
     core, namespace = client.CoreV1Api(api_client()), deployment.kfp.namespace
     try:
         pods = core.list_namespaced_pod(namespace, label_selector=selector).items

@@ -19,6 +19,9 @@ SECURITY_LABELS = {
     "app.kubernetes.io/component": "step",
 }
 STEP_LABEL = "boothline.dev/step"
+KFP_RUN_LABEL = "pipeline/runid"
+"""Label by which Kubeflow Pipelines marks the pods of a run, of a recurring one too."""
+JOB_VARIABLE = "BOOTHLINE_JOB_ID"
 _SCRATCH = {"HOME": "/scratch", "TMPDIR": "/scratch", "BOOTHLINE_HOME": "/scratch/home"}
 
 
@@ -95,11 +98,12 @@ def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
     values = {f"BOOTHLINE_{name.upper()}": str(value) for name, value in deployment.settings}
     if deployment.ca_bundle:
         values["BOOTHLINE_S3_CA_BUNDLE"] = f"{CA_FOLDER}/{deployment.ca_bundle.key}"
-    if step == "train" and deployment.trainer:
-        trainer = deployment.trainer
+    trainer = deployment.trainer
+    if trainer and step in ("train", "finish_run"):  # which deletes what a killed train step left
         if not trainer.image:
             trainer = trainer.model_copy(update={"image": deployment.images.torch})
         values["BOOTHLINE_TRAIN_JOB"] = json.dumps(trainer.model_dump(mode="json"), sort_keys=True)
+    if trainer and step == "train":
         values["BOOTHLINE_NUM_PROCESSES"] = str(trainer.world_size)
     given = deployment.placement(step).environment
     return {**{name: value for name, value in values.items() if value}, **_SCRATCH, **given}
@@ -151,6 +155,7 @@ def _place_pod(task: Any, step: str, deployment: Deployment) -> None:  # noqa: A
     if deployment.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(deployment.image_pull_secrets))
     kubernetes.set_timeout(task, placement.timeout_seconds)
+    kubernetes.use_field_path_as_env(task, JOB_VARIABLE, f"metadata.labels['{KFP_RUN_LABEL}']")
     for secret in deployment.secrets:
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.environment))
     if deployment.ca_bundle:

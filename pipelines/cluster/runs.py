@@ -1,9 +1,9 @@
 """Starts, follows, resumes and schedules runs on Kubeflow Pipelines."""
 
-import hashlib
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ from boothline.errors import (
     NotFoundError,
     ServiceError,
 )
-from pipelines.cluster.client import PipelinesApi
+from boothline.runs import JOB, resolved_run_id
+from pipelines.cluster.client import CANCELED, FAILED, FINAL, SUCCEEDED, PipelinesApi
 from pipelines.cluster.deployment import Deployment
 from pipelines.cluster.placing import placed
 from pipelines.compile import compiled, pipeline_named
 from pipelines.parameters import arguments
 
-SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
-FINAL = frozenset({SUCCEEDED, FAILED, CANCELED, "SKIPPED"})
+# What Kubeflow Pipelines calls a run, at the end of the run id of a recurring run.
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _LONGEST_WAIT_SECONDS = 60.0
 OnState = Callable[["ClusterRun"], None]
 
@@ -174,6 +175,9 @@ def found(api: PipelinesApi, run_id: str) -> Any:  # noqa: ANN401 - a body of th
     Raises:
         NotFoundError: there is none.
     """
+    by_job = _JOB_ID.search(run_id)
+    if by_job:
+        return api.run(by_job[0])
     run = api.find_run(run_id)
     if run is None:
         raise NotFoundError(
@@ -246,7 +250,7 @@ def described(run: Any, deployment: Deployment) -> ClusterRun:  # noqa: ANN401 -
         for task in details or []
     ]
     return ClusterRun(
-        run_id=str(run.display_name),
+        run_id=_run_id(run),
         kfp_run_id=str(run.run_id),
         state=str(run.state or "PENDING"),
         error=str(run.error.message or "") if run.error else "",
@@ -255,9 +259,22 @@ def described(run: Any, deployment: Deployment) -> ClusterRun:  # noqa: ANN401 -
     )
 
 
+def _run_id(run: Any) -> str:  # noqa: ANN401 - a body of the API
+    """Return our run id of a run: its name, or what a run of a recurring run makes of its own."""
+    given = run.runtime_config.parameters if run.runtime_config else None
+    template = str((given or {}).get("run_id", ""))
+    if JOB in template:
+        return resolved_run_id(template, job_id=str(run.run_id))
+    return str(run.display_name)
+
+
 def scheduled_run_id(name: str) -> str:
-    """Return the run id of a recurring run: Kubeflow Pipelines fills in the scheduled time."""
-    return f"[[ScheduledTime.20060102-150405]]-{hashlib.sha256(name.encode()).hexdigest()[:4]}"
+    """Return the run id that a recurring run is registered with; each run makes its own of it.
+
+    Kubeflow Pipelines does not fill macros such as `[[ScheduledTime]]` into the parameters of its
+    version 2.
+    """
+    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'scheduled'}-{JOB}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,19 +324,52 @@ def schedule_request(
 def register(
     api: PipelinesApi, deployment: Deployment, config: RunConfig, *, schedule: Schedule
 ) -> str:
-    """Register a recurring run in place of those of its name, and return its id."""
+    """Register a recurring run in place of those of its name, and return its id.
+
+    Runs that the former ones have started continue; see `unregister`.
+    """
     body = schedule_request(api, deployment, config, schedule=schedule, experiment_id="")
     former = api.recurring(schedule.name)
     body.experiment_id = api.experiment_id()
     made = api.create_recurring(body)
-    for item in former:
-        api.delete_recurring(str(item.recurring_run_id))
+    _retire(api, former)
     return made
 
 
-def unregister(api: PipelinesApi, name: str) -> int:
-    """Remove the recurring runs of a name and return how many there were."""
-    former = api.recurring(name)
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What became of the recurring runs of a name.
+
+    Attributes:
+        removed: how many were deleted.
+        disabled: how many start no more runs and stay until their last run has ended.
+        unfinished: our ids of the runs that continue.
+    """
+
+    removed: int
+    disabled: int
+    unfinished: tuple[str, ...] = ()
+
+
+def unregister(api: PipelinesApi, name: str) -> Removal:
+    """Stop the recurring runs of a name, and delete those whose runs have all ended.
+
+    A recurring run owns its runs in Kubernetes: deleting it kills those that have not ended. Such a
+    one is disabled only; the next call for that name deletes it.
+    """
+    return _retire(api, api.recurring(name))
+
+
+def _retire(api: PipelinesApi, former: Sequence[Any]) -> Removal:
+    """Stop recurring runs, and delete those that own no unfinished run."""
+    unfinished: list[str] = []
+    disabled = 0
     for item in former:
-        api.delete_recurring(str(item.recurring_run_id))
-    return len(former)
+        identity = str(item.recurring_run_id)
+        api.stop_recurring(identity)  # first, so that none starts between look and deletion
+        active = [_run_id(run) for run in api.unfinished(identity)]
+        unfinished += active
+        disabled += bool(active)
+        if not active:
+            api.delete_recurring(identity)
+    return Removal(removed=len(former) - disabled, disabled=disabled, unfinished=tuple(unfinished))

@@ -140,7 +140,7 @@ def test_pods_bear_the_labels_that_the_policies_select(rendered: Any, values: st
             labels = owner["metadata"]["labels"]
             assert labels["app.kubernetes.io/part-of"] == "boothline"
             assert labels["app.kubernetes.io/component"] in {
-                *("hook", "test", "trainer", "object-store", "tracking")
+                *("hook", "step", "trainer", "object-store", "tracking")
             }
 
 
@@ -195,6 +195,39 @@ def test_bundled_store_is_reached_on_s3_alone(rendered: Any) -> None:
     assert "-ip.bind=127.0.0.1" in command["command"]
     assert "-filer.disableHttp" in command["command"]
     assert "-s3.config=/identities/s3.json" in command["command"]
+
+
+def test_policies_allow_the_ports_on_which_kubeflows_pods_listen(rendered: Any) -> None:
+    policies = of_kind(rendered("bundled-values"), "NetworkPolicy")
+    (rule,) = policies["rel-boothline-pipelines"]["spec"]["egress"][:1]
+    # Service seaweedfs:9000 of Kubeflow Pipelines 2.17 leads to port 8333 of its pod.
+    assert {8887, 8888, 8080, 8333} <= {port["port"] for port in rule["ports"]}
+
+
+def test_dns_outside_the_namespace_of_the_cluster_is_allowed_where_it_is_named(helm: Any) -> None:
+    result = helm(
+        *("template", "rel", str(CHART), "-n", "ml", "-f", str(CHART / "ci/bundled-values.yaml")),
+        *("--set", "networkPolicy.dnsCidrs={169.254.20.10/32}"),
+        *("--set", "networkPolicy.dnsPorts={53,5353}"),
+        *("--show-only", "templates/networkpolicies.yaml"),
+    )
+    assert result.returncode == 0, result.stderr
+    policies = of_kind(list(yaml.safe_load_all(result.stdout)), "NetworkPolicy")
+    (rule,) = policies["rel-boothline-dns"]["spec"]["egress"]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in rule["to"]
+    assert {(port["protocol"], port["port"]) for port in rule["ports"]} == {
+        *(("UDP", 53), ("TCP", 53), ("UDP", 5353), ("TCP", 5353))
+    }
+
+
+def test_helm_test_makes_the_connections_of_a_step_from_a_pod_like_a_steps(rendered: Any) -> None:
+    pod = of_kind(rendered("bundled-values"), "Pod")["rel-boothline-doctor"]
+    for label, value in placing.SECURITY_LABELS.items():
+        assert pod["metadata"]["labels"][label] == value
+    command = pod["spec"]["containers"][0]["command"]
+    assert command[:3] == ["boothline", "doctor", "--pod"]
+    assert "--connect=seaweedfs.kubeflow.svc:9000" in command
+    assert "--connect=metadata-grpc-service.kubeflow.svc:8080" in command
 
 
 def test_bundled_mlflow_is_hardened(rendered: Any) -> None:

@@ -10,7 +10,9 @@ from pydantic import SecretStr
 
 from boothline import doctor, services
 from boothline.doctor import Finding, machine, storage
+from boothline.doctor.connections import connection
 from boothline.doctor.images import NAMES, images
+from boothline.errors import ConfigError
 from boothline.services import Endpoints
 from boothline.services.endpoints import Credentials
 from boothline.services.seaweedfs import SeaweedFS
@@ -199,3 +201,33 @@ def test_examine_images_names_digests_and_what_is_missing(
     silent = images(("another:1",))
     assert silent.status == "warning"
     assert "daemon" in silent.detail
+
+
+@pytest.mark.services
+def test_examine_pod_names_the_closed_connection(
+    store_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_version", lambda name: "" if name == "torch" else "1")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        targets = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, closed)]
+        settings = store_settings.model_copy(update={"mlflow_uri": ""})
+        found = doctor.examine_pod(settings, tmp_path, connections=[*targets, "absent.invalid:80"])
+    status = {finding.name: finding.status for finding in found}
+    assert status[f"connection {targets[0]}"] == "ok"
+    assert {name for name, value in status.items() if value == "failed"} == {
+        f"connection {targets[1]}",
+        "connection absent.invalid:80",
+    }
+    assert "service seaweedfs" not in status
+
+
+def test_connection_without_a_port_is_a_usage_error() -> None:
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        connection("ml-pipeline")
+
+
+def test_processors_say_what_a_limit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "available_cores", lambda: 2)
+    assert "8 CPU cores, 2 of them for this process" in machine.processors().detail

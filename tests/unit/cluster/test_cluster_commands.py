@@ -141,6 +141,23 @@ def test_schedule_is_registered_and_removed(server: FakePipelines, cli: Cli) -> 
     assert (code, out.strip()) == (0, "Removed 1 of nightly.")
 
 
+def test_unschedule_of_a_run_that_has_not_ended_disables_and_says_so(
+    server: FakePipelines, cli: Cli
+) -> None:
+    server.states = ("RUNNING",)
+    cli("schedule", "--name", "nightly")
+    (recurring,) = server.kept["recurringruns"]
+    job = server.fire(recurring)
+    code, out, _ = cli("unschedule", "nightly")
+    assert code == 0
+    assert f"Disabled 1 of nightly: nightly-{job} has not ended yet." in out
+    assert server.killed == set()
+    code, out, _ = cli(
+        "status", f"nightly-{job}", "--deployment", "deployment.yaml", "--output", "json"
+    )
+    assert (code, json.loads(out)["kfp_run_id"]) == (0, job)
+
+
 def test_missing_deployment_file_is_a_usage_error(server: FakePipelines, cli: Cli) -> None:
     code, _, err = cli("submit", "--deployment", "absent.yaml")
     assert code == 2

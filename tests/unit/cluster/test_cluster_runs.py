@@ -1,5 +1,6 @@
 """Runs on Kubeflow Pipelines against an API over HTTP: started once, followed, ended, scheduled."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from boothline.errors import (
     NotFoundError,
     ServiceError,
 )
+from boothline.runs import resolved_run_id, trial_of
 from boothline.settings import Settings
 from pipelines.cluster import runs
 from pipelines.cluster.client import PipelinesApi
@@ -212,10 +214,66 @@ def test_schedule_registers_once_and_makes_nothing_up(server: FakePipelines) -> 
     assert sent["no_catchup"] is True
     assert sent["trigger"]["cron_schedule"]["cron"] == "0 0 2 * * *"
     assert sent["mode"] == "ENABLE"
-    run_id = sent["runtime_config"]["parameters"]["run_id"]
-    assert run_id.startswith("[[ScheduledTime.20060102-150405]]-")
-    assert runs.unregister(api_of(server), "nightly") == 1
+    assert runs.unregister(api_of(server), "nightly").removed == 1
     assert server.kept["recurringruns"] == {}
+
+
+def schedule(
+    server: FakePipelines, *, pipeline: str = "retrain", config: RunConfig = CONFIG
+) -> str:
+    nightly = Schedule(name="Nightly teddy", cron="0 0 2 * * *", pipeline=pipeline)
+    return runs.register(api_of(server), deployment(server), config, schedule=nightly)
+
+
+def test_each_run_of_a_recurring_run_has_a_run_id_of_its_own(server: FakePipelines) -> None:
+    recurring = schedule(server)
+    first, second = (server.fire(recurring) for _ in range(2))
+    for kfp_run_id in (first, second):
+        given = server.kept["runs"][kfp_run_id]["runtime_config"]["parameters"]
+        assert "[[" not in json.dumps(given)  # macros are not filled in
+        ours = f"nightly-teddy-{kfp_run_id}"
+        assert resolved_run_id(given["run_id"], job_id=kfp_run_id) == ours
+        found = runs.described(runs.found(api_of(server), ours), deployment(server))
+        assert (found.run_id, found.kfp_run_id) == (ours, kfp_run_id)
+
+
+def test_trials_of_a_recurring_sweep_belong_to_its_run(server: FakePipelines) -> None:
+    value = CONFIG.model_dump(mode="json")
+    value["sweep"]["trials"] = [{"training.learning_rate": 1e-5}, {"training.learning_rate": 2e-5}]
+    recurring = schedule(server, pipeline="sweep", config=RunConfig.model_validate(value))
+    job = server.fire(recurring)
+    given = server.kept["runs"][job]["runtime_config"]["parameters"]
+    trials = [resolved_run_id(trial["run_id"], job_id=job) for trial in given["trials"]]
+    assert [trial_of(trial) for trial in trials] == [
+        (f"nightly-teddy-{job}", 0),
+        (f"nightly-teddy-{job}", 1),
+    ]
+
+
+def test_unregistering_and_replacing_a_schedule_kill_no_run(server: FakePipelines) -> None:
+    server.states = ("RUNNING", "SUCCEEDED")
+    first = schedule(server)
+    running = server.fire(first)
+    second = schedule(server)
+    assert server.killed == set()
+    assert server.kept["recurringruns"][first]["mode"] == "DISABLE"
+    removal = runs.unregister(api_of(server), "Nightly teddy")
+    assert (removal.removed, removal.disabled) == (1, 1)
+    assert removal.unfinished == (f"nightly-teddy-{running}",)
+    assert set(server.kept["recurringruns"]) == {first}
+    assert second not in server.kept["recurringruns"]
+    server.looks[running] = 1
+    assert runs.unregister(api_of(server), "Nightly teddy").removed == 1
+    assert server.kept["recurringruns"] == {}
+    assert server.killed == set()
+
+
+def test_unfinished_runs_are_found_on_every_page(server: FakePipelines) -> None:
+    server.states, server.page_size = ("RUNNING",), 2
+    recurring = schedule(server)
+    for _ in range(5):
+        server.fire(recurring)
+    assert len(api_of(server).unfinished(recurring)) == 5
 
 
 def test_schedule_refuses_five_fields(server: FakePipelines) -> None:

@@ -27,7 +27,7 @@ from boothline.trainjob.files import (
     send_result,
 )
 from boothline.trainjob.launch import Pace, train_on_nodes
-from boothline.trainjob.manifest import train_job
+from boothline.trainjob.manifest import name_of, train_job
 from boothline.trainjob.settings import TrainJobSettings
 
 pytestmark = pytest.mark.services
@@ -35,6 +35,7 @@ pytestmark = pytest.mark.services
 SETTINGS = TrainJobSettings(namespace="ml", runtime="ddp", num_nodes=2)
 PACE = Pace(poll_seconds=0.01, outage_seconds=0.2)
 NAME = "boothline-0123456789abcdef0123"
+RUN_ID = "20260131-093000-1a2b"
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ def train(
         settings=SETTINGS,
         store=store,
         cluster=cluster(api),
+        run_id=RUN_ID,
         on_event=seen.append,
         pace=PACE,
     )
@@ -158,11 +160,31 @@ def test_sigterm_deletes_the_train_job(api: FakeKubernetes, job: TrainingJob, st
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.parametrize("state", ["Created", "Suspended", "Running"])
+def test_stopped_training_leaves_no_train_job_in_any_state(
+    api: FakeKubernetes, job: TrainingJob, store: Store, state: str
+) -> None:
+    api.states = (state,)
+    api.on_look = lambda state: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(InterruptedRunError):
+        train(api, job, store)
+    assert api.jobs == {}
+
+
+def test_left_train_jobs_of_a_run_are_deleted_and_no_others(api: FakeKubernetes) -> None:
+    ours, theirs, gone = "0123456789abcdef01234567", "9876543210abcdef01234567", "f" * 24
+    for key, run_id in ((ours, RUN_ID), (theirs, "20260131-093000-ffff")):
+        cluster(api).create(train_job(SETTINGS, name=name_of(key), job="x", run_id=run_id))
+    deleted = cluster(api).delete_left(keys=[ours, theirs, gone], run_id=RUN_ID)
+    assert deleted == [NAME]
+    assert set(api.jobs) == {name_of(theirs)}
+
+
 def test_running_train_job_is_followed_and_not_started_twice(
     api: FakeKubernetes, job: TrainingJob, store: Store
 ) -> None:
     first = send_job(store, job)
-    cluster(api).create(train_job(SETTINGS, name=NAME, job=str(first)))
+    cluster(api).create(train_job(SETTINGS, name=NAME, job=str(first), run_id=RUN_ID))
     api.states = ("Running", "Running", "Complete")
     api.on_look = lambda state: leave_result(api, job, store) if state == "Complete" else None
     assert train(api, job, store).num_parameters_trained == 7
@@ -174,7 +196,8 @@ def test_ended_train_job_of_an_earlier_try_is_replaced(
     api: FakeKubernetes, job: TrainingJob, store: Store
 ) -> None:
     api.states = ("Failed",)
-    cluster(api).create(train_job(SETTINGS, name=NAME, job="trainjobs/old/job-1@" + "a" * 64))
+    old = "trainjobs/old/job-1@" + "a" * 64
+    cluster(api).create(train_job(SETTINGS, name=NAME, job=old, run_id=RUN_ID))
     with pytest.raises(TrainingError, match="The TrainJob failed"):
         train(api, job, store)
     assert [method for method, _ in api.requests].count("POST") == 2

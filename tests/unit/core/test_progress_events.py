@@ -18,6 +18,17 @@ def test_update_closer_than_the_interval_is_dropped_but_not_the_last(tmp_path: P
     assert [event.done for event in read_events(tmp_path)] == [1, 3, 4]
 
 
+def test_update_that_no_later_call_repeats_is_not_dropped(tmp_path: Path) -> None:
+    progress = make_progress(tmp_path, [10.0, 10.1, 10.2, 10.3])
+    progress.update(0, 4, unit="steps", note="loading models", once=True)
+    progress.update(2, 4, unit="steps", note="going on after step 2", once=True)
+    progress.update(3, 4, unit="steps", note="loss 0.1")
+    assert [event.note for event in read_events(tmp_path)] == [
+        "loading models",
+        "going on after step 2",
+    ]
+
+
 def test_read_events_torn_last_line_is_left_out(tmp_path: Path) -> None:
     progress = make_progress(tmp_path, [1.0])
     progress.update(1, 1, unit="steps", note="loss 0.1")

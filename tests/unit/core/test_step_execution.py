@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from boothline.config import RunConfig
-from boothline.errors import DataError
+from boothline.errors import ConfigError, DataError
 from boothline.progress import read_events
 from boothline.runs import read_steps
 from boothline.settings import Settings
@@ -59,6 +59,21 @@ def test_execute_second_run_reuses_the_result_and_finishes_again(
     assert store.read_bytes(ManifestRef.parse(first), "text.txt") == b"hello"
     assert [record.reused for record in read_steps(store, "run-1")] == [False]
     assert [record.reused for record in read_steps(store, "run-2")] == [True]
+
+
+def test_execute_of_a_recurring_run_is_recorded_under_the_id_of_its_job(
+    store: Store, store_settings: Settings
+) -> None:
+    here = store_settings.model_copy(update={"job_id": "1f6e"})
+    execute(make_step([]), make_inputs("nightly-@job"), settings=here)
+    assert [record.status for record in read_steps(store, "nightly-1f6e")] == ["done"]
+
+
+def test_execute_of_a_recurring_run_without_a_job_says_what_sets_it(
+    store_settings: Settings,
+) -> None:
+    with pytest.raises(ConfigError, match=r"BOOTHLINE_JOB_ID is empty.*pipeline/runid"):
+        execute(make_step([]), make_inputs("nightly-@job"), settings=store_settings)
 
 
 def test_execute_other_config_makes_another_result(store_settings: Settings) -> None:

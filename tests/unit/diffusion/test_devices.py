@@ -1,9 +1,9 @@
-"""Which device a shard samples on."""
+"""Which device a shard samples on, and with how many threads."""
 
 import pytest
 import torch
 
-from boothline.diffusion.threads import device_of
+from boothline.diffusion.threads import device_of, share_cores
 from boothline.settings import Settings
 
 
@@ -35,3 +35,18 @@ def test_device_of_a_shard_with_its_own_machine_is_the_first_gpu(gpus):
 def test_device_of_without_gpu_is_the_processor(gpus, tmp_path):
     gpus(0)
     assert device_of(1, settings=Settings(run_dir=tmp_path)) == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_shards", "local", "expected"),
+    [(8, 2, True, 4), (8, 2, False, 8), (1, 2, True, 1), (3, 1, True, 3)],
+)
+def test_share_cores_gives_each_shard_its_part(
+    monkeypatch, tmp_path, cores, num_shards, local, expected
+):
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    monkeypatch.setattr("boothline.diffusion.threads.available_cores", lambda: cores)
+    settings = Settings(run_dir=tmp_path if local else None)
+    assert share_cores(num_shards, settings=settings) == expected
+    assert given == [expected]

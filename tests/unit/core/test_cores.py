@@ -1,0 +1,64 @@
+"""How many cores a process may use: affinity and the quotas of both versions of control groups."""
+
+import builtins
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from boothline.cores import available_cores
+
+CORES = 8
+V2 = "/sys/fs/cgroup/cpu.max"
+V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """A machine of eight cores whose control group says what the files say."""
+    monkeypatch.setattr(os, "cpu_count", lambda: CORES)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(CORES)))
+    exists, opened = os.path.exists, builtins.open
+
+    def say(files: dict[str, str]) -> None:
+        def there(path: Any) -> bool:
+            return path in files if str(path).startswith("/sys/fs/cgroup") else exists(path)
+
+        def read(path: Any, *arguments: Any, **options: Any) -> Any:
+            return (
+                io.StringIO(files[path]) if path in files else opened(path, *arguments, **options)
+            )
+
+        monkeypatch.setattr(os.path, "exists", there)
+        monkeypatch.setattr(builtins, "open", read)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, CORES),
+        ({V2: "max 100000\n"}, CORES),
+        ({V2: "100000 100000\n"}, 1),
+        ({V2: "250000 100000\n"}, 3),
+        ({V2: "50000 100000\n"}, 1),
+        ({V1[0]: "-1\n", V1[1]: "100000\n"}, CORES),
+        ({V1[0]: "200000\n", V1[1]: "100000\n"}, 2),
+    ],
+)
+def test_available_cores_are_those_of_the_quota(
+    machine: Any, files: dict[str, str], expected: int
+) -> None:
+    machine(files)
+    assert available_cores() == expected
+
+
+def test_available_cores_are_those_of_the_affinity(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine({V2: "400000 100000\n"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5})
+    assert available_cores() == 2
