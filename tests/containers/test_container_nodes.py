@@ -1,13 +1,15 @@
 """Two nodes as containers on a network of their own, told by exactly what Kubeflow Trainer sets."""
 
 import json
+import os
 import shutil
 import socket
 import socketserver
+import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,12 @@ pytestmark = [pytest.mark.containers, pytest.mark.services]
 IMAGE = f"boothline/torch:{boothline.__version__}"
 SCRATCH = "/tmp:size=512m,mode=1777"  # noqa: S108 - a mount of the container
 MASTER_PORT = "29500"
+BUILTIN = "builtin:tiny-emoji-sd"
 NUM_STEPS = 30
 LOST_AFTER_STEP = 6
 MOST_DIFFERENCE = 1e-6
+ONE_THREAD = ("--env", "OMP_NUM_THREADS=1")
+ONE_CORE = ("--cpus", "1")
 
 
 def docker(*arguments: str, check: bool = True) -> str:
@@ -95,12 +100,11 @@ class Network:
             "BOOTHLINE_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
             "BOOTHLINE_BUCKET": settings.bucket,
             "BOOTHLINE_PREFIX": settings.prefix,
-            "OMP_NUM_THREADS": "1",
             **trainer,
         }
         return [part for item in values.items() for part in ("--env", "=".join(item))]
 
-    def _start(self, node: int, num_nodes: int, ref: str) -> str:
+    def _start(self, node: int, num_nodes: int, ref: str, *, more: Sequence[str]) -> str:
         # Trainer's names: <TrainJob>-<replicated job>-0-<index>.<TrainJob>
         hosts = [f"{self.name}-node-0-{number}.{self.name}" for number in range(num_nodes)]
         trainer = {
@@ -113,16 +117,18 @@ class Network:
         limits = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
         place = ("--network", self.name, "--network-alias", hosts[node], "--tmpfs", SCRATCH)
         models = ("--volume", f"{self._models}:{self._models}:ro")
-        options = (*limits, *place, *models, *self._environment(trainer))
+        options = (*limits, *place, *models, *self._environment(trainer), *more)
         return docker("run", "--detach", *options, IMAGE, *COMMAND, ref)
 
     @contextmanager
-    def nodes(self, ref: str, num_nodes: int) -> Iterator[list[str]]:
-        """Run the nodes of a TrainJob; none outlives the block."""
+    def nodes(
+        self, ref: str, num_nodes: int, *, more: Sequence[str] = ONE_THREAD
+    ) -> Iterator[list[str]]:
+        """Run the nodes of a TrainJob, with further options of Docker; none outlives the block."""
         containers: list[str] = []
         try:
             for node in range(num_nodes):
-                containers.append(self._start(node, num_nodes, ref))
+                containers.append(self._start(node, num_nodes, ref, more=more))
             yield containers
         finally:
             docker("rm", "--force", *containers, check=False)
@@ -135,11 +141,14 @@ def network(store_settings: Settings, tiny_pipeline: Path) -> Iterator[Network]:
     made.close()
 
 
-def job_of(folder: Path, base: Path, settings: Settings, *, world_size: int) -> TrainingJob:
-    """Return a job whose base model the nodes find where they mount it."""
-    value = training_job(folder, base, world_size=world_size, num_steps=NUM_STEPS)
-    value["config"]["base_model"] = {"source": str(base)}
-    value["base_model_digest"] = resolve(str(base), settings=settings).digest
+def job_of(
+    folder: Path, source: str, settings: Settings, *, world_size: int, num_steps: int = NUM_STEPS
+) -> TrainingJob:
+    """Return a job whose base model the nodes find under the same name."""
+    base = resolve(source, settings=settings)
+    value = training_job(folder, base.path, world_size=world_size, num_steps=num_steps)
+    value["config"]["base_model"] = {"source": source}
+    value["base_model_digest"] = base.digest
     (folder / "result").mkdir()
     job = {**value, "states": f"training/{folder.name}", "folder": folder / "result"}
     return TrainingJob.model_validate(job)
@@ -186,13 +195,13 @@ def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
         path.chmod(0o755 if path.is_dir() else 0o644)
     weights = {}
     for name, num_nodes in (("one", 1), ("two", 2)):
-        job = job_of(tmp_path / name, tiny_pipeline, store_settings, world_size=num_nodes)
+        job = job_of(tmp_path / name, str(tiny_pipeline), store_settings, world_size=num_nodes)
         ref = str(send_job(store, job))
         with network.nodes(ref, num_nodes) as containers:
             assert set(wait_for(containers)) == {0}, log_of(containers[0])
         weights[name] = unet_of(store, result_from(store, job, ref), tmp_path / f"{name}-unet")
 
-    lost = job_of(tmp_path / "lost", tiny_pipeline, store_settings, world_size=2)
+    lost = job_of(tmp_path / "lost", str(tiny_pipeline), store_settings, world_size=2)
     ref = str(send_job(store, lost))
     with network.nodes(ref, 2) as containers:
         assert any(event.get("step", 0) >= LOST_AFTER_STEP for event in events_of(containers[0]))
@@ -209,3 +218,20 @@ def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
     for name in ("two", "lost"):
         differences = [np.abs(weights[name][key] - weights["one"][key]) for key in weights["one"]]
         assert max(float(item.max()) for item in differences) <= MOST_DIFFERENCE, name
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing to limit")
+def test_container_limited_to_one_core_trains_at_the_pace_of_one_thread(
+    network: Network, store: Store, store_settings: Settings, tmp_path: Path
+) -> None:
+    paces: dict[str, list[float]] = {"free": [], "one": []}
+    for number in range(2):
+        for name, more in (("free", ONE_CORE), ("one", (*ONE_CORE, *ONE_THREAD))):
+            folder = tmp_path / f"{name}-{number}"
+            job = job_of(folder, BUILTIN, store_settings, world_size=1, num_steps=12)
+            ref = str(send_job(store, job))
+            with network.nodes(ref, 1, more=more) as containers:
+                steps = [event for event in events_of(*containers) if event["event"] == "step"]
+                assert wait_for(containers) == [0], log_of(*containers)
+            paces[name] += [event["images_per_second"] for event in steps[3:]]
+    assert statistics.median(paces["free"]) > 0.9 * statistics.median(paces["one"]), paces
