@@ -31,7 +31,7 @@ $(VENV)/.development: $(VENV)/.runtime
 setup: $(VENV)/.development  ## create .venv with everything, development tools included
 
 demo: $(VENV)/.runtime  ## personalise the tiny base on examples/subjects and open the line end to end
-	@$(BIN)/boothline run examples/demo.yaml
+	@$(BIN)/boothline demo
 
 up: $(VENV)/.runtime  ## start the local services (object store, MLflow)
 	@$(BIN)/boothline up
@@ -44,6 +44,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry --no-ansi boothline components pipelines
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 
@@ -92,17 +93,17 @@ test-containers: $(VENV)/.development  ## build the images and run the demo in t
 	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q --durations=8 -m containers tests/containers'
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
-	$(BIN)/python -m pipelines.compile
+	$(BIN)/python -m boothline.launch.compile
 
 docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents
 
 base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: all stages in minutes)
-	$(BIN)/python -m boothline.tinybase $(if $(QUICK),--quick)
+	$(BIN)/python -m models.build $(if $(QUICK),--quick)
 
 eval-base-model: $(VENV)/.runtime  ## measure the tiny base, personalised and not, and write its card
 	$(BIN)/python -m benchmarks.personalisation
-	$(BIN)/python -m boothline.tinybase evaluate
+	$(BIN)/python -m models.build evaluate
 
 # The peer's script needs torchvision, which the product does not: it stays in a folder of its own.
 .boothline-bench/torchvision:

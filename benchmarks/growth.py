@@ -13,7 +13,7 @@ from boothline.config import RunConfig
 
 SHARD = """
 import sys
-from components.generate_prior import step
+from boothline.components.generate_prior import step
 step.run(run_id="growth", config=sys.argv[1], shard=0)
 """
 

@@ -22,14 +22,14 @@ from boothline.evaluation.encoders import ClipEncoder
 from boothline.evaluation.metrics import prompt_fidelity
 from boothline.evaluation.scoring import BASE, FINE_TUNED
 from boothline.store import ManifestRef, Store
-from boothline.tinybase.autoencoder import to_tensor
-from boothline.tinybase.evaluate import SAMPLE_SEED, set_exam
-from boothline.tinybase.generation import generate, load_pipeline
-from boothline.tinybase.judge import Judge, judge_pictures
-from boothline.tinybase.recipe import Recipe
-from boothline.tinybase.subjects import SUBJECTS, Subject
-from boothline.tinybase.vocabulary import background_names
-from boothline.tinybase.workshop import Workshop
+from models.build.autoencoder import to_tensor
+from models.build.evaluate import SAMPLE_SEED, set_exam
+from models.build.generation import generate, load_pipeline
+from models.build.judge import Judge, judge_pictures
+from models.build.recipe import Recipe
+from models.build.subjects import SUBJECTS, Subject
+from models.build.vocabulary import background_names
+from models.build.workshop import Workshop
 
 DEMO: Final = Path("examples/demo.yaml")
 SUBJECTS_FOLDER: Final = Path("examples/subjects")
@@ -71,7 +71,7 @@ def run_demo(subject: Subject, *, home: Path) -> dict[str, str]:
     A second call reuses every step.
     """
     command = [
-        *(sys.executable, "-m", "pipelines.cli.app", "run", str(DEMO), "--home", str(home)),
+        *(sys.executable, "-m", "boothline.cli.app", "run", str(DEMO), "--home", str(home)),
         *("--subject", str(SUBJECTS_FOLDER / subject.name), "--output", "json"),
         *("--set", f"subject.class_noun={subject.class_noun}"),
         *("--set", f"subject.name={subject.name}"),

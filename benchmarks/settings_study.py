@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(trial: Trial, *, home: Path) -> dict[str, Any]:
     """Carry out one run and return its summary."""
-    command = [sys.executable, "-c", "from pipelines.cli.app import main; main()", "run"]
+    command = [sys.executable, "-c", "from boothline.cli.app import main; main()", "run"]
     command += [str(CONFIG), "--home", str(home), "--output", "json"]
     for name, value in {**BASELINE, **trial.settings}.items():
         command += ["--set", f"{name}={json.dumps(value) if not isinstance(value, str) else value}"]

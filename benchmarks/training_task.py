@@ -22,7 +22,7 @@ NUM_PRIOR = 32
 SIDE_PX = 64
 NEVER = 10**9
 BATCH_SIZE = 4
-MODEL = Path(__file__).resolve().parent.parent / "models" / "tiny-emoji-sd"
+MODEL = Path(__file__).resolve().parent / "models" / "tiny-emoji-sd"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         default=None, description="Local run folder that receives progress events, if any."
     )
     models_dir: Path = Field(
-        default=Path(__file__).resolve().parent.parent / "models",
+        default=Path(__file__).resolve().parent / "models",
         description="Folder of the built-in models.",
     )
     signing_key: Path | None = Field(

@@ -63,10 +63,6 @@ for image in ${IMAGES:-tools torch}; do
   fresh
   cp "$work"/project/*.whl "$context/wheels/"
   cp images/sbom.py "$context/"
-  cp -r models "$context/models"
-  find "$context/models" \( -name '*.png' -o -name '.*' \) -delete
-  # The steps without torch read a model's tokenizer and no weights.
-  [ "$image" = torch ] || find "$context/models" -name '*.safetensors' -delete
   echo "building boothline/$image:$version ..."
   build steps "boothline/$image:$version" --build-arg "DEPENDENCIES=$dependencies" \
     --build-arg "IMAGE=$image" --build-arg "VARIANT=${VARIANT:-cpu}" \

@@ -2,8 +2,8 @@
 
 from kfp import dsl
 
-from components.finish_run.component import finish_run
-from pipelines.stages import dataset, personalised_model, titled
+from boothline.components.finish_run.component import finish_run
+from boothline.pipelines.stages import dataset, personalised_model, titled
 
 NAME = "dreambooth"
 
@@ -20,7 +20,7 @@ def dreambooth(
 
     Args:
         run_id: name of the run.
-        config: the resolved configuration as JSON (see `pipelines.parameters`).
+        config: the resolved configuration as JSON (see `boothline.pipelines.parameters`).
         prior_shards: numbers of the prior's shards.
         evaluation_shards: numbers of the shards that sample what the model is judged by.
         inference_shards: numbers of the inference's shards.

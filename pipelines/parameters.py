@@ -11,9 +11,9 @@ from boothline.runs import trial_run_id
 from boothline.trials import TRIAL_STEPS, trial_configs
 
 TARGETS = {
-    "dreambooth": "pipelines.dreambooth:dreambooth",
-    "sweep": "pipelines.sweep:sweep",
-    "retrain": "pipelines.retrain:retrain",
+    "dreambooth": "boothline.pipelines.dreambooth:dreambooth",
+    "sweep": "boothline.pipelines.sweep:sweep",
+    "retrain": "boothline.pipelines.retrain:retrain",
 }
 """Where each pipeline is defined, `<module>:<attribute>`."""
 ALL_STEPS = (

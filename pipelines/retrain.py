@@ -2,9 +2,9 @@
 
 from kfp import dsl
 
-from components.check_triggers.component import check_triggers
-from components.finish_run.component import finish_run
-from pipelines.stages import dataset, personalised_model, titled
+from boothline.components.check_triggers.component import check_triggers
+from boothline.components.finish_run.component import finish_run
+from boothline.pipelines.stages import dataset, personalised_model, titled
 
 NAME = "retrain"
 
@@ -21,7 +21,7 @@ def retrain(
 
     Args:
         run_id: name of the run.
-        config: the resolved configuration as JSON (see `pipelines.parameters`).
+        config: the resolved configuration as JSON (see `boothline.pipelines.parameters`).
         prior_shards: numbers of the prior's shards.
         evaluation_shards: numbers of the shards that sample what the model is judged by.
         inference_shards: numbers of the inference's shards.

@@ -8,14 +8,14 @@ from typing import NamedTuple
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
 
-from components.batch_infer.component import batch_infer
-from components.evaluate.component import evaluate
-from components.generate_prior.component import generate_prior
-from components.promote.component import promote
-from components.publish_checkpoint.component import publish_checkpoint
-from components.sample_models.component import sample_models
-from components.train.component import train
-from components.validate_data.component import validate_data
+from boothline.components.batch_infer.component import batch_infer
+from boothline.components.evaluate.component import evaluate
+from boothline.components.generate_prior.component import generate_prior
+from boothline.components.promote.component import promote
+from boothline.components.publish_checkpoint.component import publish_checkpoint
+from boothline.components.sample_models.component import sample_models
+from boothline.components.train.component import train
+from boothline.components.validate_data.component import validate_data
 
 
 class Judged(NamedTuple):
@@ -103,7 +103,7 @@ def personalised_model(
     """Add all that makes a model of a dataset, from class pictures to gate and serving."""
     prior = class_pictures(run_id, config, data=data, shards=prior_shards)
     model = trained_model(run_id, config, data=data, prior=prior)
-    with dsl.If(model.output != "", name="model"):  # always true; see pipelines.sweep
+    with dsl.If(model.output != "", name="model"):  # always true; see boothline.pipelines.sweep
         with dsl.ParallelFor(evaluation_shards, name="samples") as shard:
             sampled = titled(
                 sample_models(

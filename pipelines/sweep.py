@@ -2,9 +2,9 @@
 
 from kfp import dsl
 
-from components.compare_trials.component import compare_trials
-from components.finish_run.component import finish_run
-from pipelines.stages import (
+from boothline.components.compare_trials.component import compare_trials
+from boothline.components.finish_run.component import finish_run
+from boothline.pipelines.stages import (
     Judged,
     class_pictures,
     dataset,
@@ -30,7 +30,7 @@ def sweep(
     Args:
         run_id: name of the sweep.
         config: the resolved configuration as JSON, with `sweep.trials`.
-        trials: run id and configuration of each trial (see `pipelines.trials`).
+        trials: run id and configuration of each trial (see `boothline.launch.trials`).
         prior_shards: numbers of the prior's shards.
         inference_shards: numbers of the inference's shards.
     """

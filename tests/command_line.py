@@ -25,7 +25,7 @@ def boothline(
         words: the command and its options.
         variables: set in the environment; no other `BOOTHLINE_*` variable is.
     """
-    from pipelines.cli.app import main
+    from boothline.cli.app import main
 
     argv = ["boothline", *words, "--output", "json"]
     with (

@@ -11,7 +11,6 @@ from boothline.config.evaluation import EvaluationConfig
 from boothline.config.section import SUBJECT_FIELD
 from boothline.diffusion.prompts import read_prompts
 from boothline.errors import DataError
-from boothline.tinybase.vocabulary import BACKGROUNDS
 
 MAX_PROMPTS: Final = 1000
 
@@ -63,10 +62,21 @@ def _paper_list(contexts: tuple[str, ...]) -> tuple[str, ...]:
 
 OBJECT: Final = _paper_list(_OF_OBJECTS)
 LIVE: Final = _paper_list(_OF_LIVE_SUBJECTS)
-TINY: Final = tuple(
-    f"a photo of a {SUBJECT_FIELD} {background.preposition} {background.name}"
-    for background in BACKGROUNDS
+_PLACES_OF_TINY: Final = (
+    "on grass",
+    "on the beach",
+    "in snow",
+    "in the desert",
+    "in the ocean",
+    "in the night sky",
+    "on the moon",
+    "on a city street",
+    *(
+        f"on a {colour} background"
+        for colour in ("red", "blue", "green", "yellow", "white", "black", "pink", "purple")
+    ),
 )
+TINY: Final = tuple(f"a photo of a {SUBJECT_FIELD} {place}" for place in _PLACES_OF_TINY)
 """Every background that the tiny base knows: it has no hats, rugs or towers."""
 
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -18,6 +18,6 @@ def batch_infer(run_id: str, config: str, model: str, shard: int) -> str:
     Returns:
         The reference of the images manifest.
     """
-    from components.batch_infer import step
+    from boothline.components.batch_infer import step
 
     return step.run(run_id=run_id, config=config, model=model, shard=shard)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boothline.components.batch_infer.parts import Parts
 from boothline.config import RunConfig
 from boothline.config.inference import InferenceConfig
 from boothline.diffusion.batch import (
@@ -22,7 +23,6 @@ from boothline.evaluation.prompt_sets import templates
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import digest_of
-from components.batch_infer.parts import Parts
 
 if TYPE_CHECKING:
     from PIL import Image

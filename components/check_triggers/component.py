@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.images import TOOLS
+from boothline.components.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
@@ -24,7 +24,7 @@ def check_triggers(run_id: str, config: str, dataset: str) -> NamedTuple(
         The reference of the decision's manifest; and as `Output`, the only name that kfp.local
         resolves in conditions, `train` or `skip`.
     """
-    from components.check_triggers import step
+    from boothline.components.check_triggers import step
 
     decision = step.run(run_id=run_id, config=config, dataset=dataset)
     return decision, step.outcome(decision)

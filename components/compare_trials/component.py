@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.images import TOOLS
+from boothline.components.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
@@ -32,7 +32,7 @@ def compare_trials(
     """
     from pathlib import Path
 
-    from components.compare_trials import step
+    from boothline.components.compare_trials import step
 
     leaderboard = step.run(run_id=run_id, config=config, models=models, evaluations=evaluations)
     Path(page.path).write_bytes(step.html(leaderboard))

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -29,7 +29,7 @@ def evaluate(
     Returns:
         The reference of the evaluation manifest.
     """
-    from components.evaluate import step
+    from boothline.components.evaluate import step
 
     evaluation = step.run(
         run_id=run_id,

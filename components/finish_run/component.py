@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TOOLS
+from boothline.components.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
@@ -19,7 +19,7 @@ def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
     """
     from pathlib import Path
 
-    from components.finish_run import step
+    from boothline.components.finish_run import step
 
     report = step.run(run_id=run_id, config=config)
     Path(page.path).write_bytes(step.html(report))

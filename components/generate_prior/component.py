@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -17,6 +17,6 @@ def generate_prior(run_id: str, config: str, shard: int) -> str:
     Returns:
         The reference of the prior set manifest.
     """
-    from components.generate_prior import step
+    from boothline.components.generate_prior import step
 
     return step.run(run_id=run_id, config=config, shard=shard)

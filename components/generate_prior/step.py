@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from boothline.diffusion.base_model import BaseModel, resolve
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import ManifestDraft
-from components.generate_prior.series import (
+from boothline.components.generate_prior.series import (
     Chunk,
     Series,
     StoredPicture,
@@ -17,6 +14,9 @@ from components.generate_prior.series import (
     pictures_of,
     stored_pictures,
 )
+from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.store import ManifestDraft
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.images import TOOLS
+from boothline.components.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
@@ -25,7 +25,7 @@ def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple
         The reference of the promotion manifest; and as `Output`, the only name that kfp.local
         resolves in conditions, the verdict `promoted` or `refused`.
     """
-    from components.promote import step
+    from boothline.components.promote import step
 
     promotion = step.run(run_id=run_id, config=config, model=model, evaluation=evaluation)
     return promotion, step.verdict(promotion)

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -17,6 +17,6 @@ def publish_checkpoint(run_id: str, config: str, training: str) -> str:
     Returns:
         The reference of the model manifest.
     """
-    from components.publish_checkpoint import step
+    from boothline.components.publish_checkpoint import step
 
     return step.run(run_id=run_id, config=config, training=training)

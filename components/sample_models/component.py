@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -19,6 +19,6 @@ def sample_models(run_id: str, config: str, model: str, priors: list[str], shard
     Returns:
         The reference of the manifest that names the pictures.
     """
-    from components.sample_models import step
+    from boothline.components.sample_models import step
 
     return step.run(run_id=run_id, config=config, model=model, priors=priors, shard=shard)

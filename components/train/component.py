@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TORCH
+from boothline.components.images import TORCH
 
 
 @dsl.component(base_image=TORCH, install_kfp_package=False)
@@ -18,6 +18,6 @@ def train(run_id: str, config: str, dataset: str, priors: list[str]) -> str:
     Returns:
         The reference of the training manifest.
     """
-    from components.train import step
+    from boothline.components.train import step
 
     return step.run(run_id=run_id, config=config, dataset=dataset, priors=priors)

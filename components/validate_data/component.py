@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.images import TOOLS
+from boothline.components.images import TOOLS
 
 
 @dsl.component(base_image=TOOLS, install_kfp_package=False)
@@ -16,6 +16,6 @@ def validate_data(run_id: str, config: str) -> str:
     Returns:
         The reference of the dataset manifest.
     """
-    from components.validate_data import step
+    from boothline.components.validate_data import step
 
     return step.run(run_id=run_id, config=config)

@@ -14,8 +14,8 @@ import referencing
 import yaml
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainingRuntime
 
-from pipelines.cluster import placing
-from pipelines.cluster.deployment import Deployment
+from boothline.launch.cluster import placing
+from boothline.launch.cluster.deployment import Deployment
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "boothline"
 VALUE_SETS = sorted(path.stem for path in (CHART / "ci").glob("*-values.yaml"))

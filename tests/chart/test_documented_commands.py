@@ -10,8 +10,8 @@ import pytest
 import typer
 import yaml
 
-from pipelines.cli.app import app
-from pipelines.cluster.deployment import Deployment
+from boothline.cli.app import app
+from boothline.launch.cluster.deployment import Deployment
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "boothline"

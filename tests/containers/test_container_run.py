@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.local.containers import NOBODY, RUN_LABEL
+from boothline.launch.local.containers import NOBODY, RUN_LABEL
 
 pytestmark = pytest.mark.containers
 
@@ -38,7 +38,7 @@ STEPS = {
 
 
 def command(*words: str | Path) -> list[str | Path]:
-    return [sys.executable, "-m", "pipelines.cli.app", *words, "--output", "json"]
+    return [sys.executable, "-m", "boothline.cli.app", *words, "--output", "json"]
 
 
 def run_command(home: Path) -> list[str | Path]:

@@ -9,15 +9,15 @@ import typing
 import pytest
 import yaml
 
-from pipelines.compile import GOLDENS, compiled, pipeline_named
-from pipelines.dreambooth import dreambooth
-from pipelines.parameters import ALL_STEPS, TARGETS, steps_of
+from boothline.launch.compile import GOLDENS, compiled, pipeline_named
+from boothline.pipelines.dreambooth import dreambooth
+from boothline.pipelines.parameters import ALL_STEPS, TARGETS, steps_of
 
 HEAVY = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "minio", "PIL")
 
 
 def component_function(step: str):
-    module = importlib.import_module(f"components.{step}.component")
+    module = importlib.import_module(f"boothline.components.{step}.component")
     return getattr(module, step).python_func
 
 
@@ -32,7 +32,7 @@ def parameters_of(step: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_component_parameters_equal_the_inputs_of_its_step(step):
-    inputs = importlib.import_module(f"components.{step}.step").Inputs
+    inputs = importlib.import_module(f"boothline.components.{step}.step").Inputs
 
     fields = {
         name: typing.get_origin(field.annotation) or field.annotation
@@ -53,7 +53,7 @@ def test_component_other_parameters_are_output_artifacts(step):
 
 @pytest.mark.parametrize("step", ALL_STEPS)
 def test_step_module_exposes_one_step_of_its_own_name(step):
-    module = importlib.import_module(f"components.{step}.step")
+    module = importlib.import_module(f"boothline.components.{step}.step")
 
     assert module.STEP.name == step
     assert module.STEP.version >= 1
@@ -71,8 +71,8 @@ def test_pipeline_uses_every_component_of_its_own_and_no_other(name):
 def test_compiling_loads_no_heavy_module():
     code = (
         "import sys\n"
-        "from pipelines.compile import compiled\n"
-        "from pipelines.dreambooth import dreambooth\n"
+        "from boothline.launch.compile import compiled\n"
+        "from boothline.pipelines.dreambooth import dreambooth\n"
         "compiled(dreambooth)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
@@ -85,7 +85,7 @@ def test_step_module_loads_no_heavy_module(step):
     heavy = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "kfp")
     code = (
         "import sys, importlib\n"
-        f"importlib.import_module('components.{step}.step')\n"
+        f"importlib.import_module('boothline.components.{step}.step')\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -11,7 +11,7 @@ Cli = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Return a function that runs a command and gives its exit code, stdout and stderr."""
-    from pipelines.cli.app import main
+    from boothline.cli.app import main
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["boothline", *arguments])

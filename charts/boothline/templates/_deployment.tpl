@@ -1,4 +1,4 @@
-{{/* The deployment settings of this release (pipelines/cluster/deployment.py has the model). */}}
+{{/* The deployment settings of this release (boothline/launch/cluster/deployment.py has the model). */}}
 {{- define "boothline.deployment" -}}
 {{- $role := .Values.s3.roles.pipeline -}}
 kfp:

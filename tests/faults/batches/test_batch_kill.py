@@ -23,7 +23,7 @@ RUNNER = f"""
 import json, sys
 from boothline.settings import Settings
 from boothline.steps import execute
-from components.batch_infer import parts, step
+from boothline.components.batch_infer import parts, step
 
 request = json.load(sys.stdin)
 parts.PART_IMAGES = {PART_IMAGES}

@@ -116,7 +116,7 @@ def test_full_run_leaves_no_secret_anywhere(
     watcher.start()
     try:
         run = subprocess.run(
-            [sys.executable, "-m", "pipelines.cli.app", "-v", "run", "--output", "json"],
+            [sys.executable, "-m", "boothline.cli.app", "-v", "run", "--output", "json"],
             cwd=place, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         done.set()

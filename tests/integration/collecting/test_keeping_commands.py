@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from boothline import settings as environment
+from boothline.cli.app import app
 from boothline.errors import IntegrityError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
-from pipelines.cli.app import app
 
 pytestmark = pytest.mark.services
 
@@ -60,7 +60,7 @@ def test_gc_within_the_grace_finds_nothing(invoke, one_step: Store) -> None:
 def test_gc_without_delete_deletes_nothing(
     invoke, one_step: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.cli.keeping.HOUR_SECONDS", -60.0)
+    monkeypatch.setattr("boothline.cli.keeping.HOUR_SECONDS", -60.0)
     found = json.loads(invoke("gc", "--output", "json").stdout)
     assert (found["deleted"], found["manifests"]) == (False, ["steps/train/key/manifest.json"])
     assert "can be freed with --delete" in invoke("gc").output

@@ -16,8 +16,8 @@ from command_line import boothline
 from PIL import Image, ImageDraw
 
 from boothline import services
-from pipelines.local.processes import processes_of
-from pipelines.parameters import STEPS
+from boothline.launch.local.processes import processes_of
+from boothline.pipelines.parameters import STEPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
@@ -59,7 +59,7 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
 
 def start(place: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli.app", *arguments, "--output", "json"],
+        [sys.executable, "-m", "boothline.cli.app", *arguments, "--output", "json"],
         cwd=place,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

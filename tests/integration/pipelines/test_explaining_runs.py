@@ -1,9 +1,9 @@
 import pytest
 
 from boothline.config import RunConfig
+from boothline.launch.explaining import explain_run
 from boothline.runs import Failure, RunRecord, StepRecord, write_run, write_step
 from boothline.store import ManifestDraft
-from pipelines.explaining import explain_run
 
 pytestmark = pytest.mark.services
 FIRST, SECOND = "20260101-000000-0000", "20260102-000000-0000"

@@ -5,11 +5,11 @@ from integration.report.synthetic_run import SyntheticRun
 from unit.pipelines.webhook import Hook
 
 from boothline import settings as environment
+from boothline.components.finish_run import step
 from boothline.report.collect import collect
 from boothline.runs import Failure, RunRecord, StepRecord, read_run, write_run, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft
-from components.finish_run import step
 
 pytestmark = pytest.mark.services
 

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from boothline.config import RunConfig
-from pipelines.local.folder import RunFolder
-from pipelines.local.processes import processes_of
-from pipelines.local.runner import LocalRunner, Outcome
-from pipelines.parameters import encode
+from boothline.launch.local.folder import RunFolder
+from boothline.launch.local.processes import processes_of
+from boothline.launch.local.runner import LocalRunner, Outcome
+from boothline.pipelines.parameters import encode
 
 HERE = Path(__file__).parent
 AWKWARD = 'it\'s "{subject}" {{$.inputs}} {{$}} é python3 /kfp-workspace \\{{workflow.name}}'
@@ -160,7 +160,7 @@ def test_local_run_whose_main_process_is_killed_stops_by_itself(folder):
     folder.path.joinpath("behaviour").write_text("hang")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
-        "from pipelines.local.folder import RunFolder;"
+        "from boothline.launch.local.folder import RunFolder;"
         "import test_local_runner as t;"
         "t.runner_of(RunFolder(Path(sys.argv[2]))).run(t.SilentDisplay())"
     )

@@ -9,12 +9,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 
+from boothline.cli.summaries import say_lineage
 from boothline.errors import DataError
+from boothline.launch.lineage import trace
 from boothline.registry.versions import ensure_version
 from boothline.runs import StepRecord, write_step
 from boothline.store import ManifestDraft
-from pipelines.cli.summaries import say_lineage
-from pipelines.lineage import trace
 
 pytestmark = pytest.mark.services
 RUN = "20260101-000000-0000"

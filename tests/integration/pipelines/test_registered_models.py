@@ -5,16 +5,16 @@ import io
 import pytest
 from rich.console import Console
 
+from boothline.cli.summaries import age, say_models
 from boothline.errors import ConfigError, GateRefusedError, ModelNotFoundError
+from boothline.launch.local.session import Session
+from boothline.launch.registered import actor_of, list_models, promote_version
 from boothline.registry import ledger
 from boothline.registry.promotion import rollback
 from boothline.registry.versions import ensure_version
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
-from pipelines.cli.summaries import age, say_models
-from pipelines.local.session import Session
-from pipelines.registered import actor_of, list_models, promote_version
 
 pytestmark = pytest.mark.services
 NAME = "boothline-bear"

@@ -6,23 +6,23 @@ import pytest
 from rich.console import Console
 from unit.pipelines.webhook import Hook
 
+from boothline.cli.summaries import say_status
 from boothline.config import RunConfig
 from boothline.errors import (
     BoothlineError,
     DataError,
     InterruptedRunError,
 )
+from boothline.launch.local.events import RunProgress
+from boothline.launch.local.folder import RunFolder, only_run
+from boothline.launch.local.runner import Outcome
+from boothline.launch.local.session import Session
+from boothline.launch.local.summary import summarise
+from boothline.launch.local.workflow import conclude
+from boothline.pipelines.parameters import STEPS, labels
 from boothline.progress import Event, Progress
 from boothline.runs import RunRecord, StepRecord, read_run, write_run, write_step
 from boothline.store import ManifestDraft
-from pipelines.cli.summaries import say_status
-from pipelines.local.events import RunProgress
-from pipelines.local.folder import RunFolder, only_run
-from pipelines.local.runner import Outcome
-from pipelines.local.session import Session
-from pipelines.local.summary import summarise
-from pipelines.local.workflow import conclude
-from pipelines.parameters import STEPS, labels
 
 pytestmark = pytest.mark.services
 RUN = "20260101-000000-0000"

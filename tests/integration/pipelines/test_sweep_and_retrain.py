@@ -200,9 +200,9 @@ def test_retrain_pipeline_that_finds_nothing_ends_well_after_its_check(place, sw
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
         "from boothline.config.loading import resolve;"
-        "from pipelines.local.display import PlainDisplay;"
-        "from pipelines.local.folder import folder_of;"
-        "from pipelines.local.workflow import carry_out;"
+        "from boothline.launch.local.display import PlainDisplay;"
+        "from boothline.launch.local.folder import folder_of;"
+        "from boothline.launch.local.workflow import carry_out;"
         "home = Path('.boothline').resolve();"
         "config = resolve([Path('run.yaml')]);"
         "summary, error = carry_out(home, folder_of(home, '20990101-000000-0000'), config,"

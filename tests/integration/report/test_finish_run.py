@@ -6,10 +6,10 @@ import pytest
 from integration.report.synthetic_run import SyntheticRun
 
 from boothline import settings as environment
+from boothline.components.finish_run import step
 from boothline.runs import Failure, RunRecord, read_run
 from boothline.settings import Settings
 from boothline.store import Manifest, Store
-from components.finish_run import step
 
 pytestmark = pytest.mark.services
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from boothline.components.train import step
 from boothline.config import RunConfig
 from boothline.errors import DataError
 from boothline.progress import Progress, read_events
@@ -17,7 +18,6 @@ from boothline.steps import StepContext
 from boothline.store import ManifestDraft, Store
 from boothline.store.manifest import files_under
 from boothline.tracking import MemoryTracker
-from components.train import step
 
 pytestmark = pytest.mark.services
 

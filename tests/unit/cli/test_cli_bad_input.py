@@ -9,7 +9,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from boothline import settings as process_environment
-from pipelines.local.folder import folder_of, only_run
+from boothline.launch.local.folder import folder_of, only_run
 
 RUN = "20260101-000000-0000"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from boothline.cli.generating import _rows, _with_edit
 from boothline.diffusion.prompts import PromptRow
 from boothline.errors import ConfigError
-from pipelines.cli.generating import _rows, _with_edit
 
 ROWS = [PromptRow(prompt="a"), PromptRow(prompt="b", image="/own.png", strength=0.1)]
 

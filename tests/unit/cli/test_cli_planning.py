@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from boothline.cli.app import app
 from boothline.errors import ConfigError
-from pipelines.cli.app import app
 
 ARGUMENTS = ["plan", "examples/demo.yaml"]
 

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 import boothline
-from pipelines.cli.app import app
+from boothline.cli.app import app
 
 COMMANDS = [
     "init",
@@ -14,6 +14,7 @@ COMMANDS = [
     "up",
     "down",
     "doctor",
+    "demo",
     "run",
     "resume",
     "sweep",
@@ -46,7 +47,7 @@ HEAVY = (
 
 def boothline_cli(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.cli.app", *arguments],
+        [sys.executable, "-m", "boothline.cli.app", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -56,7 +57,7 @@ def boothline_cli(*arguments: str, **options) -> subprocess.CompletedProcess:
 
 def test_cli_import_loads_no_heavy_module():
     code = (
-        f"import sys, pipelines.cli.app\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+        f"import sys, boothline.cli.app\nprint([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.cluster import runs
-from pipelines.cluster.deployment import Deployment
+from boothline.launch.cluster import runs
+from boothline.launch.cluster.deployment import Deployment
 
 _whole = runs.compile_for
 _COMPILED: dict[tuple[str, str], str] = {}

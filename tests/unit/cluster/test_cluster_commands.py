@@ -11,7 +11,7 @@ from kfp_fake import FakePipelines
 from kubernetes_fake import served
 
 from boothline import settings as process_environment
-from pipelines.cluster import runs
+from boothline.launch.cluster import runs
 
 RUN = "20260131-093000-1a2b"
 Cli = Callable[..., tuple[int, str, str]]

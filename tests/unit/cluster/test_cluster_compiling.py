@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from boothline.errors import ConfigError
-from pipelines.cluster import placing
-from pipelines.cluster.deployment import Deployment
-from pipelines.cluster.runs import compile_for
-from pipelines.parameters import TARGETS
+from boothline.launch.cluster import placing
+from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.runs import compile_for
+from boothline.pipelines.parameters import TARGETS
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FULL = GOLDEN / "deployment-full.yaml"

@@ -16,12 +16,12 @@ from boothline.errors import (
     NotFoundError,
     ServiceError,
 )
+from boothline.launch.cluster import runs
+from boothline.launch.cluster.client import PipelinesApi
+from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.runs import ClusterRun, Patience, Schedule
 from boothline.runs import resolved_run_id, trial_of
 from boothline.settings import Settings
-from pipelines.cluster import runs
-from pipelines.cluster.client import PipelinesApi
-from pipelines.cluster.deployment import Deployment
-from pipelines.cluster.runs import ClusterRun, Patience, Schedule
 
 QUICK = Patience(poll_seconds=0.001, outage_seconds=0.05)
 RUN_ID = "20260131-093000-1a2b"

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from boothline.components.batch_infer import parts, step
+from boothline.components.batch_infer.step import Inputs
 from boothline.config import RunConfig
 from boothline.diffusion.batch import generate
 from boothline.errors import ConfigError, DataError
 from boothline.steps import StepContext
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
-from components.batch_infer import parts, step
-from components.batch_infer.step import Inputs
 
 pytestmark = pytest.mark.services
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from boothline.components.generate_prior import step
+from boothline.components.generate_prior.series import Series
+from boothline.components.generate_prior.step import Inputs
 from boothline.config import RunConfig
 from boothline.progress import read_events
 from boothline.steps import StepContext
 from boothline.store import FileEntry, ManifestDraft, Store
-from components.generate_prior import step
-from components.generate_prior.series import Series
-from components.generate_prior.step import Inputs
 
 pytestmark = pytest.mark.services
 

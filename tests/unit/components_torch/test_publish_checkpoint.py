@@ -7,6 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
+from boothline.components.publish_checkpoint import step
+from boothline.components.publish_checkpoint.step import Inputs
 from boothline.config import RunConfig
 from boothline.config.training import LoraConfig
 from boothline.diffusion.base_model import resolve
@@ -15,8 +17,6 @@ from boothline.registry import versions
 from boothline.settings import Settings
 from boothline.steps import StepContext
 from boothline.store import ManifestDraft, ManifestRef, Store
-from components.publish_checkpoint import step
-from components.publish_checkpoint.step import Inputs
 
 pytestmark = pytest.mark.services
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from model_fixtures import make_tiny_tokenizer
 
+from boothline.components.validate_data import step
 from boothline.config import RunConfig
 from boothline.data import DatasetReport
 from boothline.errors import DataError
@@ -11,7 +12,6 @@ from boothline.progress import Progress
 from boothline.steps import StepContext, StepKey
 from boothline.store import Store
 from boothline.tracking import MemoryTracker
-from components.validate_data import step
 
 pytestmark = pytest.mark.services
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from boothline.components.evaluate import step
+from boothline.components.sample_models import step as sample_models
 from boothline.config import RunConfig
 from boothline.progress import Progress
 from boothline.registry.ledger import LedgerEntry, append
@@ -14,8 +16,6 @@ from boothline.steps import StepContext, digest_of, key_parts
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
 from boothline.tracking import MemoryTracker
-from components.evaluate import step
-from components.sample_models import step as sample_models
 
 pytestmark = pytest.mark.services
 

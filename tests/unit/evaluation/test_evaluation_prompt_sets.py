@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from boothline.config.evaluation import EvaluationConfig
 from boothline.errors import DataError
 from boothline.evaluation.prompt_sets import LIVE, OBJECT, TINY, templates
-from boothline.tinybase.vocabulary import BACKGROUNDS, plain_caption
+from models.build.vocabulary import BACKGROUNDS, plain_caption
 
 
 def test_templates_by_default_are_the_configured_prompts():

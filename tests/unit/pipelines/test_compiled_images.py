@@ -1,10 +1,10 @@
 import pytest
 import yaml
 
+from boothline.components.images import TOOLS, TORCH
 from boothline.errors import ConfigError
-from components.images import TOOLS, TORCH
-from pipelines.compile import compiled, image_choices, with_images
-from pipelines.dreambooth import dreambooth
+from boothline.launch.compile import compiled, image_choices, with_images
+from boothline.pipelines.dreambooth import dreambooth
 
 PINNED = "registry.example/boothline/torch@sha256:" + "0" * 64
 

@@ -11,7 +11,7 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
-from pipelines.local.containers import (
+from boothline.launch.local.containers import (
     NOBODY,
     ContainerLauncher,
     check_images,
@@ -19,7 +19,7 @@ from pipelines.local.containers import (
     local_paths,
     run_arguments,
 )
-from pipelines.local.folder import folder_of
+from boothline.launch.local.folder import folder_of
 
 
 class EndedContainer:

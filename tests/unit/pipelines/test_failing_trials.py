@@ -2,16 +2,16 @@
 
 import pytest
 
+from boothline.components.compare_trials import step as compare_trials
 from boothline.config import RunConfig
 from boothline.errors import DataError, NonFiniteLossError, StoreError
+from boothline.launch.local.events import RunProgress
 from boothline.progress import Progress, read_events
 from boothline.runs import read_steps, trial_run_id
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft
 from boothline.tracking import MemoryTracker
 from boothline.trials import FAILED_TRIAL
-from components.compare_trials import step as compare_trials
-from pipelines.local.events import RunProgress
 
 pytestmark = pytest.mark.services
 SWEEP = "20260101-000000-0000"

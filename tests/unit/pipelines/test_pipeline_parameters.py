@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
-from pipelines.parameters import arguments, encode, labels, shards
+from boothline.pipelines.parameters import arguments, encode, labels, shards
 
 
 def config_with(prompt: str) -> RunConfig:

@@ -4,11 +4,11 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from pipelines.cli import printing
-from pipelines.cli.printing import column_widths, console, say_table
-from pipelines.cli.summaries import say_models, say_trials
-from pipelines.local.summary import Summary, TrialSummary
-from pipelines.registered import ListedVersion
+from boothline.cli import printing
+from boothline.cli.printing import column_widths, console, say_table
+from boothline.cli.summaries import say_models, say_trials
+from boothline.launch.local.summary import Summary, TrialSummary
+from boothline.launch.registered import ListedVersion
 
 DAY = 86400.0
 

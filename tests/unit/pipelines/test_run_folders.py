@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
-from pipelines.local.folder import (
+from boothline.launch.local.folder import (
     RunFolder,
     existing_folder,
     folder_of,

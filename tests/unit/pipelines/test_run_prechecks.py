@@ -4,7 +4,7 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
-from pipelines.local.prechecks import check, check_pictures, with_absolute_paths
+from boothline.launch.local.prechecks import check, check_pictures, with_absolute_paths
 
 
 @pytest.fixture

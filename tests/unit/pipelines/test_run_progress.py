@@ -1,8 +1,8 @@
 from rich.console import Console
 
+from boothline.launch.local.display import LiveDisplay, PlainDisplay, duration, table_of
+from boothline.launch.local.events import EventTail, RunProgress
 from boothline.progress import Event
-from pipelines.local.display import LiveDisplay, PlainDisplay, duration, table_of
-from pipelines.local.events import EventTail, RunProgress
 
 STEPS = ("generate_prior", "train")
 T0 = 1000.0

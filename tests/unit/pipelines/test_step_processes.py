@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pipelines.local.processes import (
+from boothline.launch.local.processes import (
     RUN_DIR_VARIABLE,
     StepLauncher,
     end,

@@ -6,10 +6,10 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
+from boothline.launch.trials import planned, split_choices, with_choices
+from boothline.pipelines.parameters import labels, trial_arguments
 from boothline.runs import trial_of, trial_run_id
 from boothline.trials import trial_configs
-from pipelines.parameters import labels, trial_arguments
-from pipelines.trials import planned, split_choices, with_choices
 
 RUN = "20260101-000000-0000"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from boothline.components.promote import step
 from boothline.config import RunConfig
 from boothline.errors import ConflictError, DataError
 from boothline.progress import Progress
@@ -13,7 +14,6 @@ from boothline.settings import Settings
 from boothline.steps import StepContext
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking import MemoryTracker
-from components.promote import step
 
 pytestmark = pytest.mark.services
 

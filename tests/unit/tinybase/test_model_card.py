@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from boothline.tinybase.card import write_card
-from boothline.tinybase.recipe import STAGES, Recipe
+from models.build.card import write_card
+from models.build.recipe import STAGES, Recipe
 
 ROW = {
     "subject": "teddy-bear",

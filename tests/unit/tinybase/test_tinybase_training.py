@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import nn
 
-from boothline.tinybase.autoencoder import (
+from models.build.autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
     encode_all,
     standardise_latents,
     to_tensor,
 )
-from boothline.tinybase.cli import parse_steps
-from boothline.tinybase.clip import build_clip
-from boothline.tinybase.evaluate import frechet_distance, set_exam
-from boothline.tinybase.export import export_clip, export_image_encoder, export_pipeline
-from boothline.tinybase.image_encoder import build_image_encoder
-from boothline.tinybase.recipe import (
+from models.build.cli import parse_steps
+from models.build.clip import build_clip
+from models.build.evaluate import frechet_distance, set_exam
+from models.build.export import export_clip, export_image_encoder, export_pipeline
+from models.build.image_encoder import build_image_encoder
+from models.build.recipe import (
     AutoencoderSize,
     Recipe,
     Training,
@@ -29,10 +29,10 @@ from boothline.tinybase.recipe import (
     UnetSize,
     quick_recipe,
 )
-from boothline.tinybase.stage import StageTrainer, learning_rate_at
-from boothline.tinybase.tokenizer import save_tokenizer, tokenize, world_words
-from boothline.tinybase.unet import build_unet
-from boothline.tinybase.vocabulary import (
+from models.build.stage import StageTrainer, learning_rate_at
+from models.build.tokenizer import save_tokenizer, tokenize, world_words
+from models.build.unet import build_unet
+from models.build.vocabulary import (
     IDENTIFIERS,
     NOUNS,
     background_names,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boothline.tinybase.scenes import SceneStore
-from boothline.tinybase.sprites import EmojiCatalogue, EmojiSourceError, ensure_emoji_art
-from boothline.tinybase.subjects import SUBJECTS, render_subject
-from boothline.tinybase.vocabulary import (
+from models.build.scenes import SceneStore
+from models.build.sprites import EmojiCatalogue, EmojiSourceError, ensure_emoji_art
+from models.build.subjects import SUBJECTS, render_subject
+from models.build.vocabulary import (
     BACKGROUNDS,
     HELD_OUT_EMOJI,
     HELD_OUT_RENDITIONS,
@@ -18,7 +18,7 @@ from boothline.tinybase.vocabulary import (
     noun_names,
     plain_caption,
 )
-from boothline.tinybase.world import World
+from models.build.world import World
 
 
 def make_art(root: Path) -> Path:

@@ -19,15 +19,15 @@ STUBS = (
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds `components.<step>.step` in this folder."""
+    """Finds `boothline.components.<step>.step` in this folder."""
 
     def find_spec(self, fullname, path=None, target=None):
         parts = fullname.split(".")
-        if len(parts) != 3 or parts[0] != "components" or parts[2] != "step":
+        if len(parts) != 4 or parts[:2] != ["boothline", "components"] or parts[3] != "step":
             return None
-        if parts[1] not in STUBS:
+        if parts[2] not in STUBS:
             return None
-        file = Path(__file__).parent / f"stub_{parts[1]}.py"
+        file = Path(__file__).parent / f"stub_{parts[2]}.py"
         return importlib.util.spec_from_file_location(fullname, file)
 
 

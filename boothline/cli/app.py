@@ -1,0 +1,108 @@
+"""`boothline`: the command line's entry point."""
+
+import errno
+import logging
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+import boothline
+from boothline.cli import (
+    cluster,
+    configuring,
+    generating,
+    inspecting,
+    keeping,
+    models,
+    planning,
+    retraining,
+    running,
+    serving,
+    sweeping,
+)
+from boothline.cli.printing import say_error
+from boothline.errors import BoothlineError, ConfigError, DiskFullError
+
+app = typer.Typer(
+    name="boothline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Personalise a text-to-image model on 3 to 5 pictures, as a pipeline that can be trusted.",
+    epilog="Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 bad data, 4 gate refused, "
+    "5 a service is unreachable, 130 interrupted.",
+)
+for group in (
+    configuring,
+    planning,
+    serving,
+    running,
+    cluster,
+    sweeping,
+    retraining,
+    inspecting,
+    models,
+    generating,
+    keeping,
+):
+    app.add_typer(group.app)
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the version and leave."""
+    if wanted:
+        typer.echo(boothline.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show log lines on stderr.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Configure logging."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Run a command; an expected error becomes a message and an exit code, never a traceback."""
+    try:
+        app()
+    except BoothlineError as error:
+        _leave(error)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _leave(
+                DiskFullError(
+                    f"No space is left for {error.filename or 'a file'}.",
+                    remedy="Free some space; nothing that was finished is lost.",
+                )
+            )
+        if isinstance(error, PermissionError):
+            _leave(
+                ConfigError(
+                    f"{error.filename or 'A file'} may not be read or written: {error.strerror}.",
+                    remedy="Correct its permissions, or use another --home.",
+                )
+            )
+        raise
+
+
+def _leave(error: BoothlineError) -> NoReturn:
+    """Print an expected error and exit with its code."""
+    say_error(error)
+    sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

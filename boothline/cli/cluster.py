@@ -1,0 +1,241 @@
+"""Commands for a cluster: compile, submit, schedule; what status, logs and resume do there."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boothline.cli.configuring import load_config
+from boothline.cli.options import Configs, Output, OutputOption, Overrides, example
+from boothline.cli.printing import console, emit, say, say_lines, say_table
+from boothline.errors import ConfigError, InterruptedRunError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from boothline.launch.cluster.client import PipelinesApi
+    from boothline.launch.cluster.deployment import Deployment
+    from boothline.launch.cluster.runs import ClusterRun, Removal
+
+app = typer.Typer()
+
+DeploymentOption = Annotated[
+    Path,
+    typer.Option("--deployment", metavar="FILE", help="Deployment settings of the cluster."),
+]
+PipelineOption = Annotated[str, typer.Option("--pipeline", help="Name of the pipeline.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
+]
+DEFAULT = Path("deployment.yaml")
+
+
+@app.command(
+    epilog=example(
+        "boothline submit run.yaml --deployment deployment.yaml --watch",
+        "boothline submit run.yaml --dry-run",
+    )
+)
+def submit(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    deployment: DeploymentOption = DEFAULT,
+    pipeline: PipelineOption = "dreambooth",
+    run_id: Annotated[
+        str | None,
+        typer.Option("--run-id", help="Run id; one that was submitted before is found again."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
+    dry_run: DryRun = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start a run on the cluster; with --watch, exit as it ends."""
+    from boothline.launch.cluster import runs
+    from boothline.launch.local.folder import new_run_id
+
+    settings, api = _opened(deployment)
+    config = load_config(configs, overrides, None)
+    run_id = run_id or new_run_id(datetime.now(UTC))
+    if dry_run:
+        body = runs.run_request(
+            api, settings, config, run_id=run_id, pipeline=pipeline, experiment_id=""
+        )
+        _say_request(api, body, output)
+        return
+    run, is_new = runs.submit(api, settings, config, run_id=run_id, pipeline=pipeline)
+    target = console(stderr=output is Output.JSON)
+    say(target, f"Run {run.run_id} {'started' if is_new else 'found'}: {run.url}")
+    _end(api, settings, run, watch=watch, output=output)
+
+
+@app.command(
+    epilog=example('boothline schedule run.yaml --name nightly --cron "0 0 2 * * *"'),
+)
+def schedule(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    deployment: DeploymentOption = DEFAULT,
+    name: Annotated[str, typer.Option("--name", help="Name of the recurring run.")] = "retraining",
+    cron: Annotated[
+        str, typer.Option("--cron", help="Six fields, seconds first, in the server's time zone.")
+    ] = "0 0 2 * * *",
+    pipeline: PipelineOption = "retrain",
+    dry_run: DryRun = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Register a recurring run with Kubeflow Pipelines, in place of the one of that name.
+
+    By default it looks for a reason to train first, as boothline retrain does.
+    """
+    from boothline.launch.cluster import runs
+
+    settings, api = _opened(deployment)
+    config = load_config(configs, overrides, None)
+    wanted = runs.Schedule(name=name, cron=cron, pipeline=pipeline)
+    if dry_run:
+        body = runs.schedule_request(api, settings, config, schedule=wanted, experiment_id="")
+        _say_request(api, body, output)
+        return
+    made = runs.register(api, settings, config, schedule=wanted)
+    emit(
+        {"name": name, "recurring_run_id": made, "cron": cron},
+        output,
+        lambda target: say(target, f'Registered {name} ("{cron}") as {made}.'),
+    )
+
+
+@app.command(epilog=example("boothline unschedule nightly --deployment deployment.yaml"))
+def unschedule(
+    name: Annotated[str, typer.Argument(help="Name of the recurring run.")],
+    deployment: DeploymentOption = DEFAULT,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Remove a recurring run from Kubeflow Pipelines; its runs stay.
+
+    One whose run has not ended is only disabled, since Kubernetes would kill that run with it.
+    """
+    from boothline.launch.cluster import runs
+
+    _, api = _opened(deployment)
+    removal = runs.unregister(api, name)
+    emit(asdict(removal), output, lambda target: _say_removal(target, name, removal))
+
+
+def _say_removal(target: "Console", name: str, removal: "Removal") -> None:
+    """Print what became of the recurring runs of a name."""
+    say(target, f"Removed {removal.removed} of {name}.")
+    if removal.disabled:
+        say(
+            target,
+            f"Disabled {removal.disabled} of {name}: {', '.join(removal.unfinished)} has not ended "
+            f"yet. Later, boothline unschedule {name} removes it.",
+        )
+
+
+def cluster_status(deployment: Path, run_id: str | None, output: Output) -> None:
+    """Print what Kubeflow Pipelines tells of a run."""
+    from boothline.launch.cluster import runs
+
+    settings, api = _opened(deployment)
+    run = runs.described(runs.found(api, _named(run_id)), settings)
+    emit(run, output, lambda target: _say_run(target, run))
+
+
+def cluster_logs(deployment: Path, run_id: str | None, step: str | None, output: Output) -> None:
+    """Print the logs of a run's pods."""
+    from boothline.launch.cluster import runs
+    from boothline.launch.cluster.logs import pod_logs
+
+    settings, api = _opened(deployment)
+    run = runs.found(api, _named(run_id))
+    texts = pod_logs(settings, str(run.run_id), step=step)
+    if not texts:
+        raise ConfigError(
+            f"No pod of {step or 'any step'} of run {run_id} is left.",
+            remedy="Kubeflow removes the pods of old runs; see your cluster's log archive.",
+        )
+    emit(
+        {"run_id": run_id, "logs": texts},
+        output,
+        lambda target: say_lines(
+            target, (f"==> {name} <==\n{text}" for name, text in texts.items())
+        ),
+    )
+
+
+def cluster_resume(deployment: Path, run_id: str, output: Output) -> None:
+    """Start a run that ended badly once more and wait for its end."""
+    from boothline.launch.cluster import runs
+
+    settings, api = _opened(deployment)
+    run = runs.resume(api, settings, run_id)
+    say(console(stderr=output is Output.JSON), f"Run {run.run_id} goes on: {run.url}")
+    _end(api, settings, run, watch=True, output=output)
+
+
+def _opened(deployment: Path) -> "tuple[Deployment, PipelinesApi]":
+    """Return a deployment's settings and its API."""
+    from boothline import settings as environment
+    from boothline.launch.cluster.client import PipelinesApi
+    from boothline.launch.cluster.deployment import Deployment
+
+    settings = Deployment.load(deployment)
+    return settings, PipelinesApi(settings.kfp, settings=environment.current())
+
+
+def _named(run_id: str | None) -> str:
+    if run_id is None:
+        raise ConfigError("Which run?", remedy="On a cluster, name the run id.")
+    return run_id
+
+
+def _end(
+    api: "PipelinesApi",
+    deployment: "Deployment",
+    run: "ClusterRun",
+    *,
+    watch: bool,
+    output: Output,
+) -> None:
+    """Print a run, after its end where that is waited for, and raise what its end stands for."""
+    from boothline.launch.cluster import runs
+
+    target = console(stderr=output is Output.JSON)
+    if watch:
+        try:
+            run = runs.follow(
+                api, run, deployment=deployment, on_state=lambda run: _say_change(target, run)
+            )
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"Stopped watching; run {run.run_id} goes on.",
+                remedy=f"boothline status {run.run_id} --deployment FILE looks again.",
+            ) from None
+    emit(run, output, lambda target: _say_run(target, run))
+    error = runs.error_of(run) if run.is_over else None
+    if error is not None:
+        raise error
+
+
+def _say_change(target: "Console", run: "ClusterRun") -> None:
+    """Print one line about a change."""
+    active = [task.name for task in run.tasks if task.state == "RUNNING"]
+    say(target, f"{run.state.lower()}  {', '.join(active)}".rstrip())
+
+
+def _say_run(target: "Console", run: "ClusterRun") -> None:
+    """Print a run and its tasks."""
+    say(target, f"Run {run.run_id}: {run.state.lower()}  {run.url}")
+    if run.tasks:
+        rows = [(task.name, task.state.lower(), task.error) for task in run.tasks]
+        say_table(target, ("Task", "State", "Error"), rows)
+
+
+def _say_request(api: "PipelinesApi", body: object, output: Output) -> None:
+    """Print what would be sent."""
+    import yaml
+
+    plain = api.plain(body)
+    emit(plain, output, lambda target: say(target, yaml.safe_dump(plain, sort_keys=True).rstrip()))

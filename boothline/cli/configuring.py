@@ -1,0 +1,198 @@
+"""Commands on configurations and pipelines: init, validate, compile."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from boothline.cli.options import (
+    Configs,
+    DeploymentChoice,
+    Home,
+    Output,
+    OutputOption,
+    Overrides,
+    Subject,
+    example,
+)
+from boothline.cli.printing import emit, say, say_table
+from boothline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from boothline.config import RunConfig
+    from boothline.data.report import DatasetReport
+
+app = typer.Typer()
+DEFAULT_FILE = Path("run.yaml")
+
+
+def load_config(
+    files: Sequence[Path] | None, overrides: Sequence[str] | None, subject: Path | None
+) -> "RunConfig":
+    """Return the configuration that the command line asks for.
+
+    Raises:
+        ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong.
+    """
+    from boothline.config.loading import resolve
+
+    chosen = list(files or [])
+    if not chosen and subject is None:
+        if not DEFAULT_FILE.is_file():
+            raise ConfigError(
+                "No configuration is named and there is no run.yaml here.",
+                remedy="Name a YAML file, pass --subject FOLDER, or write one: "
+                "boothline init FOLDER --class-noun NOUN.",
+            )
+        chosen = [DEFAULT_FILE]
+    settings = list(overrides or [])
+    if subject is not None:
+        settings = [
+            f"subject.images={subject}",
+            f"subject.name={subject_name(subject)}",
+            *settings,
+        ]
+    return resolve(chosen, settings)
+
+
+def subject_name(folder: Path) -> str:
+    """Return a folder's name as a subject's name: lower case, digits and hyphens."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    return name[:63] or "subject"
+
+
+@app.command(
+    epilog=example("boothline init examples/subjects/teddy-bear --class-noun bear -o run.yaml")
+)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of 3 to 5 pictures of one subject.")],
+    class_noun: Annotated[
+        str, typer.Option("--class-noun", help="Noun of the subject's class, e.g. bear.")
+    ],
+    file: Annotated[Path, typer.Option("--file", "-o", help="File to write.")] = DEFAULT_FILE,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Write a commented run.yaml for a folder of pictures."""
+    from boothline.config.loading import annotated_yaml, resolve
+    from boothline.launch.local.prechecks import check_pictures
+
+    if file.exists() and not force:
+        raise ConfigError(
+            f"{file} exists already.", remedy="Pass --force to replace it, or -o OTHER.yaml."
+        )
+    values = {
+        "subject.name": subject_name(folder),
+        "subject.images": str(folder),
+        "subject.class_noun": class_noun,
+    }
+    config = resolve([], [f"{name}={value}" for name, value in values.items()])
+    check_pictures(config.subject.images)
+    file.write_text(annotated_yaml(config, values=values), encoding="utf-8")
+    emit(
+        {"file": str(file)},
+        output,
+        lambda target: say(target, f"Wrote {file}. Next: boothline run {file}"),
+    )
+
+
+@app.command(
+    epilog=example(
+        "boothline validate run.yaml --set training.num_steps=200",
+        "boothline validate --subject my-pictures --report pictures.html",
+    )
+)
+def validate(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    subject: Subject = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html",
+            help="Write the findings as a page with thumbnails.",
+            show_default=False,
+        ),
+    ] = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check a configuration and its pictures without running anything."""
+    from boothline.launch.local.prechecks import check
+    from boothline.launch.local.session import home_folder
+    from boothline.launch.validating import examine_pictures
+
+    if page is not None and not page.absolute().parent.is_dir():
+        raise ConfigError(
+            f"{page} cannot be written: {page.absolute().parent} is no folder.",
+            remedy="Name a file in a folder that exists.",
+        )
+    config = load_config(configs, overrides, subject)
+    check(config, home=home_folder(home))
+    report = examine_pictures(config, home=home_folder(home), page=page)
+    emit(report, output, lambda target: _say_findings(target, report))
+    report.ensure_usable(config.subject)
+
+
+def _say_findings(target: "Console", report: "DatasetReport") -> None:
+    """Print what the examination of the pictures found."""
+    rows = [(item.source, "used", item.caption) for item in report.accepted]
+    rows += [
+        (item.source, "left out", f"{item.reason}. {item.advice}") for item in report.quarantined
+    ]
+    rows += [
+        (item.source or "all", f"warning: {item.check}", f"{item.message}. {item.advice}")
+        for item in report.warnings
+    ]
+    say_table(target, ("Picture", "Finding", "What"), rows)
+
+
+def deployed(deployment: Path, pipeline: str) -> str:
+    """Return a pipeline's YAML with the settings of a deployment file in it."""
+    from boothline.launch.cluster.deployment import Deployment
+    from boothline.launch.cluster.runs import compile_for
+
+    return compile_for(Deployment.load(deployment), pipeline=pipeline)
+
+
+@app.command("compile", epilog=example("boothline compile -o dreambooth.yaml"))
+def compile_pipeline(
+    file: Annotated[
+        Path | None, typer.Option("--file", "-o", help="File to write; stdout by default.")
+    ] = None,
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", help="dreambooth, sweep or retrain.")
+    ] = "dreambooth",
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image", metavar="NAME=IMAGE", help="Image to use for tools or torch; repeatable."
+        ),
+    ] = None,
+    deployment: DeploymentChoice = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Compile a pipeline to the YAML that Kubeflow Pipelines runs."""
+    from boothline.launch.compile import compiled, image_choices, pipeline_named
+
+    if deployment is not None:
+        if images:
+            raise ConfigError(
+                "--image and --deployment both name images.",
+                remedy="Name them under `images` in the deployment file.",
+            )
+        text = deployed(deployment, pipeline)
+    else:
+        text = compiled(pipeline_named(pipeline), images=image_choices(images or []))
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
+        emit({"file": str(file)}, output, lambda target: say(target, f"Wrote {file}."))
+    else:
+        emit({"yaml": text}, output, lambda target: target.out(text, highlight=False))

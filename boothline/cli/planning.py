@@ -1,0 +1,167 @@
+"""The command on memory: plan."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from boothline.cli.configuring import load_config
+from boothline.cli.options import Configs, Output, OutputOption, Overrides, Subject, example
+from boothline.cli.printing import emit, say, say_table
+from boothline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from boothline.config import RunConfig
+    from boothline.planning import ModelShapes
+    from boothline.planning.advice import Rung
+
+app = typer.Typer()
+
+_MEANING = {
+    "process": "interpreter, libraries, device context",
+    "weights": "all networks, float32",
+    "optimizer": "its states",
+    "average": "averaged weights",
+    "step": "activations and gradients at their highest",
+    "snapshot": "a training state on its way to the store",
+}
+
+
+@app.command(
+    epilog=example(
+        "boothline plan examples/presets/sd15-full.yaml --family sd15 --device cuda",
+        "boothline plan run.yaml --memory-gb 12 --device cuda",
+    )
+)
+def plan(
+    configs: Configs = None,
+    overrides: Overrides = None,
+    subject: Subject = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            "--family",
+            help="Sizes of a known family (sd15, sd21) instead of the base model's folder.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--memory-gb",
+            min=0.1,
+            help="Refuse (exit code 2) when one rank needs more than these gigabytes.",
+            show_default=False,
+        ),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Predict the memory of one training rank, and what to change so that it fits."""
+    from boothline.planning.advice import CARDS_GB, GB, ladder
+
+    config = load_config(configs, overrides, subject)
+    shapes = _shapes(config, family)
+    rungs = list(ladder(config, shapes, device=_device(device)))
+    cards = {size: _fitting(rungs, size * GB) for size in CARDS_GB}
+    result = {
+        "model": shapes.name,
+        "device": device,
+        "total_bytes": rungs[0].plan.total,
+        "parts": rungs[0].plan.parts(),
+        "num_trained": rungs[0].plan.num_trained,
+        "cards": {
+            f"{size} GB": None if rung is None else dict(rung.changes)
+            for size, rung in cards.items()
+        },
+    }
+    emit(result, output, lambda target: _show(target, result, rungs, cards))
+    if memory_gb is not None and rungs[0].plan.total > memory_gb * GB:
+        _refuse(rungs, memory_gb=memory_gb)
+
+
+def _device(name: str) -> Literal["cpu", "cuda"]:
+    """Return a device's name, checked."""
+    if name == "cpu":
+        return "cpu"
+    if name == "cuda":
+        return "cuda"
+    raise ConfigError(f"--device {name} is unknown.", remedy="Use cpu or cuda.")
+
+
+def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
+    """Return the sizes of the family, or of the base model on disk."""
+    from boothline import settings as environment
+    from boothline.diffusion.base_model import resolve
+    from boothline.planning import ModelShapes
+    from boothline.planning.shapes import FAMILIES
+
+    if family is None:
+        base = config.base_model
+        found = resolve(base.source, settings=environment.current(), allow_hub=base.allow_hub)
+        return ModelShapes.read(found.path)
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"--family {family} is unknown.", remedy=f"Use one of: {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[family]
+
+
+def _fitting(rungs: Sequence["Rung"], limit_bytes: float) -> "Rung | None":
+    """Return the first rung that fits."""
+    return next((rung for rung in rungs if rung.plan.total <= limit_bytes), None)
+
+
+def _show(
+    target: "Console",
+    result: dict[str, Any],
+    rungs: Sequence["Rung"],
+    cards: dict[int, "Rung | None"],
+) -> None:
+    """Print the plan as tables."""
+    parts = result["parts"].items()
+    rows = [(name, _gb(size), _MEANING[name]) for name, size in parts if size]
+    rows.append(("total", _gb(rungs[0].plan.total), "predicted peak of one rank"))
+    say_table(target, ("Part", "GB", "What"), rows)
+    say_table(
+        target, ("Memory", "Fits"), [(f"{size} GB", _advice(rung)) for size, rung in cards.items()]
+    )
+    say(target, f"{result['num_trained']:,} trained numbers of {result['model']}.")
+
+
+def _advice(rung: "Rung | None") -> str:
+    """Return in words whether a card is enough."""
+    if rung is None:
+        return "no"
+    if not rung.changes:
+        return "as it is"
+    return f"with {_settings(rung)} ({_gb(rung.plan.total)} GB)"
+
+
+def _settings(rung: "Rung") -> str:
+    """Return the changes of a rung as they are written after --set."""
+    return " ".join(f"{name}={_yaml(value)}" for name, value in rung.changes.items())
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _refuse(rungs: Sequence["Rung"], *, memory_gb: float) -> None:
+    """Say that the training does not fit, and what would."""
+    from boothline.planning.advice import GB
+
+    rung = _fitting(rungs, memory_gb * GB)
+    raise ConfigError(
+        f"One rank needs {_gb(rungs[0].plan.total)} GB, more than {memory_gb:g} GB.",
+        remedy=f"It fits with {_settings(rung)}."
+        if rung is not None
+        else f"With every saving it needs {_gb(rungs[-1].plan.total)} GB: use a larger device, "
+        "a smaller subject.resolution_px or a smaller base model.",
+    )
+
+
+def _gb(size: int) -> str:
+    return f"{size / 10**9:.2f}"

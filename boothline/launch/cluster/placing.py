@@ -1,0 +1,195 @@
+"""Applies deployment settings to a compiled pipeline, through kfp and kfp-kubernetes themselves."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from boothline.components.images import TOOLS, TORCH
+from boothline.errors import ConfigError
+from boothline.launch.cluster.deployment import Deployment, Placement
+
+CA_FOLDER = "/etc/boothline/ca"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the mount point, not a file
+OUTPUTS = "/tmp"  # noqa: S108 - the mount point, not a file
+_OUTPUTS_SIZE = "1Gi"
+SECURITY_LABELS = {
+    "app.kubernetes.io/part-of": "boothline",
+    "app.kubernetes.io/component": "step",
+}
+STEP_LABEL = "boothline.dev/step"
+KFP_RUN_LABEL = "pipeline/runid"
+"""Label by which Kubeflow Pipelines marks the pods of a run, of a recurring one too."""
+JOB_VARIABLE = "BOOTHLINE_JOB_ID"
+_SCRATCH = {"HOME": "/scratch", "TMPDIR": "/scratch", "BOOTHLINE_HOME": "/scratch/home"}
+
+
+def placed(text: str, deployment: Deployment) -> str:
+    """Return a compiled pipeline whose pods are as a deployment says.
+
+    Args:
+        text: what `boothline.launch.compile.compiled` returns.
+        deployment: the settings.
+
+    Raises:
+        ConfigError: the settings name a step that the pipeline lacks, or an image is unknown.
+    """
+    spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
+    platform = platforms[0] if platforms else {}
+    executors = spec["deploymentSpec"]["executors"]
+    steps = {label: _step_of(label, executor) for label, executor in executors.items()}
+    unknown = sorted(set(deployment.steps) - set(steps.values()))
+    if unknown:
+        raise ConfigError(
+            f"The deployment places {unknown[0]}, but the pipeline has no such step.",
+            remedy=f"Its steps are {', '.join(sorted(set(steps.values())))}.",
+        )
+    pods = platform.setdefault("platforms", {}).setdefault("kubernetes", {})
+    configs = pods.setdefault("deploymentSpec", {}).setdefault("executors", {})
+    for label, step in steps.items():
+        container, configs[label] = _example(step, deployment)
+        _merge(executors[label]["container"], container, deployment)
+    for task in _tasks(spec):
+        label = spec["components"].get(task["componentRef"]["name"], {}).get("executorLabel")
+        if label in steps and (retries := deployment.placement(steps[label]).retries):
+            task["retryPolicy"] = {
+                "maxRetryCount": retries,
+                "backoffDuration": "30s",
+                "backoffFactor": 2.0,
+                "backoffMaxDuration": "600s",
+            }
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    documents = [yaml.safe_dump(item, sort_keys=True) for item in (spec, platform)]
+    return "\n".join([*comments, "---\n".join(documents)])
+
+
+def _step_of(label: str, executor: Mapping[str, Any]) -> str:
+    """Return the step that an executor runs."""
+    arguments = executor["container"].get("args", [])
+    if "--function_to_execute" in arguments:
+        return str(arguments[arguments.index("--function_to_execute") + 1])
+    raise ConfigError(f"{label} is not a step of Boothline.", remedy="Compile our pipelines only.")
+
+
+def _tasks(spec: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every task of a pipeline, those inside loops and conditions too."""
+    for component in (spec["root"], *spec["components"].values()):
+        yield from component.get("dag", {}).get("tasks", {}).values()
+
+
+def _merge(container: dict[str, Any], example: Mapping[str, Any], deployment: Deployment) -> None:
+    """Give a container the image, the resources and the environment of the example."""
+    images = {TOOLS: deployment.images.tools, TORCH: deployment.images.torch}
+    if container["image"] not in images:
+        raise ConfigError(
+            f"The pipeline uses the image {container['image']!r}, which no setting replaces.",
+            remedy=f"Its images should be {TOOLS} and {TORCH}.",
+        )
+    container["image"] = images[container["image"]]
+    container["resources"] = example["resources"]
+    known = {item["name"]: item for item in container.get("env", [])}
+    known |= {item["name"]: item for item in example["env"]}
+    container["env"] = [known[name] for name in sorted(known)]
+
+
+def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
+    """Return the variables of a step that are no secret."""
+    values = {f"BOOTHLINE_{name.upper()}": str(value) for name, value in deployment.settings}
+    if deployment.ca_bundle:
+        values["BOOTHLINE_S3_CA_BUNDLE"] = f"{CA_FOLDER}/{deployment.ca_bundle.key}"
+    trainer = deployment.trainer
+    if trainer and step in ("train", "finish_run"):  # which deletes what a killed train step left
+        if not trainer.image:
+            trainer = trainer.model_copy(update={"image": deployment.images.torch})
+        values["BOOTHLINE_TRAIN_JOB"] = json.dumps(trainer.model_dump(mode="json"), sort_keys=True)
+    if trainer and step == "train":
+        values["BOOTHLINE_NUM_PROCESSES"] = str(trainer.world_size)
+    given = deployment.placement(step).environment
+    return {**{name: value for name, value in values.items() if value}, **_SCRATCH, **given}
+
+
+def _example(step: str, deployment: Deployment) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return container and pod settings as kfp writes them for a task with these settings."""
+    from google.protobuf import json_format  # type: ignore[import-untyped]
+    from kfp import dsl
+
+    @dsl.container_component  # type: ignore[untyped-decorator, unused-ignore]
+    def example() -> dsl.ContainerSpec:
+        return dsl.ContainerSpec(image="example", command=["true"])
+
+    def define() -> None:
+        _place(example(), step, deployment)
+
+    pipeline: Any = dsl.pipeline(name="example")(define)
+    spec = json_format.MessageToDict(pipeline.pipeline_spec)
+    platform = json_format.MessageToDict(pipeline.platform_spec)
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    container = spec["deploymentSpec"]["executors"]["exec-example"]["container"]
+    # Not by set_env_variable, which reads the sources of all its callers for each variable.
+    environment = sorted(environment_of(step, deployment).items())
+    container["env"] = [{"name": name, "value": value} for name, value in environment]
+    return container, kubernetes["exec-example"]
+
+
+def _place(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN401 - untyped kfp
+    """Give a task the settings of a step."""
+    placement = deployment.placement(step)
+    task.set_cpu_request(placement.cpu).set_cpu_limit(placement.cpu_limit)
+    task.set_memory_request(placement.memory).set_memory_limit(placement.memory_limit)
+    if placement.gpu:
+        task.set_accelerator_type(placement.gpu.resource)
+        task.set_accelerator_limit(placement.gpu.count)
+    _place_pod(task, step, deployment)
+
+
+def _place_pod(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN401
+    """Give a task's pod its user, secrets, volumes, labels and place."""
+    from kfp import kubernetes
+
+    placement = deployment.placement(step)
+
+    user = deployment.run_as_user
+    kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
+    kubernetes.set_image_pull_policy(task, deployment.image_pull_policy)
+    if deployment.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(deployment.image_pull_secrets))
+    kubernetes.set_timeout(task, placement.timeout_seconds)
+    kubernetes.use_field_path_as_env(task, JOB_VARIABLE, f"metadata.labels['{KFP_RUN_LABEL}']")
+    for secret in deployment.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.environment))
+    if deployment.ca_bundle:
+        kubernetes.use_config_map_as_volume(task, deployment.ca_bundle.config_map, CA_FOLDER)
+    kubernetes.empty_dir_mount(task, "scratch", "/scratch", size_limit=placement.scratch)
+    # Where Kubeflow's launcher leaves a step's outputs: the root file system may be read-only.
+    kubernetes.empty_dir_mount(task, "outputs", OUTPUTS, size_limit=_OUTPUTS_SIZE)
+    if placement.shared_memory:
+        kubernetes.empty_dir_mount(
+            task,
+            "shared-memory",
+            SHARED_MEMORY,
+            "Memory",
+            placement.shared_memory,
+        )
+    for name, value in sorted({**_labels(deployment), STEP_LABEL: step}.items()):
+        kubernetes.add_pod_label(task, name, value)
+    for name, value in sorted(placement.node_selector.items()):
+        kubernetes.add_node_selector(task, name, value)
+    _tolerate(task, placement, kubernetes.add_toleration)
+
+
+def _labels(deployment: Deployment) -> dict[str, str]:
+    """Return the labels of a pod; the network policies of the chart select by them."""
+    labels = {**SECURITY_LABELS, **deployment.labels}
+    if deployment.queue:
+        labels["kueue.x-k8s.io/queue-name"] = deployment.queue
+    if deployment.priority_class:
+        labels["kueue.x-k8s.io/priority-class"] = deployment.priority_class
+    return labels
+
+
+def _tolerate(task: Any, placement: Placement, add: Callable[..., Any]) -> None:  # noqa: ANN401
+    """Let a task's pod live with taints."""
+    for toleration in placement.tolerations:
+        given = {name: value for name, value in toleration if value}
+        add(task, **given)

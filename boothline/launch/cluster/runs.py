@@ -1,0 +1,375 @@
+"""Starts, follows, resumes and schedules runs on Kubeflow Pipelines."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.config import RunConfig
+from boothline.errors import (
+    BoothlineError,
+    ConfigError,
+    InterruptedRunError,
+    NotFoundError,
+    ServiceError,
+)
+from boothline.launch.cluster.client import CANCELED, FAILED, FINAL, SUCCEEDED, PipelinesApi
+from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.placing import placed
+from boothline.launch.compile import compiled, pipeline_named
+from boothline.pipelines.parameters import arguments
+from boothline.runs import JOB, resolved_run_id
+
+# What Kubeflow Pipelines calls a run, at the end of the run id of a recurring run.
+_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_LONGEST_WAIT_SECONDS = 60.0
+OnState = Callable[["ClusterRun"], None]
+
+
+class ClusterTask(BaseModel):
+    """One task of a run, as Kubeflow Pipelines tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    state: str
+    error: str = ""
+
+
+class ClusterRun(BaseModel):
+    """One run on a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    kfp_run_id: str
+    state: str = Field(description="State in Kubeflow Pipelines, e.g. RUNNING.")
+    error: str = ""
+    tasks: list[ClusterTask] = Field(default_factory=list)
+    url: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How a run is waited for.
+
+    Attributes:
+        poll_seconds: pause between two looks.
+        outage_seconds: longest time without an answer of the API.
+        timeout_seconds: longest wait; 0: without end.
+    """
+
+    poll_seconds: float = 5.0
+    outage_seconds: float = 300.0
+    timeout_seconds: float = 0.0
+
+
+def compile_for(deployment: Deployment, *, pipeline: str = "dreambooth") -> str:
+    """Return a pipeline's YAML with a deployment's settings in it.
+
+    Raises:
+        ConfigError: there is no such pipeline, or the settings do not fit it.
+    """
+    return placed(compiled(pipeline_named(pipeline)), deployment)
+
+
+def check_reachable(config: RunConfig) -> None:
+    """Check that a pod can reach what the configuration names.
+
+    Raises:
+        ConfigError: pictures or prompts lie in a folder of this machine.
+    """
+    named = {
+        "subject.images": config.subject.images,
+        "inference.prompts_file": config.inference.prompts_file or "s3://",
+    }
+    for setting, value in named.items():
+        if not value.startswith("s3://"):
+            raise ConfigError(
+                f"{setting} is {value!r}, which no pod can read.",
+                remedy="Upload it to the object store and name it as s3://bucket/prefix/.",
+            )
+    source = config.base_model.source
+    if Path(source).is_absolute() or source.startswith("."):
+        raise ConfigError(
+            f"base_model.source is the local folder {source!r}, which no pod can read.",
+            remedy="Name a builtin: model, a hub id with its revision, or put it into the image.",
+        )
+
+
+def run_request(
+    api: PipelinesApi,
+    deployment: Deployment,
+    config: RunConfig,
+    *,
+    run_id: str,
+    pipeline: str,
+    experiment_id: str,
+) -> Any:  # noqa: ANN401 - a body of the API
+    """Return what would be sent to start a run."""
+    check_reachable(config)
+    return api.run_body(
+        run_id,
+        pipeline=compile_for(deployment, pipeline=pipeline),
+        arguments=arguments(run_id, config, pipeline=pipeline),
+        experiment_id=experiment_id,
+    )
+
+
+def submit(
+    api: PipelinesApi, deployment: Deployment, config: RunConfig, *, run_id: str, pipeline: str
+) -> tuple[ClusterRun, bool]:
+    """Start a run, or find the one that was started with this run id; tell whether it is new.
+
+    Raises:
+        ConfigError: the configuration does not fit a cluster.
+        ServiceError: the API is away or refuses.
+    """
+    body = run_request(api, deployment, config, run_id=run_id, pipeline=pipeline, experiment_id="")
+    existing = api.find_run(run_id)
+    if existing is not None:
+        return described(existing, deployment), False
+    body.experiment_id = api.experiment_id()
+    return described(api.create_run(body), deployment), True
+
+
+def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun:
+    """Start a run that ended badly once more; steps that left a result are not repeated.
+
+    Raises:
+        NotFoundError: there is no such run.
+        ConfigError: it still runs, or it succeeded.
+    """
+    former = found(api, run_id)
+    if former.state not in (FAILED, CANCELED):
+        raise ConfigError(
+            f"Run {run_id} is {former.state}; there is nothing to resume.",
+            remedy="See boothline status, or submit a new run.",
+        )
+    values: Mapping[str, Any] = former.runtime_config.parameters
+    spec = former.pipeline_spec or {}
+    inner = spec.get("pipeline_spec", spec)
+    name = str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
+    body = api.run_body(
+        run_id,
+        pipeline=compile_for(deployment, pipeline=name),
+        arguments=values,
+        experiment_id=str(former.experiment_id),
+    )
+    return described(api.create_run(body), deployment)
+
+
+def found(api: PipelinesApi, run_id: str) -> Any:  # noqa: ANN401 - a body of the API
+    """Return the newest run with our run id.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    by_job = _JOB_ID.search(run_id)
+    if by_job:
+        return api.run(by_job[0])
+    run = api.find_run(run_id)
+    if run is None:
+        raise NotFoundError(
+            f"Kubeflow Pipelines has no run {run_id}.",
+            remedy="Check the run id, kfp.host and kfp.namespace.",
+        )
+    return api.run(str(run.run_id))
+
+
+def follow(
+    api: PipelinesApi,
+    run: ClusterRun,
+    *,
+    deployment: Deployment,
+    on_state: OnState,
+    patience: Patience = Patience(),
+) -> ClusterRun:
+    """Wait until a run succeeded, failed or was cancelled; report every change.
+
+    Raises:
+        ServiceError: the API was away for too long, or the wait took longer than allowed.
+    """
+    pause, started, answered = threading.Event(), time.monotonic(), time.monotonic()
+    before, wait = None, patience.poll_seconds
+    while True:
+        try:
+            run = described(api.run(run.kfp_run_id), deployment)
+            answered, wait = time.monotonic(), patience.poll_seconds
+        except ServiceError:
+            if time.monotonic() - answered > patience.outage_seconds:
+                raise
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+        if run != before:
+            on_state(run)
+            before = run
+        if run.is_over:
+            return run
+        if patience.timeout_seconds and time.monotonic() - started > patience.timeout_seconds:
+            raise ServiceError(
+                f"Run {run.run_id} is still {run.state} after {patience.timeout_seconds:.0f} s.",
+                remedy=f"It goes on; boothline status {run.run_id} --deployment FILE looks again.",
+            )
+        pause.wait(wait)
+
+
+def error_of(run: ClusterRun) -> BoothlineError | None:
+    """Return the error that a run's end stands for; None for success."""
+    again = f"boothline resume {run.run_id} --deployment FILE goes on from here."
+    if run.state in (SUCCEEDED, "SKIPPED"):
+        return None
+    if run.state == CANCELED:
+        return InterruptedRunError(f"Run {run.run_id} was cancelled.", remedy=again)
+    failed = [task for task in run.tasks if task.state == FAILED]
+    what = f" at {failed[0].name}: {failed[0].error}" if failed else f": {run.error}"
+    return BoothlineError(
+        f"Run {run.run_id} failed{what or '.'}",
+        remedy=f"See boothline logs {run.run_id} --deployment FILE. {again}",
+    )
+
+
+def described(run: Any, deployment: Deployment) -> ClusterRun:  # noqa: ANN401 - a body of the API
+    """Return a run as we tell it."""
+    details = run.run_details.task_details if run.run_details else None
+    tasks = [
+        ClusterTask(
+            name=str(task.display_name or task.task_id),
+            state=str(task.state or ""),
+            error=str(task.error.message or "") if task.error else "",
+        )
+        for task in details or []
+    ]
+    return ClusterRun(
+        run_id=_run_id(run),
+        kfp_run_id=str(run.run_id),
+        state=str(run.state or "PENDING"),
+        error=str(run.error.message or "") if run.error else "",
+        tasks=sorted(tasks, key=lambda task: task.name),
+        url=f"{deployment.kfp.host.rstrip('/')}/#/runs/details/{run.run_id}",
+    )
+
+
+def _run_id(run: Any) -> str:  # noqa: ANN401 - a body of the API
+    """Return our run id of a run: its name, or what a run of a recurring run makes of its own."""
+    given = run.runtime_config.parameters if run.runtime_config else None
+    template = str((given or {}).get("run_id", ""))
+    if JOB in template:
+        return resolved_run_id(template, job_id=str(run.run_id))
+    return str(run.display_name)
+
+
+def scheduled_run_id(name: str) -> str:
+    """Return the run id that a recurring run is registered with; each run makes its own of it.
+
+    Kubeflow Pipelines does not fill macros such as `[[ScheduledTime]]` into the parameters of its
+    version 2.
+    """
+    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-') or 'scheduled'}-{JOB}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When a pipeline is run again and again.
+
+    Attributes:
+        name: name of the recurring run; registering it again replaces it.
+        cron: six fields, seconds first, in the server's time zone.
+        pipeline: name of the pipeline.
+    """
+
+    name: str
+    cron: str
+    pipeline: str = "dreambooth"
+
+
+def schedule_request(
+    api: PipelinesApi,
+    deployment: Deployment,
+    config: RunConfig,
+    *,
+    schedule: Schedule,
+    experiment_id: str,
+) -> Any:  # noqa: ANN401 - a body of the API
+    """Return what would be sent to register a recurring run.
+
+    Raises:
+        ConfigError: the cron expression has not six fields, or the configuration does not fit.
+    """
+    if len(schedule.cron.split()) != 6:
+        raise ConfigError(
+            f"The cron expression {schedule.cron!r} has {len(schedule.cron.split())} fields.",
+            remedy='Six are needed, seconds first: "0 0 2 * * *" is every night at two.',
+        )
+    check_reachable(config)
+    run_id = scheduled_run_id(schedule.name)
+    return api.recurring_body(
+        schedule.name,
+        cron=schedule.cron,
+        pipeline=compile_for(deployment, pipeline=schedule.pipeline),
+        arguments=arguments(run_id, config, pipeline=schedule.pipeline),
+        experiment_id=experiment_id,
+    )
+
+
+def register(
+    api: PipelinesApi, deployment: Deployment, config: RunConfig, *, schedule: Schedule
+) -> str:
+    """Register a recurring run in place of those of its name, and return its id.
+
+    Runs that the former ones have started continue; see `unregister`.
+    """
+    body = schedule_request(api, deployment, config, schedule=schedule, experiment_id="")
+    former = api.recurring(schedule.name)
+    body.experiment_id = api.experiment_id()
+    made = api.create_recurring(body)
+    _retire(api, former)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What became of the recurring runs of a name.
+
+    Attributes:
+        removed: how many were deleted.
+        disabled: how many start no more runs and stay until their last run has ended.
+        unfinished: our ids of the runs that continue.
+    """
+
+    removed: int
+    disabled: int
+    unfinished: tuple[str, ...] = ()
+
+
+def unregister(api: PipelinesApi, name: str) -> Removal:
+    """Stop the recurring runs of a name, and delete those whose runs have all ended.
+
+    A recurring run owns its runs in Kubernetes: deleting it kills those that have not ended. Such a
+    one is disabled only; the next call for that name deletes it.
+    """
+    return _retire(api, api.recurring(name))
+
+
+def _retire(api: PipelinesApi, former: Sequence[Any]) -> Removal:
+    """Stop recurring runs, and delete those that own no unfinished run."""
+    unfinished: list[str] = []
+    disabled = 0
+    for item in former:
+        identity = str(item.recurring_run_id)
+        api.stop_recurring(identity)  # first, so that none starts between look and deletion
+        active = [_run_id(run) for run in api.unfinished(identity)]
+        unfinished += active
+        disabled += bool(active)
+        if not active:
+            api.delete_recurring(identity)
+    return Removal(removed=len(former) - disabled, disabled=disabled, unfinished=tuple(unfinished))

@@ -1,0 +1,195 @@
+"""Runs a pipeline in a child process and follows it by its events."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from boothline.launch.local.events import EventTail, RunProgress
+from boothline.launch.local.folder import RunFolder
+from boothline.launch.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
+from boothline.pipelines.parameters import steps_of
+
+
+class Display(Protocol):
+    """Shows a run as it goes."""
+
+    def show(self, progress: RunProgress) -> None:
+        """Show how far the run is; called several times a second."""
+
+    def say(self, text: str) -> None:
+        """Show a line of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How the child process ended.
+
+    Attributes:
+        progress: what the events of this attempt add up to.
+        succeeded: whether KFP calls the run a success.
+        interrupted: whether it was stopped by a signal.
+        started_at: start of the attempt, in seconds since the epoch.
+        seconds: duration of the attempt.
+    """
+
+    progress: RunProgress
+    succeeded: bool
+    interrupted: bool
+    started_at: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalRunner:
+    """Runs the pipeline of one run folder.
+
+    Attributes:
+        folder: the run's folder, with its configuration.
+        home: the home folder; processes left over from a killed run in it are ended first.
+        environment: variables that tell the steps where their services are.
+        pipeline: `<module>:<attribute>`; empty for the one that the folder names.
+        grace_seconds: time that steps have to commit their state after SIGTERM.
+        poll_seconds: time between two looks at the events.
+    """
+
+    folder: RunFolder
+    home: Path
+    environment: Mapping[str, str]
+    pipeline: str = ""
+    grace_seconds: float = 30.0
+    poll_seconds: float = 0.2
+
+    def run(self, display: Display) -> Outcome:
+        """Run the pipeline to its end, or until SIGINT, SIGTERM or SIGHUP."""
+        end(processes_of(None, home=self.home), grace_seconds=self.grace_seconds)
+        started_at = time.time()
+        tail = EventTail(self.folder.path, since=started_at)
+        progress = RunProgress(steps_of(self.folder.pipeline))
+        interrupted = False
+        with _signals_as_interrupts():
+            child = self._start()
+            try:
+                self._follow(child, tail, progress, display)
+            except KeyboardInterrupt:
+                interrupted = True
+                display.say(
+                    "Stopping: steps may commit their state. Press Ctrl-C again to stop now."
+                )
+                self._stop(child, tail, progress, display)
+            finally:
+                end_run(self.folder.path, grace_seconds=0)
+                shutil.rmtree(self._scratch, ignore_errors=True)
+        self._absorb(tail, progress, display)
+        return Outcome(
+            progress=progress,
+            succeeded=child.returncode == 0,
+            interrupted=interrupted,
+            started_at=started_at,
+            seconds=time.time() - started_at,
+        )
+
+    @property
+    def _scratch(self) -> Path:
+        """Temporary folder of the steps."""
+        return self.folder.path / "tmp"
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        """Start the child in its own process group; it stops when our end of its input closes."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+        with self.folder.kfp_log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "boothline.launch.local_run",
+                    str(self.folder.path),
+                    *self._arguments(),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={
+                    **os.environ,
+                    **self.environment,
+                    RUN_DIR_VARIABLE: str(self.folder.path),
+                    "TMPDIR": str(self._scratch),
+                    "PYTHONUNBUFFERED": "1",
+                },
+            )
+
+    def _arguments(self) -> list[str]:
+        """Return the child's further arguments."""
+        return [self.pipeline] if self.pipeline else []
+
+    def _follow(
+        self,
+        child: "subprocess.Popen[bytes]",
+        tail: EventTail,
+        progress: RunProgress,
+        display: Display,
+    ) -> None:
+        """Show the events until the child has ended."""
+        while True:
+            try:
+                child.wait(timeout=self.poll_seconds)
+            except subprocess.TimeoutExpired:
+                self._absorb(tail, progress, display)
+            else:
+                return
+
+    def _stop(
+        self,
+        child: "subprocess.Popen[bytes]",
+        tail: EventTail,
+        progress: RunProgress,
+        display: Display,
+    ) -> None:
+        """Ask the child and its steps to end; wait for the grace period or a further interrupt."""
+        child.terminate()
+        deadline = time.monotonic() + self.grace_seconds
+        try:
+            while processes_of(self.folder.path) and time.monotonic() < deadline:
+                self._absorb(tail, progress, display)
+                child.poll()
+                time.sleep(self.poll_seconds)
+        except KeyboardInterrupt:
+            display.say("Stopping now.")
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+    def _absorb(self, tail: EventTail, progress: RunProgress, display: Display) -> None:
+        """Take new events into account and show them."""
+        for event in tail.read():
+            progress.apply(event)
+        display.show(progress)
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt too, where this is the main thread."""
+
+    def interrupt(signal_number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

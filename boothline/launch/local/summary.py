@@ -1,0 +1,205 @@
+"""What a run came to: the one object that `run` and `status` print."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.errors import BoothlineError
+from boothline.launch.local.folder import RunFolder, is_active
+from boothline.launch.local.live import LiveStep, live_steps, progress_of
+from boothline.launch.local.session import Session
+from boothline.pipelines.parameters import ALL_STEPS
+from boothline.runs import StepRecord, read_run
+from boothline.store import ManifestRef, Store
+from boothline.tracking.identity import recorded
+from boothline.trials import in_words, steps_with_trials
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StepSummary(_Part):
+    """One step or shard."""
+
+    name: str
+    status: str
+    seconds: float
+    reused: bool
+    manifest: str
+
+
+class ModelSummary(_Part):
+    """The model that the run registered."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class TrialSummary(_Part):
+    """One trial of a sweep."""
+
+    trial: int
+    settings: str
+    scores: dict[str, float]
+    failure: str = Field(default="", description="Step and reason of a trial that failed.")
+
+
+class Summary(_Part):
+    """One run."""
+
+    run_id: str
+    pipeline: str = "dreambooth"
+    status: str
+    seconds: float
+    steps: list[StepSummary]
+    report: str = Field(description="Path of the report here; empty when there is none.")
+    model: ModelSummary | None
+    metrics: dict[str, float]
+    verdict: str = Field(description="promoted, refused, or empty when the gate was not reached.")
+    rules: list[str] = Field(description="The gate's rules in words.")
+    mlflow: str = Field(description="URL of the run in MLflow; empty without MLflow.")
+    progress: list[LiveStep] = Field(
+        default_factory=list, description="How far each step is, while the run is running."
+    )
+    trials: list[TrialSummary] = Field(
+        default_factory=list, description="Trials of a sweep, the best first."
+    )
+    decision: str = Field(
+        default="", description="Of a retraining: train or skip; empty for other runs."
+    )
+    triggers: list[str] = Field(
+        default_factory=list, description="What a retraining found, in words."
+    )
+
+
+def summarise(session: Session, folder: RunFolder) -> Summary:
+    """Return what the store and the run folder tell about a run.
+
+    Raises:
+        ServiceError: the store is unreachable.
+    """
+    store, run_id = session.store, folder.run_id
+    record = read_run(store, run_id)
+    steps = sorted(steps_with_trials(store, run_id), key=_place)
+    active = is_active(session.home, run_id)
+    status = record.status if record else "running"
+    if status == "running" and not active:
+        status = "interrupted"
+    done = {step.step: step.manifest for step in steps if step.status == "done"}
+    decision = _metadata(store, done.get("check_triggers", ""))
+    leaderboard = _metadata(store, done.get("compare_trials", ""))
+    if record and record.pipeline == "sweep":  # the model of a sweep is that of its best trial
+        best = leaderboard.get("best", {})
+        done |= {
+            "publish_checkpoint": best.get("model", ""),
+            "evaluate": best.get("evaluation", ""),
+        }
+    promotion = _metadata(store, done.get("promote", ""))
+    return Summary(
+        run_id=run_id,
+        pipeline=record.pipeline if record else folder.pipeline,
+        status=status,
+        seconds=round(record.seconds if record else 0.0, 3),
+        steps=[
+            StepSummary(
+                name=step.label,
+                status=step.status if active or step.status != "running" else "interrupted",
+                seconds=round(step.seconds, 3),
+                reused=step.reused,
+                manifest=step.manifest,
+            )
+            for step in steps
+        ],
+        report=_local_report(store, record.report if record else "", folder),
+        model=_model(store, done.get("publish_checkpoint", "")),
+        metrics=flat_metrics(_metadata(store, done.get("evaluate", ""))),
+        verdict=str(promotion.get("verdict", "")),
+        rules=[_rule(rule) for rule in promotion.get("rules", [])],
+        mlflow=_mlflow_page(session, run_id),
+        progress=live_steps(progress_of(session.home, folder)) if status == "running" else [],
+        trials=[_trial(row) for row in leaderboard.get("trials", [])],
+        decision=decision.get("decision", ""),
+        triggers=[trigger["text"] for trigger in decision.get("triggers", [])],
+    )
+
+
+def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """Return the means of an evaluation by flat names.
+
+    The fine-tuned model's scores go by their own names (`dino`, `clip_t`), the others' by
+    `base_dino`, `champion_dino`, `gain_dino` (over the base), `champion_gain_dino`.
+    """
+    groups: dict[str, Any] = {}
+    for name, scores in evaluation.get("metrics", {}).items():
+        groups["" if name == "finetuned" else f"{name}_"] = scores
+    for name, scores in evaluation.get("gains", {}).items():
+        groups["gain_" if name == "base" else f"{name}_gain_"] = scores
+    return {
+        f"{prefix}{name}": round(float(score["mean"]), 6)
+        for prefix, scores in groups.items()
+        for name, score in scores.items()
+        if score is not None and score.get("mean") is not None
+    }
+
+
+def _place(record: StepRecord) -> tuple[int, int]:
+    """Return where a step stands in the pipeline."""
+    known = record.step in ALL_STEPS
+    return (ALL_STEPS.index(record.step) if known else len(ALL_STEPS), record.shard or 0)
+
+
+def _trial(row: Mapping[str, Any]) -> TrialSummary:
+    """Return one row of a leaderboard."""
+    return TrialSummary(
+        trial=row["trial"],
+        settings=in_words(row["settings"]),
+        scores=row["scores"],
+        failure=row.get("failure", ""),
+    )
+
+
+def _metadata(store: Store, manifest: str) -> dict[str, Any]:
+    """Return a manifest's metadata; nothing for no manifest."""
+    return dict(store.read(manifest).metadata) if manifest else {}
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    """Return one rule of the gate in words."""
+    outcome = "passed" if rule["passed"] else "failed"
+    return str(rule.get("text") or f"{rule['name']}: {rule.get('value')}: {outcome}.")
+
+
+def _model(store: Store, manifest: str) -> ModelSummary | None:
+    """Return the registered version of a model manifest."""
+    if not manifest:
+        return None
+    name = str(store.read(manifest).metadata["model_name"])
+    digest = ManifestRef.parse(manifest).digest
+    version = store.get_record(f"registry/{name}/{digest}.json") or {}
+    return ModelSummary(name=name, version=str(version.get("version", "")), digest=digest)
+
+
+def _mlflow_page(session: Session, run_id: str) -> str:
+    """Return the URL of the run's page in MLflow, or of MLflow if it does not know the run."""
+    uri = session.settings.mlflow_uri
+    run = recorded(session.store, run_id) if uri else None
+    return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}" if run else uri
+
+
+def _local_report(store: Store, report: str, folder: RunFolder) -> str:
+    """Return the path of the report's copy in the run folder, made now; empty without a report."""
+    if not report:
+        return ""
+    try:
+        page = store.read_bytes(report, "report.html")
+    except BoothlineError:
+        if folder.report.exists():
+            return str(folder.report)
+        raise
+    if not folder.report.exists() or folder.report.read_bytes() != page:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.report.write_bytes(page)
+    return str(folder.report)

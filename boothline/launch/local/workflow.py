@@ -1,0 +1,192 @@
+"""A run from its configuration to its summary: checks, services, pipeline, verification."""
+
+import time
+from pathlib import Path
+
+from boothline.components.images import TOOLS, TORCH
+from boothline.config import RunConfig
+from boothline.errors import (
+    BoothlineError,
+    ConfigError,
+    DataError,
+    InterruptedRunError,
+    ServiceError,
+)
+from boothline.launch.local.containers import check_images, check_readable
+from boothline.launch.local.folder import RunFolder, only_run
+from boothline.launch.local.prechecks import check
+from boothline.launch.local.runner import Display, LocalRunner, Outcome
+from boothline.launch.local.session import Session, open_session
+from boothline.launch.local.summary import Summary, summarise
+from boothline.notifying import tell_ending
+from boothline.pipelines.parameters import arguments, labels
+from boothline.progress import Event, label_of
+from boothline.runs import RunRecord, RunStatus, read_run, write_run
+from boothline.store import ManifestRef, Store
+from boothline.trials import TRIAL_STEPS, steps_with_trials
+
+_ERRORS = {2: ConfigError, 3: DataError, 5: ServiceError, 130: InterruptedRunError}
+
+
+def carry_out(
+    home: Path,
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    display: Display,
+    pipeline: str = "dreambooth",
+) -> tuple[Summary, BoothlineError | None]:
+    """Run a pipeline, or go on with it, and return what it came to and why it failed, if it did.
+
+    Args:
+        home: the home folder.
+        folder: the run's folder, new or of an earlier attempt.
+        config: the run's configuration.
+        display: shows the run as it goes.
+        pipeline: name of the pipeline.
+
+    Raises:
+        ConfigError: another run is active, or the base model or a file does not exist.
+        DataError: the subject's folder holds no picture.
+        ServiceError: a service does not start, or the store is gone at the end.
+    """
+    check(config, home=home)
+    if folder.in_containers:
+        check_images((TOOLS, TORCH))
+        check_readable(config)
+    arguments(folder.run_id, config, pipeline=pipeline)
+    with only_run(home, folder.run_id):
+        display.say("Starting the store and MLflow, where they do not run")
+        session = open_session(home, tracking=True)
+        folder.write_config(config, pipeline=pipeline)
+        _open_record(session.store, folder.run_id, config, pipeline=pipeline)
+        runner = LocalRunner(folder=folder, home=home, environment=session.environment)
+        outcome = runner.run(display)
+        try:
+            error = conclude(session, folder.run_id, config, outcome)
+            return summarise(session, folder), error
+        except ServiceError as problem:
+            remedy = f"{problem.remedy}\n{_resume(folder.run_id)}".strip()
+            raise type(problem)(problem.message, remedy=remedy) from problem
+
+
+def _open_record(store: Store, run_id: str, config: RunConfig, *, pipeline: str) -> None:
+    """Mark the run as running in the store."""
+    before = read_run(store, run_id)
+    record = before or RunRecord(
+        run_id=run_id,
+        pipeline=pipeline,
+        status="running",
+        config=config.model_dump(mode="json"),
+        created_at=time.time(),
+    )
+    write_run(store, record.model_copy(update={"status": "running"}))
+
+
+def conclude(
+    session: Session, run_id: str, config: RunConfig, outcome: Outcome
+) -> BoothlineError | None:
+    """Store how a run ended, where the exit handler could not, and return why it failed.
+
+    A run ends well when every step left its manifest, not when KFP says so.
+
+    Raises:
+        ServiceError: the store is unreachable.
+    """
+    error = _failure_of(session.store, run_id, config, outcome)
+    record = read_run(session.store, run_id)
+    if record is None:
+        return error
+    status: RunStatus = record.status
+    if isinstance(error, InterruptedRunError):
+        status = "interrupted"
+    elif error is not None:
+        status = "failed"
+    elif status == "running":
+        status = "done"
+    update = {"status": status, "seconds": outcome.seconds}
+    write_run(session.store, record.model_copy(update=update))
+    told = outcome.progress.steps["finish_run"].state == "done" and status == record.status
+    if not told:  # the exit handler did not run, or knew less
+        tell_ending(
+            session.settings,
+            session.store,
+            record,
+            config=config.notification,
+            status=status,
+            seconds=outcome.seconds,
+            logs=session.home / "runs" / run_id / "logs",
+        )
+    return error
+
+
+def _failure_of(
+    store: Store, run_id: str, config: RunConfig, outcome: Outcome
+) -> BoothlineError | None:
+    """Return why a run did not end well; None when every step left its manifest."""
+    resume = _resume(run_id)
+    if outcome.interrupted:
+        return InterruptedRunError(f"Run {run_id} was interrupted.", remedy=resume)
+    failure = outcome.progress.first_failure()
+    if failure is not None:
+        return _step_failure(run_id, failure, resume)
+    dead = outcome.progress.unfinished()
+    if dead:
+        return BoothlineError(
+            f"Step {dead[0]} ended without a word: its process was killed.",
+            remedy=f"Was memory short? See boothline logs {run_id} --step {dead[0]}. {resume}",
+        )
+    missing = _incomplete(store, run_id, config)
+    if missing or not outcome.succeeded:
+        what = f"Step {missing[0]} left no result" if missing else "KFP calls the run a failure"
+        return BoothlineError(
+            f"{what}.", remedy=f"See boothline logs {run_id} --step kfp. {resume}"
+        )
+    return None
+
+
+def _resume(run_id: str) -> str:
+    """Return how to go on with a run."""
+    return f"boothline resume {run_id} goes on from here."
+
+
+def _step_failure(run_id: str, failure: Event, resume: str) -> BoothlineError:
+    """Return the error that a step's `failed` event stands for."""
+    kind = _ERRORS.get(failure.exit_code, BoothlineError)
+    shard = "" if failure.shard is None else f" (shard {failure.shard})"
+    message = f"Step {failure.step}{shard} failed: {failure.error}"
+    remedy = failure.remedy or f"See boothline logs {run_id} --step {failure.step}."
+    return kind(message, remedy=f"{remedy}\n{resume}")
+
+
+def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
+    """Return the steps, shards and trials whose record or manifest the store lacks."""
+    done = {
+        record.label: ManifestRef.parse(record.manifest)
+        for record in steps_with_trials(store, run_id)
+        if record.status == "done"
+    }
+    facts = {
+        step: store.read(done[step]).metadata
+        for step in ("promote", "check_triggers", "compare_trials")
+        if step in done
+    }
+    run = read_run(store, run_id)
+    wanted = labels(
+        config,
+        pipeline=run.pipeline if run else "dreambooth",
+        promoted=facts.get("promote", {}).get("verdict") == "promoted",
+        skipped=facts.get("check_triggers", {}).get("decision") == "skip",
+    )
+    without = {  # of trials that failed and were left out of the comparison
+        label_of(step, row["trial"])
+        for row in facts.get("compare_trials", {}).get("trials", [])
+        for step in TRIAL_STEPS
+        if "failure" in row
+    }
+    return [
+        label
+        for label in wanted
+        if label not in without
+        and (label not in done or store.find(done[label].path) != done[label])
+    ]

@@ -1,0 +1,108 @@
+"""The process in which kfp.local runs a pipeline: `python -m boothline.launch.local_run RUN_DIR`.
+
+It runs in a process group of its own. SIGTERM, or the end of its standard input (its parent died),
+makes it send SIGTERM to its steps, start no more of them and exit.
+"""
+
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+from boothline import settings as environment
+from boothline.launch.local.containers import ContainerLauncher, give_folder, run_arguments
+from boothline.launch.local.folder import RunFolder
+from boothline.launch.local.processes import StepLauncher
+from boothline.pipelines.parameters import TARGETS, arguments
+
+logger = logging.getLogger(__name__)
+
+
+def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
+    """Run a pipeline by kfp.local and return whether KFP calls it a success.
+
+    Args:
+        folder: the run's folder, which holds its configuration.
+        pipeline_name: `<module>:<attribute>` of the pipeline.
+        launcher: starts the steps.
+    """
+    warnings.filterwarnings("ignore", category=RuntimeWarning, message="You may be attemp")
+    warnings.filterwarnings("ignore", message=".*have no effect in the current local runner.*")
+    from kfp import local
+
+    launcher.install()
+    scratch = folder.path / "kfp"
+    config = folder.read_config()
+    runner: Any = local.SubprocessRunner(use_venv=False)
+    if folder.in_containers:
+        give_folder(folder.path)
+        runner = local.DockerRunner(**run_arguments(folder.path, config, os.environ))
+    local.init(
+        runner,
+        pipeline_root=str(scratch),
+        workspace_root=tempfile.mkdtemp(prefix="workspace-"),
+        raise_on_error=True,
+    )
+    module, _, attribute = pipeline_name.partition(":")
+    pipeline = getattr(importlib.import_module(module), attribute)
+    # Only now: two threads that import at the same time would both be late.
+    threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
+    try:
+        pipeline(**arguments(folder.run_id, config, pipeline=folder.pipeline))
+    except RuntimeError as error:  # what kfp.local raises for every failed task
+        logger.error("%s", error)
+        return False
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def _stop_with_parent(launcher: StepLauncher) -> None:
+    """Stop the run when standard input ends."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    logger.warning("the starting process is gone; stopping")
+    launcher.stop()
+
+
+def _start_tracking(folder: RunFolder) -> None:
+    """Open the run's MLflow parent while the first step starts."""
+    settings = environment.current()
+    if not settings.mlflow_uri:
+        return
+    from boothline.store import Store
+    from boothline.tracking import start_parent
+
+    start_parent(settings, Store.connect(settings), folder.run_id, folder.read_config())
+
+
+def main(argv: list[str]) -> int:
+    """Run the pipeline of a run folder; return 0 when KFP calls it a success, 1 otherwise."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    folder = RunFolder(Path(argv[0]))
+    launcher = StepLauncher(folder.logs)
+    if folder.in_containers:
+        launcher = ContainerLauncher(folder.logs, run_id=folder.run_id)
+
+    def stop(signal_number: int, frame: object) -> None:
+        if not launcher.stopping:
+            logger.warning("stopping (signal %d)", signal_number)
+            launcher.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()
+    target = argv[1] if len(argv) > 1 else TARGETS[folder.pipeline]
+    return 0 if run(folder, target, launcher) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

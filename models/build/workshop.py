@@ -1,0 +1,361 @@
+"""Runs the stages of the recipe in order and knows where each keeps its state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import nn
+from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
+
+from models.build.autoencoder import (
+    AutoencoderObjective,
+    build_autoencoder,
+    encode_all,
+    standardise_latents,
+)
+from models.build.card import write_card
+from models.build.clip import ClipObjective, build_clip
+from models.build.evaluate import (
+    measure_autoencoder,
+    measure_clip,
+    measure_generation,
+    measure_judge,
+)
+from models.build.export import (
+    CLIP_FOLDER,
+    IMAGE_ENCODER_FOLDER,
+    PIPELINE_FOLDER,
+    export_clip,
+    export_image_encoder,
+    export_pipeline,
+)
+from models.build.generation import contact_sheet, load_pipeline
+from models.build.image_encoder import ImageEncoderObjective, build_image_encoder
+from models.build.judge import Judge, JudgeObjective
+from models.build.recipe import STAGES, Recipe
+from models.build.scenes import SceneSet, SceneStore
+from models.build.sprites import EmojiCatalogue, ensure_emoji_art
+from models.build.stage import (
+    Objective,
+    StageTrainer,
+    load_state,
+    save_state,
+    training_device,
+)
+from models.build.subjects import SUBJECTS, render_subject
+from models.build.tokenizer import save_tokenizer
+from models.build.unet import UnetObjective, build_unet, gather_latent_scenes
+from models.build.vocabulary import noun_names
+from models.build.world import World
+
+logger = logging.getLogger(__name__)
+
+_NUM_STANDARDISING_SCENES = 2048
+_NUM_SHEET_PICTURES = 64
+
+
+class Workshop:
+    """The recipe at work.
+
+    Args:
+        recipe: every number.
+        state: folder of scenes and training states.
+        emoji_art: folder of the unpacked emoji packages; filled when empty.
+        output: folder of the exported models.
+    """
+
+    def __init__(self, recipe: Recipe, *, state: Path, emoji_art: Path, output: Path) -> None:
+        self.recipe = recipe
+        self.state = state
+        self.emoji_art = emoji_art
+        self.output = output
+
+    @cached_property
+    def scenes(self) -> SceneStore:
+        """The scenes, drawn when first asked for."""
+        catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
+        world = World(catalogue, seed=self.recipe.seed)
+        return SceneStore(world, folder=self.state / "scenes")
+
+    def run(self, action: str) -> None:
+        """Do one action of the command line."""
+        if action in ("all", *STAGES):
+            for stage in self._open_stages() if action == "all" else (action,):
+                self.train(stage)
+        if action in ("all", "export"):
+            self.export()
+        if action in ("all", "evaluate"):
+            self.evaluate()
+        if action == "subjects":
+            catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
+            for subject in SUBJECTS:
+                render_subject(
+                    subject, catalogue=catalogue, seed=self.recipe.seed, output=self.output
+                )
+
+    def _open_stages(self) -> tuple[str, ...]:
+        """Return the stages to run: what a UNet was begun on is not trained further unasked."""
+        if not (self.state / "unet.pt").is_file():
+            return STAGES
+        logger.info("a UNet has been begun: the autoencoder and the CLIP pair stay as they are")
+        return tuple(stage for stage in STAGES if stage not in ("autoencoder", "clip"))
+
+    def trainer(self, stage: str, objective: Objective) -> StageTrainer:
+        """Return the trainer of a stage, not yet restored."""
+        return StageTrainer(
+            stage,
+            objective=objective,
+            plan=self.recipe.judge if stage == "judge" else self.recipe.training[stage],
+            seed=self.recipe.seed,
+            state_path=self.state / f"{stage}.pt",
+        )
+
+    def train(self, stage: str) -> None:
+        """Train one stage to its end, from its last state."""
+        trainers = {
+            "autoencoder": self.autoencoder_trainer,
+            "clip": self.clip_trainer,
+            "image-encoder": self.image_encoder_trainer,
+            "unet": self.unet_trainer,
+            "decoder": self.decoder_trainer,
+        }
+        trainers[stage]().run()
+
+    def autoencoder_trainer(self) -> StageTrainer:
+        """Return the trainer of the autoencoder."""
+        torch.manual_seed(self.recipe.seed)
+        objective = AutoencoderObjective(
+            build_autoencoder(self.recipe.autoencoder),
+            pixels=self._all_pixels(),
+            batch_size=self.recipe.training["autoencoder"].batch_size,
+        )
+        return self.trainer("autoencoder", objective)
+
+    def decoder_trainer(self) -> StageTrainer:
+        """Return the trainer that polishes the decoder on the latents that the UNet knows."""
+        model = build_autoencoder(self.recipe.autoencoder)
+        self._load("autoencoder", module="autoencoder", into=model)
+        objective = AutoencoderObjective(
+            model,
+            pixels=self._all_pixels(),
+            batch_size=self.recipe.training["decoder"].batch_size,
+            decoder_only=True,
+        )
+        return self.trainer("decoder", objective)
+
+    def _all_pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return (
+            self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC,
+            self.scenes.wide(self.recipe.num_wide_scenes).pixels_NHWC,
+        )
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer, learned when first asked for."""
+        return save_tokenizer(
+            self.state / "tokenizer",
+            vocabulary_size=self.recipe.vocabulary_size,
+            max_tokens=self.recipe.max_tokens,
+        )
+
+    def clip_trainer(self) -> StageTrainer:
+        """Return the trainer of the CLIP pair."""
+        torch.manual_seed(self.recipe.seed + 1)
+        objective = ClipObjective(
+            build_clip(self.recipe, tokenizer=self.tokenizer),
+            tokenizer=self.tokenizer,
+            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
+            batch_size=self.recipe.training["clip"].batch_size,
+        )
+        return self.trainer("clip", objective)
+
+    def image_encoder_trainer(self) -> StageTrainer:
+        """Return the trainer of the self-supervised image encoder."""
+        torch.manual_seed(self.recipe.seed + 2)
+        objective = ImageEncoderObjective(
+            build_image_encoder(self.recipe),
+            scenes=self.scenes.wide(self.recipe.num_wide_scenes),
+            batch_size=self.recipe.training["image-encoder"].batch_size,
+        )
+        return self.trainer("image-encoder", objective)
+
+    def unet_trainer(self) -> StageTrainer:
+        """Return the trainer of the UNet, which needs the autoencoder and the text tower."""
+        clip = self.trained_clip()
+        captioned = self.scenes.captioned(self.recipe.num_captioned_scenes)
+        kept = self._drawn_scenes(captioned)
+        scenes = gather_latent_scenes(
+            self.latents()[kept],
+            captions=[captioned.captions[index] for index in kept.tolist()],
+            text_encoder=clip.text_model,
+            tokenizer=self.tokenizer,
+        )
+        objective = UnetObjective(
+            self.untrained_unet(),
+            scenes=scenes,
+            batch_size=self.recipe.training["unet"].batch_size,
+            compiled=self.recipe.compile_unet,
+        )
+        return self.trainer("unet", objective)
+
+    def _drawn_scenes(self, scenes: SceneSet) -> torch.Tensor:
+        """Return the indices of the scenes whose noun the UNet learns to draw."""
+        drawn = [label for label, name in enumerate(noun_names()) if name in self.drawn_nouns()]
+        return torch.isin(torch.from_numpy(scenes.nouns), torch.tensor(drawn)).nonzero()[:, 0]
+
+    def drawn_nouns(self) -> tuple[str, ...]:
+        """Return the nouns that the UNet learns to draw."""
+        return self.recipe.unet_nouns or noun_names()
+
+    def untrained_unet(self) -> UNet2DConditionModel:
+        """Return the UNet before training."""
+        torch.manual_seed(self.recipe.seed + 3)
+        return build_unet(
+            self.recipe.unet,
+            latent_channels=self.recipe.autoencoder.latent_channels,
+            text_width=self.recipe.text.width,
+        )
+
+    def latents(self) -> torch.Tensor:
+        """Return the latents of all captioned training scenes, kept on disk.
+
+        They belong to one state of the autoencoder: training its encoder further makes new latents,
+        and a UNet trained on the old ones must then be trained anew.
+        """
+        step = int(load_state(self.state / "autoencoder.pt")["step"])
+        path = self.state / f"latents-autoencoder-{step}.pt"
+        if not path.is_file():
+            scenes = self.scenes.captioned(self.recipe.num_captioned_scenes)
+            model = self.trained_autoencoder()
+            save_state({"latents": encode_all(model, scenes.pixels_NHWC)}, path=path)
+        latents: torch.Tensor = load_state(path)["latents"]
+        return latents
+
+    def trained_autoencoder(self) -> AutoencoderKL:
+        """Return the autoencoder as trained so far, its latents brought to mean 0 and spread 1."""
+        model = build_autoencoder(self.recipe.autoencoder)
+        polished = (self.state / "decoder.pt").is_file()
+        self._load("decoder" if polished else "autoencoder", module="autoencoder", into=model)
+        pixels = self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC
+        standardise_latents(model, pixels_NHWC=pixels[:_NUM_STANDARDISING_SCENES])
+        return model
+
+    def trained_clip(self) -> CLIPModel:
+        """Return the CLIP pair as trained so far."""
+        model = build_clip(self.recipe, tokenizer=self.tokenizer)
+        self._load("clip", module="clip", into=model)
+        return model
+
+    def trained_image_encoder(self) -> Dinov2Model:
+        """Return the self-supervised image encoder as trained so far."""
+        model = build_image_encoder(self.recipe)
+        self._load("image-encoder", module="encoder", into=model)
+        return model
+
+    def trained_unet(self) -> UNet2DConditionModel:
+        """Return the UNet as trained so far, with its averaged weights."""
+        model = self.untrained_unet()
+        self._load("unet", module="unet", into=model)
+        return model
+
+    def _load(self, stage: str, *, module: str, into: nn.Module) -> None:
+        path = self.state / f"{stage}.pt"
+        if not path.is_file():
+            logger.warning("%s has no training state yet: its weights are random", stage)
+            return
+        state = load_state(path)
+        prefix = f"{module}."
+        into.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state["modules"].items() if k.startswith(prefix)}
+        )
+        for parameter, average in zip(into.parameters(), state["average"], strict=False):
+            parameter.data.copy_(average)
+        into.eval()
+
+    def export(self) -> None:
+        """Write the models as trained so far into the output folder."""
+        clip = self.trained_clip()
+        export_pipeline(
+            autoencoder=self.trained_autoencoder(),
+            clip=clip,
+            tokenizer=self.tokenizer,
+            unet=self.trained_unet(),
+            output=self.output,
+        )
+        export_clip(clip, tokenizer=self.tokenizer, output=self.output)
+        export_image_encoder(self.trained_image_encoder(), output=self.output)
+        logger.info("exported to %s", self.output)
+
+    def trained_judge(self) -> Judge:
+        """Return the independent classifier, trained when it is not yet."""
+        torch.manual_seed(self.recipe.seed + 4)
+        judge = Judge()
+        objective = JudgeObjective(
+            judge,
+            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
+            batch_size=self.recipe.judge.batch_size,
+        )
+        self.trainer("judge", objective).run()
+        return judge.eval()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Measure the exported models on held-out scenes, print the figures and keep a sheet."""
+        scenes = self.scenes.captioned(self.recipe.num_held_out_scenes, held_out=True)
+        judge = self.trained_judge()
+        pipeline = load_pipeline(self.output / PIPELINE_FOLDER, device=training_device())
+        clip = CLIPModel.from_pretrained(self.output / CLIP_FOLDER)
+        encoder = Dinov2Model.from_pretrained(self.output / IMAGE_ENCODER_FOLDER)
+        generation, pictures = measure_generation(
+            pipeline, judge=judge, encoder=encoder, scenes=scenes, recipe=self.recipe
+        )
+        figures: dict[str, Any] = {
+            "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
+            "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
+            "judge_on_real_scenes": measure_judge(judge, scenes),
+            "generation": generation,
+            "personalised": self._personalised(),
+            "training_steps": self._progress("step"),
+            "training_seconds": self._progress("seconds"),
+        }
+        sheet = contact_sheet(pictures[:_NUM_SHEET_PICTURES], columns=8)
+        sheet.save(self.output / PIPELINE_FOLDER / "samples.png")
+        parts = {
+            "UNet": pipeline.unet,
+            "autoencoder": pipeline.vae,
+            "text encoder": pipeline.text_encoder,
+            "CLIP pair (`tiny-emoji-clip`)": clip,
+            "image encoder (`tiny-emoji-dino`)": encoder,
+        }
+        parameters = {name: _num_parameters(model) for name, model in parts.items()}
+        card = self.output / PIPELINE_FOLDER / "README.md"
+        write_card(figures, recipe=self.recipe, parameters=parameters, path=card)
+        text = json.dumps(figures, indent=2)
+        (self.state / "evaluation.json").write_text(text + "\n")
+        sys.stdout.write(text + "\n")
+        return figures
+
+    def _personalised(self) -> list[dict[str, Any]]:
+        """Return what `benchmarks/personalisation.py` measured last; empty before."""
+        path = self.state / "personalisation.json"
+        return list(json.loads(path.read_text())) if path.is_file() else []
+
+    def _progress(self, key: str) -> dict[str, int]:
+        """Return the steps or the seconds that each stage has trained so far."""
+        paths = {stage: self.state / f"{stage}.pt" for stage in STAGES}
+        return {
+            stage: int(load_state(path).get(key, 0)) if path.is_file() else 0
+            for stage, path in paths.items()
+        }
+
+
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
