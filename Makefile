@@ -44,6 +44,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tests/walls.py
 	$(BIN)/deptry --no-ansi boothline components pipelines
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -360,14 +361,10 @@ def test_training_that_fails_and_cannot_keep_its_steps_says_why_it_failed(
     make_job: JobMaker, run_here: Runner, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    def failing(*_: Any, **__: Any) -> None:
-        raise RuntimeError("a cable was pulled")
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr("boothline.training.sheets.SheetMaker.make", failing)
-    monkeypatch.setattr("boothline.training.state_store.StateStore.commit_later", full)
+    cable, disk = RuntimeError("a cable was pulled"), OSError("the disk is full")
+    monkeypatch.setattr("boothline.training.sheets.SheetMaker.make", Mock(side_effect=cable))
+    states = "boothline.training.state_store.StateStore.commit_later"
+    monkeypatch.setattr(states, Mock(side_effect=disk))
     with pytest.raises(RuntimeError, match="cable"):
         run_here(make_job("training/cut", num_steps=3, sample_every_steps=2))
     assert "could not be kept" in caplog.text

@@ -156,7 +156,8 @@ def test_modules_of_reused_steps_import_without_torch() -> None:
     code = (
         "import sys\n"
         "import boothline.diffusion.base_model, boothline.diffusion.batch\n"
-        "import boothline.components.generate_prior.step, boothline.components.publish_checkpoint.step\n"
+        "import boothline.components.generate_prior.step\n"
+        "import boothline.components.publish_checkpoint.step\n"
         "import boothline.components.batch_infer.step\n"
         "print([m for m in ('torch', 'diffusers', 'transformers', 'mlflow') if m in sys.modules])"
     )
