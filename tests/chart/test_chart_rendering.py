@@ -20,6 +20,7 @@ from boothline.launch.cluster.deployment import Deployment
 CHART = Path(__file__).resolve().parents[2] / "charts" / "boothline"
 VALUE_SETS = sorted(path.stem for path in (CHART / "ci").glob("*-values.yaml"))
 KUBERNETES = ("1.29", "1.35")
+TRAINER = "trainer.kubeflow.org/v1alpha1"
 POLICY = "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"
 SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|_KEY$|BACKEND_STORE_URI")
 VERSIONED = re.compile(r".+(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})")
@@ -254,6 +255,63 @@ def test_training_runtime_agrees_with_the_trainers_models(rendered: Any) -> None
     pod = job["template"]["spec"]["template"]["spec"]
     assert pod["containers"][0]["name"] == "node"
     assert pod["terminationGracePeriodSeconds"] > 28
+
+
+def limits_of_a_node(helm: Any, *options: str) -> dict[str, Any]:
+    result = helm(
+        *("template", "rel", str(CHART), "-n", "ml", "-f", str(CHART / "ci/bundled-values.yaml")),
+        *("--api-versions", TRAINER, "--show-only", "templates/trainingruntime.yaml", *options),
+    )
+    assert result.returncode == 0, result.stderr
+    runtime = yaml.safe_load(result.stdout)
+    spec = runtime["spec"]["template"]["spec"]
+    assert spec["failurePolicy"] == {"maxRestarts": 3}
+    (container,) = spec["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    limits: dict[str, Any] = container["resources"]["limits"]
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus"),
+    [
+        ((), "1"),
+        (("--set", "trainer.processesPerNode=4"), "4"),
+        (("--set", "trainer.gpusPerNode=2"), "2"),
+        (("--set", "trainer.gpusPerNode=0"), None),
+    ],
+)
+def test_nodes_have_a_gpu_for_each_rank_unless_told_otherwise(
+    helm: Any, options: tuple[str, ...], gpus: str | None
+) -> None:
+    assert limits_of_a_node(helm, *options).get("nvidia.com/gpu") == gpus
+
+
+def test_gpus_have_the_name_of_their_resource(helm: Any) -> None:
+    limits = limits_of_a_node(helm, "--set", "trainer.gpuResource=amd.com/gpu")
+    assert limits == {"cpu": "8", "memory": "32Gi", "amd.com/gpu": "1"}
+
+
+def test_chart_without_trainer_installs_and_refuses_several_nodes(helm: Any) -> None:
+    asked = ("template", "rel", str(CHART), "-n", "ml", "-f", str(CHART / "ci/bundled-values.yaml"))
+    result = helm(*asked)
+    assert result.returncode == 0, result.stderr
+    assert "TrainingRuntime" not in {
+        item["kind"] for item in yaml.safe_load_all(result.stdout) if item
+    }
+    result = helm(*asked, "--set", "trainer.numNodes=2")
+    assert result.returncode != 0
+    assert "needs Kubeflow Trainer" in result.stderr
+
+
+def test_single_user_release_in_another_namespace_is_refused(helm: Any, rendered: Any) -> None:
+    path = CHART / "ci" / "single-user-values.yaml"
+    result = helm("template", "rel", str(CHART), "-n", "imaging", "-f", str(path))
+    assert result.returncode != 0
+    assert "install the chart in kubeflow" in result.stderr
+    maps = of_kind(rendered("single-user-values"), "ConfigMap")
+    text = maps["booth-deployment"]["data"]["deployment.yaml"]
+    kfp = Deployment.from_text(text, source="single-user").kfp
+    assert (kfp.namespace, kfp.multi_user, kfp.owner) == ("kubeflow", False, None)
 
 
 def test_production_set_uses_digests_queue_and_schedule(rendered: Any) -> None:

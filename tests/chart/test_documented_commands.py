@@ -64,7 +64,10 @@ def test_shown_values_render(helm: Any, tmp_path: Path, number: int) -> None:
     path.write_text(yaml.safe_dump(shown_values()[number]))
     result = helm("lint", "--strict", str(CHART), "-f", str(path))
     assert result.returncode == 0, result.stdout
-    result = helm("template", "boothline", str(CHART), "-n", "imaging", "-f", str(path))
+    result = helm(
+        *("template", "boothline", str(CHART), "-n", "imaging", "-f", str(path)),
+        *("--api-versions", "trainer.kubeflow.org/v1alpha1"),
+    )
     assert result.returncode == 0, result.stderr
     objects = [item for item in yaml.safe_load_all(result.stdout) if item]
     names = {(item["kind"].lower(), item["metadata"]["name"]) for item in objects}

@@ -55,7 +55,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        name, namespace = self._kfp.experiment, self._kfp.namespace or None
+        name, namespace = self._kfp.experiment, self._kfp.owner
         with translated("read the experiments"):
             answer = self._experiments.experiment_service_list_experiments(
                 page_size=100,
@@ -81,7 +81,7 @@ class PipelinesApi:
         """
         with translated("look for the run"):
             answer = self._runs.run_service_list_runs(
-                namespace=self._kfp.namespace or None,
+                namespace=self._kfp.owner,
                 page_size=10,
                 sort_by="created_at desc",
                 filter=_equals("name", run_id),
@@ -143,7 +143,7 @@ class PipelinesApi:
         """
         with translated("read the recurring runs"):
             answer = self._recurring.recurring_run_service_list_recurring_runs(
-                namespace=self._kfp.namespace or None,
+                namespace=self._kfp.owner,
                 page_size=100,
                 filter=_equals("name", name),
                 _request_timeout=_TIMEOUT_SECONDS,
@@ -206,7 +206,7 @@ class PipelinesApi:
         while token is not None:
             with translated("read the runs"):
                 answer = self._runs.run_service_list_runs(
-                    namespace=self._kfp.namespace or None,
+                    namespace=self._kfp.owner,
                     page_size=100,
                     page_token=token,
                     sort_by="created_at desc",

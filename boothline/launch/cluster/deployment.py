@@ -24,7 +24,12 @@ class Kfp(Section):
     """The Kubeflow Pipelines API."""
 
     host: str = Field(pattern=r"^https?://.+$", description="URL of the API.")
-    namespace: str = Field(default="", description="Namespace of the runs; empty: single-user.")
+    namespace: str = Field(default="", description="Namespace of the runs' pods.")
+    multi_user: bool = Field(
+        default=True,
+        description="Whether runs belong to a namespace in the API, as in multi-user Kubeflow; a "
+        "single-user one knows only its own, in which the pods of all runs are.",
+    )
     experiment: str = Field(default="boothline", min_length=1, description="Experiment.")
     service_account: str = Field(default="", description="Service account of the pods.")
     pipeline_root: str = Field(default="", description="Where KFP keeps small artifacts.")
@@ -34,6 +39,11 @@ class Kfp(Section):
         "that the cluster mounts into this pod.",
     )
     ca_bundle: Path | None = Field(default=None, description="CA bundle of the API, here.")
+
+    @property
+    def owner(self) -> str | None:
+        """Namespace that runs belong to in the API; None where it knows only its own."""
+        return (self.namespace or None) if self.multi_user else None
 
 
 class Images(Section):

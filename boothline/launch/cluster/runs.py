@@ -22,6 +22,7 @@ from boothline.launch.cluster.client import CANCELED, FAILED, FINAL, SUCCEEDED, 
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
 from boothline.launch.compile import compiled, pipeline_named
+from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
 from boothline.runs import JOB, resolved_run_id
 
@@ -107,6 +108,15 @@ def check_reachable(config: RunConfig) -> None:
         )
 
 
+def _with_trials(config: RunConfig, pipeline: str) -> RunConfig:
+    """Return the configuration of a sweep with its trials drawn, any other as it is.
+
+    Raises:
+        ConfigError: the sweep has nothing to try.
+    """
+    return planned(config) if pipeline == "sweep" else config
+
+
 def run_request(
     api: PipelinesApi,
     deployment: Deployment,
@@ -118,6 +128,7 @@ def run_request(
 ) -> Any:  # noqa: ANN401 - a body of the API
     """Return what would be sent to start a run."""
     check_reachable(config)
+    config = _with_trials(config, pipeline)
     return api.run_body(
         run_id,
         pipeline=compile_for(deployment, pipeline=pipeline),
@@ -311,6 +322,7 @@ def schedule_request(
             remedy='Six are needed, seconds first: "0 0 2 * * *" is every night at two.',
         )
     check_reachable(config)
+    config = _with_trials(config, schedule.pipeline)
     run_id = scheduled_run_id(schedule.name)
     return api.recurring_body(
         schedule.name,

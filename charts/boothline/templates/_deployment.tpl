@@ -3,7 +3,11 @@
 {{- $role := .Values.s3.roles.pipeline -}}
 kfp:
   host: {{ .Values.pipelines.host | quote }}
-  namespace: {{ .Values.pipelines.multiUser | ternary .Release.Namespace "" | quote }}
+  {{- if and (not .Values.pipelines.multiUser) (ne .Release.Namespace .Values.pipelines.systemNamespace) }}
+  {{- fail (printf "Single-user Kubeflow Pipelines starts the pods of a run in its own namespace, where they find no Secret, ConfigMap or account of %s: install the chart in %s, or set pipelines.multiUser=true." .Release.Namespace .Values.pipelines.systemNamespace) }}
+  {{- end }}
+  namespace: {{ .Release.Namespace | quote }}
+  multi_user: {{ .Values.pipelines.multiUser }}
   experiment: {{ .Values.pipelines.experiment | quote }}
   service_account: {{ .Values.pipelines.serviceAccount | quote }}
 images:
@@ -40,7 +44,7 @@ ca_bundle:
 labels:
   {{- include "boothline.selector" . | nindent 2 }}
   app.kubernetes.io/component: step
-{{- if and .Values.trainer.enabled (gt (int .Values.trainer.numNodes) 1) }}
+{{- if and (include "boothline.hasTrainer" .) (gt (int .Values.trainer.numNodes) 1) }}
 trainer:
   namespace: {{ .Release.Namespace }}
   runtime: {{ include "boothline.fullname" . }}-ddp

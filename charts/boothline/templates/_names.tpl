@@ -79,3 +79,12 @@ http://{{ include "boothline.fullname" . }}-mlflow.{{ .Release.Namespace }}.svc.
 {{- $role := index . 1 -}}
 {{- required (printf "Set s3.roles.%s.existingSecret: the chart makes up no credentials." $role) (index $root.Values.s3.roles $role).existingSecret -}}
 {{- end -}}
+
+{{/* Not empty where the TrainingRuntime is installed: asked for, and known to the API server. */}}
+{{- define "boothline.hasTrainer" -}}
+{{- if and .Values.trainer.enabled (.Capabilities.APIVersions.Has "trainer.kubeflow.org/v1alpha1") -}}
+true
+{{- else if and .Values.trainer.enabled (gt (int .Values.trainer.numNodes) 1) -}}
+{{- fail "trainer.numNodes is above 1, which needs Kubeflow Trainer: this cluster does not serve trainer.kubeflow.org/v1alpha1. Install it, or set trainer.numNodes=1. Outside a cluster, name it: helm template --api-versions trainer.kubeflow.org/v1alpha1." -}}
+{{- end -}}
+{{- end -}}

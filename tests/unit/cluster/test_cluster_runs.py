@@ -81,6 +81,37 @@ def test_submit_sends_the_run_with_its_arguments(server: FakePipelines) -> None:
     assert run.url.endswith(f"/#/runs/details/{run.kfp_run_id}")
 
 
+def test_single_user_api_is_asked_for_no_namespace(server: FakePipelines) -> None:
+    kfp = deployment(server, multi_user=False).kfp
+    PipelinesApi(kfp, settings=Settings()).experiment_id()
+    (experiment,) = server.kept["experiments"].values()
+    assert experiment.get("namespace") is None
+
+
+def test_sweep_is_submitted_and_scheduled_with_its_trials(server: FakePipelines) -> None:
+    value = {**CONFIG.model_dump(mode="json"), "sweep": {"grid": {"training.num_steps": [10, 20]}}}
+    config = RunConfig.model_validate(value)
+    runs.submit(api_of(server), deployment(server), config, run_id=RUN_ID, pipeline="sweep")
+    runs.register(
+        api_of(server),
+        deployment(server),
+        config,
+        schedule=Schedule(name="nightly", cron="0 0 2 * * *", pipeline="sweep"),
+    )
+    for kind in ("runs", "recurringruns"):
+        (sent,) = server.kept[kind].values()
+        given = sent["runtime_config"]["parameters"]["trials"]
+        assert [json.loads(trial["config"])["training"]["num_steps"] for trial in given] == [10, 20]
+
+
+def test_sweep_with_nothing_to_try_is_refused_before_anything_is_sent(
+    server: FakePipelines,
+) -> None:
+    with pytest.raises(ConfigError, match="nothing to try"):
+        runs.submit(api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="sweep")
+    assert server.requests == []
+
+
 def test_submitting_the_same_run_id_again_finds_the_run(server: FakePipelines) -> None:
     first, _ = submit(server)
     second, is_new = submit(server)
