@@ -1,0 +1,110 @@
+"""Compares, for every setting, what a step's key says of it with what it does to the result."""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sensitivity.lab import Lab, Outcome, Probe
+from sensitivity.pairs import Case, all_cases, together
+from sensitivity.sameness import REFUSED, SAME, UNTRIED
+
+TESTS = Path(__file__).resolve().parents[2]
+
+
+def dead_settings(lab: Lab, probe: Probe) -> list[str]:
+    """Return what is wrong with the settings in a step's key: two values, two results."""
+    found: list[str] = []
+    entered: set[str] = set()
+    for scene in probe.scenes:
+        for case in all_cases().values():
+            if case.name not in entered and (keys := _keys(lab, probe, case, scene)):
+                entered.add(case.name)
+                found += _compared(lab, probe, case, scene, keys)
+    listed = {name for step, name, *_ in (*SAME, *REFUSED, *UNTRIED) if step == probe.step.name}
+    return found + [f"{name} is listed but is not in the key" for name in listed - entered]
+
+
+def hidden_settings(lab: Lab, probe: Probe) -> list[str]:
+    """Return the settings outside a step's key that change its result all the same.
+
+    They are changed together; only where that makes a difference, one by one to find it.
+    """
+    found = []
+    for scene in probe.scenes:
+        base = lab.config(scene)
+        key, expected = lab.key(probe, base), lab.alone(probe, base)
+        changes = {
+            case.name: change
+            for case in all_cases().values()
+            if lab.key(probe, lab.config({**scene, **(change := case.change())})) == key
+        }
+        config = lab.config({**scene, **together(list(changes.values()))})
+        assert lab.key(probe, config) == key, "together they enter the key, but none alone"
+        if not lab.alone(probe, config).changed(expected):
+            continue
+        for name, change in changes.items():
+            changed = lab.alone(probe, lab.config({**scene, **change})).changed(expected)
+            found += [f"{name} is not in the key, but changes {changed}"] if changed else []
+        found = found or ["some settings outside the key change the result, but none alone"]
+    return found
+
+
+def settings_in_key(lab: Lab, probe: Probe) -> set[str]:
+    """Return the settings that a step's key has, in whatever scene."""
+    return {
+        case.name
+        for case in all_cases().values()
+        for scene in probe.scenes
+        if _keys(lab, probe, case, scene)
+    }
+
+
+def _keys(lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any]) -> list[Any]:
+    """Return the key's own part for each value of a setting; empty where it is always the same."""
+    configs = [lab.config({**scene, **case.overrides(value)}) for value in case.values]
+    keys = [lab.key(probe, config)["config"] for config in configs]
+    return keys if any(key != keys[0] for key in keys) else []
+
+
+def _compared(
+    lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any], keys: list[Any]
+) -> Iterator[str]:
+    """Yield what is wrong with the results of a setting that is in the key."""
+    place = (probe.step.name, case.name)
+    if place in UNTRIED:
+        file, _, test = UNTRIED[place].partition("::")
+        if f"def {test}(" not in (TESTS / file).read_text(encoding="utf-8"):
+            yield f"{case.name}: there is no test {UNTRIED[place]}"
+        return
+    outcomes = [
+        lab.outcome(probe, lab.config({**scene, **case.overrides(value)})) for value in case.values
+    ]
+    yield from _refusals(probe, case, outcomes)
+    pairs = list(combinations(range(len(keys)), 2))
+    equal = [
+        (case.values[one], case.values[other])
+        for one, other in pairs
+        if keys[one] != keys[other] and not outcomes[one].changed(outcomes[other])
+    ]
+    for one, other in pairs:
+        if keys[one] == keys[other] and outcomes[one].changed(outcomes[other]):
+            yield f"{case.name}: {case.values[one]!r} and {case.values[other]!r} have one key only"
+    if place in SAME and not equal:
+        yield f"{case.name} is listed as giving the same bits, but does not any more"
+    elif place not in SAME:
+        yield from (
+            f"{case.name} is in the key, but {a!r} and {b!r} give the same" for a, b in equal
+        )
+
+
+def _refusals(probe: Probe, case: Case, outcomes: list[Outcome]) -> Iterator[str]:
+    for value, outcome in zip(case.values, outcomes, strict=True):
+        expected = (probe.step.name, case.name, _hashable(value)) in REFUSED
+        if bool(outcome.refused) != expected:
+            what = outcome.refused or "nothing, but is listed as refused"
+            yield f"{case.name}={value!r} raises {what}"
+
+
+def _hashable(value: object) -> object:
+    return str(value) if isinstance(value, list | dict) else value

@@ -1,0 +1,329 @@
+"""Where the steps are tried: tiny random models, pictures, and a store in memory."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sensitivity.pairs import BASE, configured
+
+from boothline.buckets import sizes_of
+from boothline.config import RunConfig
+from boothline.errors import BoothlineError
+from boothline.progress import Progress
+from boothline.settings import Settings
+from boothline.steps import Step, StepContext, StepInputs, key_parts
+from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.manifest import digest_of, files_under
+from boothline.store.memory import memory_store
+from boothline.tracking import MemoryTracker
+from boothline.training.job import TrainingJob
+from boothline.training.launch import TrainingResult, result_of
+
+Bits = Mapping[str, Any]
+_LOADED: dict[str, Any] = {}
+_NAMED = (
+    "subject.images",
+    "base_model.source",
+    "evaluation.prompts_file",
+    "evaluation.clip_model",
+    "evaluation.dino_model",
+    "evaluation.lpips_model",
+    "inference.prompts_file",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step made, as digests by name, or the class of the error by which it refused."""
+
+    bits: Bits = field(default_factory=dict)
+    refused: str = ""
+
+    def changed(self, other: "Outcome") -> list[str]:
+        """Return what another outcome has otherwise."""
+        names = sorted({*self.bits, *other.bits})
+        found = [n for n in names if self.bits.get(n) != other.bits.get(n)]
+        return found + (["refusal"] if self.refused != other.refused else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How a step is tried.
+
+    Attributes:
+        step: the step.
+        inputs: makes its inputs in a store, the same for equal configurations.
+        effect: what of its result a setting has to change: pictures, weights, scores, a verdict,
+            and not the records of the settings themselves.
+        scenes: what is set in turn, beside the base and the scene of a setting.
+        whole: all that a setting outside the key must leave as it is; unset: every file and fact.
+    """
+
+    step: Step[Any]
+    inputs: Callable[["Lab", Store, RunConfig], StepInputs]
+    effect: Callable[["Lab", Store, ManifestDraft], Bits]
+    scenes: tuple[Mapping[str, Any], ...] = ({},)
+    whole: Callable[["Lab", Store, ManifestDraft], Bits] | None = None
+
+
+class Lab:
+    """Material, and the steps on it.
+
+    Args:
+        folder: receives everything.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings = Settings(home=folder / "home", run_dir=None)
+        self.store = self.new_store()
+        self.named = _material(folder / "material")
+        self._outcomes: dict[str, Outcome] = {}
+
+    def new_store(self) -> Store:
+        """Return an empty store."""
+        return memory_store(self.folder / "blobs")
+
+    def config(self, overrides: Mapping[str, Any]) -> RunConfig:
+        """Return the base with other values; material goes by its names."""
+        values = {**BASE, **overrides}
+        places = {n: str(self.named[values[n]]) for n in _NAMED if values.get(n) in self.named}
+        return configured({**values, **places})
+
+    def key(self, probe: Probe, config: RunConfig) -> dict[str, Any]:
+        """Return what the step's key digests."""
+        with TemporaryDirectory(dir=self.folder) as folder:
+            context = self._context(config, self.store, Path(folder))
+            inputs = probe.inputs(self, self.store, config)
+            return key_parts(probe.step, probe.step.key(context, inputs), self.store)
+
+    def outcome(self, probe: Probe, config: RunConfig) -> Outcome:
+        """Run a step on the common store and return its effect; equal runs are made once."""
+        name = f"{probe.step.name} {digest_of(config.model_dump(mode='json'))}"
+        if name not in self._outcomes:
+            self._outcomes[name] = self._run(probe, config, self.store, probe.effect)
+        return self._outcomes[name]
+
+    def alone(self, probe: Probe, config: RunConfig) -> Outcome:
+        """Run a step on an empty store, where nothing can be reused, and return all it made."""
+        return self._run(probe, config, self.new_store(), probe.whole or everything)
+
+    def _run(
+        self,
+        probe: Probe,
+        config: RunConfig,
+        store: Store,
+        view: Callable[["Lab", Store, ManifestDraft], Bits],
+    ) -> Outcome:
+        inputs = probe.inputs(self, store, config)
+        with TemporaryDirectory(dir=self.folder) as folder, in_this_process(store):
+            context = self._context(config, store, Path(folder))
+            try:
+                parts = key_parts(probe.step, probe.step.key(context, inputs), store)
+                path = f"steps/{probe.step.name}/{digest_of(parts)[:32]}"
+                draft = probe.step.produce(replace(context, manifest_path=path), inputs)
+                return Outcome(bits=view(self, store, draft))
+            except BoothlineError as error:
+                return Outcome(refused=type(error).__name__)
+
+    def _context(self, config: RunConfig, store: Store, folder: Path) -> StepContext:
+        return StepContext(
+            run_id="20260101-000000-abcd",
+            config=config,
+            settings=self.settings,
+            store=store,
+            progress=Progress("step"),
+            tracker=MemoryTracker(),
+            folder=folder,
+        )
+
+
+@contextmanager
+def in_this_process(store: Store) -> Iterator[None]:
+    """Do everything in this process and thread, a training as one rank on the given store."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    from boothline.training.requests import Requests
+    from boothline.training.worker import run_rank
+
+    def train(job: TrainingJob, *, settings: Settings, on_event: Any) -> TrainingResult:
+        AcceleratorState._reset_state()  # a rank has a process, and so a precision, of its own
+        run_rank(job, settings=settings, requests=Requests())
+        return result_of(job)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boothline.components.train.step.train", train)
+        for module in ("boothline.diffusion.loading", "boothline.evaluation.encoders"):
+            patch.setattr(f"{module}._load", _copied(import_module(module)._load))
+        patch.setattr(Store, "connect", lambda settings: store)
+        # Teams of threads wait for each other where the model is so small.
+        patch.setattr("boothline.diffusion.threads.share_cores", lambda num, settings: None)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _copied(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a loader that reads equal weights once and then copies the model."""
+
+    def copy(kind: type, folder: Path, part: str = "") -> Any:
+        weights = [p.read_bytes() for p in sorted((folder / part).glob("*.safetensors"))]
+        name = f"{kind.__name__} {hashlib.sha256(b''.join(weights)).hexdigest()}"
+        if name not in _LOADED:
+            _LOADED[name] = load(kind, folder, *([part] if part else []))
+        return deepcopy(_LOADED[name])
+
+    return copy
+
+
+def everything(lab: Lab, store: Store, draft: ManifestDraft) -> Bits:
+    """Return every file and every fact of a result."""
+    facts = {f"metadata {name}": _unsigned(value) for name, value in draft.metadata.items()}
+    return {"kind": draft.kind, **files(lab, store, draft), **facts}
+
+
+def files(lab: Lab, store: Store, draft: ManifestDraft, *, under: str = "") -> dict[str, str]:
+    """Return the digests of a result's files."""
+    return {
+        path: hashlib.sha256(_without_digests(content(store, source))).hexdigest()
+        for path, source in draft.files.items()
+        if path.startswith(under)
+    }
+
+
+def _without_digests(data: bytes) -> bytes:
+    """Return a text without the digests of manifests, which say who wrote them and when."""
+    return re.sub(rb"@sha256:[0-9a-f]{64}", b"", data)
+
+
+def _unsigned(value: object) -> object:
+    return json.loads(_without_digests(json.dumps(value).encode()))
+
+
+def content(store: Store, source: Any) -> bytes:
+    """Return the bytes of a file of a draft."""
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Path):
+        return source.read_bytes()
+    return store._blobs.read(source)
+
+
+def commit_pictures(
+    store: Store,
+    path: str,
+    *,
+    kind: str,
+    sizes: Sequence[tuple[int, int]],
+    caption: str,
+    metadata: Mapping[str, Any],
+) -> ManifestRef:
+    """Commit random pictures of given sizes with captions, unless they are there."""
+    if (found := store.find(path)) is not None:
+        return found
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        rows = []
+        for number, size in enumerate(sizes):
+            image = f"images/{number:06d}.png"
+            noise_picture(number, size).save(folder / image)
+            rows.append(json.dumps({"image": image, "caption": caption, "index": number}) + "\n")
+        (folder / "captions.jsonl").write_text("".join(rows))
+        draft = ManifestDraft(kind=kind, files=dict(files_under(folder)), metadata=metadata)
+        return store.commit(path, draft)
+
+
+def noise_picture(seed: int, size: tuple[int, int]) -> Image.Image:
+    """Return a picture of coloured blocks, another for each seed."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+    return Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+
+
+def dataset(store: Store, config: RunConfig) -> ManifestRef:
+    """Commit the pictures that a run trains on, of its sizes, with what validate_data notes."""
+    subject = config.subject
+    shapes = sorted(sizes_of(subject))
+    facts = {name: getattr(subject, name) for name in ("identifier", "class_noun")}
+    return commit_pictures(
+        store,
+        f"steps/validate_data/{digest_of([shapes, facts])[:16]}",
+        kind="dataset",
+        sizes=[shapes[number % len(shapes)] for number in range(4)],
+        caption="a photo of sks bear",
+        metadata=facts,
+    )
+
+
+def prior(store: Store, config: RunConfig) -> ManifestRef:
+    """Commit class pictures."""
+    side = config.subject.resolution_px
+    return commit_pictures(
+        store,
+        f"steps/generate_prior/{side}",
+        kind="prior",
+        sizes=[(side, side)] * 4,
+        caption="a photo of a bear",
+        metadata={},
+    )
+
+
+def _material(folder: Path) -> dict[str, Path]:
+    """Make the models, pictures and prompt files that settings name."""
+    import model_fixtures as models
+
+    named = {
+        "base": models.make_tiny_pipeline(folder / "base"),
+        "other-base": models.make_tiny_pipeline(folder / "other-base", seed=1),
+        "tuned": models.make_tiny_pipeline(folder / "tuned", seed=2),
+        "champion": models.make_tiny_pipeline(folder / "champion", seed=3),
+        "clip": models.make_tiny_clip(folder / "clip"),
+        "other-clip": models.make_tiny_clip(folder / "other-clip", seed=1),
+        "dino": models.make_tiny_dino(folder / "dino"),
+        "other-dino": models.make_tiny_dino(folder / "other-dino", seed=1),
+        "lpips": _lpips(folder / "lpips"),
+    }
+    named["same-base"] = Path(shutil.copytree(named["base"], folder / "same-base"))
+    for name, first in (("pictures", 0), ("others", 1)):
+        named[name] = folder / name
+        named[name].mkdir()
+        for number, size in enumerate([(80, 80), (64, 72), (96, 64), (64, 64), (90, 60)]):
+            noise_picture(first + number, size).save(named[name] / f"{number}.png")
+    for name, prompts in (("one", "a {subject}\nthe {subject}"), ("two", "a {subject} on grass")):
+        named[f"{name}.txt"] = folder / f"{name}.txt"
+        named[f"{name}.txt"].write_text(prompts)
+    noise_picture(9, (32, 32)).save(folder / "start.png")
+    named["edits.jsonl"] = folder / "edits.jsonl"
+    named["edits.jsonl"].write_text(json.dumps({"prompt": "a {subject}", "image": "start.png"}))
+    return named
+
+
+def _lpips(folder: Path) -> Path:
+    """Save a random perceptual distance."""
+    import torch
+    from safetensors.torch import save_file
+
+    from boothline.evaluation.perceptual import _Distance
+
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(_Distance().state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text('{"model_type": "lpips", "net": "alex"}')
+    return folder

@@ -1,0 +1,30 @@
+"""Where a setting in a step's key makes no difference, or none that can be seen here, and why."""
+
+from collections.abc import Mapping
+
+_ROUNDING = "other batches differ by rounding at most, and on this machine not at all"
+SAME: Mapping[tuple[str, str], str] = {
+    ("sample_models", "prior.sampling.batch_size"): _ROUNDING,
+    ("evaluate", "prior.sampling.batch_size"): _ROUNDING,
+    ("evaluate", "evaluation.sampling.batch_size"): _ROUNDING,
+    ("batch_infer", "inference.sampling.batch_size"): _ROUNDING,
+    ("train", "training.gradient_checkpointing"): "what it computes again is the same on a CPU",
+}
+"""Settings in the key of a step whose values give the same bits here."""
+
+REFUSED: Mapping[tuple[str, str, object], str] = {
+    ("validate_data", "subject.min_images", 6): "five pictures are too few for it",
+    ("publish_checkpoint", "base_model.source", "other-base"): "the training has another base",
+    ("train", "training.optimizer", "adamw8bit"): "needs CUDA",
+    ("train", "training.precision", "fp16"): "needs CUDA",
+}
+"""Values that a step refuses here."""
+
+UNTRIED: Mapping[tuple[str, str], str] = {
+    ("train", "training.compile"): (
+        "tests/integration/training/test_training_run.py::"
+        "test_training_compiled_resumes_to_the_same_bits"
+    ),
+    ("train", "training.num_processes"): ("tests/integration/training/test_training_ranks.py::"),
+}
+"""Settings whose other value takes too long or more processes; their own tests try it."""
