@@ -52,11 +52,14 @@ class MemoryBucket(Bucket):
         data = self.objects.get(key)
         if data is None:
             raise NotFoundError(f"{self.uri(key)} does not exist.")
-        if len(data) > size_bytes:
-            return size_bytes + 1
+        received = 0
         for first in range(0, len(data), CHUNK_BYTES):
-            sink(data[first : first + CHUNK_BYTES])
-        return len(data)
+            chunk = data[first : first + CHUNK_BYTES]
+            received += len(chunk)
+            if received > size_bytes:
+                break
+            sink(chunk)
+        return received
 
     def put(self, key: str, data: bytes, *, sha256_hex: str = "") -> None:
         """Write an object, replacing any former one."""
