@@ -144,6 +144,13 @@ class TrainingConfig(Section):
         "minutes; needs a C++ compiler, or triton on CUDA, and goes on "
         "without where there is none.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="Only kernels that give the same bits each time (deterministic algorithms, "
+        "cuBLAS with workspaces of its own, attention without fused backward passes): slower, and "
+        "needed on CUDA for a resumed training to end with the same bits; on a CPU trainings do "
+        "so without.",
+    )
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="Decay of the weight average; unset: none."
     )

@@ -1,12 +1,39 @@
 """`Denoiser`: the trained networks as one module, so that DDP synchronises them together."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from boothline.diffusion.lora import STATE_SUFFIX
+
+
+class RowsOf(torch.autograd.Function):
+    """Rows of a table, as index_select gives them; samples that share a row add their gradients.
+
+    They are added in the order of the samples, as index_select's own backward pass does on a CPU.
+    On CUDA that one adds atomically, in an order that differs from run to run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table_ULD: torch.Tensor, rows_B: torch.Tensor) -> torch.Tensor:  # noqa: ANN401
+        """Return (B, L, D): row `rows_B[i]` of the table for sample i."""
+        ctx.save_for_backward(rows_B)
+        ctx.num_rows = table_ULD.shape[0]
+        return table_ULD.index_select(0, rows_B)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:  # noqa: ANN401
+        """Return the table's gradient, (U, L, D); nothing waits for the device."""
+        (rows_B,), (gradient_BLD,) = ctx.saved_tensors, gradients
+        numbers_U = torch.arange(ctx.num_rows, device=rows_B.device)
+        is_row_BU11 = (rows_B[:, None] == numbers_U)[:, :, None, None]
+        wide = torch.promote_types(gradient_BLD.dtype, torch.float32)  # a half's sum rounds once
+        total_ULD = gradient_BLD.new_zeros(ctx.num_rows, *gradient_BLD.shape[1:], dtype=wide)
+        for is_row_U11, gradient_LD in zip(is_row_BU11, gradient_BLD, strict=True):
+            total_ULD += torch.where(is_row_U11, gradient_LD, 0)
+        return total_ULD.to(gradient_BLD.dtype), None
 
 
 class Denoiser(nn.Module):
@@ -51,7 +78,7 @@ class Denoiser(nn.Module):
             caption_rows_B: which caption each sample has, int64 in [0, U).
         """
         hidden = captions if self.text_encoder is None else self.text_encoder(captions)[0]
-        conditioning = hidden.index_select(0, caption_rows_B)
+        conditioning: torch.Tensor = RowsOf.apply(hidden, caption_rows_B)  # type: ignore[no-untyped-call]
         unet = self._compiled[0] if self._compiled and self.training else self.unet
         (prediction,) = unet(
             noisy_BCHW, timesteps_B, encoder_hidden_states=conditioning, return_dict=False

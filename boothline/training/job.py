@@ -28,6 +28,7 @@ _LATER_SETTINGS = (
     "interpolation",
     "caption_templates",
     "compile",
+    "deterministic",
 )
 
 

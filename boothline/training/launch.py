@@ -41,6 +41,10 @@ _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """glibc would give every large activation back to the kernel and fetch zeroed pages for the next:
 keeping them makes training steps on a CPU shorter."""
 
+_CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""cuBLAS reads it when CUDA starts in a process: a workspace for each stream, so that the order of
+additions is fixed. In deterministic mode torch refuses matrix products without it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
@@ -158,6 +162,8 @@ def _environment(job: TrainingJob, settings: Settings, *, num_ranks: int) -> dic
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     for name, value in _MALLOC.items():
         environment.setdefault(name, value)
+    if job.config.training.deterministic:
+        environment.update(_CUBLAS)
     # Measured with two threads: more arenas than threads take up to a tenth more memory; with one,
     # the threads wait for each other: a tenth to a third longer in the backward pass in bf16.
     environment.setdefault("MALLOC_ARENA_MAX", str(max(2, threads)))

@@ -15,6 +15,7 @@ from boothline.diffusion.precision import has_native_bfloat16
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
+from boothline.training.determinism import deterministic_kernels
 from boothline.training.failures import mark_done, write_failure
 from boothline.training.job import PROCESS_FILE, RESULT_FILE, TrainingJob
 from boothline.training.ranks import Ranks
@@ -51,8 +52,11 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
     states = None
     if ranks.local_rank == 0:
         states = StateStore(Store.connect(settings), job=job)
-    trainer = Trainer(job, accelerator=accelerator, ranks=ranks, requests=requests, states=states)
-    outcome = trainer.run()
+    with deterministic_kernels(enabled=job.config.training.deterministic):
+        trainer = Trainer(
+            job, accelerator=accelerator, ranks=ranks, requests=requests, states=states
+        )
+        outcome = trainer.run()
     if ranks.is_main:
         _write_result(job, outcome)
     accelerator.end_training()

@@ -107,6 +107,7 @@ def test_result_config_of_adapters_holds_their_settings() -> None:
         {"training": {"validation": {"every_steps": 5}}},
         {"training": {"scale_learning_rate": True}},
         {"training": {"optimizer": "lion"}},
+        {"training": {"deterministic": True}},
         {"prior": {"weight": 0.5}},
         {"prior": {"enabled": False}},
         {"subject": {"resolution_px": 128}},
