@@ -76,6 +76,7 @@ class StepContext:
         tracker: where metrics and pictures go; opens its MLflow run on first use.
         folder: scratch folder, deleted afterwards.
         manifest_path: where the result will be committed, `steps/<step>/<key>`.
+        key_config: the part of the configuration that the step's key holds, as JSON.
     """
 
     run_id: str
@@ -86,6 +87,7 @@ class StepContext:
     tracker: StepTracker
     folder: Path
     manifest_path: str = ""
+    key_config: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -232,7 +234,7 @@ def _find_or_make(
 ) -> tuple[ManifestRef, bool]:
     """Return the committed result and whether it was there already."""
     path = f"steps/{step.name}/{record.key}"
-    context = replace(context, manifest_path=path)
+    context = replace(context, manifest_path=path, key_config=record.key_parts["config"])
     ref = _find(context.store, path, record=record, run_id=inputs.run_id)
     reused = ref is not None
     if ref is None:

@@ -1,4 +1,4 @@
-"""TensorBoard event files beside another tracker: metrics as curves, pictures as images."""
+"""TensorBoard event files next to another tracker: curves, pictures, hyperparameters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,12 +6,13 @@ from typing import Any
 
 from boothline.errors import ConfigError
 from boothline.tracking.base import CloseStatus, StepTracker
+from boothline.tracking.delivery import text_of
 
 PICTURE_SUFFIX = ".png"
 
 
 class BoardTracker:
-    """Passes everything on to a tracker, and writes metrics and pictures for TensorBoard too.
+    """Passes everything on to a tracker, and writes it for TensorBoard too, but for tags.
 
     Args:
         tracker: receives everything.
@@ -36,8 +37,17 @@ class BoardTracker:
         self._num_pictures: dict[str, int] = {}
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters."""
+        """Log parameters: they stand in TensorBoard's HPARAMS tab."""
         self._tracker.params(values)
+        from tensorboardX.summary import hparams
+
+        shown = {
+            name: value if isinstance(value, bool | int | float | str) else text_of(value)
+            for name, value in values.items()
+        }
+        experiment, start, _ = hparams(shown, {})
+        for summary in (experiment, start):
+            self._board.file_writer.add_summary(summary)
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log metrics at a training step."""

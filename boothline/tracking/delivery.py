@@ -1,5 +1,6 @@
 """Sending entries of a spool to an MLflow run."""
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -20,6 +21,16 @@ MAX_METRICS = 800
 MAX_TEXTS = 100
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
+
+
+def text_of(value: object) -> str:
+    """Return a parameter as text: texts as they are, everything else as JSON where it can be.
+
+    A parameter never changes in MLflow, so whoever logs it must write it the same way.
+    """
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def shortened(text: str, limit: int) -> str:

@@ -1,6 +1,5 @@
 """The MLflow run of a pipeline run, made when the run starts."""
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from boothline.errors import TrackingError
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.client import RejectedError, connect
-from boothline.tracking.delivery import MAX_PARAM_CHARACTERS, Delivery, shortened
+from boothline.tracking.delivery import MAX_PARAM_CHARACTERS, Delivery, shortened, text_of
 from boothline.tracking.identity import Mirror
 
 logger = logging.getLogger(__name__)
@@ -43,16 +42,23 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     return parent.mlflow_run_id
 
 
-def flattened(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, str]:
-    """Return a configuration as dotted names and texts that MLflow accepts as parameters."""
-    params: dict[str, str] = {}
+def dotted(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested configuration by dotted name."""
+    values: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
-            params |= flattened(value, prefix=f"{prefix}{name}.")
+            values |= dotted(value, prefix=f"{prefix}{name}.")
         else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            params[f"{prefix}{name}"] = shortened(text, MAX_PARAM_CHARACTERS)
-    return params
+            values[f"{prefix}{name}"] = value
+    return values
+
+
+def flattened(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a configuration as dotted names and texts that MLflow accepts as parameters."""
+    return {
+        name: shortened(text_of(value), MAX_PARAM_CHARACTERS)
+        for name, value in dotted(config).items()
+    }
 
 
 def log_config(delivery: Delivery, config: Mapping[str, Any]) -> None:

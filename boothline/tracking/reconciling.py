@@ -15,7 +15,7 @@ from boothline.tracking.datasets import DATASET_STEPS, dataset_input
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
 from boothline.tracking.opening import UNTRACKED_STEPS
-from boothline.tracking.parent import log_config
+from boothline.tracking.parent import dotted, log_config
 from boothline.tracking.spool import orphans, spool_folder
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Reconciliation:
     def _settle_step(
         self, shards: Sequence[StepRecord], delivery: Delivery, parent: MlflowRun
     ) -> None:
-        """Set what the records of the step say: manifests, reuse, seconds, status."""
+        """Set what the records of the step say: manifests, reuse, settings, seconds, status."""
         from mlflow.entities import Metric, RunTag
 
         ended_ms = max(_ms(shard.started_at + shard.seconds) for shard in shards)
@@ -140,6 +140,7 @@ class _Reconciliation:
             if shard.status == "done" and not shard.reused
         ]
         delivery.batch(tags=tags, metrics=metrics)
+        log_config(delivery, _common_config(shards))
         delivery.end(_status_of(shards), time_ms=ended_ms)
 
     def _settle_parent(self, delivery: Delivery, status: RunStatus) -> None:
@@ -217,6 +218,16 @@ def headline_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
         name: float(value)
         for name, value in values.items()
         if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _common_config(shards: Sequence[StepRecord]) -> dict[str, Any]:
+    """Return what the key of a step holds of the configuration, where all its shards agree."""
+    configs = [dotted(shard.key_parts.get("config", {})) for shard in shards]
+    return {
+        name: value
+        for name, value in configs[0].items()
+        if all(name in config and config[name] == value for config in configs)
     }
 
 

@@ -1,6 +1,5 @@
 """The tracker of a step: writes a spool at once, sends it to MLflow in the background."""
 
-import json
 import logging
 import threading
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from boothline.errors import BoothlineError
 from boothline.tracking.base import CloseStatus
-from boothline.tracking.delivery import Delivery
+from boothline.tracking.delivery import Delivery, text_of
 from boothline.tracking.spool import Entry, Spool, SpoolWriter
 
 logger = logging.getLogger(__name__)
@@ -66,9 +65,7 @@ class SpoolTracker:
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; the first value of a name stays."""
-        texts = {
-            name: _text_of(value) for name, value in values.items() if name not in self._params
-        }
+        texts = {name: text_of(value) for name, value in values.items() if name not in self._params}
         if texts:
             self._params |= texts.keys()
             self._append(Entry(kind="params", time_ms=self._now_ms(), texts=texts), send=True)
@@ -178,8 +175,3 @@ class SpoolTracker:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _text_of(value: object) -> str:
-    """Return a parameter as text: texts as they are, everything else as JSON where it can be."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)

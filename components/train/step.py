@@ -9,6 +9,7 @@ from boothline.errors import DataError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import digest_of
+from boothline.tracking.parent import dotted
 from boothline.training.job import (
     CURVE_FILE,
     SAMPLES_FOLDER,
@@ -51,6 +52,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """Train under torchrun, going on from the newest training state, and return the result."""
+    context.tracker.params(dotted(context.key_config))
     job = _job(context, inputs)
     report = _Reporter(context)
     result = _train(job, context, report)

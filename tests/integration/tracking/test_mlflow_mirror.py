@@ -16,6 +16,7 @@ from boothline.store import ManifestDraft, Store
 from boothline.tracking import open_step_tracker, reconcile, start_parent, tracker
 from boothline.tracking.client import connect
 from boothline.tracking.identity import Mirror, recorded
+from boothline.tracking.parent import dotted
 from boothline.tracking.spool import Entry, Spool, SpoolWriter, spool_folder
 
 pytestmark = pytest.mark.services
@@ -160,6 +161,56 @@ def test_reconcile_names_the_pictures_that_a_run_was_trained_on_once(
     assert store.read(dataset).content_digest.startswith(found.dataset.digest)
     assert json.loads(found.dataset.source) == {"uri": store.uri_of(dataset)}
     assert json.loads(found.dataset.profile) == {"num_images": 5}
+
+
+@pytest.mark.proves("F33/params")
+def test_train_run_has_its_settings_as_parameters_once(
+    settings: Settings,
+    store: Store,
+    config: RunConfig,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The step logs them while it trains; the end of the run adds nothing and changes nothing."""
+    record_run(store, config)
+    key_config = {
+        "training": {**config.training.model_dump(mode="json"), "note": "é" * 7000},
+        "world_size": 2, "prior": {"weight": 0.5}, "resolution_px": None,
+    }  # fmt: skip
+    step_tracker = open_step_tracker(
+        settings, store=store, run_id=RUN, step="train", experiment=config.tracking.experiment
+    )
+    for _ in range(2):  # a resumed step logs them again
+        step_tracker.params(dotted(key_config))
+    step_tracker.close("FINISHED")
+    record_step(store, "train", key_parts={"config": key_config})
+    for _ in range(2):
+        assert reconcile(settings, store, RUN, status="done")
+
+    run = recorded(store, RUN, "train")
+    assert run is not None
+    params = connect(settings.mlflow_uri).get_run(run.mlflow_run_id).data.params
+    assert params["training.learning_rate"] == "0.0001"
+    assert params["training.caption_templates"] == "[]"
+    assert (params["world_size"], params["prior.weight"]) == ("2", "0.5")
+    assert params["resolution_px"] == "null"
+    assert len(params["training.note"]) == 6000
+    assert set(params) == set(dotted(key_config))
+    assert "MLflow keeps the parameters it has" not in caplog.text
+
+
+@pytest.mark.proves("F33/params")
+def test_reconcile_gives_every_step_the_settings_that_its_shards_share(
+    settings: Settings, store: Store, config: RunConfig
+) -> None:
+    record_run(store, config)
+    for shard in (0, 1):
+        parts = {"config": {"shard": shard, "num_shards": 2, "sampling": {"seed": 7}}}
+        record_step(store, "generate_prior", shard=shard, key_parts=parts, reused=True)
+    record_step(store, "validate_data", status="failed")
+    assert reconcile(settings, store, RUN, status="failed")
+    runs = {run.data.tags.get("boothline.step"): run for run in runs_in(settings, config)}
+    assert runs["generate_prior"].data.params == {"num_shards": "2", "sampling.seed": "7"}
+    assert runs["validate_data"].data.params == {}
 
 
 def test_reconcile_of_failed_run_says_which_step_failed(

@@ -88,6 +88,7 @@ def context(
             tracker=MemoryTracker(),
             folder=folder,
             manifest_path="steps/train/thekey",
+            key_config={"training": RunConfig.model_validate(sections).training.model_dump()},
         )
 
     return make
@@ -169,5 +170,7 @@ def test_produce_trains_and_reports(
     judged = {f"validation_{name}" for name in ("instance_loss", "subject", "prompt", "score")}
     assert [e for e in logged if "validation_score" in e[1]] == [(2, judged), (3, judged)]
     assert set(tracker.logged_artifacts) == {*sheets, "inputs.png"}
+    assert tracker.logged_params["training.num_steps"] == 3
+    assert tracker.logged_params["training.learning_rate"] == here.config.training.learning_rate
     last = read_events(tmp_path / "run")[-1]
     assert (last.done, last.total, last.unit) == (3, 3, "steps")

@@ -1,9 +1,11 @@
 """TensorBoard event files: what a step logs is found in them, and MLflow's tracker gets all."""
 
+import io
 import sys
 from pathlib import Path
 
 import pytest
+from event_readers import board_of
 from PIL import Image
 
 from boothline.errors import ConfigError
@@ -11,41 +13,45 @@ from boothline.settings import Settings
 from boothline.tracking import MemoryTracker, NullTracker, open_step_tracker
 from boothline.tracking.boards import BoardTracker
 
-
-def events_in(folder: Path) -> dict[str, list[tuple[int, float | str]]]:
-    """Return (step, value) by name from the event files of a folder."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found: dict[str, list[tuple[int, float | str]]] = {}
-    for path in folder.glob("events.*"):
-        data, place = path.read_bytes(), 0
-        while place < len(data):
-            length = int.from_bytes(data[place : place + 8], "little")
-            event = Event.FromString(data[place + 12 : place + 12 + length])
-            place += 12 + length + 4
-            for value in event.summary.value:
-                shown = "image" if value.HasField("image") else round(value.simple_value, 4)
-                found.setdefault(value.tag, []).append((event.step, shown))
-    return found
+SETTINGS = {
+    "training.learning_rate": 4.5e-4, "training.method": "lora", "training.compile": False,
+    "training.num_steps": 200, "lora.targets": ["to_q", "é"], "training.ema_decay": None,
+}  # fmt: skip
 
 
-def test_board_holds_metrics_and_pictures_and_passes_everything_on(tmp_path: Path) -> None:
+@pytest.mark.proves("F07/tensorboard")
+def test_board_holds_metrics_rate_settings_and_pictures_and_passes_everything_on(
+    tmp_path: Path,
+) -> None:
     inner = MemoryTracker()
     tracker = BoardTracker(inner, folder=tmp_path / "board")
-    tracker.metrics({"loss": 0.5}, step=1)
-    tracker.metrics({"loss": 0.25}, step=2)
+    tracker.params(SETTINGS)
+    tracker.metrics({"instance_loss": 0.5, "learning_rate": 4.5e-5}, step=1)
+    tracker.metrics({"instance_loss": 0.25, "learning_rate": 9e-5}, step=2)
+    pictures = []
     for number in (1, 2):
-        Image.new("RGB", (8, 4), (number, 0, 0)).save(tmp_path / f"step-{number}.png")
+        pictures.append(Image.effect_noise((8, 4), 90).convert("RGB"))
+        pictures[-1].save(tmp_path / f"step-{number}.png")
         tracker.artifact(tmp_path / f"step-{number}.png", folder="samples")
-    tracker.params({"rank": 4})
     tracker.close("FINISHED")
-    assert events_in(tmp_path / "board") == {
-        "loss": [(1, 0.5), (2, 0.25)],
-        "samples": [(0, "image"), (1, "image")],
-    }
-    assert inner.logged_metrics == [(1, {"loss": 0.5}), (2, {"loss": 0.25})]
+
+    board = board_of(tmp_path / "board")
+
+    assert board["scalars"]["instance_loss"] == [(1, 0.5), (2, 0.25)]
+    assert board["scalars"]["learning_rate"] == [
+        (1, pytest.approx(4.5e-5, rel=1e-6)), (2, pytest.approx(9e-5, rel=1e-6)),
+    ]  # fmt: skip
+    assert board["hparams"] == {
+        "training.learning_rate": 4.5e-4, "training.method": "lora", "training.compile": False,
+        "training.num_steps": 200.0, "lora.targets": '["to_q", "é"]',
+        "training.ema_decay": "null",
+    }  # fmt: skip
+    assert [step for step, _ in board["images"]["samples"]] == [0, 1]
+    shown = [Image.open(io.BytesIO(png)) for _, png in board["images"]["samples"]]
+    assert [list(s.getdata()) for s in shown] == [list(p.getdata()) for p in pictures]
+    assert [number for number, _ in inner.logged_metrics] == [1, 2]
     assert inner.logged_artifacts == ["samples/step-1.png", "samples/step-2.png"]
-    assert (inner.logged_params, inner.status) == ({"rank": 4}, "FINISHED")
+    assert (inner.logged_params, inner.status) == (SETTINGS, "FINISHED")
 
 
 def test_board_without_values_writes_nothing(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 """Offline runs of Weights & Biases: what a step logs is found in their files."""
 
+import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
+from event_readers import run_of
 from PIL import Image
 
 from boothline.errors import ConfigError
@@ -16,21 +20,51 @@ def offline(inner: MemoryTracker | NullTracker, folder: Path) -> OfflineTracker:
     return OfflineTracker(inner, folder=folder, project="p", group="run-1", step="train")
 
 
-def test_offline_run_holds_metrics_and_pictures_and_passes_everything_on(tmp_path: Path) -> None:
+def kept_run(folder: Path) -> tuple[dict[str, Any], Path]:
+    """Return what the library's own process has written, once it has ended, and the file."""
+    wandb.teardown()
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return run_of(file), file
+
+
+@pytest.mark.proves("F07/wandb")
+def test_offline_run_holds_metrics_rate_settings_and_pictures_and_passes_everything_on(
+    tmp_path: Path,
+) -> None:
     inner = MemoryTracker()
     tracker = offline(inner, tmp_path / "wandb-runs")
-    tracker.metrics({"loss": 0.5}, step=7)
-    Image.new("RGB", (8, 4), (1, 0, 0)).save(tmp_path / "step-7.png")
-    tracker.artifact(tmp_path / "step-7.png", folder="samples")
+    settings = {"training.learning_rate": 4.5e-4, "training.method": "lora", "targets": ["to_q"]}
+    tracker.params(settings)
+    tracker.metrics({"instance_loss": 0.5, "learning_rate": 4.5e-5}, step=7)
+    tracker.metrics({"instance_loss": 0.25, "learning_rate": 9e-5}, step=8)
+    picture = Image.effect_noise((8, 4), 90).convert("RGB")
+    picture.save(tmp_path / "step-8.png")
+    tracker.artifact(tmp_path / "step-8.png", folder="samples")
     tracker.close("FINISHED")
-    (file,) = (tmp_path / "wandb-runs").glob("wandb/offline-run-*/run-*.wandb")
-    data = file.read_bytes()
-    # Records of the library's own format, whose names and JSON values stand in it as they are.
-    assert all(text in data for text in (b"loss", b"0.5", b"samples", b"run-1/train"))
-    assert list((file.parent / "files/media/images").glob("samples_*.png"))
-    assert inner.logged_metrics == [(7, {"loss": 0.5})]
-    assert inner.logged_artifacts == ["samples/step-7.png"]
-    assert inner.status == "FINISHED"
+
+    run, file = kept_run(tmp_path / "wandb-runs")
+
+    assert (run["project"], run["group"], run["name"]) == ("p", "run-1", "run-1/train")
+    curves = [row for row in run["history"] if "instance_loss" in row]
+    assert [(row["step"], row["instance_loss"], row["learning_rate"]) for row in curves] == [
+        (7, 0.5, 4.5e-5), (8, 0.25, 9e-5),
+    ]  # fmt: skip
+    assert settings.items() <= run["config"].items()
+    (shown,) = [row for row in run["history"] if "samples/path" in row]
+    kept = file.parent / "files" / shown["samples/path"]
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == shown["samples/sha256"]
+    assert list(Image.open(kept).convert("RGB").getdata()) == list(picture.getdata())
+    assert run["exit"] == 0
+    assert [number for number, _ in inner.logged_metrics] == [7, 8]
+    assert inner.logged_artifacts == ["samples/step-8.png"]
+    assert (inner.logged_params, inner.status) == (settings, "FINISHED")
+
+
+def test_offline_run_of_a_failed_step_says_so(tmp_path: Path) -> None:
+    tracker = offline(NullTracker(), tmp_path)
+    tracker.metrics({"loss": 0.5}, step=1)
+    tracker.close("FAILED")
+    assert kept_run(tmp_path)[0]["exit"] == 1
 
 
 def test_offline_run_without_values_writes_nothing(tmp_path: Path) -> None:
