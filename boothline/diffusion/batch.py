@@ -217,11 +217,20 @@ def generate(
 
 
 def save_picture(
-    image: Image.Image, picture: PlannedPicture, path: Path, *, model_digest: str
+    image: Image.Image, picture: PlannedPicture, path: Path, *, model_digest: str, run_id: str = ""
 ) -> None:
-    """Write a PNG with its provenance as text: the model's digest and the settings."""
+    """Write a PNG with its provenance as text: the model's digest, the run and the settings.
+
+    Args:
+        image: the pixels.
+        picture: what it was planned as.
+        path: the file.
+        model_digest: of the model that made it.
+        run_id: the run that made it; empty for a picture that no run made.
+    """
+    run = {"run": run_id} if run_id else {}
     info = PngInfo()
-    for name, value in {"model": model_digest, **picture.facts()}.items():
+    for name, value in {"model": model_digest, **run, **picture.facts()}.items():
         info.add_text(name, str(value))
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, format="PNG", pnginfo=info)

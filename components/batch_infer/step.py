@@ -97,7 +97,13 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     lacking = parts.lacking(planned)
     for picture, image in _generate(context, inputs, lacking, planned) if lacking else ():
         path = context.folder / "images" / picture.name
-        save_picture(image, picture, path, model_digest=manifest.content_digest)
+        save_picture(
+            image,
+            picture,
+            path,
+            model_digest=manifest.content_digest,
+            run_id=context.run_id,
+        )
         parts.add(picture.name, path)
     _track(context, inputs.shard, planned, parts)
     return ManifestDraft(

@@ -73,7 +73,8 @@ def test_batch_infer_shards_make_all_pictures_and_equal_one_shard(
     assert shards[0] | shards[1] == whole
 
 
-def test_batch_infer_index_and_png_tell_model_prompt_and_seed(
+@pytest.mark.proves("F48/picture")
+def test_batch_infer_png_tells_model_run_prompt_and_seed_and_the_index_all_but_the_run(
     make_context: MakeContext, config: RunConfig, model: ManifestRef, store: Store
 ) -> None:
     draft = _produce(make_context, config, model, 1)
@@ -81,10 +82,12 @@ def test_batch_infer_index_and_png_tell_model_prompt_and_seed(
     digest = store.read(model).content_digest
     wanted = {"image": "images/00001-00.png", "model": digest, "prompt": "a dog", "seed": 5}
     assert wanted.items() <= line.items()
+    assert "run" not in line
     with Image.open(io.BytesIO(_pictures(draft)["images/00001-00.png"])) as image:
         assert image.size == (32, 32)
         text = image.text  # type: ignore[attr-defined]
     assert (text["model"], text["prompt"], text["seed"]) == (digest, "a dog", "5")
+    assert text["run"] == make_context(config).run_id
     assert draft.metadata == {"model": str(model), "num_images": 1, "shard": 1, "num_shards": 2}
 
 

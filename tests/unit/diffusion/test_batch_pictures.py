@@ -83,6 +83,7 @@ def test_save_picture_carries_model_and_settings(tmp_path: Path) -> None:
     with Image.open(path) as image:
         text = dict(image.text)  # type: ignore[attr-defined]
     assert text["model"] == "ab" * 32
+    assert "run" not in text  # boothline generate makes pictures without a run
     assert (text["prompt"], text["seed"], text["sampler"]) == (
         "ein B\u00e4r \u2603",
         "4",
