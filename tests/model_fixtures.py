@@ -57,8 +57,14 @@ def make_tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> Path:
     return folder
 
 
-def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
-    """Save a random StableDiffusionPipeline of under 1 MB: 32 px pictures, 4 x 16 x 16 latents."""
+def make_tiny_pipeline(
+    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, generation: int = 1
+) -> Path:
+    """Save a random StableDiffusionPipeline of under 1 MB: 32 px pictures, 4 x 16 x 16 latents.
+
+    Generation 2 is laid out as Stable Diffusion 2.x: v-prediction, linear projections, a number of
+    heads for each level.
+    """
     import torch
     from diffusers import (
         AutoencoderKL,
@@ -82,7 +88,8 @@ def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WO
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             cross_attention_dim=16,
-            attention_head_dim=2,
+            attention_head_dim=2 if generation == 1 else [2, 4],
+            use_linear_projection=generation == 2,
         )
         vae = AutoencoderKL(
             block_out_channels=(8, 8),
@@ -105,6 +112,7 @@ def make_tiny_pipeline(folder: Path, *, seed: int = 0, words: Sequence[str] = WO
             beta_schedule="scaled_linear",
             steps_offset=1,
             clip_sample=False,
+            prediction_type="epsilon" if generation == 1 else "v_prediction",
         ),
         safety_checker=None,
         feature_extractor=None,
@@ -201,6 +209,12 @@ def make_tiny_dino(folder: Path, *, seed: int = 0) -> Path:
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random StableDiffusionPipeline folder; read only."""
     return make_tiny_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model folder in the layout of Stable Diffusion 2.x; read only."""
+    return make_tiny_pipeline(tmp_path_factory.mktemp("models") / "tiny-sd2", generation=2)
 
 
 @pytest.fixture(scope="session")

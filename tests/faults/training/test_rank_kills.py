@@ -48,6 +48,23 @@ def test_rank_killed_at_many_places_resumes_bit_for_bit(
     )
 
 
+@pytest.mark.proves("F42/three_ranks")
+def test_one_of_three_ranks_killed_resumes_bit_for_bit(
+    store_settings: Settings, tiny_pipeline: Path, tmp_path: Path
+) -> None:
+    """With more than two ranks the order of additions depends on how DDP cuts its buckets."""
+    job = training_job(
+        tmp_path / "data", tiny_pipeline, world_size=3, num_steps=3 * STEPS_PER_KILL, batch_size=3
+    )
+    result = ask(
+        "warm_ranks", store_settings, scenario="kills", folder=str(tmp_path / "jobs"), job=job,
+        number=3,
+    )  # fmt: skip
+    assert result["num_kills"] == 3
+    assert result["left"] == []
+    assert result["num_different"] == 0
+
+
 def test_sigterm_behind_a_slow_store_commits_a_state_in_time(
     store: Store, store_settings: Settings, proxy: FaultProxy, tiny_pipeline: Path, tmp_path: Path,
     measured: Note,

@@ -1,9 +1,13 @@
 """The report of runs in every state, from a real store."""
 
+import base64
+import io
 import re
+from html.parser import HTMLParser
 
 import pytest
 from integration.report.synthetic_run import NASTY, RUN_ID, SyntheticRun
+from PIL import Image
 
 from boothline.config import RunConfig
 from boothline.metering import Usage
@@ -57,6 +61,68 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
     ]
     assert [step.label for step in report.steps if step.reused] == ["generate_prior-0"]
     assert report.seconds == pytest.approx(sum(step.seconds for step in report.steps))
+
+
+class Shown(HTMLParser):
+    """What a page shows: pictures by their section, plots by their label, all text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.section = ""
+        self.pictures: dict[str, list[bytes]] = {}
+        self.plots: dict[str, list[str]] = {}
+        self.marks: dict[str, int] = {}
+        self.text: dict[str, str] = {}
+        self._plot = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag in ("section", "header") and found.get("id", tag) != self.section:
+            self.section = found.get("id", tag)
+        if tag == "img":
+            data = base64.b64decode(found["src"].partition("base64,")[2])
+            self.pictures.setdefault(self.section, []).append(data)
+        if tag == "svg" and "aria-label" in found:
+            self._plot = found["aria-label"]
+            self.plots.setdefault(self.section, []).append(self._plot)
+        if tag in ("polyline", "path", "circle", "line") and self._plot:
+            self.marks[self._plot] = self.marks.get(self._plot, 0) + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "svg":
+            self._plot = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text[self.section] = self.text.get(self.section, "") + " " + data.strip()
+
+
+@pytest.mark.proves("F40/report")
+def test_report_page_of_an_evaluated_run_shows_its_pictures_plots_and_verdict(
+    run: SyntheticRun,
+) -> None:
+    shown = Shown(render_run(run.store, run.complete()))
+
+    everything = " ".join(shown.text.values())
+    assert "Promoted" in everything
+    for rule in collect(run.store, RUN_ID).verdict.rules:
+        assert rule.text in everything
+    pictures = [Image.open(io.BytesIO(data)) for data in shown.pictures["prompts"]]
+    assert len(pictures) == 2 * 4 * len(run.prompts)  # fine-tuned and base, four of each prompt
+    assert all(picture.convert("RGB").getcolors(1) is None for picture in pictures)
+    assert len(shown.pictures["subject"]) >= 5
+    scores, curves = shown.plots["scores"], shown.plots["training"]
+    # DINO, CLIP-I, CLIP-T, PRES, DIV and the blend of the first and third
+    assert {label.partition(":")[0] for label in scores} >= {
+        "Subject fidelity",
+        "Subject fidelity, CLIP-I",
+        "Prompt fidelity",
+        "Prior preservation",
+        "Diversity",
+        "Overall score",
+    }
+    assert any("loss" in label.lower() for label in curves)
+    assert all(shown.marks[label] > 0 for label in (*scores, *curves))
 
 
 def test_report_lineage_reaches_inputs_that_no_step_returned(run: SyntheticRun) -> None:
