@@ -1,8 +1,10 @@
+from dataclasses import FrozenInstanceError
+
 import numpy as np
 import pytest
 
 from boothline.evaluation import bootstrap as bootstrap_module
-from boothline.evaluation.bootstrap import Bootstrap
+from boothline.evaluation.bootstrap import Bootstrap, Estimate
 
 
 def _values(seed: int, *, prompts: int = 20, images: int = 4) -> np.ndarray:
@@ -63,3 +65,63 @@ def test_bootstrap_result_does_not_depend_on_portions(monkeypatch):
 def test_bootstrap_no_values_is_refused():
     with pytest.raises(ValueError, match="no scores"):
         Bootstrap(num_resamples=100).estimate(np.zeros((0, 4)))
+
+
+@pytest.mark.parametrize("shape", [(100, 1), (1, 100), (100,)], ids=["prompts", "pictures", "flat"])
+def test_bootstrap_of_zeros_and_ones_has_the_bounds_of_the_binomial_distribution(shape):
+    # The mean of a resample is Binomial(100, 1/2) / 100, whose 2.5 % and 97.5 % quantiles are 40
+    # and 60: P(X <= 39) = 0.0176, P(X <= 40) = 0.0284. A level of 90 % would give 42 and 58.
+    estimate = Bootstrap(num_resamples=20_000).estimate((np.arange(100) % 2.0).reshape(shape))
+    assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0.4, 0.6)
+
+
+def test_bootstrap_width_is_that_of_both_levels_of_resampling():
+    # Variance of a resample's mean, for means m_p and variances v_p of P prompts of S pictures:
+    # Var(m_p) / P + Mean(v_p) / (P x S), both with the number of values as divisor.
+    values = _values(3)
+    variance = values.mean(axis=1).var() / 20 + values.var(axis=1).mean() / (20 * 4)
+    estimate = Bootstrap(num_resamples=20_000).estimate(values)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.03)
+
+
+def test_bootstrap_draws_no_more_at_once_than_fit(monkeypatch):
+    table = np.zeros((5, 2))
+    monkeypatch.setattr(bootstrap_module, "_MAX_DRAWS_AT_ONCE", 29)
+    counts = [len(prompts) for prompts, _ in Bootstrap(num_resamples=5)._draws(table)]
+    assert counts == [2, 2, 1]
+    monkeypatch.setattr(bootstrap_module, "_MAX_DRAWS_AT_ONCE", 3)
+    counts = [len(prompts) for prompts, _ in Bootstrap(num_resamples=3)._draws(table)]
+    assert counts == [1, 1, 1]
+
+
+def test_bootstrap_one_score_is_its_own_interval():
+    estimate = Bootstrap(num_resamples=10).estimate(np.array([0.25]))
+    assert (estimate.mean, estimate.low, estimate.high) == (0.25, 0.25, 0.25)
+
+
+def test_bootstrap_without_a_seed_has_seed_zero():
+    values = _values(0)
+    assert Bootstrap(num_resamples=50).estimate(values) == Bootstrap(
+        num_resamples=50, seed=0
+    ).estimate(values)
+
+
+def test_estimate_facts_have_six_decimals():
+    estimate = Estimate(mean=2 / 3, low=-1 / 3, high=1.0)
+    assert estimate.facts() == {"mean": 0.666667, "low": -0.333333, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [(Estimate(mean=0, low=0, high=0), "low"), (Bootstrap(num_resamples=1), "seed")],
+)
+def test_estimate_and_bootstrap_cannot_be_changed(value, name):
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, name, 1)
+
+
+def test_estimate_and_bootstrap_name_their_numbers():
+    with pytest.raises(TypeError, match="positional"):
+        Estimate(0.0, 0.0, 0.0)
+    with pytest.raises(TypeError, match="positional"):
+        Bootstrap(100, 0)

@@ -94,3 +94,50 @@ def test_preservation_of_class_pictures_equals_their_mean_likeness_to_the_subjec
     pairs = [_cosine(c, r) for c in class_pictures for r in real]
     pres = metrics.subject_fidelity(class_pictures, real).mean()
     assert pres == pytest.approx(sum(pairs) / len(pairs), abs=1e-6)
+
+
+def test_metrics_of_two_pictures_at_sixty_degrees():
+    # cos 60 degrees = 1/2, by hand.
+    pair = np.array([[1.0, 0.0, 0.0], [0.5, 0.75**0.5, 0.0]])
+    assert metrics.diversity(pair[None]) == pytest.approx([0.5])
+    assert metrics.real_fidelity(pair) == pytest.approx([0.5, 0.5])
+    assert metrics.own_nearest_cosine(pair) == pytest.approx(0.5)
+    assert metrics.subject_fidelity(pair, pair) == pytest.approx([0.75, 0.75])
+    cosines, nearest = metrics.nearest_cosines(pair[:1], pair[::-1])
+    assert (cosines.tolist(), nearest.tolist()) == ([1.0], [1])
+
+
+def test_metrics_of_opposite_pictures_reach_their_ends():
+    pair = np.array([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
+    assert metrics.diversity(pair[None]).tolist() == [2.0]
+    assert metrics.real_fidelity(pair).tolist() == [-1.0, -1.0]
+    assert metrics.own_nearest_cosine(pair) == -1.0
+    assert metrics.prompt_fidelity(pair, pair[::-1]).tolist() == [-1.0, -1.0]
+
+
+def test_own_nearest_cosine_of_one_picture_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        metrics.own_nearest_cosine(np.ones((1, 3)))
+
+
+def test_metrics_of_half_precision_features_are_summed_in_float64():
+    # 1 + 2^-11 is not a float16: summed in float16 the cosine would be 1.
+    features = np.array([[1.0, 2.0**-6, 2.0**-6]], dtype=np.float16)
+    assert metrics.subject_fidelity(features, features).tolist() == [1 + 2.0**-11]
+    assert metrics.prompt_fidelity(features, features).dtype == np.float64
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3)])
+def test_normalised_rows_have_length_one_and_keep_their_direction(shape):
+    rows = np.random.default_rng(1).normal(size=shape)
+    unit = metrics.normalised(rows)
+    assert unit.dtype == np.float32
+    lengths = np.sqrt((rows * rows).sum(axis=-1))
+    for axis in range(3):
+        assert unit[..., axis] * lengths == pytest.approx(rows[..., axis], rel=1e-6)
+
+
+def test_overall_score_is_linear_in_both_scores():
+    dino, clip_t = np.array([0.7, -0.2, 0.3]), np.array([0.31, 0.25, -0.4])
+    expected = [0.6 * 0.7 + 0.4 * 0.31, 0.6 * -0.2 + 0.4 * 0.25, 0.6 * 0.3 + 0.4 * -0.4]
+    assert metrics.overall_score(dino, clip_t, subject_weight=0.6) == pytest.approx(expected)

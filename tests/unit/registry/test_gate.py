@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.config.loading import resolve
@@ -202,3 +203,45 @@ def test_gate_margins_written_before_there_were_rules_still_hold() -> None:
     config = RunConfig.model_validate({"promotion": {"margins": {"min_subject_gain": 0.1}}})
     verdict = judge(evaluation(), config.promotion)
     assert [rule.name for rule in verdict.rules if not rule.passed] == ["subject_gain"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "measured", "passes"),
+    [
+        ({"at_least": 0.0}, 0.0, True),
+        ({"at_least": 0.0}, -0.001, False),
+        ({"at_least": 0.0}, 0.5, True),
+        ({"at_least": 0.7}, 0.7, True),
+        ({"at_most": 0.0}, 0.0, True),
+        ({"at_most": 0.0}, 0.5, False),
+        ({"at_most": 0.0}, -0.5, True),
+        ({"at_most": 0.4}, 0.4, True),
+        ({"at_most": 0.4}, 0.401, False),
+    ],
+)
+def test_gate_rule_holds_at_its_bound_and_not_beyond(
+    bound: dict[str, float], measured: float, passes: bool
+) -> None:
+    rule = {"metric": "dino", "against": "none", **bound}
+    (number,) = bound.values()
+    passed, text = judged(evaluation(dino=measured), rule)
+    assert passed is passes
+    assert f"{number:+.3f} needed" in text
+    result = judge(evaluation(dino=measured), gate_with(rule)).rules[-2]
+    assert (result.value, result.bound) == (measured, number)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.01, math.nan), (math.nan, 0.09), (math.nan, math.inf)]
+)
+def test_gate_sentence_names_an_interval_only_with_both_bounds(low: float, high: float) -> None:
+    facts = evaluation(subject={"mean": 0.05, "low": low, "high": high})
+    assert "(interval" not in judge(facts, GATE).rules[0].text
+
+
+def test_gate_verdict_cannot_be_changed_after_it_was_given() -> None:
+    verdict = judge(evaluation(subject=0.0), GATE)
+    with pytest.raises(ValidationError, match="frozen"):
+        verdict.rules = ()
+    with pytest.raises(ValidationError, match="frozen"):
+        verdict.rules[0].passed = True
