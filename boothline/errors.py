@@ -11,7 +11,8 @@
     │   │   ├── NotFoundError         exit 5   the object does not exist
     │   │   └── ConflictError         exit 5   another writer owns the name
     │   ├── TrackingError             exit 5   MLflow failed where it may not
-    │   └── DiskFullError             exit 5   no space left on a local disk
+    │   ├── DiskFullError             exit 5   no space left on a local disk
+    │   └── MachineError              exit 5   this machine killed a process, or gave no memory
     ├── TrainingError                 exit 1   training cannot go on
     │   └── NonFiniteLossError        exit 1   the loss became NaN or infinite
     └── InterruptedRunError           exit 130 stopped by a signal; resume goes on from here
@@ -92,6 +93,10 @@ class TrackingError(ServiceError):
 
 class DiskFullError(ServiceError):
     """No space is left on a local disk."""
+
+
+class MachineError(ServiceError):
+    """This machine failed: it killed a process, ran out of memory, or could not read a file."""
 
 
 class TrainingError(BoothlineError):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 logger = logging.getLogger(__name__)
 
-EventKind = Literal["started", "progress", "done", "failed"]
+EventKind = Literal["started", "progress", "remark", "done", "failed"]
 
 
 class Event(BaseModel):
@@ -24,6 +24,7 @@ class Event(BaseModel):
         kind: what happened.
         done, total, unit: how far (`done` of `total` `unit`).
         note: a short text for the live table, e.g. `loss 0.041`.
+        remark: what is still worth reading once the step is done.
         reused, manifest: of a `done` event.
         error, remedy, exit_code: of a `failed` event.
         run_goes_on: of a `failed` event: only a trial of a sweep ends.
@@ -39,6 +40,7 @@ class Event(BaseModel):
     total: int = 0
     unit: str = ""
     note: str = ""
+    remark: str = ""
     reused: bool = False
     manifest: str = ""
     error: str = ""
@@ -112,6 +114,12 @@ class Progress:
             )
         )
 
+    def remark(self, text: str) -> None:
+        """Report something that stays in the table and among the lines when the step is done."""
+        self.emit(
+            Event(time=self._clock(), step=self.step, shard=self.shard, kind="remark", remark=text)
+        )
+
     def emit(self, event: Event) -> None:
         """Write one event."""
         logger.info(
@@ -121,7 +129,7 @@ class Progress:
             event.done,
             event.total,
             event.unit,
-            event.note or event.error,
+            event.note or event.remark or event.error,
         )
         if self._path:
             with self._path.open("a", encoding="utf-8") as stream:

@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Personalise a text-to-image model on 3 to 5 pictures, as a pipeline that can be trusted.",
     epilog="Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 bad data, 4 gate refused, "
-    "5 a service is unreachable, 130 interrupted.",
+    "5 a service is unreachable or this machine failed, 130 interrupted.",
 )
 for group in (
     configuring,

@@ -151,6 +151,8 @@ def _say_findings(target: "Console", report: "DatasetReport") -> None:
         for item in report.warnings
     ]
     say_table(target, ("Picture", "Finding", "What"), rows)
+    if left_out := report.left_out():
+        say(target, f"{left_out}.")
 
 
 def deployed(deployment: Path, pipeline: str) -> str:

@@ -189,6 +189,8 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     """Return names and values of what a run came to."""
     facts = [("time", duration(summary.seconds))]
     facts += [("trigger" if not i else "", text) for i, text in enumerate(summary.triggers)]
+    if summary.pictures:
+        facts.append(("pictures", summary.pictures))
     if summary.verdict:
         facts.append(("verdict", summary.verdict))
     facts += [("", rule) for rule in summary.rules]

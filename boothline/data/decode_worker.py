@@ -5,6 +5,7 @@ breaks a decoder breaks nothing else. Started by `boothline.data.decoder`.
 """
 
 import contextlib
+import errno
 import json
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from boothline.buckets import nearest
-from boothline.data.decoding import decode
+from boothline.data.decoding import TRY_AGAIN, decode
 from boothline.errors import DataError
 
 try:
@@ -23,25 +24,52 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 _OUTPUT_BYTES = 64 * 2**20
+TOO_MUCH_MEMORY = {"reason": "needs too much memory to decode", "advice": TRY_AGAIN}
 
 
 def main() -> None:
     """Decode every picture of the request in turn."""
     request = json.load(sys.stdin)
+    Image.preinit()  # not in any picture's time
     _confine(memory_bytes=int(request["memory_bytes"]))
+    _say({"ready": True})
     for number, path in request["pictures"]:
         _allow_more_time(float(request["seconds"]))
         answer = _answer(Path(path), number=number, request=request)
-        sys.stdout.write(json.dumps({"number": number, **answer}) + "\n")
-        sys.stdout.flush()
+        _say({"number": number, **answer})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    """Write one line to the process that asked."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, Any]:
-    """Decode one picture; its pixels go to files, the rest into the answer."""
+    """Decode one picture; its pixels go to files, the rest into the answer.
+
+    An answer has `reason` where the picture is unusable, with `again` where a worker of its own may
+    find otherwise, and `errno` where the machine failed.
+    """
     try:
-        decoded = decode(path, max_pixels=int(request["max_pixels"]))
+        return _decoded(path, number=number, request=request)
     except DataError as error:
-        return {"reason": error.message, "advice": error.remedy}
+        out_of_memory = isinstance(error.__cause__, MemoryError)
+        return {"reason": error.message, "advice": error.remedy, "again": out_of_memory}
+    except MemoryError:
+        return {**TOO_MUCH_MEMORY, "again": True}
+    except OSError as error:
+        return {"errno": error.errno or errno.EIO}
+
+
+def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Return what became of one picture.
+
+    Raises:
+        DataError: it is unusable.
+        OSError: it could not be read, or its pixels could not be written.
+    """
+    decoded = decode(path, max_pixels=int(request["max_pixels"]))
     size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
     method = Image.Resampling[str(request["interpolation"]).upper()]

@@ -1,12 +1,19 @@
-"""Has pictures decoded by a confined child process; one that ends the child costs only itself."""
+"""Has pictures decoded by a confined child process; one that ends the child costs only itself.
 
+A picture is judged by what it does alone: where a worker ends, the picture that it had is decoded
+again in a worker of its own. What ends that one too and cannot come from a picture, such as a kill
+from outside or a full disk, is an error of this machine and no verdict on the picture.
+"""
+
+import errno
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +23,19 @@ from PIL import Image
 import boothline
 from boothline.buckets import Size
 from boothline.data.limits import Limits
-from boothline.errors import DataError
+from boothline.errors import DiskFullError, MachineError
 
 logger = logging.getLogger(__name__)
 
 THUMBNAIL_PX = 192
+_CRASHES = tuple(
+    -signal.Signals[name].value
+    for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE")
+    if hasattr(signal, name)
+)
+"""What a decoder does to itself on a picture that it cannot bear."""
+
+ProgressFunction = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +74,9 @@ class Unreadable:
     advice: str
 
 
+Answer = Picture | Unreadable
+
+
 def decode_all(
     paths: Sequence[Path],
     *,
@@ -66,8 +84,8 @@ def decode_all(
     folder: Path,
     limits: Limits,
     interpolation: str = "lanczos",
-    on_progress: Callable[[int, int], None] | None = None,
-) -> list[Picture | Unreadable]:
+    on_progress: ProgressFunction | None = None,
+) -> list[Answer]:
     """Decode picture files in a child process.
 
     Args:
@@ -82,21 +100,25 @@ def decode_all(
         One result a path, in order.
 
     Raises:
-        DataError: the worker cannot be started at all.
+        MachineError: the worker does not start, or was ended from outside twice.
+        DiskFullError: no space is left in the scratch folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    results: dict[int, Picture | Unreadable] = {}
-    while len(results) < len(paths):
-        remaining = [(n, str(path.resolve())) for n, path in enumerate(paths) if n not in results]
-        request = make_request(
-            remaining, sizes_px=sizes_px, folder=folder, limits=limits, interpolation=interpolation
+    with _machine_faults_named():
+        folder.mkdir(parents=True, exist_ok=True)
+        results: dict[int, Answer] = {}
+        job = _Job(
+            paths=paths,
+            folder=folder,
+            limits=limits,
+            sizes_px=sizes_px,
+            interpolation=interpolation,
         )
-        return_code = _run_worker(
-            request, results=results, folder=folder, total=len(paths), on_progress=on_progress
-        )
-        unanswered = next((n for n, _ in remaining if n not in results), None)
-        if unanswered is not None:
-            results[unanswered] = _blame(return_code, limits=limits)
+        while len(results) < len(paths):
+            remaining = [number for number in range(len(paths)) if number not in results]
+            ended = job.run(remaining, results=results, on_progress=on_progress)
+            if (suspect := next((n for n in remaining if n not in results), None)) is not None:
+                logger.warning("a picture is decoded again, alone: %s", ended.in_words)
+                job.decode_alone(suspect, results=results, on_progress=on_progress)
     return [results[number] for number in range(len(paths))]
 
 
@@ -121,18 +143,108 @@ def make_request(
     }
 
 
-def _run_worker(
-    request: dict[str, Any],
-    *,
-    results: dict[int, Picture | Unreadable],
-    folder: Path,
-    total: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> int:
-    """Run one worker until it ends; what it answered is added to the results."""
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """How a worker ended.
+
+    Attributes:
+        return_code: the process's; negative: the signal that ended it.
+        was_ready: whether it had begun to decode.
+        errno: the number of the system's error that it met; 0: none.
+        last_words: last line that it wrote to standard error.
+    """
+
+    return_code: int
+    was_ready: bool
+    errno: int
+    last_words: str
+
+    @property
+    def in_words(self) -> str:
+        """What happened, to go on after `the picture decoder`."""
+        if self.errno:
+            return f"reported: {os.strerror(self.errno)}"
+        if self.return_code < 0:
+            return f"was ended by signal {-self.return_code}"
+        return f"exited with {self.return_code}: {self.last_words or 'no message'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What `decode_all` was asked; its arguments are those."""
+
+    paths: Sequence[Path]
+    folder: Path
+    limits: Limits
+    sizes_px: Sequence[Size]
+    interpolation: str
+
+    def decode_alone(
+        self, number: int, *, results: dict[int, Answer], on_progress: ProgressFunction | None
+    ) -> None:
+        """Decode a picture again at which a worker ended, in a worker of its own.
+
+        Raises:
+            MachineError: that one ended too, for a reason that lies outside the picture.
+            DiskFullError: no space was left both times.
+        """
+        ended = self.run([number], results=results, on_progress=on_progress)
+        if number in results:
+            return
+        results[number] = _verdict(ended, limits=self.limits)
+        if on_progress:
+            on_progress(len(results), len(self.paths))
+
+    def run(
+        self,
+        numbers: Sequence[int],
+        *,
+        results: dict[int, Answer],
+        on_progress: ProgressFunction | None,
+    ) -> _End:
+        """Run one worker until it ends; what it answered is added to the results."""
+        request = make_request(
+            [(number, str(self.paths[number].resolve())) for number in numbers],
+            sizes_px=self.sizes_px,
+            folder=self.folder,
+            limits=self.limits,
+            interpolation=self.interpolation,
+        )
+        was_ready, fault = False, 0
+        with _started(request, self.folder) as worker:
+            for line in worker.stdout or ():
+                if not line.endswith(b"\n"):
+                    break
+                answer = json.loads(line)
+                if "ready" in answer:
+                    was_ready = True
+                    continue
+                number = int(answer["number"])
+                fault = int(answer.get("errno", 0))
+                # Memory that earlier pictures have left in pieces is not the picture's fault.
+                if fault or (answer.get("again") and number != numbers[0]):
+                    worker.kill()
+                    break
+                results[number] = _result(answer, folder=self.folder)
+                if on_progress:
+                    on_progress(len(results), len(self.paths))
+        stderr = (self.folder / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+        return _End(
+            return_code=worker.returncode,
+            was_ready=was_ready,
+            errno=fault,
+            last_words=(stderr.splitlines() or [""])[-1],
+        )
+
+
+@contextmanager
+def _started(request: dict[str, Any], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Start a worker on a request; it is waited for at the end."""
     environment = {
         "PYTHONPATH": str(Path(boothline.__file__).resolve().parent.parent),
         "PATH": os.environ.get("PATH", os.defpath),
+        # Each arena of each thread would count as 64 MiB of address space.
+        "MALLOC_ARENA_MAX": "1",
     }
     request_path = folder / "request.json"
     request_path.write_text(json.dumps(request), encoding="utf-8")
@@ -144,23 +256,14 @@ def _run_worker(
             stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=environment, cwd=folder,
         ) as worker,
     ):  # fmt: skip
-        for line in worker.stdout or ():
-            if not line.endswith(b"\n"):
-                break
-            answer = json.loads(line)
-            results[int(answer["number"])] = _result(answer, folder=folder)
-            if on_progress:
-                on_progress(len(results), total)
-    if worker.returncode == 1 and not results:
-        detail = (folder / "stderr.txt").read_text(encoding="utf-8", errors="replace").splitlines()
-        raise DataError(
-            f"The picture decoder does not start: {detail[-1] if detail else 'no message'}",
-            remedy="Check the installation with `boothline doctor`.",
-        )
-    return worker.returncode
+        try:
+            yield worker
+        finally:
+            if sys.exc_info()[0] is not None:
+                worker.kill()
 
 
-def _result(answer: dict[str, Any], *, folder: Path) -> Picture | Unreadable:
+def _result(answer: dict[str, Any], *, folder: Path) -> Answer:
     """Read what the worker wrote of one picture: plain pixels, nothing to decode."""
     if "reason" in answer:
         return Unreadable(reason=answer["reason"], advice=answer["advice"])
@@ -179,15 +282,50 @@ def _result(answer: dict[str, Any], *, folder: Path) -> Picture | Unreadable:
     )
 
 
-def _blame(return_code: int, *, limits: Limits) -> Unreadable:
-    """Return the reason for the picture at which a worker ended."""
-    logger.warning("the picture decoder ended with %d", return_code)
-    if return_code == -signal.SIGPROF:
+def _verdict(ended: _End, *, limits: Limits) -> Unreadable:
+    """Return the verdict on a picture that has ended two workers, the second one alone.
+
+    Raises:
+        MachineError: what ended the second one lies outside the picture.
+        DiskFullError: no space is left for its pixels.
+    """
+    logger.warning("the picture decoder %s", ended.in_words)
+    advice = "Open it in an image editor and save it again, or leave it out."
+    if ended.errno:
+        raise OSError(ended.errno, os.strerror(ended.errno))
+    if not ended.was_ready:
+        raise MachineError(
+            f"The picture decoder does not start: it {ended.in_words}.",
+            remedy="Check the installation with `boothline doctor`.",
+        )
+    if ended.return_code == -signal.SIGPROF:
         reason = f"takes more than {limits.decode_seconds:g} seconds to decode"
-    elif return_code < 0:
-        reason = f"ends the decoder with signal {-return_code}"
-    else:
-        reason = "makes the decoder fail"
-    return Unreadable(
-        reason=reason, advice="Open it in an image editor and save it again, or leave it out."
-    )
+        return Unreadable(reason=reason, advice=advice)
+    if ended.return_code in _CRASHES:
+        reason = f"ends the decoder with signal {-ended.return_code}"
+        return Unreadable(reason=reason, advice=advice)
+    if ended.return_code < 0:
+        raise MachineError(
+            f"The picture decoder {ended.in_words} twice, the second time with one picture alone.",
+            remedy="Something outside ended it, as a system short of memory does: free memory or "
+            f"raise the step's limit (it takes up to {limits.decode_memory_bytes // 2**20} MiB), "
+            "and run again.",
+        )
+    return Unreadable(reason="makes the decoder fail", advice=advice)
+
+
+@contextmanager
+def _machine_faults_named() -> Iterator[None]:
+    """Turn errors of the system, which say nothing about a picture, into typed ones."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFullError(
+                f"No space is left to decode the pictures: {error.strerror}.",
+                remedy="Free space, or point TMPDIR at a larger disk.",
+            ) from error
+        raise MachineError(
+            f"The pictures could not be decoded on this machine: {error}.",
+            remedy="No picture is at fault. Check memory, the disk of TMPDIR, and run again.",
+        ) from error

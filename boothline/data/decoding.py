@@ -3,6 +3,7 @@
 Nothing but Pillow is imported here, so that the worker starts fast and stays small.
 """
 
+import errno
 import hashlib
 import struct
 import warnings
@@ -27,11 +28,16 @@ _ROWS_AT_ONCE: Final = 256
 _JPEG: Final = b"\xff\xd8\xff"
 _SCAN: Final = b"\xff\xda"
 _SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
-_TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
+TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
 _DECODE_FAILURES: Final = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError,
     AttributeError, NotImplementedError, RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
+_MACHINE_FAULTS: Final = frozenset(
+    {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+    | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EROFS}
+    | {errno.ETIMEDOUT}
+)
 _UNSUPPORTED: Final = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
@@ -81,6 +87,7 @@ def decode(path: Path, *, max_pixels: int) -> Decoded:
 
     Raises:
         DataError: the file is no usable picture; the message reads on from the file's name.
+        OSError: the file cannot be read, which says nothing about the picture.
     """
     head = _head(path)
     if head.startswith(_JPEG):
@@ -96,9 +103,16 @@ def decode(path: Path, *, max_pixels: int) -> Decoded:
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(max_pixels) from error
         except MemoryError as error:
-            raise DataError("needs too much memory to decode", remedy=_TRY_AGAIN) from error
+            raise DataError("needs too much memory to decode", remedy=TRY_AGAIN) from error
         except _DECODE_FAILURES as error:
-            raise DataError(f"cannot be decoded: {_short(error)}", remedy=_TRY_AGAIN) from error
+            _pass_machine_fault(error)
+            raise DataError(f"cannot be decoded: {_short(error)}", remedy=TRY_AGAIN) from error
+
+
+def _pass_machine_fault(error: BaseException) -> None:
+    """Raise an error of the system again: it says nothing about the picture."""
+    if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+        raise error
 
 
 @contextmanager
@@ -131,7 +145,7 @@ def _check_scans(path: Path) -> None:
     """
     num_scans = path.read_bytes().count(_SCAN)
     if num_scans > MAX_SCANS:
-        raise DataError(f"has {num_scans} scans, a trap for decoders", remedy=_TRY_AGAIN)
+        raise DataError(f"has {num_scans} scans, a trap for decoders", remedy=TRY_AGAIN)
 
 
 def _load(image: Image.Image, *, max_pixels: int) -> Decoded:
@@ -144,6 +158,7 @@ def _load(image: Image.Image, *, max_pixels: int) -> Decoded:
     try:
         image.load()
     except (OSError, SyntaxError, EOFError) as error:
+        _pass_machine_fault(error)
         raise DataError(
             f"is truncated or damaged: {_short(error)}", remedy="Copy the picture again."
         ) from error

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from boothline.data.intake import SourceFile
 from boothline.data.limits import Limits
 from boothline.data.naming import shown_name, stem_of
 from boothline.data.report import AcceptedImage, DatasetReport, DatasetWarning, QuarantinedImage
+from boothline.data.scratch import scratch_folder
 from boothline.data.sources import Collection, collect
 from boothline.errors import DataError
 from boothline.settings import Settings
@@ -67,14 +67,14 @@ def examine(
     """
     caps = limits or Limits()
     counter = TokenCounter.load(tokenizer) if tokenizer else None
-    with tempfile.TemporaryDirectory(prefix="boothline-pictures-") as scratch:
+    with scratch_folder("boothline-pictures-") as scratch:
         files = collection or collect(
-            subject.images, Path(scratch) / "source", settings=settings, limits=caps
+            subject.images, scratch / "source", settings=settings, limits=caps
         )
         pictures = decode_all(
             [file.path for file in files.pictures],
             sizes_px=sizes_of(subject),
-            folder=Path(scratch) / "decoded",
+            folder=scratch / "decoded",
             limits=caps,
             interpolation=subject.interpolation,
             on_progress=on_progress,

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.config.subject import SubjectConfig
 from boothline.errors import DataError
 
+_MAX_NAMED = 3
+
 CheckName = Literal[
     "source", "decode", "size", "shape", "sharpness", "duplicate", "caption", "identifier", "count"
 ]
@@ -68,6 +70,16 @@ class DatasetReport(BaseModel):
     accepted: tuple[AcceptedImage, ...]
     quarantined: tuple[QuarantinedImage, ...]
     warnings: tuple[DatasetWarning, ...]
+
+    def left_out(self) -> str:
+        """Return in one line how many files were left out and why; empty where none was."""
+        if not self.quarantined:
+            return ""
+        found = len(self.accepted) + len(self.quarantined)
+        named = [f"{item.source} {item.reason}" for item in self.quarantined[:_MAX_NAMED]]
+        if len(self.quarantined) > _MAX_NAMED:
+            named.append(f"{len(self.quarantined) - _MAX_NAMED} more")
+        return f"{len(self.quarantined)} of {found} pictures left out: {'; '.join(named)}"
 
     def ensure_usable(self, subject: SubjectConfig) -> None:
         """Check that enough pictures are left.

@@ -1,12 +1,12 @@
 """Examines a subject's pictures without running a pipeline."""
 
-import tempfile
 from pathlib import Path
 
 from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.data.examination import examine
 from boothline.data.report import DatasetReport
+from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
 
 
@@ -25,16 +25,16 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
     settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
-    with tempfile.TemporaryDirectory(prefix="boothline-validate-") as folder:
+    with scratch_folder("boothline-validate-") as folder:
         report = examine(
             config.subject,
-            output=Path(folder),
+            output=folder,
             settings=settings,
             tokenizer=model.path / "tokenizer",
         )
         if page is not None:
             from boothline.report.validation import render_validation
 
-            html = render_validation(report, Path(folder), subject=config.subject)
+            html = render_validation(report, folder, subject=config.subject)
             page.write_text(html, encoding="utf-8")
         return report

@@ -86,12 +86,14 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Put the page into the run folder too when the dataset was there already."""
+    """Say what was left out; put the page into the run folder when the dataset was there."""
+    report = DatasetReport.model_validate_json(context.store.read_bytes(ref, "report.json"))
+    if left_out := report.left_out():
+        context.progress.remark(left_out)
     run_dir = context.settings.run_dir
     if run_dir is None or (run_dir / PAGE).exists():
         return
     folder = context.store.fetch(ref, context.folder / "reused", prefix="thumbnails/")
-    report = DatasetReport.model_validate_json(context.store.read_bytes(ref, "report.json"))
     _write_page(report, folder, context)
 
 

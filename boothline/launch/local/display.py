@@ -66,7 +66,7 @@ def table_of(progress: RunProgress, now: float) -> Table:
             Text(status, style=_STYLES[status]),
             bar,
             Text(counts(step)),
-            Text(step.note if running else "", no_wrap=True, overflow="ellipsis"),
+            Text(step.note if running else step.remark, no_wrap=True, overflow="ellipsis"),
             Text(duration(seconds) if seconds else ""),
             Text(duration(step.seconds_left(now)) if running else ""),
         )
@@ -158,7 +158,7 @@ def line_of(step: StepProgress, now: float) -> str:
     left = step.seconds_left(now) if status == "running" else None
     parts = [
         counts(step) if status == "running" else "",
-        step.note if status == "running" else "",
+        step.note if status == "running" else step.remark,
         duration(step.seconds(now)) if step.seconds(now) >= 0.05 else "",
         f"{duration(left)} left" if left is not None else "",
     ]

@@ -44,6 +44,7 @@ class ShardProgress:
         state: what it is doing.
         started_at, ended_at: seconds since the epoch; 0 when not yet.
         done, total, unit, note: the last progress it reported.
+        remark: what it said that outlasts it.
         first: time and count of the first progress report, from which the speed follows.
         failure: the event that reported its failure.
     """
@@ -55,6 +56,7 @@ class ShardProgress:
     total: int = 0
     unit: str = ""
     note: str = ""
+    remark: str = ""
     reused: bool = False
     manifest: str = ""
     first: tuple[float, int] | None = None
@@ -69,6 +71,8 @@ class ShardProgress:
                 self.done, self.total = event.done, event.total
                 self.unit, self.note = event.unit, event.note
                 self.first = self.first or (event.time, event.done)
+            case "remark":
+                self.remark = event.remark
             case "done":
                 self.state, self.ended_at = "done", event.time
                 self.reused, self.manifest = event.reused, event.manifest
@@ -129,6 +133,11 @@ class StepProgress:
         """Note of the shard that reported last."""
         latest = max(self.shards.values(), key=lambda shard: shard.last_time, default=None)
         return latest.note if latest else ""
+
+    @property
+    def remark(self) -> str:
+        """What the first shard with a remark said."""
+        return next((shard.remark for shard in self.shards.values() if shard.remark), "")
 
     def seconds(self, now: float) -> float:
         """Return the seconds from the first start to the last end, or to now."""

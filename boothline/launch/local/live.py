@@ -55,7 +55,7 @@ def live_steps(progress: RunProgress, *, now: float | None = None) -> list[LiveS
             done=step.done,
             total=step.total,
             unit=step.unit,
-            note=step.note if step.state == "running" else "",
+            note=step.note if step.state == "running" else step.remark,
             seconds=round(step.seconds(at), 1),
             seconds_left=None if (left := step.seconds_left(at)) is None else round(left, 1),
         )

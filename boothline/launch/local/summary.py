@@ -73,6 +73,9 @@ class Summary(_Part):
     triggers: list[str] = Field(
         default_factory=list, description="What a retraining found, in words."
     )
+    pictures: str = Field(
+        default="", description="How many instance pictures are used and left out, in words."
+    )
 
 
 def summarise(session: Session, folder: RunFolder) -> Summary:
@@ -123,7 +126,20 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         trials=[_trial(row) for row in leaderboard.get("trials", [])],
         decision=decision.get("decision", ""),
         triggers=[trigger["text"] for trigger in decision.get("triggers", [])],
+        pictures=_pictures(_metadata(store, done.get("validate_data", ""))),
     )
+
+
+def _pictures(dataset: Mapping[str, Any]) -> str:
+    """Return in words what became of the subject's pictures; empty for no dataset."""
+    if not dataset:
+        return ""
+    parts = [f"{dataset['num_images']} used"]
+    if dataset["num_quarantined"]:
+        parts.append(f"{dataset['num_quarantined']} left out")
+    if dataset["num_warnings"]:
+        parts.append(f"{dataset['num_warnings']} warnings")
+    return ", ".join(parts) + ("; see validation.html" if len(parts) > 1 else "")
 
 
 def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:

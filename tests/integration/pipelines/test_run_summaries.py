@@ -39,6 +39,7 @@ PROMOTION = {
     "rules": [{"name": "subject", "passed": True, "value": 0.3, "bound": 0.02, "text": "better"}],
 }
 METADATA = {
+    "validate_data": {"num_images": 4, "num_quarantined": 1, "num_warnings": 0},
     "evaluate": EVALUATION,
     "promote": PROMOTION,
     "publish_checkpoint": {"model_name": "boothline-subject"},
@@ -137,6 +138,10 @@ def test_summary_of_complete_run_has_everything_that_is_promised(session, folder
     }
     assert summary.metrics == {"dino": 0.8, "clip_t": 0.3, "base_dino": 0.5, "gain_dino": 0.3}
     assert summary.verdict == "promoted"
+    assert summary.pictures == "4 used, 1 left out; see validation.html"
+    console = Console(width=120, file=io.StringIO(), record=True)
+    say_status(console, summary)
+    assert "4 used, 1 left out; see validation.html" in console.export_text()
     assert summary.rules == ["better"]
 
 

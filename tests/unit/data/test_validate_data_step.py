@@ -8,7 +8,7 @@ from boothline.components.validate_data import step
 from boothline.config import RunConfig
 from boothline.data import DatasetReport
 from boothline.errors import DataError
-from boothline.progress import Progress
+from boothline.progress import Progress, read_events
 from boothline.steps import StepContext, StepKey
 from boothline.store import Store
 from boothline.tracking import MemoryTracker
@@ -88,6 +88,19 @@ def test_validate_data_good_folder_commits_the_dataset(store: Store, source, con
     assert tracker.logged_artifacts == ["dataset/report.json", "dataset/validation.html"]
 
 
+def test_validate_data_says_what_was_left_out_also_of_a_reused_dataset(store, source, context_for):
+    for name in "abcd":
+        (source / f"{name}.png").write_bytes(b"")
+    ref = store.commit("steps/validate_data/b", step.produce(context_for(), INPUTS))
+    context = context_for()
+    step.finish(context, INPUTS, ref)
+    (event,) = read_events(context.folder)
+    assert event.remark == (
+        "4 of 8 pictures left out: a.png is empty (0 bytes); b.png is empty (0 bytes);"
+        " c.png is empty (0 bytes); 1 more"
+    )
+
+
 def test_validate_data_too_few_pictures_is_data_error_that_names_them(source, context_for):
     for seed in (0, 1):
         (source / f"{seed}.png").write_bytes(b"no picture")
@@ -151,6 +164,7 @@ def test_validate_data_reused_dataset_still_gets_its_page(store, source, context
     run_dir = tmp_path / "later"
     context = replace(context, settings=context.settings.model_copy(update={"run_dir": run_dir}))
     step.finish(context, INPUTS, ref)
+    assert read_events(context.folder) == []
     page = (run_dir / "validation.html").read_text()
     assert "4 pictures can be used" in page
     assert page.count("data:image/") == 4

@@ -1,3 +1,5 @@
+from io import StringIO
+
 from rich.console import Console
 
 from boothline.launch.local.display import LiveDisplay, PlainDisplay, duration, table_of
@@ -64,6 +66,21 @@ def test_progress_first_failure_prefers_a_cause_over_an_interruption():
     )
 
     assert progress.first_failure().error == "no space"
+
+
+def test_progress_remark_outlasts_the_step_in_the_table_and_among_the_lines():
+    progress = progress_of(
+        event("train", "started", 0),
+        event("train", "remark", 1, remark="1 of 4 pictures left out: a.png is empty"),
+        event("train", "progress", 2, done=4, total=4, unit="images", note="passing"),
+        event("train", "done", 3),
+    )
+    console = Console(record=True, width=200, file=StringIO())
+    PlainDisplay(console, clock=lambda: T0).show(progress)
+    console.print(table_of(progress, T0))
+    said = console.export_text()
+    assert said.count("1 of 4 pictures left out: a.png is empty") == 2
+    assert "passing" not in said
 
 
 def test_progress_of_started_step_without_end_is_unfinished():
