@@ -15,7 +15,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"tools": (), "torch": ("torch",)}
+EXTRAS = {"tools": ("heif",), "torch": ("heif", "torch")}
 REPLACED = {"mlflow": "mlflow-skinny"}
 # Faster downloads from a model hub, which only steps with torch do.
 LEFT_OUT = {"tools": frozenset({"hf-xet"}), "torch": frozenset()}

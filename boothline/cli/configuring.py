@@ -150,6 +150,9 @@ def _say_findings(target: "Console", report: "DatasetReport") -> None:
         (item.source or "all", f"warning: {item.check}", f"{item.message}. {item.advice}")
         for item in report.warnings
     ]
+    rows += [
+        (item.source or "all", f"note: {item.check}", f"{item.message}.") for item in report.remarks
+    ]
     say_table(target, ("Picture", "Finding", "What"), rows)
     if left_out := report.left_out():
         say(target, f"{left_out}.")

@@ -90,6 +90,7 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
             sheet=sheet,
             on_progress=lambda done, total: status.update(f"{what}: {done} of {total}"),
         )
+    say_lines(console(stderr=True), made.remarks)
     lines = [*made.pictures, *([made.sheet] if made.sheet else [])]
     emit(made, output, lambda target: say_lines(target, lines))
 

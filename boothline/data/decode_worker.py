@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from boothline.buckets import nearest
-from boothline.data.decoding import TRY_AGAIN, decode
+from boothline.data.decoding import TRY_AGAIN, decode, prepare
 from boothline.errors import DataError
 
 try:
@@ -30,7 +30,7 @@ TOO_MUCH_MEMORY = {"reason": "needs too much memory to decode", "advice": TRY_AG
 def main() -> None:
     """Decode every picture of the request in turn."""
     request = json.load(sys.stdin)
-    Image.preinit()  # not in any picture's time
+    prepare()
     _confine(memory_bytes=int(request["memory_bytes"]))
     _say({"ready": True})
     for number, path in request["pictures"]:
@@ -69,7 +69,8 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
         DataError: it is unusable.
         OSError: it could not be read, or its pixels could not be written.
     """
-    decoded = decode(path, max_pixels=int(request["max_pixels"]))
+    sides = [side for size in request["sizes_px"] for side in size]
+    decoded = decode(path, max_pixels=int(request["max_pixels"]), enough_px=2 * max(sides))
     size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
     method = Image.Resampling[str(request["interpolation"]).upper()]
@@ -83,8 +84,9 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
     return {
         "format": decoded.format,
         "notes": decoded.notes,
-        "width_px": decoded.image.width,
-        "height_px": decoded.image.height,
+        "remarks": decoded.remarks,
+        "width_px": decoded.size[0],
+        "height_px": decoded.size[1],
         "size_px": size_px,
         "thumbnail_size_px": small.size,
         "pixel_digest": decoded.pixel_digest(),

@@ -49,6 +49,7 @@ class Picture:
         width_px, height_px: size before that, upright.
         format: format of the file.
         notes: what the decoder had to decide.
+        remarks: what it did that is nothing to worry about.
         pixel_digest: sha256 of size and pixels before cropping.
     """
 
@@ -59,6 +60,7 @@ class Picture:
     height_px: int
     format: str
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     pixel_digest: str
 
     def cut(self) -> Image.Image:
@@ -278,6 +280,7 @@ def _result(answer: dict[str, Any], *, folder: Path) -> Answer:
         height_px=answer["height_px"],
         format=answer["format"],
         notes=tuple(answer["notes"]),
+        remarks=tuple(answer["remarks"]),
         pixel_digest=answer["pixel_digest"],
     )
 

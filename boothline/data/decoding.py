@@ -5,6 +5,7 @@ Nothing but Pillow is imported here, so that the worker starts fast and stays sm
 
 import errno
 import hashlib
+import math
 import struct
 import warnings
 import zlib
@@ -14,21 +15,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
+from boothline.data import boxes, jpeg, strangers
+from boothline.data.colours import Conversion
+from boothline.data.opening import Opened, open_picture
 from boothline.errors import DataError
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""The only decoders that Pillow may use; never EPS (runs Ghostscript), never by file name."""
-
-MAX_SCANS: Final = 50
-"""A progressive JPEG has some ten scans; each one costs a pass over all pixels."""
-
-_ROWS_AT_ONCE: Final = 256
-_JPEG: Final = b"\xff\xd8\xff"
-_SCAN: Final = b"\xff\xda"
-_SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
 TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
+MAX_JPEG_PIXELS: Final = 250_000_000
+"""Largest JPEG: it is decoded at a half, a quarter or an eighth of its size."""
+
+_WHOLE_PIXELS: Final = 50_000_000
+"""Larger pictures are reduced on the way."""
+_MANAGED_PIXELS: Final = 16_000_000
+"""So are larger ones whose colours have to be converted, which costs most of the time."""
+_MAX_SCALE: Final = 8
+_ORIENTATION: Final = 0x0112
+_COEFFICIENT_BYTES: Final = 2
+_MAX_COEFFICIENT_BYTES: Final = 380 * 2**20
+_ROWS_AT_ONCE: Final = 256
+_SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
 _DECODE_FAILURES: Final = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError,
     AttributeError, NotImplementedError, RuntimeError, struct.error, zlib.error,
@@ -38,20 +45,6 @@ _MACHINE_FAULTS: Final = frozenset(
     | {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EROFS}
     | {errno.ETIMEDOUT}
 )
-_UNSUPPORTED: Final = (
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript document"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript document"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (b"8BPS", "a Photoshop document"),
-)
-_BRANDS: Final = {
-    b"heic": "a HEIC picture", b"heix": "a HEIC picture", b"mif1": "a HEIC picture",
-    b"hevc": "a HEIC picture", b"avif": "an AVIF picture", b"avis": "an AVIF picture",
-    b"crx ": "a raw camera picture",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +52,18 @@ class Decoded:
     """One picture after decoding.
 
     Attributes:
-        image: RGB, 8 bits, upright, fully loaded.
+        image: sRGB, 8 bits, upright, fully loaded; reduced where it was very large.
+        size: (width, height) of the file's picture, upright.
         format: name of the file's format, e.g. `JPEG`.
         notes: what had to be decided on the way, for the report.
+        remarks: what was done that changes nothing to worry about.
     """
 
     image: Image.Image
+    size: tuple[int, int]
     format: str
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def pixel_digest(self) -> str:
         """Return the sha256 (hex) of size and pixels: equal for equal pictures in any format."""
@@ -78,30 +75,40 @@ class Decoded:
         return digest.hexdigest()
 
 
-def decode(path: Path, *, max_pixels: int) -> Decoded:
+def prepare() -> None:
+    """Load the decoders, so that no picture pays for it; each works in one thread."""
+    Image.preinit()
+    # Threads would each take address space, of which the worker has little.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def decode(path: Path, *, max_pixels: int, enough_px: int = 0) -> Decoded:
     """Decode the first frame of a picture file.
 
     Args:
         path: the file; its name plays no part.
-        max_pixels: most pixels that are decoded.
+        max_pixels: most pixels that are decoded; a larger JPEG is decoded at a part of its size.
+        enough_px: shorter side that is enough for what the picture is wanted for; 0: unknown.
 
     Raises:
         DataError: the file is no usable picture; the message reads on from the file's name.
         OSError: the file cannot be read, which says nothing about the picture.
     """
     head = _head(path)
-    if head.startswith(_JPEG):
-        _check_scans(path)
-    with warnings.catch_warnings(), _pixel_cap(max_pixels):
+    cap = max(max_pixels, MAX_JPEG_PIXELS) if head.startswith(jpeg.MAGIC) else max_pixels
+    with warnings.catch_warnings(), _pixel_cap(cap):
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                return _load(image, max_pixels=max_pixels)
+            opened = open_picture(path, head)
+            with opened.image as image:
+                if image.width * image.height > cap:
+                    raise _too_large(cap)
+                return _load(image, opened, enough_px=enough_px)
         except UnidentifiedImageError as error:
             raise _unidentified(head) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise _too_large(max_pixels) from error
+            raise _too_large(cap) from error
         except MemoryError as error:
             raise DataError("needs too much memory to decode", remedy=TRY_AGAIN) from error
         except _DECODE_FAILURES as error:
@@ -134,27 +141,18 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _check_scans(path: Path) -> None:
-    """Refuse a JPEG of very many scans, which takes minutes to decode at any size.
-
-    Inside a scan, the byte 0xff is never followed by 0xda: whatever looks like the start of a scan
-    is one, save for a thumbnail's inside the metadata.
-
-    Raises:
-        DataError: it has more scans than any program writes.
-    """
-    num_scans = path.read_bytes().count(_SCAN)
-    if num_scans > MAX_SCANS:
-        raise DataError(f"has {num_scans} scans, a trap for decoders", remedy=TRY_AGAIN)
-
-
-def _load(image: Image.Image, *, max_pixels: int) -> Decoded:
-    """Load the first frame, turn it upright and make it RGB."""
-    if image.width * image.height > max_pixels:
-        raise _too_large(max_pixels)
+def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
+    """Load the first frame, turn it upright and make it sRGB."""
     notes: list[str] = []
-    if image.format != "MPO" and getattr(image, "is_animated", False):
+    size, format_name = image.size, image.format or "unknown"
+    if getattr(image, "is_animated", False):
         notes.append("has several frames; the first one is used")
+    conversion = Conversion(opened.claim, mode=_opaque_mode(image))
+    scale = _scale(size, changes=conversion.changes, enough_px=enough_px)
+    if opened.segments is not None:
+        _check_coefficients(size, opened.segments)
+    if opened.segments is not None and scale > 1:
+        image.draft(image.mode, (size[0] // scale, size[1] // scale))
     try:
         image.load()
     except (OSError, SyntaxError, EOFError) as error:
@@ -162,32 +160,115 @@ def _load(image: Image.Image, *, max_pixels: int) -> Decoded:
         raise DataError(
             f"is truncated or damaged: {_short(error)}", remedy="Copy the picture again."
         ) from error
+    if opened.segments is None and scale > 1 and _can_be_reduced(image):
+        image = _reduced(image, scale)
+        opened.image.close()
+    remarks = [] if image.size == size else [_reduction(size, image.size)]
+    before = image.size
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except _DECODE_FAILURES:
         notes.append("has damaged EXIF data; its orientation is taken as it is")
-    rgb, more = _to_rgb(image)
-    return Decoded(image=rgb, format=image.format or "unknown", notes=(*notes, *more))
+    if image.size != before:
+        size = (size[1], size[0])
+    rgb, more = _to_rgb(image, conversion)
+    notes += [*more, conversion.warning]
+    remarks.append(conversion.remark)
+    return Decoded(
+        image=rgb,
+        size=size,
+        format=format_name,
+        notes=tuple(filter(None, notes)),
+        remarks=tuple(filter(None, remarks)),
+    )
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Return the picture as RGB with 8 bits, transparency laid over white, and notes."""
+def _scale(size: tuple[int, int], *, changes: bool, enough_px: int) -> int:
+    """Return the part of its size that a picture is decoded at: 1, 2, 4 or 8.
+
+    Up to 50 million pixels it is the whole, unless the colours have to be converted, which takes
+    longer than all the rest; then what is wanted is still covered.
+    """
+    scale, pixels = 1, size[0] * size[1]
+    while pixels > _WHOLE_PIXELS * scale**2 and scale < _MAX_SCALE:
+        scale *= 2
+    if not (changes or scale > 1) or not enough_px:
+        return scale
+    while (
+        scale < _MAX_SCALE
+        and pixels > _MANAGED_PIXELS * scale**2
+        and min(size) // (2 * scale) >= enough_px
+    ):
+        scale *= 2
+    return scale
+
+
+def _check_coefficients(size: tuple[int, int], facts: jpeg.JpegFacts) -> None:
+    """Refuse a progressive JPEG whose coefficients alone would fill the worker's memory.
+
+    Raises:
+        DataError: it is such a picture.
+    """
+    num_bytes = size[0] * size[1] * facts.num_components * _COEFFICIENT_BYTES
+    # Colours are most often stored at half the width and height.
+    least = num_bytes if facts.num_components in (1, 4) else num_bytes // 2
+    if facts.is_progressive and least > _MAX_COEFFICIENT_BYTES:
+        raise DataError(
+            f"is a progressive JPEG of {size[0] * size[1] / 1e6:.0f} million pixels, which needs"
+            " too much memory to decode",
+            remedy="Save it as a baseline JPEG, or smaller.",
+        )
+
+
+def _can_be_reduced(image: Image.Image) -> bool:
+    """Tell whether a decoded picture can be reduced as it is."""
+    return not (image.has_transparency_data or image.mode[0] in "IF")
+
+
+def _reduced(image: Image.Image, scale: int) -> Image.Image:
+    """Return a picture at a part of its size, with what its file says about its orientation."""
+    mode = {"P": "RGB", "1": "L"}.get(image.mode, image.mode)
+    reduced = (image if mode == image.mode else image.convert(mode)).reduce(scale)
+    reduced.info = image.info
+    if (orientation := image.getexif().get(_ORIENTATION)) is not None:
+        reduced.getexif()[_ORIENTATION] = orientation
+    return reduced
+
+
+def _reduction(size: tuple[int, int], reduced: tuple[int, int]) -> str:
+    return (
+        f"has {size[0] * size[1] / 1e6:.0f} million pixels; it is read at"
+        f" 1/{math.ceil(size[0] / reduced[0])} of its width and height"
+    )
+
+
+def _opaque_mode(image: Image.Image) -> str:
+    """Return the mode of a picture's pixels without transparency: grey, RGB, CMYK or another."""
+    if image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I"):
+        return "L"
+    return image.mode if image.mode in ("CMYK", "LAB", "F") else "RGB"
+
+
+def _to_rgb(image: Image.Image, conversion: Conversion) -> tuple[Image.Image, tuple[str, ...]]:
+    """Return the picture as sRGB with 8 bits, transparency laid over white, and notes."""
     if image.mode == "F":
         raise DataError("has floating-point pixels", remedy="Save it with 8 bits a channel.")
     if image.mode.startswith("I"):
-        return _from_16_bit(image), ("has 16 bits a channel; it is reduced to 8",)
+        grey = _from_16_bit(image)
+        return conversion.apply(grey), ("has 16 bits a channel; it is reduced to 8",)
     if not image.has_transparency_data:
-        return image.convert("RGB"), ()
+        return conversion.apply(image), ()
     layered = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layered.getchannel("A")
     canvas = Image.new("RGB", layered.size, "white")
-    canvas.paste(layered, mask=alpha)
+    colours = conversion.apply(layered.convert("RGB")) if conversion.changes else layered
+    canvas.paste(colours, mask=alpha)
     opaque = alpha.getextrema() == (255, 255)
     return canvas, () if opaque else ("is transparent in places; it is laid over white",)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Return a greyscale picture of 16 bits as RGB: Pillow's own conversion would clip at 255."""
+    """Return a greyscale picture of 16 bits as one of 8: Pillow's own conversion clips at 255."""
     wide = image.convert("I")
     low, high = wide.getextrema()
     if (
@@ -196,7 +277,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
         or high > 65535
     ):
         raise DataError("has more than 16 bits a channel", remedy="Save it with 8 bits a channel.")
-    return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L").convert("RGB")
+    return wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
 
 
 def _too_large(max_pixels: int) -> DataError:
@@ -207,23 +288,11 @@ def _too_large(max_pixels: int) -> DataError:
 
 def _unidentified(head: bytes) -> DataError:
     """Return the reason for a file that no allowed decoder knows, naming what it looks like."""
-    kind = next((kind for magic, kind in _UNSUPPORTED if head.startswith(magic)), "")
-    if head[4:8] == b"ftyp":
-        kind = _BRANDS.get(head[8:12], "a video or another media container")
-    lowered = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if b"<svg" in lowered:
-        kind = "an SVG drawing"
-    elif lowered.startswith((b"<!doctype html", b"<html")):
-        kind = "a web page"
-    elif not kind and _is_text(head):
-        kind = "a text"
-    if kind:
+    if kind := boxes.kind_of(head):
+        return DataError(f"is a {kind} picture that cannot be decoded", remedy=TRY_AGAIN)
+    if kind := strangers.kind_of(head):
         return DataError(f"is {kind}, which is not read", remedy=_SAVE_AS)
     return DataError("is not a picture of a known format, or is damaged", remedy=_SAVE_AS)
-
-
-def _is_text(head: bytes) -> bool:
-    return all(byte in b"\t\r\n" or byte >= 32 for byte in head) and b"\x7f" not in head
 
 
 def _short(error: BaseException) -> str:

@@ -17,7 +17,13 @@ from boothline.data.identifier import TokenCounter, check_identifier, length_war
 from boothline.data.intake import SourceFile
 from boothline.data.limits import Limits
 from boothline.data.naming import shown_name, stem_of
-from boothline.data.report import AcceptedImage, DatasetReport, DatasetWarning, QuarantinedImage
+from boothline.data.report import (
+    AcceptedImage,
+    DatasetRemark,
+    DatasetReport,
+    DatasetWarning,
+    QuarantinedImage,
+)
 from boothline.data.scratch import scratch_folder
 from boothline.data.sources import Collection, collect
 from boothline.errors import DataError
@@ -35,6 +41,7 @@ class _Findings:
     chosen: list[tuple[SourceFile, Picture]] = field(default_factory=list)
     quarantined: list[QuarantinedImage] = field(default_factory=list)
     warnings: list[DatasetWarning] = field(default_factory=list)
+    remarks: list[DatasetRemark] = field(default_factory=list)
     thumbnails: dict[str, Image.Image] = field(default_factory=dict)
 
 
@@ -95,6 +102,7 @@ def examine(
         accepted=accepted,
         quarantined=_write_quarantined(findings, output),
         warnings=tuple(findings.warnings),
+        remarks=tuple(findings.remarks),
     )
     _write_texts(report, output)
     return report
@@ -156,6 +164,8 @@ def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Find
                 advice="Check its thumbnail in the report.",
             )
         )
+    for remark in picture.remarks:
+        findings.remarks.append(DatasetRemark(source=source, check="decode", message=remark))
     findings.warnings.extend(checks.size_warnings(source, picture))
     findings.chosen.append((file, picture))
 
@@ -182,6 +192,7 @@ def _limit_number(findings: _Findings, subject: SubjectConfig) -> None:
     kept = {shown_name(file.name) for file, _ in findings.chosen}
     left_out = {shown_name(file.name) for file, _ in surplus} - kept
     findings.warnings[:] = [w for w in findings.warnings if w.source not in left_out]
+    findings.remarks[:] = [r for r in findings.remarks if r.source not in left_out]
 
 
 def _note_near_duplicates(findings: _Findings) -> None:
@@ -266,4 +277,4 @@ def _write_texts(report: DatasetReport, output: Path) -> None:
         for item in report.accepted
     ]
     (output / "captions.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    (output / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (output / "report.json").write_text(report.as_json(), encoding="utf-8")

@@ -13,8 +13,8 @@ class Limits:
         max_files: files of one source, sidecars included.
         max_file_bytes: size of one file, unpacked.
         max_total_bytes: size of all files together, unpacked.
-        max_pixels: width x height of one picture. At this size, 8 bits a channel fit into the
-            memory below; 16 bits do not.
+        max_pixels: width x height of one picture that is not a JPEG. At this size, 8 bits a channel
+            fit into the memory below. A larger JPEG is decoded at a part of its size.
         decode_seconds: processor time for one picture.
         decode_memory_bytes: address space of the process that decodes.
     """
@@ -22,6 +22,6 @@ class Limits:
     max_files: int = 2000
     max_file_bytes: int = 64 * MEBIBYTE
     max_total_bytes: int = 2048 * MEBIBYTE
-    max_pixels: int = 50_000_000
+    max_pixels: int = 80_000_000
     decode_seconds: float = 10.0
     decode_memory_bytes: int = 512 * MEBIBYTE

@@ -59,6 +59,13 @@ class DatasetWarning(Finding):
     other: str = Field(default="", description="The other picture, where it is about two.")
 
 
+class DatasetRemark(Finding):
+    """Something that was done with a picture and is nothing to worry about."""
+
+    check: CheckName
+    message: str = Field(description="What was done; reads on from the name.")
+
+
 class DatasetReport(BaseModel):
     """All findings about one set of pictures."""
 
@@ -70,6 +77,12 @@ class DatasetReport(BaseModel):
     accepted: tuple[AcceptedImage, ...]
     quarantined: tuple[QuarantinedImage, ...]
     warnings: tuple[DatasetWarning, ...]
+    remarks: tuple[DatasetRemark, ...] = ()
+
+    def as_json(self) -> str:
+        """Return the report as it is stored: without remarks it is what it was before them."""
+        unset = None if self.remarks else {"remarks"}
+        return self.model_dump_json(indent=2, exclude=unset) + "\n"
 
     def left_out(self) -> str:
         """Return in one line how many files were left out and why; empty where none was."""

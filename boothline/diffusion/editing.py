@@ -7,21 +7,27 @@ et al., "Blended latent diffusion", SIGGRAPH 2023), so that any text-to-image mo
 Shapes: B pictures, C latent channels, H and W sides.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
-from boothline.data.decoding import decode as decode_picture
+from boothline.buckets import Size
+from boothline.data.decoder import Picture as DecodedPicture
+from boothline.data.decoder import Unreadable, decode_all
+from boothline.data.limits import Limits
+from boothline.data.scratch import scratch_folder
 from boothline.diffusion.loading import DiffusionParts
 from boothline.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_STRENGTH = 0.8
-MAX_PIXELS = 50_000_000
 _MASK_LEVEL = 128
 
 
@@ -67,14 +73,12 @@ class Canvas:
         self._noise_BCHW = noise_BCHW
         scale = pipeline.vae_scale
         size = (noise_BCHW.shape[3] * scale, noise_BCHW.shape[2] * scale)
-        pixels = [_fitted(edit.image, size, mode="RGB") for edit in edits]
-        self._pixels_BHWC = torch.from_numpy(np.stack(pixels))
+        self._pixels_BHWC, sizes = _pixels_of(edits, size)
         self._clean_BCHW = _encode(pipeline, self._pixels_BHWC)
         self._mask_BHW: torch.Tensor | None = None
         self._mask_latents_BCHW: torch.Tensor | None = None
         if edits[0].mask is not None:
-            masks = [_mask_of(edit, size) for edit in edits]
-            self._mask_BHW = torch.from_numpy(np.stack(masks))
+            self._mask_BHW = _masks_of(edits, size, sizes=sizes)
             # A latent is painted anew when any of its pixels is.
             self._mask_latents_BCHW = torch.nn.functional.max_pool2d(
                 self._mask_BHW[:, None].float(), scale
@@ -128,44 +132,62 @@ def _encode(pipeline: DiffusionParts, pixels_BHWC: torch.Tensor) -> torch.Tensor
     return latents
 
 
-def _fitted(path: Path, size: tuple[int, int], *, mode: str) -> np.ndarray[Any, Any]:
-    """Return a picture file as an array of (height, width[, 3]) uint8, cropped to the size."""
-    image = _read(path).convert(mode)
-    if image.size != size:
-        method = Image.Resampling.NEAREST if mode == "L" else Image.Resampling.LANCZOS
-        image = ImageOps.fit(image, size, method=method)
-    return np.array(image)
-
-
-def _mask_of(edit: Edit, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """Return the mask as (height, width) bool.
+@contextmanager
+def _decoded(
+    paths: Sequence[Path], size: Size, *, interpolation: str
+) -> Iterator[list[DecodedPicture]]:
+    """Decode picture files as training pictures are: by the confined worker, in sRGB, cut to size.
 
     Raises:
-        DataError: mask and picture differ in size.
+        DataError: one is no usable picture.
     """
-    mask = Path(str(edit.mask))
-    sizes = [_read(path).size for path in (edit.image, mask)]
-    if sizes[0] != sizes[1]:
-        raise DataError(
-            f"{mask} has {sizes[1][0]} x {sizes[1][1]} pixels, {edit.image} has "
-            f"{sizes[0][0]} x {sizes[0][1]}.",
-            remedy="Draw the mask on a copy of the picture: white is painted anew.",
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise DataError(f"{missing} cannot be read.", remedy="Check its path.")
+    with scratch_folder("boothline-edit-") as folder:
+        results = decode_all(
+            paths, sizes_px=[size], folder=folder, limits=Limits(), interpolation=interpolation
         )
-    levels: np.ndarray[Any, Any] = _fitted(mask, size, mode="L")
-    return levels >= _MASK_LEVEL
+        yield [_usable(path, result) for path, result in zip(paths, results, strict=True)]
 
 
-def _read(path: Path) -> Image.Image:
-    """Return a picture file as RGB.
+def _usable(path: Path, result: DecodedPicture | Unreadable) -> DecodedPicture:
+    """Return a decoded picture, and say what had to be done with it.
 
     Raises:
         DataError: it is no usable picture.
     """
-    try:
-        return decode_picture(path, max_pixels=MAX_PIXELS).image
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror or error}.", remedy="Check its path."
-        ) from error
-    except DataError as error:
-        raise DataError(f"{path} {error.message}.", remedy=error.remedy) from error
+    if isinstance(result, Unreadable):
+        raise DataError(f"{path} {result.reason}.", remedy=result.advice)
+    for remark in result.remarks:
+        logger.info("%s %s.", path, remark)
+    for note in result.notes:
+        logger.warning("%s %s.", path, note)
+    return result
+
+
+def _pixels_of(edits: Sequence[Edit], size: Size) -> tuple[torch.Tensor, list[Size]]:
+    """Return the pictures of some edits as pixels_BHWC, uint8, and the sizes of their files."""
+    with _decoded([edit.image for edit in edits], size, interpolation="lanczos") as pictures:
+        pixels = [np.array(picture.cut()) for picture in pictures]
+        sizes = [(picture.width_px, picture.height_px) for picture in pictures]
+    return torch.from_numpy(np.stack(pixels)), sizes
+
+
+def _masks_of(edits: Sequence[Edit], size: Size, *, sizes: Sequence[Size]) -> torch.Tensor:
+    """Return the masks of some edits as mask_BHW, bool.
+
+    Raises:
+        DataError: mask and picture differ in size.
+    """
+    paths = [Path(str(edit.mask)) for edit in edits]
+    with _decoded(paths, size, interpolation="nearest") as masks:
+        for edit, mask, (width_px, height_px) in zip(edits, masks, sizes, strict=True):
+            if (mask.width_px, mask.height_px) != (width_px, height_px):
+                raise DataError(
+                    f"{edit.mask} has {mask.width_px} x {mask.height_px} pixels, {edit.image} has "
+                    f"{width_px} x {height_px}.",
+                    remedy="Draw the mask on a copy of the picture: white is painted anew.",
+                )
+        levels = [np.array(mask.cut().convert("L")) for mask in masks]
+    return torch.from_numpy(np.stack(levels) >= _MASK_LEVEL)

@@ -23,7 +23,12 @@ def tokenize(pipeline: DiffusionParts, prompt: str) -> torch.Tensor:
     tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
     num_tokens = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
     if num_tokens > length:
-        logger.warning("prompt cut from %d to %d tokens: %r", num_tokens, length, prompt)
+        logger.warning(
+            "The prompt %r has %d tokens; the text encoder reads %d, so its end is left out.",
+            prompt,
+            num_tokens,
+            length,
+        )
     return torch.tensor(tokens, dtype=torch.int64)
 
 

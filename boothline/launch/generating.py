@@ -1,10 +1,12 @@
 """Makes pictures with a registered model, here and now."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.config.sampling import SamplingConfig
 from boothline.launch.local.session import Session
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from boothline.diffusion.prompts import PromptRow
 
 MODEL_FOLDER = "diffusers/"
+_SPEAKERS = ("prompt_encoding", "editing")
 
 
 class MadePictures(BaseModel):
@@ -26,6 +29,40 @@ class MadePictures(BaseModel):
     digest: str
     pictures: list[str]
     sheet: str = ""
+    remarks: list[str] = Field(
+        default_factory=list, description="What had to be decided about prompts and pictures."
+    )
+
+
+class _Collector(logging.Handler):
+    """Keeps what is logged, each line once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self.lines[record.getMessage()] = None
+
+
+@contextmanager
+def _collected() -> Iterator[_Collector]:
+    """Collect what is said about prompts and about pictures to start from."""
+    collector = _Collector()
+    loggers = [logging.getLogger(f"boothline.diffusion.{name}") for name in _SPEAKERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(collector)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield collector
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(collector)
+            logger.setLevel(level)
+            logger.propagate = True
 
 
 def make_pictures(
@@ -70,10 +107,11 @@ def make_pictures(
     pipeline = load_pipeline(cached / MODEL_FOLDER, for_sampling=True)
     planned = plan_pictures(rows, sampling=SamplingConfig(seed=seed), images_per_prompt=num_images)
     paths: list[str] = []
-    for picture, image in generate(pipeline, planned, on_progress=on_progress):
-        path = folder / picture.name
-        save_picture(image, picture, path, model_digest=version.digest)
-        paths.append(str(path))
+    with _collected() as said:
+        for picture, image in generate(pipeline, planned, on_progress=on_progress):
+            path = folder / picture.name
+            save_picture(image, picture, path, model_digest=version.digest)
+            paths.append(str(path))
     paths.sort()
     return MadePictures(
         model=version.name,
@@ -81,6 +119,7 @@ def make_pictures(
         digest=version.digest,
         pictures=paths,
         sheet=_write_sheet(paths, folder, num_columns=num_images) if sheet else "",
+        remarks=list(said.lines),
     )
 
 

@@ -21,7 +21,10 @@ MAX_FINDINGS = 40
 MAX_ACCEPTED = 100
 _CHECKS: dict[CheckName, tuple[str, str]] = {
     "source": ("Files", "What was found at the place that subject.images names."),
-    "decode": ("Readable", "JPEG, PNG, WebP, BMP, TIFF or GIF, whole, of at most 50 megapixels."),
+    "decode": (
+        "Readable",
+        "JPEG, PNG, WebP, HEIC, AVIF, BMP, TIFF or GIF, whole, brought to sRGB.",
+    ),
     "size": ("Large enough", "Nothing is enlarged: the picture covers the size that it is cut to."),
     "shape": ("Shape", "Cropping to the training shape nearest to its own loses little."),
     "sharpness": ("Sharp", "Variance of the Laplacian at training size; blur is learnt too."),
@@ -215,12 +218,15 @@ def _accepted(
     """Yield the pictures that are used; where they differ in size, with the size of each."""
     for item in report.accepted[:MAX_ACCEPTED]:
         picture = shelf.picture(item.source, thumbnail=item.thumbnail)
+        remarks = [remark.message for remark in report.remarks if remark.source == item.source]
         size = (item.width_px, item.height_px)
         cut = f" cut to {_size(nearest(size, sizes))}" if len(sizes) > 1 else ""
         if picture:
             yield AcceptedLine(
                 source=item.source,
                 caption=item.caption,
-                facts=f"{item.format}, {_size(size)}{cut}, sharpness {item.sharpness:.0f}",
+                facts="; ".join(
+                    [f"{item.format}, {_size(size)}{cut}, sharpness {item.sharpness:.0f}", *remarks]
+                ),
                 picture=picture,
             )

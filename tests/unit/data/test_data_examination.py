@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from boothline.config.subject import SubjectConfig
 from boothline.data import DatasetReport, examine
 from boothline.errors import DataError
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples/subjects"
 HOSTILE_NAMES = (
     "line\nbreak.png",
     "\x1b]0;title\x07.png",
@@ -67,6 +69,25 @@ def test_examine_good_pictures_writes_the_dataset(tmp_path, three_pictures, exam
             assert (image.format, image.mode, image.size) == ("PNG", "RGB", (64, 64))
         assert (output / item.thumbnail).is_file()
     assert DatasetReport.model_validate_json((output / "report.json").read_text()) == report
+
+
+@pytest.mark.parametrize(
+    ("subject", "digest"),
+    [
+        ("teddy-bear", "4bf5d97ac5de2d04b03cb668bdf37511db681dea73904a9a15604a2bcc6fc8d0"),
+        ("unicorn", "bf31abf06bf9de7e1caa7bbd685310ce134b26598dabb99f17894df4ac46738e"),
+    ],
+)
+def test_examine_plain_pictures_gives_the_bits_that_it_always_gave(
+    tmp_path, no_services, subject, digest
+):
+    config = SubjectConfig(images=str(EXAMPLES / subject))
+    examine(config, output=tmp_path, settings=no_services)
+    found = hashlib.sha256((tmp_path / "captions.jsonl").read_bytes())
+    for path in sorted((tmp_path / "images").iterdir()):
+        with Image.open(path) as image:
+            found.update(image.tobytes())
+    assert found.hexdigest() == digest
 
 
 def test_examine_twice_writes_equal_bytes(tmp_path, three_pictures, examined):

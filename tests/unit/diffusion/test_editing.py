@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colour_profiles import rgb_profile
 from diffusers import StableDiffusionImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as peer
 from PIL import Image
@@ -187,3 +188,26 @@ def test_edit_of_a_file_that_is_no_picture_is_refused_by_name(
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"broken\.png"):
         _arrays(tiny_parts, _requests(Edit(image=path)))
+
+
+def test_edit_of_a_picture_in_another_colour_space_starts_from_its_colours(
+    tiny_parts: DiffusionParts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "iphone.png"
+    Image.new("RGB", (SIDE, SIDE), (185, 71, 66)).save(path, icc_profile=rgb_profile("Display P3"))
+    Image.new("L", (SIDE, SIDE)).save(tmp_path / "nothing.png")
+    edit = Edit(image=path, mask=tmp_path / "nothing.png", strength=0.5)
+    with caplog.at_level("INFO", logger="boothline.diffusion.editing"):
+        (made,) = _arrays(tiny_parts, _requests(edit, count=1))
+    # The mask keeps all of it, so it comes out as it went in.
+    assert np.abs(made.astype(int) - (200, 60, 60)).max() <= 1
+    assert "has the colours of Display P3; they are converted to sRGB" in caplog.text
+
+
+def test_edit_of_a_picture_with_a_broken_profile_is_warned_about(
+    tiny_parts: DiffusionParts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "broken.png"
+    Image.new("RGB", (SIDE, SIDE), "red").save(path, icc_profile=b"no profile")
+    _arrays(tiny_parts, _requests(Edit(image=path, strength=0.2), count=1))
+    assert "has a damaged colour profile" in caplog.text

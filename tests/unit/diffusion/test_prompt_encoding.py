@@ -23,7 +23,7 @@ def test_tokenize_long_prompt_is_cut_and_says_so(
 ) -> None:
     tokens = tokenize(tiny_parts, "a bear " * 10)
     assert len(tokens) == 12
-    assert "prompt cut from 22 to 12 tokens" in caplog.text
+    assert "has 22 tokens; the text encoder reads 12" in caplog.text
 
 
 def test_tokenize_prompt_that_fits_says_nothing(
