@@ -99,7 +99,7 @@ test-containers: $(VENV)/.development  ## build the images and run the demo in t
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m boothline.launch.compile
-	$(BIN)/python -m pipelines.step_keys
+	$(BIN)/python tests/step_keys.py
 
 docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from step_keys import CONFIGURATIONS, STEP_KEYS, as_json, step_keys
 
 import boothline
 from boothline.components.promote import step as promote
 from boothline.pipelines.parameters import ALL_STEPS
-from pipelines.step_keys import CONFIGURATIONS, STEP_KEYS, as_json, step_keys
 
 
 def test_keys_of_all_steps_equal_their_golden_copy() -> None:
