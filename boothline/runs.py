@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.errors import ConfigError
 from boothline.metering import Usage
 from boothline.progress import label_of
-from boothline.store import Store
-from boothline.store.manifest import digest_of
+from boothline.store import Store, layout
 
 StepStatus = Literal["running", "done", "failed"]
 RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
@@ -86,7 +85,7 @@ class StepRecord(BaseModel):
     @property
     def key(self) -> str:
         """The step's key: the last part of where its result is, or would be, committed."""
-        return digest_of(self.key_parts)[:32]
+        return layout.key_of(self.key_parts)
 
     @property
     def label(self) -> str:
@@ -112,24 +111,24 @@ class RunRecord(BaseModel):
 
 def write_run(store: Store, record: RunRecord) -> None:
     """Store the record of a run, replacing the former one."""
-    store.put_record(f"runs/{record.run_id}/run.json", record.model_dump(mode="json"))
+    store.put_record(layout.run_record(record.run_id), record.model_dump(mode="json"))
 
 
 def read_run(store: Store, run_id: str) -> RunRecord | None:
     """Return the record of a run, or None."""
-    value = store.get_record(f"runs/{run_id}/run.json")
+    value = store.get_record(layout.run_record(run_id))
     return None if value is None else RunRecord.model_validate(value)
 
 
 def write_step(store: Store, run_id: str, record: StepRecord) -> None:
     """Store the record of a step, replacing the former one."""
-    store.put_record(f"runs/{run_id}/steps/{record.label}.json", record.model_dump(mode="json"))
+    store.put_record(layout.step_record(run_id, record.label), record.model_dump(mode="json"))
 
 
 def read_steps(store: Store, run_id: str) -> list[StepRecord]:
     """Return the records of a run's steps in the order they started."""
     records = [
         StepRecord.model_validate(store.get_record(path))
-        for path in store.list_records(f"runs/{run_id}/steps/")
+        for path in store.list_records(layout.step_records(run_id))
     ]
     return sorted(records, key=lambda record: record.started_at)

@@ -20,7 +20,7 @@ from boothline.errors import BoothlineError, DiskFullError
 from boothline.progress import Event, Progress
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.tracking import StepTracker, open_step_tracker
 from boothline.trials import FAILED_TRIAL, ends_its_trial_only
 
@@ -92,7 +92,7 @@ class StepContext:
     @cached_property
     def key(self) -> str:
         """The step's key: the last part of the manifest path."""
-        return self.manifest_path.rsplit("/", 1)[-1]
+        return layout.key_in(self.manifest_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +233,7 @@ def _find_or_make(
     step: Step[InputsT], inputs: InputsT, *, context: StepContext, record: StepRecord
 ) -> tuple[ManifestRef, bool]:
     """Return the committed result and whether it was there already."""
-    path = f"steps/{step.name}/{record.key}"
+    path = layout.step_result(step.name, record.key)
     context = replace(context, manifest_path=path, key_config=record.key_parts["config"])
     ref = _find(context.store, path, record=record, run_id=inputs.run_id)
     reused = ref is not None

@@ -9,8 +9,6 @@ from threading import Event
 from typing import TypeVar
 
 from boothline.collecting.reach import (
-    BLOBS,
-    JOBS,
     SWEPT_FOLDERS,
     OnProgress,
     Reach,
@@ -20,7 +18,7 @@ from boothline.collecting.reach import (
 )
 from boothline.errors import IntegrityError
 from boothline.runs import read_run
-from boothline.store import Store, inventory, sweeps
+from boothline.store import Store, inventory, layout, sweeps
 from boothline.store.inventory import StoredObject, UnfinishedUpload
 from boothline.store.paths import MANIFEST_NAME
 from boothline.store.transfers import run_all
@@ -233,7 +231,7 @@ class _Survey:
             blobs=tuple(
                 item
                 for key, item in self.objects.items()
-                if key.startswith(BLOBS)
+                if key.startswith(layout.BLOBS)
                 and key.rsplit("/", 1)[-1] not in used
                 and self._is_old(item)
             ),
@@ -246,7 +244,7 @@ class _Survey:
         return [
             item
             for key, item in self.objects.items()
-            if key.startswith(JOBS)
+            if key.startswith(layout.JOBS)
             and is_record(key)
             and not key.startswith(needed)
             and self._is_old(item)
@@ -265,12 +263,12 @@ class _Survey:
         """Return all records of the runs that are older than runs are kept."""
         if self.retention.runs_seconds is None:
             return []
-        keys = [key for key in self.objects if key.startswith("runs/")]
+        keys = [key for key in self.objects if key.startswith(layout.RUNS)]
         forgotten = []
-        for run_id in sorted({key.split("/")[1] for key in keys}):
+        for run_id in sorted({layout.run_of(key) for key in keys}):
             record = read_run(self.store, run_id)
             if record and self.now - record.created_at > self.retention.runs_seconds:
-                forgotten.append(f"runs/{run_id}/")
+                forgotten.append(layout.run_folder(run_id))
         return [
             self.objects[key]
             for key in keys

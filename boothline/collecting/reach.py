@@ -9,21 +9,17 @@ from threading import Event
 from typing import Any
 
 from boothline.errors import ConfigError, IntegrityError
-from boothline.store import Manifest, Store
-from boothline.store.manifest import digest_of
+from boothline.store import Manifest, Store, layout
 from boothline.store.paths import MANIFEST_NAME
 from boothline.store.transfers import run_all
 
 logger = logging.getLogger(__name__)
 
-BLOBS = "blobs/"
-JOBS = "trainjobs/"
-SWEPT_FOLDERS = ("steps/", "training/", JOBS)
+SWEPT_FOLDERS = (layout.STEPS, layout.TRAINING, layout.JOBS)
 """Only manifests in these are ever deleted; all others are needed by being there."""
-_RESULTS = "steps/train/"
-_NO_RECORDS = (BLOBS, "gc/", "probes/")
+_RESULTS = layout.step_results("train")
+_NO_RECORDS = (layout.BLOBS, layout.GC, layout.PROBES)
 _REF = re.compile(r"(?P<path>[A-Za-z0-9_./-]+)@sha256:[0-9a-f]{64}")
-_STEP_RECORD = re.compile(r"runs/[^/]+/steps/[^/]+\.json")
 
 OnProgress = Callable[[int, int], None]
 
@@ -110,8 +106,10 @@ class Reach:
         """
         keys = [key for key in self.trainings if key not in ignored]
         results = {path for key in keys for path in self.trainings[key]}
-        states = [path.replace(_RESULTS, "training/", 1) for path in results]
-        jobs = [path.replace(_RESULTS, JOBS, 1) for path in results if path not in self.manifests]
+        states = [layout.training_states(layout.key_in(path)) for path in results]
+        jobs = [
+            layout.node_files(layout.key_in(path)) for path in results if path not in self.manifests
+        ]
         return tuple(f"{folder}/" for folder in (*states, *jobs))
 
     def users_of_blobs(self, paths: Iterable[str]) -> dict[str, list[str]]:
@@ -131,7 +129,7 @@ class Reach:
         elif isinstance(found, Manifest):
             self.manifests[path_of(key)] = found
         elif found is not None:
-            own = _paths_of_step(found) if _STEP_RECORD.fullmatch(key) else ()
+            own = _paths_of_step(found) if layout.STEP_RECORD.fullmatch(key) else ()
             self.named[key] = frozenset([*_paths_in(found), *own])
             self.trainings[key] = frozenset(path for path in own if path.startswith(_RESULTS))
 
@@ -145,7 +143,7 @@ class Reach:
 
 def is_manifest(key: str) -> bool:
     """Tell whether an object is a manifest."""
-    return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(BLOBS)
+    return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(layout.BLOBS)
 
 
 def is_record(key: str) -> bool:
@@ -167,7 +165,7 @@ def _paths_of_step(record: Mapping[str, Any]) -> tuple[str, ...]:
     parts = record.get("key_parts") or {}
     if not parts or not isinstance(record.get("step"), str):
         return ()
-    return (f"steps/{record['step']}/{digest_of(parts)[:32]}",)
+    return (layout.step_result(record["step"], layout.key_of(parts)),)
 
 
 def _paths_in(value: object) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Hashes everything that manifests name, straight from the store, and names what is damaged."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from threading import Event, Lock
@@ -10,12 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from boothline.collecting.reach import OnProgress, Reach
 from boothline.errors import NotFoundError
-from boothline.store import FileEntry, Store, inventory
-from boothline.store.blobs import blob_key
+from boothline.store import FileEntry, Store, inventory, layout
 from boothline.store.transfers import ByteCounter, run_all
 
-_LEDGER_ENTRY = re.compile(r"ledger/promotions/(\d+)\.json")
-_ALIASES = re.compile(r"registry/[^/]+/aliases\.json")
 _MAX_USERS = 20
 
 
@@ -77,7 +73,7 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> Verificati
     problems = _hash_all(store, entries.values(), on_progress=on_progress)
     bad_blobs = [
         Damage(
-            uri=store.bucket.uri(blob_key(sha256)),
+            uri=store.bucket.uri(layout.blob(sha256)),
             problem=problem,
             used_by=tuple(users[sha256][:_MAX_USERS]),
         )
@@ -133,7 +129,8 @@ def _problem_of(store: Store, entry: FileEntry, *, counter: ByteCounter) -> str:
         counter.add(len(chunk))
 
     try:
-        received = store.bucket.receive(blob_key(entry.sha256), sink, size_bytes=entry.size_bytes)
+        key = layout.blob(entry.sha256)
+        received = store.bucket.receive(key, sink, size_bytes=entry.size_bytes)
     except NotFoundError:
         return "is gone"
     if received != entry.size_bytes:
@@ -145,7 +142,7 @@ def _missing(store: Store, reach: Reach) -> list[Damage]:
     """Return the manifests that models in the registry and the ledger need and that are gone."""
     pinned: dict[str, list[str]] = {}
     for key, paths in reach.named.items():
-        if key.startswith(("registry/", "ledger/")):
+        if key.startswith((layout.REGISTRY, layout.LEDGER)):
             for path in paths - set(reach.manifests):
                 pinned.setdefault(path, []).append(key)
     return [
@@ -161,13 +158,13 @@ def _missing(store: Store, reach: Reach) -> list[Damage]:
 
 def _ledger_gaps(store: Store, reach: Reach, listed: Mapping[str, object]) -> list[Damage]:
     """Return the ledger entries that are missing: those below the newest one that is known of."""
-    numbers = {int(match[1]) for key in listed if (match := _LEDGER_ENTRY.fullmatch(key))}
+    numbers = {int(match[1]) for key in listed if (match := layout.PROMOTION.fullmatch(key))}
     newest = max(numbers, default=0)
     for key in listed:
-        if _ALIASES.fullmatch(key) and key not in reach.unreadable:
+        if layout.ALIASES.fullmatch(key) and key not in reach.unreadable:
             newest = max(newest, int((store.get_record(key) or {}).get("number", 0)))
     return [
-        Damage(uri=store.bucket.uri(f"ledger/promotions/{number:06d}.json"), problem="is gone")
+        Damage(uri=store.bucket.uri(layout.promotion(number)), problem="is gone")
         for number in range(1, newest + 1)
         if number not in numbers
     ]

@@ -13,17 +13,12 @@ from typing import Any, Final
 
 from boothline.errors import ConfigError, IntegrityError
 from boothline.settings import Settings
-from boothline.store import ManifestRef, Store
+from boothline.store import ManifestRef, Store, layout
 
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER: Final = "diffusers/"
 _NO_EXTRA: Final = "Install Boothline with the extra signing: pip install 'boothline[signing]'."
-
-
-def record_path(content_digest: str) -> str:
-    """Return where the signature of a model is kept."""
-    return f"signatures/{content_digest}.json"
 
 
 def ensure_signed(store: Store, settings: Settings, ref: ManifestRef, *, folder: Path) -> bool:
@@ -40,7 +35,7 @@ def ensure_signed(store: Store, settings: Settings, ref: ManifestRef, *, folder:
     """
     if settings.signing_key is None:
         return False
-    path = record_path(store.read(ref).content_digest)
+    path = layout.signature(store.read(ref).content_digest)
     if store.get_record(path) is None:
         local = store.fetch(ref, folder, prefix=MODEL_FOLDER) / MODEL_FOLDER
         store.put_record(path, _sign(local, settings))
@@ -66,7 +61,7 @@ def verify_signed(store: Store, settings: Settings, ref: ManifestRef, folder: Pa
     """
     if settings.verification_key is None:
         return False
-    value = store.get_record(record_path(store.read(ref).content_digest))
+    value = store.get_record(layout.signature(store.read(ref).content_digest))
     if value is None:
         raise IntegrityError(
             f"The model {ref} is not signed, and BOOTHLINE_VERIFICATION_KEY asks for a signature.",

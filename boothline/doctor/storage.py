@@ -7,14 +7,14 @@ from boothline.addresses import check_service_url, is_loopback
 from boothline.doctor.findings import Finding, failed, guarded, ok, warning
 from boothline.errors import BoothlineError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures, inventory, probes
+from boothline.store import failures, inventory, layout, probes
 
 if TYPE_CHECKING:
     from boothline.store.s3 import Bucket
 
 _MAX_SKEW_SECONDS, _REFUSED_SKEW_SECONDS = 60.0, 900.0
 _MANY_UPLOADS = 20
-_PROBE_KEY = "probes/permissions"
+_PROBE_KEY = layout.PERMISSIONS_PROBE
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ def _transport(settings: Settings) -> Finding:
 def _permissions(bucket: "Bucket") -> Finding:
     """Examine what this identity may do, by doing it."""
     actions: dict[str, Callable[[], object]] = {
-        "list": lambda: bucket.keys("probes/"),
+        "list": lambda: bucket.keys(layout.PROBES),
         "write": lambda: bucket.put(_PROBE_KEY, b"probe"),
         "read": lambda: bucket.get(_PROBE_KEY),
         "delete": lambda: bucket.delete(_PROBE_KEY),

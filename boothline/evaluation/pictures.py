@@ -16,14 +16,11 @@ from PIL import Image
 from boothline.config.model import RunConfig
 from boothline.config.sampling import SamplingConfig
 from boothline.evaluation.prompt_sets import templates
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
-from boothline.store.manifest import digest_of
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
 
-FOLDER = "evaluations/pictures"
-PARTS_FOLDER = "evaluations/parts"
 _VERSION = 1
 
 
@@ -96,7 +93,7 @@ class PicturePlan:
 
     def key(self, model_digest: str) -> str:
         """Return the name of the set of pictures that a model makes of this plan."""
-        return digest_of({"version": _VERSION, "model": model_digest, **self.facts()})[:32]
+        return layout.key_of({"version": _VERSION, "model": model_digest, **self.facts()})
 
     def facts(self) -> dict[str, Any]:
         """Return all that the pictures depend on besides the model, as JSON."""
@@ -129,7 +126,7 @@ def ensure_pictures(
         load: loads the model; called only when there is something to sample.
         on_picture: called with the number of pictures done.
     """
-    path = f"{FOLDER}/{plan.key(model_digest)}"
+    path = layout.picture_set(plan.key(model_digest))
     found = store.find(path)
     if found is None:
         files: dict[str, FileEntry] = {}
@@ -178,7 +175,7 @@ def ensure_part(
 
 def part_path(plan: PicturePlan, number: int, *, model_digest: str) -> str:
     """Return where a part is committed."""
-    return f"{PARTS_FOLDER}/{plan.key(model_digest)}/{number:04d}"
+    return layout.picture_set_part(plan.key(model_digest), number)
 
 
 def _sample(

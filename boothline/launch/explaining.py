@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from boothline.runs import StepRecord, read_run, read_steps
-from boothline.store import Store
+from boothline.store import Store, layout
 from boothline.trials import TRIAL_STEPS, steps_with_trials
 
 Outcome = Literal["reused", "made", "failed", "running"]
@@ -48,7 +48,7 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
     """Return the earlier runs of the same subject, newest first."""
     this = read_run(store, run_id)
     subject = this.config.get("subject", {}).get("name") if this else None
-    names = {path.split("/")[1] for path in store.list_records("runs/")}
+    names = {layout.run_of(path) for path in store.list_records(layout.RUNS)}
     found = []
     for name in sorted((name for name in names if name < run_id), reverse=True):
         record = read_run(store, name)
@@ -96,7 +96,7 @@ def _outcome(record: StepRecord) -> Outcome:
 
 def _record_of(store: Store, run_id: str, label: str) -> StepRecord | None:
     """Return one step record of a run."""
-    value = store.get_record(f"runs/{run_id}/steps/{label}.json")
+    value = store.get_record(layout.step_record(run_id, label))
     return None if value is None else StepRecord.model_validate(value)
 
 

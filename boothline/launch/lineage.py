@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.errors import DataError, NotFoundError
 from boothline.registry.versions import ModelVersion
 from boothline.runs import StepRecord
-from boothline.store import Manifest, ManifestRef, Store
+from boothline.store import Manifest, ManifestRef, Store, layout
 
 MAX_PARALLEL_READS = 16
-_VERSION = re.compile(r"registry/[^/]+/[0-9a-f]{64}\.json")
 _FACTS = {
     "model": ("model_name", "identifier", "class_noun", "method"),
     "training": ("num_steps", "world_size", "num_parameters_trained"),
@@ -104,7 +102,7 @@ def _model_of(
     Raises:
         DataError: it is not in this store.
     """
-    paths = [path for path in store.list_records("registry/") if _VERSION.fullmatch(path)]
+    paths = [path for path in store.list_records(layout.REGISTRY) if layout.VERSION.fullmatch(path)]
     versions = [ModelVersion.model_validate(store.get_record(path)) for path in paths]
     for version in versions:
         if version.digest == digest:
@@ -113,7 +111,7 @@ def _model_of(
         manifest = _read(store, version.ref)
         if manifest is not None and manifest.content_digest == digest:
             return version, version.ref, manifest
-    for path in store.manifests("steps/publish_checkpoint/"):
+    for path in store.manifests(layout.step_results("publish_checkpoint")):
         ref = store.find(path)
         manifest = _read(store, ref) if ref else None
         if ref is not None and manifest is not None and manifest.content_digest == digest:
@@ -162,7 +160,7 @@ class _Walker:
 
     def batch_with(self, sha256: str, model: ManifestRef) -> Link | None:
         """Return the batch that this very picture is part of, or None."""
-        paths = self._store.manifests("steps/batch_infer/")
+        paths = self._store.manifests(layout.step_results("batch_infer"))
         with ThreadPoolExecutor(max_workers=MAX_PARALLEL_READS) as pool:
             for ref in filter(None, pool.map(self._store.find, paths)):
                 manifest = self._store.read(ref)
@@ -208,7 +206,9 @@ def _read(store: Store, ref: ManifestRef) -> Manifest | None:
 def _makers(store: Store) -> Iterator[tuple[str, str]]:
     """Yield each manifest with the run that made it; the first of several runs comes last."""
     paths = [
-        path for path in sorted(store.list_records("runs/"), reverse=True) if "/steps/" in path
+        path
+        for path in sorted(store.list_records(layout.RUNS), reverse=True)
+        if layout.STEP_RECORD.fullmatch(path)
     ]
     with ThreadPoolExecutor(max_workers=MAX_PARALLEL_READS) as pool:
         for path, value in zip(paths, pool.map(partial(_record, store), paths), strict=True):

@@ -1,7 +1,6 @@
 """The registered models, as a person looks at them and changes them."""
 
 import getpass
-import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -18,7 +17,7 @@ from boothline.registry.ledger import LedgerEntry
 from boothline.registry.versions import CHALLENGER, CHAMPION, ModelVersion, resolve, versions
 from boothline.runs import StepRecord
 from boothline.settings import Settings
-from boothline.store import Manifest, ManifestRef, Store
+from boothline.store import Manifest, ManifestRef, Store, layout
 
 SCORES = ("score", "dino", "clip_t")
 MAX_PARALLEL_READS = 16
@@ -48,8 +47,8 @@ def list_models(store: Store) -> list[ListedVersion]:
     """Return every version of every registered model, by name and number."""
     names = {
         match[1]
-        for path in store.list_records("registry/")
-        if (match := re.fullmatch(r"registry/([^/]+)/[0-9a-f]{64}\.json", path))
+        for path in store.list_records(layout.REGISTRY)
+        if (match := layout.VERSION.fullmatch(path))
     }
     if not names:
         return []
@@ -147,7 +146,7 @@ def _judged(store: Store) -> Judged:
     """Return the newest evaluation and verdict of each model, by its reference and the step."""
     paths = [
         path
-        for path in sorted(store.list_records("runs/"), reverse=True)
+        for path in sorted(store.list_records(layout.RUNS), reverse=True)
         if path.endswith(("/steps/evaluate.json", "/steps/promote.json"))
     ]
     found: Judged = {}

@@ -9,9 +9,9 @@ from boothline.launch.local.session import Session
 from boothline.progress import Progress
 from boothline.registry.triggers import Decision, decide
 from boothline.steps import StepContext, key_parts
-from boothline.store import Manifest, ManifestDraft
+from boothline.store import Manifest, ManifestDraft, layout
 from boothline.store.blobs import describe
-from boothline.store.manifest import FileEntry, digest_of
+from boothline.store.manifest import FileEntry
 from boothline.tracking import NullTracker
 
 
@@ -46,7 +46,7 @@ def dataset_digest(session: Session, config: RunConfig) -> str:
         )
         inputs = validate_data.Inputs(run_id="", config="")
         parts = key_parts(validate_data.STEP, validate_data.key(context, inputs), store)
-        ref = store.find(f"steps/{validate_data.STEP.name}/{digest_of(parts)[:32]}")
+        ref = store.find(layout.step_result(validate_data.STEP.name, layout.key_of(parts)))
         if ref is not None:
             return store.read(ref).content_digest
         return _content_digest(validate_data.produce(context, inputs))

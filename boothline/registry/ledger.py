@@ -13,9 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.errors import StoreError
-from boothline.store import ManifestRef, Store
+from boothline.store import ManifestRef, Store, layout
 
-FOLDER = "ledger/promotions"
 MAX_PARALLEL_READS = 16
 
 Action = Literal["promote", "rollback"]
@@ -60,12 +59,12 @@ def append(store: Store, entry: LedgerEntry) -> None:
     Raises:
         ConflictError: another process has that number; read the ledger again and decide anew.
     """
-    store.put_record(_path(entry.number), entry.model_dump(mode="json"), if_absent=True)
+    store.put_record(layout.promotion(entry.number), entry.model_dump(mode="json"), if_absent=True)
 
 
 def size(store: Store) -> int:
     """Return the number of the newest entry; 0 for an empty ledger."""
-    paths = store.list_records(f"{FOLDER}/")
+    paths = store.list_records(layout.PROMOTIONS)
     return _number_of(paths[-1]) if paths else 0
 
 
@@ -75,11 +74,11 @@ def read(store: Store, number: int) -> LedgerEntry:
     Raises:
         StoreError: the entry is missing although a later one exists.
     """
-    value = store.get_record(_path(number))
+    value = store.get_record(layout.promotion(number))
     if value is None:
         raise StoreError(
             f"Entry {number} of the ledger is missing.",
-            remedy=f"Restore {_path(number)} from a copy of the bucket.",
+            remedy=f"Restore {layout.promotion(number)} from a copy of the bucket.",
         )
     return LedgerEntry.model_validate(value)
 
@@ -162,10 +161,6 @@ def _read_all(store: Store, numbers: Sequence[int]) -> list[LedgerEntry]:
         return [read(store, number) for number in numbers]
     with ThreadPoolExecutor(max_workers=MAX_PARALLEL_READS) as pool:
         return list(pool.map(lambda number: read(store, number), numbers))
-
-
-def _path(number: int) -> str:
-    return f"{FOLDER}/{number:06d}.json"
 
 
 def _number_of(path: str) -> int:

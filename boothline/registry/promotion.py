@@ -15,7 +15,7 @@ from boothline.registry.versions import (
     ensure_version,
 )
 from boothline.settings import Settings
-from boothline.store import ManifestRef, Store
+from boothline.store import ManifestRef, Store, layout
 from boothline.tracking.client import MissingError, RejectedError, connect, translated
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def sync_aliases(
     """
     if not settings.mlflow_uri:
         return
-    path = f"registry/{model_name}/aliases.json"
+    path = layout.aliases(model_name)
     entry = ledger.champion(store, model_name)
     if entry is None or (not thorough and store.get_record(path) == {"number": entry.number}):
         return

@@ -19,7 +19,7 @@ from boothline.registry import ledger
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.provenance import nearest
 from boothline.registry.versions import versions
-from boothline.store import Manifest, ManifestRef, Store
+from boothline.store import Manifest, ManifestRef, Store, layout
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,8 @@ class _Claims:
 
     def __init__(self, store: Store, model_name: str) -> None:
         self._store = store
-        self._folder = f"retrain/{model_name}"
-        self._paths = store.list_records(f"{self._folder}/")
+        self._model_name = model_name
+        self._paths = store.list_records(layout.claims(model_name))
         self.owners: dict[str, str] = {}
         for path in self._paths:
             value = store.get_record(path) or {}
@@ -129,7 +129,7 @@ class _Claims:
             "reasons": [trigger.text for trigger in triggers],
             "time": time.time(),
         }
-        path = f"{self._folder}/{len(self._paths) + 1:06d}.json"
+        path = layout.claim(self._model_name, len(self._paths) + 1)
         try:
             self._store.put_record(path, value, if_absent=True)
         except ConflictError:

@@ -6,7 +6,6 @@ come from conditional puts of `registry/<model name>/numbers/<number>.json`.
 """
 
 import logging
-import re
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.errors import ConflictError, ModelNotFoundError, TrackingError
 from boothline.registry import ledger
 from boothline.settings import Settings
-from boothline.store import ManifestRef, Store
+from boothline.store import ManifestRef, Store, layout
 from boothline.tracking.client import RejectedError, connect, translated
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ CHALLENGER = "challenger"
 # Registration is the one call to MLflow that a run cannot do without: an outage of a minute is
 # waited out.
 PATIENCE_SECONDS = 75.0
-_RECORD = re.compile(r"[0-9a-f]{64}\.json")
 
 
 class ModelVersion(BaseModel):
@@ -85,7 +83,8 @@ def ensure_version(
         number = _claim_number(store, model_name, ref)
     made = ModelVersion(name=model_name, version=number, digest=ref.digest, ref=ref)
     try:
-        store.put_record(_path(model_name, ref), made.model_dump(mode="json"), if_absent=True)
+        path = layout.version(model_name, ref.digest)
+        store.put_record(path, made.model_dump(mode="json"), if_absent=True)
     except ConflictError:  # another process registered the same manifest: equal by construction
         return find(store, model_name, ref) or made
     logger.info("%s version %d is %s", model_name, number, ref)
@@ -94,7 +93,7 @@ def ensure_version(
 
 def find(store: Store, model_name: str, ref: ManifestRef) -> ModelVersion | None:
     """Return the version of a model manifest, or None when it is not registered."""
-    value = store.get_record(_path(model_name, ref))
+    value = store.get_record(layout.version(model_name, ref.digest))
     return None if value is None else ModelVersion.model_validate(value)
 
 
@@ -102,8 +101,8 @@ def versions(store: Store, model_name: str) -> list[ModelVersion]:
     """Return the registered versions of a model by number."""
     found = [
         ModelVersion.model_validate(store.get_record(path))
-        for path in store.list_records(f"registry/{model_name}/")
-        if _RECORD.fullmatch(path.rsplit("/", 1)[-1])
+        for path in store.list_records(layout.registered(model_name))
+        if layout.VERSION.fullmatch(path)
     ]
     return sorted(found, key=lambda version: version.version)
 
@@ -219,7 +218,7 @@ def _ensure_model(client: "MlflowClient", model_name: str) -> None:
 def _claim_number(store: Store, model_name: str, ref: ManifestRef) -> int:
     """Return the number that a manifest has without MLflow: the next free one if it has none."""
     for number in count(1):
-        path = f"registry/{model_name}/numbers/{number:06d}.json"
+        path = layout.version_number(model_name, number)
         taken = store.get_record(path)
         if taken is None:
             try:
@@ -230,7 +229,3 @@ def _claim_number(store: Store, model_name: str, ref: ManifestRef) -> int:
         if taken.get("digest") == ref.digest:
             break
     return number
-
-
-def _path(model_name: str, ref: ManifestRef) -> str:
-    return f"registry/{model_name}/{ref.digest}.json"

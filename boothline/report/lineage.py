@@ -6,10 +6,10 @@ from functools import partial
 
 from boothline.report.model import Lineage, LineageLink, LineageNode
 from boothline.report.sources import RunSources, Source
-from boothline.store import Manifest, ManifestRef
+from boothline.store import Manifest, ManifestRef, layout
 
 MAX_NODES = 60
-MAIN_FOLDERS = ("steps/", "training/")
+MAIN_FOLDERS = (layout.STEPS, layout.TRAINING)
 KIND_ORDER = (
     "images",
     "promotion",

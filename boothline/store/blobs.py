@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from boothline.errors import DiskFullError, IntegrityError, NotFoundError
+from boothline.store import layout
 from boothline.store.manifest import FileEntry
 from boothline.store.s3 import CHUNK_BYTES, MULTIPART_PART_BYTES, Bucket
 
@@ -28,11 +29,6 @@ _NO_LINK_ERRORS = (
 )  # fmt: skip
 
 OnBytes = Callable[[int], None]
-
-
-def blob_key(sha256: str) -> str:
-    """Return the key of a blob, relative to the store's prefix."""
-    return f"blobs/sha256/{sha256[:2]}/{sha256}"
 
 
 def describe(path: str, source: Path | bytes) -> FileEntry:
@@ -72,7 +68,7 @@ class BlobStore:
             IntegrityError: the file changed after it was hashed.
             ServiceError: the store cannot be reached or refuses the request.
         """
-        bucket, key = self._bucket.stopping_on(stop), blob_key(entry.sha256)
+        bucket, key = self._bucket.stopping_on(stop), layout.blob(entry.sha256)
         if bucket.size(key) == entry.size_bytes:
             return False
         if isinstance(source, Path) and entry.size_bytes > MULTIPART_PART_BYTES:
@@ -94,7 +90,7 @@ class BlobStore:
             NotFoundError: it is not stored.
             IntegrityError: it has another length.
         """
-        key = blob_key(entry.sha256)
+        key = layout.blob(entry.sha256)
         size_bytes = self._bucket.stopping_on(stop).size(key)
         if size_bytes is None:
             raise NotFoundError(
@@ -146,7 +142,7 @@ class BlobStore:
         return path
 
     def _download(self, entry: FileEntry, part: Path, *, stop: Event, on_bytes: OnBytes) -> None:
-        key, hasher = blob_key(entry.sha256), hashlib.sha256()
+        key, hasher = layout.blob(entry.sha256), hashlib.sha256()
         with part.open("wb") as stream:
 
             def sink(chunk: bytes) -> None:
@@ -167,7 +163,7 @@ class BlobStore:
 
     def _damaged(self, entry: FileEntry, how: str) -> IntegrityError:
         return IntegrityError(
-            f"The blob of {entry.path} at {self._bucket.uri(blob_key(entry.sha256))} {how}.",
+            f"The blob of {entry.path} at {self._bucket.uri(layout.blob(entry.sha256))} {how}.",
             remedy="Delete that blob and the manifest that names it, then run the step again.",
         )
 

@@ -6,6 +6,7 @@ from threading import Barrier
 from uuid import uuid4
 
 from boothline.errors import StoreError
+from boothline.store import layout
 from boothline.store.connection import BRISK
 from boothline.store.s3 import Bucket
 
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def count_race_winners(bucket: Bucket, *, num_writers: int = 16) -> int:
     """Let writers claim one name at the same moment and return how many got it; 1 is right."""
-    key = f"probes/race-{uuid4().hex}"
+    key = layout.probe(f"race-{uuid4().hex}")
     barrier = Barrier(num_writers)
 
     def claim(writer: int) -> bool:
@@ -30,7 +31,7 @@ def count_race_winners(bucket: Bucket, *, num_writers: int = 16) -> int:
 
 def refuses_wrong_checksum(bucket: Bucket) -> bool:
     """Tell whether the store refuses bytes that do not have the digest sent with them."""
-    key = f"probes/checksum-{uuid4().hex}"
+    key = layout.probe(f"checksum-{uuid4().hex}")
     try:
         bucket.with_policy(BRISK).put(key, b"probe", sha256_hex="0" * 64)
     except StoreError:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures, multipart
+from boothline.store import failures, layout, multipart
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
 from boothline.store.paths import check_prefix
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MULTIPART_PART_BYTES = multipart.PART_BYTES
 CHUNK_BYTES = 2**20
 _OWNER_HEADER = "x-amz-meta-boothline-owner"
-_PROBE_KEY = "probes/conditional-put"
+_PROBE_KEY = layout.CONDITIONAL_PUT_PROBE
 _BUCKET_EXISTS_CODES = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class Bucket:
         Raises:
             ServiceError: the store cannot be reached or refuses the request.
         """
-        query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of("probes/")}
+        query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
         query["delimiter"] = ""
 
         def ask() -> bool:
@@ -257,7 +257,7 @@ class Bucket:
         """Return by how many seconds the store's clock is ahead of this machine's."""
 
         def ask() -> float:
-            query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of("probes/")}
+            query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
             response = self.client._execute("GET", self.name, query_params=query)
             return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
 

@@ -7,26 +7,22 @@ whichever of the two comes later sees the other.
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
 from boothline.errors import ConflictError, IntegrityError
-from boothline.store import records
+from boothline.store import layout, records
 from boothline.store.s3 import Bucket
 
 logger = logging.getLogger(__name__)
 
-CURRENT = "gc/sweep.json"
-CLAIMS = "gc/sweeps"
 SWEEP_SECONDS = 60.0
 """A sweep deletes nothing that long after its announcement."""
 LEASE_SECONDS = 600.0
 """A sweep that was announced that long ago is over, whether it said so or not."""
 _POLL_SECONDS = 0.2
-_CLAIM = re.compile(rf"{CLAIMS}/(\d+)\.json")
 
 
 class Sweep(BaseModel):
@@ -46,7 +42,7 @@ class Sweep(BaseModel):
 def current(bucket: Bucket) -> Sweep:
     """Return the newest sweep; a damaged announcement counts as none, the next one replaces it."""
     try:
-        value = records.get(bucket, CURRENT)
+        value = records.get(bucket, layout.CURRENT_SWEEP)
     except IntegrityError as error:
         logger.warning("the announcement of the last sweep is damaged: %s", error)
         return Sweep(number=-1)
@@ -59,27 +55,28 @@ def begin(bucket: Bucket) -> Sweep:
     Raises:
         ConflictError: another sweep is under way.
     """
-    claimed = [int(match[1]) for key in bucket.keys(f"{CLAIMS}/") if (match := _CLAIM.match(key))]
+    keys = bucket.keys(layout.SWEEPS)
+    claimed = [int(match[1]) for key in keys if (match := layout.SWEEP.match(key))]
     for number in claimed:
-        claim = records.get(bucket, _claim(number)) or {}
+        claim = records.get(bucket, layout.sweep(number)) or {}
         if time.time() - float(claim.get("started_at", 0.0)) < LEASE_SECONDS:
             raise _under_way(bucket)
     sweep = Sweep(number=max([current(bucket).number, *claimed]) + 1, active=True)
     try:
-        records.put(bucket, _claim(sweep.number), {"started_at": time.time()}, if_absent=True)
+        records.put(bucket, layout.sweep(sweep.number), {"started_at": time.time()}, if_absent=True)
     except ConflictError as error:
         raise _under_way(bucket) from error
-    records.put(bucket, CURRENT, sweep.model_dump(), if_absent=False)
+    records.put(bucket, layout.CURRENT_SWEEP, sweep.model_dump(), if_absent=False)
     for number in claimed:
-        bucket.delete(_claim(number))
+        bucket.delete(layout.sweep(number))
     return sweep
 
 
 def end(bucket: Bucket, sweep: Sweep) -> None:
     """Say that a sweep deletes nothing any more."""
     over = sweep.model_copy(update={"active": False})
-    records.put(bucket, CURRENT, over.model_dump(), if_absent=False)
-    bucket.delete(_claim(sweep.number))
+    records.put(bucket, layout.CURRENT_SWEEP, over.model_dump(), if_absent=False)
+    bucket.delete(layout.sweep(sweep.number))
 
 
 def undisturbed_since(
@@ -106,10 +103,6 @@ def undisturbed_since(
         sleep(_POLL_SECONDS)
         now = current(bucket)
     return False
-
-
-def _claim(number: int) -> str:
-    return f"{CLAIMS}/{number:06d}.json"
 
 
 def _under_way(bucket: Bucket) -> ConflictError:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from boothline.errors import ConflictError
 from boothline.runs import trial_of
-from boothline.store import Store
+from boothline.store import Store, layout
 from boothline.tracking.client import MissingError, RejectedError, translated
 
 if TYPE_CHECKING:
@@ -30,14 +30,9 @@ class MlflowRun(BaseModel):
     experiment_id: str
 
 
-def record_path(run_id: str, step: str = PARENT) -> str:
-    """Return where the store remembers the MLflow run of a step, or of the whole run."""
-    return f"runs/{run_id}/mlflow/{step}.json"
-
-
 def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
     """Return the MLflow run of a step, or of the whole run, if the store knows one."""
-    value = store.get_record(record_path(run_id, step))
+    value = store.get_record(layout.mlflow_run(run_id, step))
     return None if value is None else MlflowRun.model_validate(value)
 
 
@@ -157,7 +152,9 @@ class Mirror:
         run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id)
         try:
             self.store.put_record(
-                record_path(self.run_id, step), run.model_dump(mode="json"), if_absent=not replace
+                layout.mlflow_run(self.run_id, step),
+                run.model_dump(mode="json"),
+                if_absent=not replace,
             )
         except ConflictError:
             with translated(f"delete the second run of {name}"):

@@ -9,17 +9,16 @@ from boothline import errors
 from boothline.diffusion.base_model import resolve
 from boothline.errors import BoothlineError, IntegrityError, TrainingError
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import FileEntry
 from boothline.training.job import JOB_FILE, RESULT_FILE, SAMPLES_FOLDER, TrainingJob
 
-ROOT = "trainjobs"
 _PEER_LOSS = "lost each other"
 
 
 def folder_of(job: TrainingJob) -> str:
     """Return the folder in the store that belongs to a training."""
-    return f"{ROOT}/{job.states.rsplit('/', 1)[-1]}"
+    return layout.node_files(layout.key_in(job.states))
 
 
 def send_job(store: Store, job: TrainingJob) -> ManifestRef:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from boothline.errors import BoothlineError, InterruptedRunError, ServiceError, TrainingError
-from boothline.store import Store
+from boothline.store import Store, layout
 from boothline.training.job import TrainingJob
 from boothline.training.launch import OnEvent, TrainingResult, result_of
 from boothline.trainjob.cluster import Cluster, state_of
@@ -64,7 +64,7 @@ def train_on_nodes(
         InterruptedRunError: this process was told to stop.
         ServiceError: the Kubernetes API is away or refuses.
     """
-    name = name_of(job.states.rsplit("/", 1)[-1])
+    name = name_of(layout.key_in(job.states))
     ref = _submitted(cluster, job, name=name, settings=settings, store=store, run_id=run_id)
     follower = _Follower(cluster=cluster, name=name)
     try:

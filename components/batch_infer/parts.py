@@ -13,7 +13,7 @@ from pathlib import Path
 from boothline.diffusion.batch import PlannedPicture
 from boothline.errors import StoreError
 from boothline.steps import StepContext
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Parts:
     @classmethod
     def of(cls, context: StepContext) -> "Parts":
         """Return the parts that an earlier attempt at this step has left."""
-        parts = cls(store=context.store, folder=f"batches/{context.key}")
+        parts = cls(store=context.store, folder=layout.batch_parts(context.key))
         for path in context.store.manifests(f"{parts.folder}/"):
             ref = context.store.find(path)
             if ref is not None:

@@ -21,7 +21,7 @@ from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
 from boothline.evaluation.prompt_sets import templates
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import ManifestDraft, ManifestRef
+from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import digest_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def prompt_rows(config: RunConfig) -> list[PromptRow]:
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """Delete what was kept to go on from; the result has it all."""
-    Parts(store=context.store, folder=f"batches/{context.key}").forget()
+    Parts(store=context.store, folder=layout.batch_parts(context.key)).forget()
 
 
 def _generate(

@@ -11,8 +11,7 @@ from typing import Any
 
 from boothline.config import RunConfig
 from boothline.config.prior import PriorConfig
-from boothline.store import FileEntry, ManifestRef, Store
-from boothline.store.manifest import digest_of
+from boothline.store import FileEntry, ManifestRef, Store, layout
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -75,7 +74,7 @@ class Series:
     @property
     def digest(self) -> str:
         """Digest of all that a picture depends on; the batch size is not among it."""
-        return digest_of(self.facts())[:32]
+        return layout.key_of(self.facts())
 
     def facts(self) -> dict[str, Any]:
         """Return what a picture depends on, as JSON."""
@@ -99,7 +98,7 @@ class Series:
 
     def path(self, chunk: Chunk) -> str:
         """Return where a chunk is committed."""
-        return f"priors/{self.digest}/{chunk.first:06d}-{chunk.size}"
+        return layout.chunk(self.digest, first=chunk.first, size=chunk.size)
 
 
 def file_name(index: int) -> str:
@@ -117,7 +116,7 @@ def stored_pictures(
     """
     missing = set(wanted)
     found: dict[int, StoredPicture] = {}
-    for path in store.manifests(f"priors/{series.digest}/"):
+    for path in store.manifests(layout.chunks(series.digest)):
         first, size = (int(part) for part in path.rsplit("/", 1)[-1].split("-"))
         here = missing.intersection(range(first, first + size))
         ref = store.find(path) if here else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import ConfigError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import Manifest, ManifestDraft, ManifestRef
+from boothline.store import Manifest, ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import files_under
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _final_state(training: Manifest) -> ManifestRef:
     The metadata names it by content digest: a reference there would change with who wrote it when.
     """
     refs = [ManifestRef.parse(text) for text in training.inputs]
-    return next(ref for ref in refs if ref.path.startswith("training/"))
+    return next(ref for ref in refs if ref.path.startswith(layout.TRAINING))
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:

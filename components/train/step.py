@@ -7,7 +7,7 @@ from typing import Any
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
 from boothline.tracking.parent import dotted
 from boothline.training.job import (
@@ -104,7 +104,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
             for number, ref in enumerate(priors)
         ),
         data_digest=digest_of([dataset.content_digest, _prior_digest(context, inputs)]),
-        states=f"training/{context.key}",
+        states=layout.training_states(context.key),
         folder=context.folder,
         dino_model=encoders["dino_model"].path if encoders else None,
         clip_model=encoders["clip_model"].path if encoders else None,

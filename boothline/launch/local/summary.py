@@ -11,7 +11,7 @@ from boothline.launch.local.live import LiveStep, live_steps, progress_of
 from boothline.launch.local.session import Session
 from boothline.pipelines.parameters import ALL_STEPS
 from boothline.runs import StepRecord, read_run
-from boothline.store import ManifestRef, Store
+from boothline.store import ManifestRef, Store, layout
 from boothline.tracking.identity import recorded
 from boothline.trials import in_words, steps_with_trials
 
@@ -194,7 +194,7 @@ def _model(store: Store, manifest: str) -> ModelSummary | None:
         return None
     name = str(store.read(manifest).metadata["model_name"])
     digest = ManifestRef.parse(manifest).digest
-    version = store.get_record(f"registry/{name}/{digest}.json") or {}
+    version = store.get_record(layout.version(name, digest)) or {}
     return ModelSummary(name=name, version=str(version.get("version", "")), digest=digest)
 
 

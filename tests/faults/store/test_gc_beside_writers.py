@@ -13,8 +13,7 @@ from fault_proxy import FaultProxy
 from boothline.collecting import Retention, collect, verify
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.store.blobs import blob_key
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
 
 pytestmark = pytest.mark.services
@@ -56,7 +55,7 @@ def missing(store: Store, ref: ManifestRef) -> list[str]:
     return [
         f"{ref.path}: {entry.path}"
         for entry in store.read(ref).files
-        if store.bucket.size(blob_key(entry.sha256)) is None
+        if store.bucket.size(layout.blob(entry.sha256)) is None
     ]
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from boothline.collecting import verify
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, Store
-from boothline.store.blobs import blob_key
+from boothline.store import ManifestDraft, Store, layout
 from boothline.training.job import TrainingJob
 from boothline.training.state_store import StateStore
 
@@ -82,7 +81,7 @@ def test_damage_to_any_object_of_the_newest_state_is_found(
     )
     assert newest(store_settings, job, tmp_path / "sound") == STEPS[-1]
     objects = {key: store.bucket.get(key) or b"" for key in store.bucket.keys("")}
-    entries = {step: {e.path: blob_key(e.sha256) for e in store.read(refs[step]).files}
+    entries = {step: {e.path: layout.blob(e.sha256) for e in store.read(refs[step]).files}
                for step in STEPS}  # fmt: skip
     targets = {entries[6][name]: entries[4][name] for name in FILES}
     targets["training/job/step-000006/manifest.json"] = "training/job/step-000004/manifest.json"

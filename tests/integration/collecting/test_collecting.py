@@ -9,7 +9,7 @@ import pytest
 from boothline.collecting import Retention, collect, verify
 from boothline.errors import ConflictError, IntegrityError
 from boothline.runs import RunRecord, StepRecord, write_run, write_step
-from boothline.store import ManifestDraft, ManifestRef, Store, inventory, sweeps
+from boothline.store import ManifestDraft, ManifestRef, Store, inventory, layout, sweeps
 from boothline.store.manifest import digest_of
 
 pytestmark = pytest.mark.services
@@ -276,4 +276,4 @@ def test_undisturbed_since_waits_for_a_sweep_under_way(store: Store) -> None:
 
     assert not sweeps.undisturbed_since(store.bucket, mark, sleep=sleep)
     assert len(naps) == 2
-    assert json.loads(store.bucket.get(sweeps.CURRENT) or b"")["active"] is False
+    assert json.loads(store.bucket.get(layout.CURRENT_SWEEP) or b"")["active"] is False

@@ -6,10 +6,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from boothline.diffusion.signatures import ensure_signed, record_path, verify_signed
+from boothline.diffusion.signatures import ensure_signed, verify_signed
 from boothline.errors import ConfigError, IntegrityError
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
 
 pytestmark = pytest.mark.services
 
@@ -52,9 +52,9 @@ def _fetched(store: Store, model: ManifestRef, folder: Path) -> Path:
 
 def test_model_that_was_signed_is_verified(store, settings, model, tmp_path) -> None:
     assert ensure_signed(store, settings, model, folder=tmp_path / "a")
-    bundle = store.get_record(record_path(store.read(model).content_digest))
+    bundle = store.get_record(layout.signature(store.read(model).content_digest))
     assert ensure_signed(store, settings, model, folder=tmp_path / "b")
-    assert store.get_record(record_path(store.read(model).content_digest)) == bundle
+    assert store.get_record(layout.signature(store.read(model).content_digest)) == bundle
     assert verify_signed(store, settings, model, _fetched(store, model, tmp_path / "c"))
 
 

@@ -17,7 +17,16 @@ from boothline.errors import (
     NotFoundError,
     StoreError,
 )
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, blobs, multipart, sweeps
+from boothline.store import (
+    FileEntry,
+    ManifestDraft,
+    ManifestRef,
+    Store,
+    blobs,
+    layout,
+    multipart,
+    sweeps,
+)
 from boothline.store.sealing import seal
 
 PATH = "steps/train/0a"
@@ -169,7 +178,7 @@ def sweep_taking(store: Store, client: Any, content: bytes) -> Callable[[str], N
     """Return what a garbage collection does to a blob just before the manifest is there."""
 
     def sweep(name: str) -> None:
-        if name == KEY and f"team/{sweeps.CURRENT}" not in client.objects:
+        if name == KEY and f"team/{layout.CURRENT_SWEEP}" not in client.objects:
             del client.objects[blob(content)]
             sweeps.end(store.bucket, sweeps.begin(store.bucket))
 
