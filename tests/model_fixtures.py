@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
 WORDS = (
@@ -70,7 +71,6 @@ def make_tiny_pipeline(
         AutoencoderKL,
         DDPMScheduler,
         StableDiffusionPipeline,
-        UNet2DConditionModel,
     )
     from transformers import CLIPTokenizer
 
@@ -78,19 +78,7 @@ def make_tiny_pipeline(
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=RESOLUTION_PX // 2,
-            in_channels=4,
-            out_channels=4,
-            layers_per_block=1,
-            block_out_channels=(8, 16),
-            norm_num_groups=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=2 if generation == 1 else [2, 4],
-            use_linear_projection=generation == 2,
-        )
+        unet = _tiny_unet(generation)
         vae = AutoencoderKL(
             block_out_channels=(8, 8),
             norm_num_groups=4,
@@ -120,6 +108,24 @@ def make_tiny_pipeline(
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+def _tiny_unet(generation: int) -> "UNet2DConditionModel":
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=RESOLUTION_PX // 2,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2 if generation == 1 else [2, 4],
+        use_linear_projection=generation == 2,
+    )
 
 
 def _tiny_text_encoder(tokenizer: "CLIPTokenizer") -> "CLIPTextModel":

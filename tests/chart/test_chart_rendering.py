@@ -67,6 +67,7 @@ def definitions_of(folder: Path) -> Any:
     return json.loads((folder / "_definitions.json").read_text())
 
 
+@pytest.mark.proves("F37/rendered")
 @pytest.mark.parametrize("version", KUBERNETES)
 @every_value_set
 def test_objects_are_valid_for_kubernetes(rendered: Any, values: str, version: str) -> None:
@@ -82,6 +83,7 @@ def test_objects_are_valid_for_kubernetes(rendered: Any, values: str, version: s
     assert unknown <= {"TrainingRuntime"}
 
 
+@pytest.mark.proves("F37/rendered")
 @every_value_set
 def test_pods_meet_the_restricted_standard(rendered: Any, values: str) -> None:
     found = 0

@@ -130,6 +130,7 @@ def put(endpoint: str, role: str, key: str) -> None:
     client(endpoint, role).put_object("boothline", key, io.BytesIO(b"x"), 1)
 
 
+@pytest.mark.proves("F37/roles")
 def test_pipeline_role_writes_and_prunes_training_states(endpoint: str) -> None:
     put(endpoint, "pipeline", "steps/train/a/manifest.json")
     put(endpoint, "pipeline", "training/a/step-000001/manifest.json")
@@ -142,6 +143,7 @@ def test_pipeline_role_writes_and_prunes_training_states(endpoint: str) -> None:
     assert names == set()
 
 
+@pytest.mark.proves("F37/roles")
 @pytest.mark.parametrize(
     "key",
     ["blobs/sha256/00/x", "steps/train/b/manifest.json", "ledger/promotions/1.json"],
@@ -155,6 +157,7 @@ def test_pipeline_role_deletes_no_result(endpoint: str, key: str) -> None:
     client(endpoint, "collector").remove_object("boothline", key)
 
 
+@pytest.mark.proves("F37/roles")
 def test_reader_role_only_reads(endpoint: str) -> None:
     put(endpoint, "pipeline", "steps/c")
     reader = client(endpoint, "reader")

@@ -184,6 +184,7 @@ def unet_of(store: Store, result: TrainingResult, folder: Path) -> dict[str, np.
     return load_file(store.fetch(result.final_state, folder) / "unet.safetensors")
 
 
+@pytest.mark.proves("F38/nodes")
 def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
     network: Network,
     store: Store,

@@ -99,6 +99,7 @@ def interrupt(home: Path) -> str:
     return folder.name
 
 
+@pytest.mark.proves("F30/cpu", "F31/docker")
 def test_demo_is_interrupted_resumed_and_reused_in_the_images(tmp_path: Path) -> None:
     from boothline import services
 

@@ -92,6 +92,7 @@ def test_step_module_loads_no_heavy_module(step):
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.proves("F31/compiled")
 @pytest.mark.parametrize("name", TARGETS)
 def test_compiled_pipeline_equals_its_golden_copy(name):
     golden = (GOLDENS / f"{name}.yaml").read_text(encoding="utf-8")

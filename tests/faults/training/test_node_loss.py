@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.services, pytest.mark.faults]
 Note = Callable[[str, str], None]
 
 
+@pytest.mark.proves("F38/nodes")
 def test_node_loss_resumes_on_two_nodes_bit_for_bit_and_on_one_within_a_millionth(
     store_settings: Settings, tiny_pipeline: Path, tmp_path: Path, measured: Note
 ) -> None:

@@ -26,6 +26,7 @@ STEPS_PER_KILL = 8
 Note = Callable[[str, str], None]
 
 
+@pytest.mark.proves("F42/two_ranks")
 def test_rank_killed_at_many_places_resumes_bit_for_bit(
     store_settings: Settings, tiny_pipeline: Path, tmp_path: Path, measured: Note
 ) -> None:

@@ -62,6 +62,7 @@ def test_verify_sound_store_reads_everything(store: Store, line: dict[str, Manif
     assert seen[-1] == (found.num_bytes, found.num_bytes)
 
 
+@pytest.mark.proves("F43/verified")
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

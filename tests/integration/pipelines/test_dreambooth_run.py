@@ -136,6 +136,7 @@ def test_run_interrupted_in_training_exits_with_130_and_leaves_no_process(place,
     assert processes_of(last_run(place)) == []
 
 
+@pytest.mark.proves("F01/run", "F26/sd1", "F31/local", "F32/seaweedfs", "F41/step")
 def test_resume_ends_well_and_repeats_no_finished_step(place, attempts):
     code, summary, errors = attempts.resumed
 
@@ -155,6 +156,7 @@ def test_resume_ends_well_and_repeats_no_finished_step(place, attempts):
     assert "/runs/" in summary["mlflow"]
 
 
+@pytest.mark.proves("F20/ctrl_c", "F41/training")
 def test_resume_goes_on_from_the_state_that_the_interruption_committed(place, attempts):
     notes = "".join(path.read_text() for path in training_events(place))
 
@@ -168,6 +170,7 @@ def test_status_prints_the_same_object_as_the_run(place, attempts):
     assert status == attempts.resumed[1]
 
 
+@pytest.mark.proves("F41/explain")
 def test_second_run_reuses_every_step_and_explains_why(place, attempts):
     code, summary, errors = boothline(place, "run")
     _, explained, _ = boothline(place, "explain", summary["run_id"], "train")
@@ -186,6 +189,7 @@ def test_second_run_reuses_every_step_and_explains_why(place, attempts):
     ]
 
 
+@pytest.mark.proves("F10")
 def test_champion_of_the_run_makes_pictures(place, attempts):
     code, made, errors = boothline(
         place, "generate", "a photo of sks bear", "--images", "2", "--output-dir", "made"

@@ -79,6 +79,7 @@ def by_kind(link) -> dict:
     return found
 
 
+@pytest.mark.proves("F43/lineage")
 def test_picture_leads_to_model_training_and_instance_pictures(store, made, tmp_path):
     content = store.read(made["model"]).content_digest
     data = png(tmp_path / "a.png", model=content, prompt="a photo of sks bear", seed="7")

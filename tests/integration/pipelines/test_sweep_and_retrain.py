@@ -88,6 +88,7 @@ def swept(place):
     return place.boothline("sweep", "--set", "training.learning_rate=1e-4,1,2e-4")
 
 
+@pytest.mark.proves("F08")
 def test_sweep_ranks_its_trials_and_promotes_the_best(place, swept):
     code, summary, errors = swept
 
@@ -176,6 +177,7 @@ def test_retrain_of_unchanged_pictures_trains_zero_times_in_three_runs(place, sw
     assert place.trainings() == before
 
 
+@pytest.mark.proves("F36/data")
 def test_retrain_after_one_new_picture_trains_once(place, swept):
     draw(place.path / "pictures" / "3.png", 3)
     before = place.trainings()

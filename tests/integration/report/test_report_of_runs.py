@@ -311,6 +311,7 @@ def test_report_of_an_evaluation_without_signs_of_copying_leaves_them_out(store:
     assert 'id="copies"' not in html
 
 
+@pytest.mark.proves("F49/report")
 def test_report_cost_counts_what_the_steps_took_and_what_a_unit_took(run: SyntheticRun) -> None:
     run_id = run.complete()
 

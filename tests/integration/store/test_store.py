@@ -31,6 +31,7 @@ def commit(store: Store, path: str = "steps/train/key", **files: bytes) -> Manif
     return store.commit(path, ManifestDraft(kind="test", files=dict(files)))
 
 
+@pytest.mark.proves("F32/seaweedfs")
 def test_commit_folder_round_trips(store: Store, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "deep" / "er").mkdir(parents=True)
@@ -57,6 +58,7 @@ def test_commit_file_of_several_parts_round_trips(store: Store, tmp_path: Path) 
     assert store.read_bytes(ref, "bytes") == content[:-1]
 
 
+@pytest.mark.proves("F43/deduplicated")
 def test_commit_equal_files_stores_one_blob(store: Store, bucket: Bucket) -> None:
     commit(store, "steps/train/a", one=b"same", two=b"same")
     commit(store, "steps/train/b", three=b"same")

@@ -56,6 +56,7 @@ def key_of(store: Store, ref: ManifestRef) -> str:
     return f"blobs/sha256/{sha256[:2]}/{sha256}"
 
 
+@pytest.mark.proves("F43/verified")
 @pytest.mark.parametrize("damage", [flip, truncate, lengthen, swap, delete])
 def test_fetch_damaged_blob_raises_and_leaves_nothing(
     damage: Damage, store: Store, ref: ManifestRef, bucket: Bucket, tmp_path: Path

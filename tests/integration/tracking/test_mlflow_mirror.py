@@ -85,6 +85,7 @@ def test_shards_started_at_once_share_one_nested_run(
     assert nested[0].info.status == "FINISHED"
 
 
+@pytest.mark.proves("F07/mlflow", "F33/metrics")
 def test_tracker_logs_params_metrics_tags_and_artifacts(
     settings: Settings, store: Store, config: RunConfig, tmp_path: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_tracker_logs_params_metrics_tags_and_artifacts(
     assert run.info.status == "FAILED"
 
 
+@pytest.mark.proves("F33/runs")
 def test_reconcile_lists_one_parent_and_seven_steps(
     settings: Settings, store: Store, config: RunConfig
 ) -> None:
@@ -145,6 +147,7 @@ def test_reconcile_lists_one_parent_and_seven_steps(
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.proves("F33/datasets")
 def test_reconcile_names_the_pictures_that_a_run_was_trained_on_once(
     settings: Settings, store: Store, config: RunConfig
 ) -> None:

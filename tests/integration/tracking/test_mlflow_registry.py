@@ -72,6 +72,7 @@ def registry(store: Store, store_settings: Settings, mlflow_uri: str) -> Registr
     return Registry(store, settings, f"boothline-{settings.prefix}")
 
 
+@pytest.mark.proves("F33/versions")
 def test_version_names_its_manifest_and_becomes_the_challenger(registry: Registry) -> None:
     made = registry.ensure("a")
     version = registry.client.get_model_version(registry.name, str(made.version))
@@ -118,6 +119,7 @@ def test_version_with_dead_server_is_an_error_that_says_what_to_do(registry: Reg
     assert find(registry.store, registry.name, registry.ref("a")) is None
 
 
+@pytest.mark.proves("F34/rollback")
 def test_promotion_moves_the_alias_and_rollback_moves_it_back(registry: Registry) -> None:
     registry.promote("a")
     registry.ensure("b")

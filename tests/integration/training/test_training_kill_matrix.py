@@ -100,6 +100,7 @@ def kill_while_training(
     return kills
 
 
+@pytest.mark.proves("F42/matrix")
 @pytest.mark.parametrize("name", CASES)
 def test_training_killed_at_seeded_moments_ends_with_the_same_bits(
     make_job: Callable[..., TrainingJob],

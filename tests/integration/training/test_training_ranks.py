@@ -55,6 +55,7 @@ def validations_of(job: TrainingJob) -> list[dict[str, float]]:
     return [json.loads(line) for line in (job.folder / "validation.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.proves("F11/ranks", "F42/two_ranks")
 def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     make_job: JobMaker,
     run_here: Callable[..., dict[str, Any]],
@@ -92,6 +93,7 @@ def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     assert validations_of(resumed) == validations_of(whole)
 
 
+@pytest.mark.proves("F20/sigterm")
 def test_sigterm_commits_a_state_and_says_it_was_interrupted(
     make_job: JobMaker, store: Store, store_settings: Settings
 ) -> None:

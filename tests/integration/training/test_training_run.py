@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from boothline.errors import ConfigError, InterruptedRunError, NonFiniteLossError
 from boothline.store import Store
 from boothline.store.manifest import ManifestDraft
-from boothline.training.job import SAMPLES_FOLDER, TrainingJob
+from boothline.training.job import TrainingJob
 from boothline.training.requests import Requests
 
 pytestmark = pytest.mark.services
@@ -51,6 +51,7 @@ def curve_of(job: TrainingJob) -> list[dict[str, float]]:
     return [json.loads(line) for line in (job.folder / "curve.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.proves("F05/last")
 def test_training_to_the_end_commits_states_curve_and_sheet(
     make_job: JobMaker, run_here: Runner, store: Store
 ) -> None:
@@ -86,6 +87,7 @@ MATRIX = [
 ]
 
 
+@pytest.mark.proves("F04/curve")
 @pytest.mark.parametrize(
     "settings",
     MATRIX,
@@ -108,6 +110,7 @@ def test_training_stopped_and_resumed_equals_the_uninterrupted(
     assert curve_of(resumed) == curve_of(whole)
 
 
+@pytest.mark.proves("F22/trained")
 def test_training_of_adapters_keeps_and_trains_adapters_alone(
     make_job: JobMaker, run_here: Runner, store: Store, tmp_path: Path
 ) -> None:
@@ -283,49 +286,7 @@ def test_state_goes_on_with_the_global_batch_cut_otherwise(
     assert [row["step"] for row in curve_of(resumed)] == [1, 2, 3, 4]
 
 
-def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_bits(
-    make_job: JobMaker, run_here: Runner, digests: Digests, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    from boothline.training.denoiser import Denoiser
-
-    def job(states: str) -> TrainingJob:
-        made = make_job(states, num_steps=6)
-        subject = made.config.subject.model_copy(update={"aspect_buckets": ("32x32", "64x32")})
-        prompts = {"prompts": ("a {subject}", "the {subject}", "one {subject}")}
-        evaluation = made.config.evaluation.model_copy(update=prompts)
-        config = made.config.model_copy(update={"subject": subject, "evaluation": evaluation})
-        return made.model_copy(update={"config": config})
-
-    whole = job("training/whole")
-    wide = whole.instance / "images/001.png"
-    Image.open(wide).resize((64, 32)).save(wide)
-    shapes = []
-    forward = Denoiser.forward
-
-    def seen(self: Denoiser, noisy: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
-        shapes.append(tuple(noisy.shape[2:]))
-        return forward(self, noisy, *others)
-
-    monkeypatch.setattr(Denoiser, "forward", seen)
-    expected = run_here(whole)
-    (sheet,) = (whole.folder / SAMPLES_FOLDER).glob("*.png")
-    assert Image.open(sheet).size == (3 * 64, 32)
-    assert (np.array(Image.open(sheet))[:, 32:64] == 255).all()  # the first two are squares
-    assert (np.array(Image.open(sheet))[:, 128 + 32 :] != 255).any()
-    assert len(set(shapes)) == 2
-    # Of three pictures one is wide: so is one step of every three.
-    widths = [width for _, width in shapes]
-    assert [sum(width > min(widths) for width in widths[n : n + 3]) for n in (0, 3)] == [1, 1]
-    with pytest.raises(InterruptedRunError):
-        run_here(job("training/cut"), StopAfter(3))
-    resumed = run_here(job("training/cut"))
-    assert digests(resumed["final_state"]) == digests(expected["final_state"])
-
-
+@pytest.mark.proves("F20/exception")
 @pytest.mark.parametrize("part", ["forward", "sheet"])
 def test_training_that_fails_keeps_the_steps_before_and_goes_on_to_the_same_bits(
     make_job: JobMaker, run_here: Runner, digests: Digests, store: Store, part: str,

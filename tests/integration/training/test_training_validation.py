@@ -43,6 +43,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return decide
 
 
+@pytest.mark.proves("F44/best")
 def test_validation_measures_and_changes_no_weight(
     make_job: JobMaker, run_here: Runner, digests: Digests
 ) -> None:
@@ -81,6 +82,7 @@ def test_validation_stopped_and_resumed_equals_the_uninterrupted(
     assert result["chosen_step"] == expected["chosen_step"]
 
 
+@pytest.mark.proves("F05/best", "F44/best", "F44/stop")
 def test_validation_without_a_better_score_stops_and_keeps_the_best_state(
     make_job: JobMaker, run_here: Runner, store: Store, scored: Callable[..., None]
 ) -> None:
@@ -97,6 +99,7 @@ def test_validation_without_a_better_score_stops_and_keeps_the_best_state(
     assert '"event": "step"' not in (again.folder / "events.jsonl").read_text()
 
 
+@pytest.mark.proves("F05/last")
 def test_validation_that_chooses_the_last_publishes_the_last(
     make_job: JobMaker, run_here: Runner, store: Store, scored: Callable[..., None]
 ) -> None:

@@ -19,6 +19,15 @@ def test_plan_as_json_names_parts_and_cards() -> None:
     assert plan["cards"]["8 GB"] == {}
 
 
+@pytest.mark.proves("F47/refusal")
+def test_plan_beyond_the_memory_names_the_setting_with_which_it_fits() -> None:
+    large = ["--set", "training.batch_size=32", "--memory-gb", "1.1"]
+    with pytest.raises(ConfigError, match=r"more than 1\.1 GB") as refusal:
+        CliRunner().invoke(app, [*ARGUMENTS, *large], catch_exceptions=False)
+    assert refusal.value.exit_code == 2
+    assert "training.gradient_checkpointing=true" in refusal.value.remedy
+
+
 def test_plan_beyond_the_memory_is_refused_with_what_fits() -> None:
     with pytest.raises(ConfigError, match=r"more than 0\.2 GB") as refusal:
         CliRunner().invoke(app, [*ARGUMENTS, "--memory-gb", "0.2"], catch_exceptions=False)

@@ -102,6 +102,7 @@ def test_dry_run_prints_what_would_be_sent_and_sends_nothing(
     assert yaml.safe_load(out) == body
 
 
+@pytest.mark.proves("F35/commands")
 @pytest.mark.parametrize(("end", "expected"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 130)])
 def test_watched_run_ends_with_its_exit_code(
     server: FakePipelines, cli: Cli, end: str, expected: int
@@ -113,6 +114,7 @@ def test_watched_run_ends_with_its_exit_code(
     assert ("Error" in err) is bool(expected)
 
 
+@pytest.mark.proves("F35/commands")
 def test_status_and_resume_ask_the_cluster(server: FakePipelines, cli: Cli) -> None:
     server.states = ("FAILED",)
     cli("submit", "--run-id", RUN)

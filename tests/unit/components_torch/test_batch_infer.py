@@ -91,6 +91,7 @@ def test_batch_infer_png_tells_model_run_prompt_and_seed_and_the_index_all_but_t
     assert draft.metadata == {"model": str(model), "num_images": 1, "shard": 1, "num_shards": 2}
 
 
+@pytest.mark.proves("F10")
 def test_batch_infer_without_prompt_file_takes_the_evaluation_prompts(
     make_context: MakeContext, run_config: RunConfig, model: ManifestRef
 ) -> None:
@@ -207,6 +208,7 @@ def _events(context: StepContext) -> list[str]:
     return path.read_text().splitlines()
 
 
+@pytest.mark.proves("F16/grids")
 def test_batch_infer_webdataset_and_sheets_hold_every_picture(
     make_context: MakeContext, config: RunConfig, model: ManifestRef
 ) -> None:
@@ -228,6 +230,7 @@ def test_batch_infer_webdataset_and_sheets_hold_every_picture(
     assert sheets == ["sheets/000-0000.png", "sheets/000-0001.png"]
 
 
+@pytest.mark.proves("F17/batch")
 def test_batch_infer_edits_pictures_that_the_rows_name(
     make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
 ) -> None:

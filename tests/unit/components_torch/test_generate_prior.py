@@ -82,6 +82,7 @@ def test_generate_prior_two_shards_make_all_pictures_with_captions(
     assert drafts[0].metadata["series"] == drafts[1].metadata["series"]
 
 
+@pytest.mark.proves("F03/reproducible")
 def test_generate_prior_pictures_do_not_depend_on_shards(
     make_context: MakeContext, run_config: RunConfig, store: Store
 ) -> None:
@@ -101,6 +102,7 @@ def test_generate_prior_second_run_samples_nothing(
     assert sampled == []
 
 
+@pytest.mark.proves("F03/topped_up")
 def test_generate_prior_more_pictures_top_up_the_series(
     make_context: MakeContext, run_config: RunConfig, sampled: list[int]
 ) -> None:
@@ -151,6 +153,7 @@ def test_generate_prior_other_batch_size_uses_what_is_there(
     assert len(images) == 8
 
 
+@pytest.mark.proves("F03/keyed")
 @pytest.mark.parametrize(
     "change",
     [{"prompt": "a {class}"}, {"sampling": {"seed": 4}}, {"sampling": {"guidance_scale": 2}}],

@@ -27,6 +27,7 @@ def test_resolve_of_nothing_gives_the_defaults() -> None:
     assert resolve([]) == RunConfig()
 
 
+@pytest.mark.proves("F06/merged")
 def test_resolve_merges_files_left_to_right_then_overrides(tmp_path: Path) -> None:
     first = file(tmp_path, "a.yaml", "training: {num_steps: 10, seed: 1}\nsubject: {name: bear}\n")
     second = file(tmp_path, "b.yaml", "training: {num_steps: 20}\nprior:\n")

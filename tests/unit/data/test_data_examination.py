@@ -52,6 +52,7 @@ def _checks(report: DatasetReport, source: str) -> list[str]:
     return [warning.check for warning in report.warnings if warning.source == source]
 
 
+@pytest.mark.proves("F19/captions")
 def test_examine_good_pictures_writes_the_dataset(tmp_path, three_pictures, examined):
     (three_pictures / "1.txt").write_text("{subject} on the moon\n")
     report = examined()
@@ -97,6 +98,7 @@ def test_examine_twice_writes_equal_bytes(tmp_path, three_pictures, examined):
     assert {p.name: p.read_bytes() for p in (tmp_path / "dataset").rglob("*.*")} == first
 
 
+@pytest.mark.proves("F39/checks")
 def test_examine_corrupt_picture_among_good_ones_is_named_and_left_out(three_pictures, examined):
     (three_pictures / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing more")
     report = examined()
@@ -118,6 +120,7 @@ def test_ensure_usable_too_few_pictures_lists_each_bad_file(source, make_picture
     assert "text.jpg is a text, which is not read" in caught.value.message
 
 
+@pytest.mark.proves("F39/checks")
 def test_examine_exact_duplicate_in_other_format_is_left_out(tmp_path, three_pictures, examined):
     with Image.open(three_pictures / "1.png") as image:
         image.save(three_pictures / "copy.bmp")
@@ -145,6 +148,7 @@ def test_examine_same_shape_in_other_colour_is_no_duplicate(source, make_picture
     assert [w for w in examined().warnings if w.check == "duplicate"] == []
 
 
+@pytest.mark.proves("F39/checks")
 def test_examine_blurred_picture_is_warned_about_with_its_value(
     three_pictures, make_picture, examined
 ):
@@ -242,6 +246,7 @@ def test_examine_reports_progress_to_the_end(tmp_path, three_pictures, no_servic
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.proves("F25")
 def test_examine_with_buckets_cuts_each_picture_to_the_nearest_shape(
     tmp_path, source, make_picture, examined
 ):
@@ -254,6 +259,7 @@ def test_examine_with_buckets_cuts_each_picture_to_the_nearest_shape(
         examined(aspect_buckets=("64x64", "96x64", "64x96"))
 
 
+@pytest.mark.proves("F19/interpolation")
 def test_examine_scales_by_the_interpolation_that_is_set(tmp_path, source, make_picture, examined):
     for number in range(3):
         make_picture(number).resize((96, 96)).save(source / f"{number}.png")

@@ -27,16 +27,19 @@ def _messages(
     return [warning.message for warning in found]
 
 
+@pytest.mark.proves("F01/identifier")
 def test_check_identifier_single_rare_token_passes(counter):
     assert _messages(counter, identifier="sks") == []
 
 
+@pytest.mark.proves("F01/identifier")
 def test_check_identifier_several_tokens_is_warned_about_with_remedy(counter):
     found = check_identifier(SubjectConfig(identifier="ab"), PROMPT, counter=counter)
     assert "2 tokens (a + b)" in found[0].message
     assert "sks" in found[0].advice
 
 
+@pytest.mark.proves("F01/identifier")
 @pytest.mark.parametrize(
     ("subject", "template", "reason"),
     [

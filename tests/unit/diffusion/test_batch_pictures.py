@@ -1,6 +1,8 @@
 """From prompt rows to named pictures with provenance."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -56,10 +58,40 @@ def test_generate_shards_and_order_change_no_picture(tiny_parts: DiffusionParts)
     assert _pixels(tiny_parts, images_per_prompt=1) == first
 
 
+@pytest.mark.proves("F16/noise")
 def test_generate_row_with_a_seed_is_the_same_in_another_file(tiny_parts: DiffusionParts) -> None:
     alone = plan_pictures([ROWS[2]], sampling=SAMPLING)
     ((_, image),) = generate(tiny_parts, alone)
     assert image.tobytes() == _pixels(tiny_parts)["00002-00.png"]
+
+
+@pytest.mark.proves("F16/settings")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 11},
+        {"num_steps": 2},
+        {"guidance_scale": 1.5},
+        {"sampler": "euler_a"},
+        {"negative_prompt": "a dog"},
+        {"height_px": 48},
+        {"width_px": 16},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_generate_row_with_a_setting_of_its_own_is_another_picture(
+    tiny_parts: DiffusionParts, settings: dict[str, Any]
+) -> None:
+    rows = [PromptRow(prompt="a dog", **own) for own in ({}, settings)]
+    sampling = SAMPLING.model_copy(update={"num_steps": 3, "guidance_scale": 6.0})
+    plain, changed = plan_pictures(rows, sampling=sampling)
+    first = replace(changed, index=plain.index)  # the row's number is no reason to differ
+    (_, before), (_, after) = (
+        next(iter(generate(tiny_parts, [picture]))) for picture in (plain, first)
+    )
+    assert (before.size, before.tobytes()) != (after.size, after.tobytes())
+    for name, side in (("height_px", after.height), ("width_px", after.width)):
+        assert side == settings.get(name, 32)
 
 
 def test_generate_row_settings_are_used(tiny_parts: DiffusionParts) -> None:

@@ -70,6 +70,7 @@ def _same_draws(
         yield
 
 
+@pytest.mark.proves("F17/image")
 @pytest.mark.parametrize("name", ["dpmpp_2m", "ddim", "euler", "unipc"])
 def test_image_to_image_equals_the_diffusers_pipeline(
     tiny_parts: DiffusionParts, folder: Path, name: SamplerName, monkeypatch
@@ -110,6 +111,7 @@ def test_image_to_image_moves_further_from_the_picture_with_strength(
     assert distances[0] < distances[1] < distances[2]
 
 
+@pytest.mark.proves("F17/inpainting")
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
 def test_inpainting_keeps_what_is_outside_the_mask_bit_for_bit(
     tiny_parts: DiffusionParts, folder: Path, strength: float

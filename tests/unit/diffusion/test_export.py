@@ -69,6 +69,7 @@ def test_apply_trained_weights_replaces_both_networks(
     assert torch.equal(parts.unet.conv_in.weight, before * 1.5)
 
 
+@pytest.mark.proves("F15/export")
 def test_apply_trained_weights_average_goes_before_the_last_weights(
     parts: DiffusionParts, tmp_path: Path
 ) -> None:
@@ -172,6 +173,7 @@ def test_save_diffusers_half_precision_base_gives_half_precision_that_loads_back
     assert difference == 0
 
 
+@pytest.mark.proves("F24/diffusers")
 def test_check_diffusers_good_export_gives_the_same_picture(
     exported: Path, parts: DiffusionParts
 ) -> None:
@@ -179,6 +181,7 @@ def test_check_diffusers_good_export_gives_the_same_picture(
     assert (picture.size, difference) == ((32, 32), 0)
 
 
+@pytest.mark.proves("F24/diffusers")
 def test_check_diffusers_changed_weight_is_named(exported: Path, parts: DiffusionParts) -> None:
     path = exported / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
@@ -197,6 +200,7 @@ def test_check_diffusers_changed_configuration_is_noticed_in_the_picture(
         check_diffusers(exported, parts, prompt=PROMPT)
 
 
+@pytest.mark.proves("F24/single_file", "F26/single_out")
 def test_save_single_file_loads_back_equal_in_diffusers(
     exported: Path, parts: DiffusionParts, tmp_path: Path
 ) -> None:
@@ -241,6 +245,7 @@ def test_save_single_file_architecture_without_names_writes_nothing(
     assert not (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.proves("F24/single_file")
 def test_single_file_stable_diffusion_1_names_convert_back() -> None:
     """The names of the full-size architecture, without its weights."""
     with torch.device("meta"):

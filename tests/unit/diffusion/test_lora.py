@@ -71,6 +71,7 @@ def test_add_adapters_target_without_a_layer_names_layers_that_exist(parts: Diff
         add_adapters(parts, LoraConfig(targets=("query",)), text_encoder=False)
 
 
+@pytest.mark.proves("F22/settings", "F24/lora")
 @pytest.mark.parametrize(
     ("settings", "files"),
     [
@@ -110,6 +111,7 @@ def test_check_adapters_changed_weight_is_noticed(
         check_adapters(tmp_path / file, parts, base=tiny_pipeline, prompt=PROMPT)
 
 
+@pytest.mark.proves("F22/settings")
 def test_check_adapters_other_alpha_is_noticed(
     parts: DiffusionParts, tiny_pipeline: Path, tmp_path: Path
 ) -> None:

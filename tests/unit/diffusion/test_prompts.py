@@ -15,11 +15,13 @@ def _write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
+@pytest.mark.proves("F16/files")
 def test_read_prompts_txt_takes_each_line_without_blanks(tmp_path: Path) -> None:
     path = _write(tmp_path, "p.txt", "\ufeffa dog\r\n\r\n  # a cat  \nein B\u00e4r")
     assert [row.prompt for row in read_prompts(path)] == ["a dog", "# a cat", "ein B\u00e4r"]
 
 
+@pytest.mark.proves("F16/files")
 def test_read_prompts_csv_takes_settings_and_leaves_empty_cells_unset(tmp_path: Path) -> None:
     text = (
         "prompt,seed,num_steps,guidance_scale,negative_prompt,sampler\n"
@@ -43,6 +45,7 @@ def test_read_prompts_csv_short_row_leaves_the_rest_unset(tmp_path: Path) -> Non
     assert row == PromptRow(prompt="a cat")
 
 
+@pytest.mark.proves("F16/files")
 def test_read_prompts_jsonl_takes_objects(tmp_path: Path) -> None:
     text = '{"prompt": "a dog", "height_px": 64}\n\n{"prompt": "a cat", "negative_prompt": ""}\n'
     rows = read_prompts(_write(tmp_path, "p.jsonl", text))

@@ -20,6 +20,7 @@ CLASSES = {
 }
 
 
+@pytest.mark.proves("F13")
 @pytest.mark.parametrize("name", get_args(SamplerName))
 def test_make_scheduler_each_name_takes_over_the_noise_schedule(
     tiny_parts: DiffusionParts, name: SamplerName
@@ -32,6 +33,7 @@ def test_make_scheduler_each_name_takes_over_the_noise_schedule(
     assert len(scheduler.timesteps) == (8 if name == "pndm" else 7)
 
 
+@pytest.mark.proves("F13")
 def test_make_scheduler_karras_spaces_its_steps_otherwise(tiny_parts: DiffusionParts) -> None:
     plain, karras = (
         make_scheduler(tiny_parts.scheduler, SamplingConfig(sampler=name)).timesteps.tolist()

@@ -28,6 +28,7 @@ def _bytes(
     return [image.tobytes() for image in sample(parts, requests, sampling=sampling)]
 
 
+@pytest.mark.proves("F12", "F13")
 @pytest.mark.parametrize("name", ["dpmpp_2m", "ddim", "pndm", "euler", "unipc"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
 def test_sample_same_noise_equals_the_diffusers_pipeline(
@@ -65,6 +66,7 @@ def test_sample_picture_is_the_same_in_any_batch_and_place(
     assert _bytes(tiny_parts, requests[1::2], sampling) == together[1::2]
 
 
+@pytest.mark.proves("F13")
 @pytest.mark.parametrize("name", ["euler_a", "ddpm", "ddim"])
 def test_sample_stochastic_sampler_draws_noise_in_its_steps(
     tiny_parts: DiffusionParts, name: SamplerName
@@ -94,6 +96,7 @@ def test_sample_negative_prompt_of_the_settings_is_the_default(tiny_parts: Diffu
     assert _bytes(tiny_parts, _requests(1), sampling) == wanted
 
 
+@pytest.mark.proves("F12")
 def test_sample_guided_runs_one_forward_a_step_over_both_halves(
     tiny_parts: DiffusionParts,
 ) -> None:

@@ -58,6 +58,7 @@ def test_model_that_was_signed_is_verified(store, settings, model, tmp_path) -> 
     assert verify_signed(store, settings, model, _fetched(store, model, tmp_path / "c"))
 
 
+@pytest.mark.proves("F48/signed")
 @pytest.mark.parametrize("change", ["bytes", "added", "removed"])
 def test_model_whose_files_were_changed_is_refused(store, settings, model, tmp_path, change):
     ensure_signed(store, settings, model, folder=tmp_path / "a")
@@ -72,6 +73,7 @@ def test_model_whose_files_were_changed_is_refused(store, settings, model, tmp_p
         verify_signed(store, settings, model, folder)
 
 
+@pytest.mark.proves("F48/signed")
 def test_model_signed_by_another_key_is_refused(store, settings, model, tmp_path) -> None:
     ensure_signed(store, settings, model, folder=tmp_path / "a")
     _, stranger = _keys(tmp_path / "stranger")
@@ -81,6 +83,7 @@ def test_model_signed_by_another_key_is_refused(store, settings, model, tmp_path
         verify_signed(store, others, model, folder)
 
 
+@pytest.mark.proves("F48/signed")
 def test_model_without_a_signature_is_refused(store, settings, model, tmp_path) -> None:
     with pytest.raises(IntegrityError, match="not signed"):
         verify_signed(store, settings, model, _fetched(store, model, tmp_path / "a"))

@@ -120,6 +120,7 @@ def evaluate(config, store, store_settings, tmp_path) -> Evaluate:
     return run
 
 
+@pytest.mark.proves("F40/protocol")
 def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     store, evaluate, model, dataset, prior, monkeypatch, store_settings
 ):
@@ -191,6 +192,7 @@ def test_evaluate_twice_samples_once_and_gives_equal_content(
     assert store.read(second).content_digest == content
 
 
+@pytest.mark.proves("F45/paired")
 def test_evaluate_base_model_itself_gains_nothing(store, evaluate, tiny_pipeline, dataset):
     ref, _ = evaluate(_publish(store, tiny_pipeline, "same"), dataset)
     metadata = store.read(ref).metadata

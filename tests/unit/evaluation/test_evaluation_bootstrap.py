@@ -34,6 +34,7 @@ def test_bootstrap_ignoring_that_pictures_of_a_prompt_are_alike_would_cover_less
     assert by_prompt.high - by_prompt.low > 2 * (as_if_independent.high - as_if_independent.low)
 
 
+@pytest.mark.proves("F45/paired")
 def test_bootstrap_of_paired_gain_is_tighter_than_the_scores():
     ours = _values(0)
     theirs = ours - 0.1 + np.random.default_rng(1).normal(size=ours.shape) * 0.01

@@ -49,6 +49,7 @@ def test_dino_encoder_gives_unit_features_of_the_class_token(dino, tiny_dino, im
     assert features[:3] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.proves("F18")
 def test_clip_encoder_equals_the_model_of_transformers(clip, tiny_clip, images):
     import torch
     from transformers import AutoImageProcessor, CLIPModel, CLIPTokenizer

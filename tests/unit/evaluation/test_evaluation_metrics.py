@@ -18,6 +18,7 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
+@pytest.mark.proves("F18", "F40/protocol")
 def test_subject_fidelity_equals_mean_of_all_pairs(features):
     pairs = [_cosine(g, r) for g in features["generated"] for r in features["real"]]
     measured = metrics.subject_fidelity(features["generated"], features["real"])
@@ -26,12 +27,14 @@ def test_subject_fidelity_equals_mean_of_all_pairs(features):
     assert measured[2] == pytest.approx(np.mean(pairs[2 * M : 3 * M]), abs=1e-6)
 
 
+@pytest.mark.proves("F18")
 def test_prompt_fidelity_equals_cosine_with_own_prompt(features):
     pairs = [_cosine(g, t) for g, t in zip(features["generated"], features["texts"], strict=True)]
     measured = metrics.prompt_fidelity(features["generated"], features["texts"])
     assert measured == pytest.approx(np.array(pairs), abs=1e-6)
 
 
+@pytest.mark.proves("F40/protocol")
 def test_diversity_equals_mean_distance_of_pairs_within_a_prompt(features):
     table = features["generated"].reshape(P, S, D)
     expected = [
@@ -89,6 +92,7 @@ def test_own_nearest_cosine_is_that_of_the_two_most_alike(features):
     assert metrics.own_nearest_cosine(real) == pytest.approx(max(pairs), abs=1e-6)
 
 
+@pytest.mark.proves("F40/protocol")
 def test_preservation_of_class_pictures_equals_their_mean_likeness_to_the_subject(features):
     class_pictures, real = features["texts"], features["real"]
     pairs = [_cosine(c, r) for c in class_pictures for r in real]

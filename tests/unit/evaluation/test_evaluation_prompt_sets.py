@@ -12,6 +12,7 @@ def test_templates_by_default_are_the_configured_prompts():
     assert templates(evaluation) == ("a {subject} here",)
 
 
+@pytest.mark.proves("F40/protocol")
 @pytest.mark.parametrize(("name", "listed"), [("live", LIVE), ("object", OBJECT), ("tiny", TINY)])
 def test_templates_of_a_named_list_are_different_prompts_with_the_subject(name, listed):
     assert templates(EvaluationConfig(prompt_set=name)) == listed

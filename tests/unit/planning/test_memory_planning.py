@@ -28,6 +28,7 @@ def shapes(tiny_pipeline: Path) -> ModelShapes:
     return ModelShapes.read(tiny_pipeline)
 
 
+@pytest.mark.proves("F47/counted")
 def test_plan_weights_equal_those_of_the_loaded_model(
     shapes: ModelShapes, tiny_pipeline: Path
 ) -> None:
@@ -45,6 +46,7 @@ def test_plan_weights_equal_those_of_the_loaded_model(
     assert plan.optimizer == 8 * trained
 
 
+@pytest.mark.proves("F47/counted")
 def test_plan_step_equals_what_autograd_keeps(shapes: ModelShapes, tiny_pipeline: Path) -> None:
     import torch
 

@@ -121,6 +121,7 @@ def judged(facts: dict[str, Any], rule: dict[str, Any]) -> tuple[bool, str]:
     return result.passed, result.text
 
 
+@pytest.mark.proves("F45/bounds")
 def test_gate_margin_by_the_lower_bound_refuses_what_the_mean_lets_pass() -> None:
     facts = evaluation(subject=interval(-0.01, 0.05, 0.11), prompt=interval(0.0, 0.01, 0.02))
     by_mean = judge(facts, gate_with())

@@ -52,6 +52,7 @@ def test_ledger_empty_has_no_champion_and_nothing_to_beat(store: Store) -> None:
     assert ledger.history(store) == []
 
 
+@pytest.mark.proves("F34/ledger")
 def test_ledger_append_at_a_taken_number_is_a_conflict(
     store: Store, store_settings: Settings
 ) -> None:
@@ -166,6 +167,7 @@ def test_ledger_keeps_models_apart(store: Store, store_settings: Settings) -> No
     assert [entry.number for entry in ledger.history(store)] == [1, 2, 3]
 
 
+@pytest.mark.proves("F34/ledger")
 def test_fifty_concurrent_promotions_have_one_winner(
     store: Store, store_settings: Settings
 ) -> None:

@@ -79,6 +79,7 @@ def inputs_for(
     )
 
 
+@pytest.mark.proves("F34/gate")
 def test_promote_of_better_model_makes_it_champion(
     store: Store, context: StepContext, enact: Enact
 ) -> None:
@@ -95,6 +96,7 @@ def test_promote_of_better_model_makes_it_champion(
     assert context.tracker.logged_tags == {"boothline.verdict": "promoted"}
 
 
+@pytest.mark.proves("F34/gate")
 def test_promote_of_worse_model_writes_no_entry(store: Store, enact: Enact) -> None:
     ref = enact(inputs_for(store, model(store, "a"), gain=-0.2))
     facts = store.read(ref).metadata

@@ -81,6 +81,7 @@ def word(decision: Decision) -> tuple[str, list[tuple[str, bool]]]:
     return decision.decision, [(trigger.name, trigger.fired) for trigger in decision.triggers]
 
 
+@pytest.mark.proves("F36/data")
 def test_new_pictures_fire_and_pictures_of_any_version_do_not(
     store: Store, store_settings: Settings
 ) -> None:
@@ -116,6 +117,7 @@ def test_looking_claims_nothing(store: Store) -> None:
     assert store.list_records("retrain/") == []
 
 
+@pytest.mark.proves("F36/once")
 def test_twenty_runs_at_once_train_once(store: Store, store_settings: Settings) -> None:
     config = config_with(max_champion_age_days=1)
     promote_past_gate(
@@ -138,6 +140,7 @@ def test_twenty_runs_at_once_train_once(store: Store, store_settings: Settings) 
     assert sorted(outcomes) == ["skip"] * 19 + ["train"]
 
 
+@pytest.mark.proves("F36/age")
 def test_old_champion_fires_once_each_period(store: Store, store_settings: Settings) -> None:
     config = config_with(on_new_data=False, max_champion_age_days=10)
     nobody = decide(store, config, dataset="d")

@@ -45,6 +45,7 @@ def troubled(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.proves("F39/page")
 def test_validation_page_gives_each_check_its_verdict_and_remedy(troubled, tmp_path) -> None:
     report = examined(troubled, tmp_path / "out")
 

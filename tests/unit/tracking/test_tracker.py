@@ -168,6 +168,7 @@ def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> Non
     assert values == {"finetuned/dino": 0.8, "gain_over_base/dino": 0.2}
 
 
+@pytest.mark.proves("F33/system")
 def test_tracker_logs_gauges_while_the_step_is_on_and_none_at_first(tmp_path: Path) -> None:
     sink, readings = Sink(), iter(range(1000))
     tracker = SpoolTracker(

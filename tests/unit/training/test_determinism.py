@@ -70,6 +70,7 @@ def test_rows_nobody_asks_for_have_no_gradient() -> None:
     assert table_ULD.grad.flatten().tolist() == [0, 0, 2]
 
 
+@pytest.mark.proves("F59/kernels")
 def test_pass_of_the_networks_has_no_operation_whose_order_cuda_leaves_open(
     tiny_pipeline: Path,
 ) -> None:
@@ -110,6 +111,7 @@ def test_deterministic_kernels_are_on_inside_the_block_alone() -> None:
     assert enabled() == (False, True, True)
 
 
+@pytest.mark.proves("F59/kernels")
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_ranks_find_what_cublas_needs_in_their_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deterministic: bool

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
@@ -11,6 +12,7 @@ from boothline.training.inputs_sheet import make_inputs_sheet
 from boothline.training.pictures import Picture
 
 
+@pytest.mark.proves("F14/inputs")
 def test_inputs_sheet_shows_each_shape_above_what_the_autoencoder_keeps(
     tmp_path: Path, tiny_pipeline: Path
 ) -> None:

@@ -34,6 +34,7 @@ def reference(theta, latents, noise, prediction_type, gamma, delta, prior_weight
     return total.detach(), gradient
 
 
+@pytest.mark.proves("F02/loss", "F21/targets")
 @pytest.mark.parametrize("prior_weight", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("delta", [None, 0.7])
 @pytest.mark.parametrize("gamma", [None, 5.0])

@@ -14,11 +14,13 @@ from boothline.training.denoiser import Denoiser
 from boothline.training.optimizing import build_optimizer, rate_factor, set_learning_rate
 
 
+@pytest.mark.proves("F20/schedules")
 def test_rate_factor_warms_up_linearly_then_stays() -> None:
     config = TrainingConfig(num_steps=8, warmup_steps=3)
     assert [rate_factor(step, config) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
 
 
+@pytest.mark.proves("F20/schedules")
 @pytest.mark.parametrize(
     ("schedule", "middle"), [("cosine", 0.5), ("linear", 0.5), ("polynomial", 0.25)]
 )
@@ -48,6 +50,7 @@ def test_build_optimizer_leaves_frozen_parameters_out() -> None:
     assert group["params"] == [network.weight]
 
 
+@pytest.mark.proves("F20/scaling")
 def test_set_learning_rate_scaled_is_multiplied_by_the_global_batch() -> None:
     config = TrainingConfig(
         learning_rate=1e-3, text_encoder_learning_rate=1e-4, batch_size=8, warmup_steps=0,
@@ -58,6 +61,7 @@ def test_set_learning_rate_scaled_is_multiplied_by_the_global_batch() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(8e-4)
 
 
+@pytest.mark.proves("F23/learning")
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion"])
 def test_build_optimizer_every_kind_learns_a_line(name) -> None:
     torch.manual_seed(0)
@@ -101,6 +105,7 @@ def test_prodigy_with_a_rate_of_its_own_is_refused(settings) -> None:
         TrainingConfig(optimizer="prodigy", **settings)
 
 
+@pytest.mark.proves("F15/average")
 def test_weight_average_follows_the_formula() -> None:
     parameter = nn.Parameter(torch.tensor([1.0]))
     average = WeightAverage({"p": parameter}, decay=0.5)

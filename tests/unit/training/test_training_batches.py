@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from boothline.training.batches import BatchMaker, Half
@@ -53,6 +54,7 @@ def names_of(steps: int, *, captions: int = 1, **half: Any) -> list[tuple[int, i
     return found
 
 
+@pytest.mark.proves("F19/draws")
 def test_batches_take_every_crop_flip_and_caption() -> None:
     found = names_of(20, captions=4, num_crops=3, flip=True)
     assert {name[1] for name in found} == {0, 1, 2}
@@ -66,6 +68,7 @@ def test_batches_by_default_take_the_whole_picture_and_its_caption() -> None:
     assert {name[1:] for name in names_of(4)} == {(0, 0, 0)}
 
 
+@pytest.mark.proves("F19/repeats")
 def test_batches_with_repeats_hold_each_picture_as_often_in_an_epoch() -> None:
     pictures = [name[0] for name in names_of(4, repeats=4)]
     for epoch in (pictures[:12], pictures[12:]):

@@ -60,6 +60,7 @@ def test_read_pictures_without_captions_names_the_folder(tmp_path) -> None:
         read_pictures([tmp_path])
 
 
+@pytest.mark.proves("F19/draws")
 def test_load_pixels_scales_to_minus_one_to_one_and_flips(tmp_path) -> None:
     pixels = np.zeros((2, 2, 3), dtype=np.uint8)
     pixels[0, 1] = 255
@@ -72,6 +73,7 @@ def test_load_pixels_scales_to_minus_one_to_one_and_flips(tmp_path) -> None:
     assert torch.equal(load_pixels(picture, size_px=(2, 2), flip=True), plain.flip(2))
 
 
+@pytest.mark.proves("F19/draws")
 def test_crops_stay_inside_and_depend_on_their_names_alone() -> None:
     ramp = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).convert("RGB")
     crops = Crops(count=9, smallest=0.5, interpolation="bilinear", seed=0)
@@ -87,6 +89,7 @@ def test_crops_stay_inside_and_depend_on_their_names_alone() -> None:
     assert not np.array_equal(other, cut[3])
 
 
+@pytest.mark.proves("F19/templates")
 def test_captions_of_templates_fill_both_fields() -> None:
     picture = Picture(path=Path("a.png"), caption="a sks dog on snow")
     assert captions_of(picture, (), phrase="sks dog") == ("a sks dog on snow",)

@@ -72,6 +72,7 @@ class SmallTraining:
             self.parts.average.update(step)
 
 
+@pytest.mark.proves("F04/states")
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion", "adamw in fp16"])
 def test_state_of_every_optimizer_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> None:
     name, _, precision = name.partition(" in ")
