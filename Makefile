@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-gpu test-faults golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-gpu test-faults golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,7 @@ golden: $(VENV)/.development  ## write tests/golden again (read the diff before 
 
 docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents
+	$(BIN)/python tests/feature_page.py
 
 base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: all stages in minutes)
 	$(BIN)/python -m models.build $(if $(QUICK),--quick)
@@ -130,6 +131,9 @@ bench-sampling: $(VENV)/.runtime  ## sampling speed against the plain diffusers 
 
 bench-memory: $(VENV)/.runtime  ## the memory plan against measured peaks
 	$(BIN)/python -m benchmarks.memory_plan $(BENCH)
+
+bench-memory-saving: $(VENV)/.runtime  ## what freezing parts of the model saves
+	$(BIN)/python -m benchmarks.memory_saving $(BENCH)
 
 bench-growth: $(VENV)/.runtime  ## time and memory of 10, 1,000 and 10,000 class pictures
 	$(BIN)/python -m benchmarks.growth $(BENCH)

@@ -15,6 +15,7 @@ from boothline.settings import Settings
 from boothline.training.job import TrainingJob
 from boothline.training.launch import train
 
+PROVES = ("F47/measured",)
 NUM_STEPS = 8
 CASES: Mapping[str, Mapping[str, Any]] = {
     "full, text encoder trained": {},
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 folder = Path(scratch) / f"job-{number}"
                 folder.mkdir()
-                measured = _peak_bytes(config, task=task, folder=folder, settings=settings)
+                measured = peak_bytes(config, task=task, folder=folder, settings=settings)
                 planned = plan_memory(config, shapes, device="cpu").total
                 rows.append(
                     {
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_table("Memory plan against measured peak of one rank, tiny base, CPU", rows)
 
 
-def _peak_bytes(config: RunConfig, *, task: Task, folder: Path, settings: Settings) -> int:
+def peak_bytes(config: RunConfig, *, task: Task, folder: Path, settings: Settings) -> int:
     """Train and return the peak that the rank reported."""
     peaks: list[int] = []
     job = TrainingJob(

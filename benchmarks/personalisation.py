@@ -31,6 +31,7 @@ from models.build.subjects import SUBJECTS, Subject
 from models.build.vocabulary import background_names
 from models.build.workshop import Workshop
 
+PROVES = ("F46",)
 DEMO: Final = Path("examples/demo.yaml")
 SUBJECTS_FOLDER: Final = Path("examples/subjects")
 NUM_OTHER_NOUNS: Final = 96
