@@ -1,6 +1,6 @@
 """Compares, for every setting, what a step's key says of it with what it does to the result."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,26 @@ from sensitivity.sameness import REFUSED, SAME, UNTRIED
 TESTS = Path(__file__).resolve().parents[2]
 
 
-def dead_settings(lab: Lab, probe: Probe) -> list[str]:
-    """Return what is wrong with the settings in a step's key: two values, two results."""
+def dead_settings(lab: Lab, probe: Probe, *, part: int = 0, parts: int = 1) -> list[str]:
+    """Return what is wrong with the settings in a step's key: two values, two results.
+
+    Args:
+        lab: where it is tried.
+        probe: the step.
+        part: which part of the settings to look at.
+        parts: number of parts.
+    """
     found: list[str] = []
     entered: set[str] = set()
+    cases = list(all_cases().values())[part::parts]
     for scene in probe.scenes:
-        for case in all_cases().values():
+        for case in cases:
             if case.name not in entered and (keys := _keys(lab, probe, case, scene)):
                 entered.add(case.name)
                 found += _compared(lab, probe, case, scene, keys)
     listed = {name for step, name, *_ in (*SAME, *REFUSED, *UNTRIED) if step == probe.step.name}
-    return found + [f"{name} is listed but is not in the key" for name in listed - entered]
+    idle = listed.intersection(case.name for case in cases) - entered
+    return found + [f"{name} is listed but is not in the key" for name in idle]
 
 
 def hidden_settings(lab: Lab, probe: Probe) -> list[str]:
@@ -50,25 +59,25 @@ def hidden_settings(lab: Lab, probe: Probe) -> list[str]:
     return found
 
 
-def settings_in_key(lab: Lab, probe: Probe) -> set[str]:
-    """Return the settings that a step's key has, in whatever scene."""
-    return {
-        case.name
-        for case in all_cases().values()
-        for scene in probe.scenes
-        if _keys(lab, probe, case, scene)
-    }
+def settings_in_keys(lab: Lab, probes: Iterable[Probe]) -> set[str]:
+    """Return the settings that the key of any of some steps has, in whatever scene."""
+    found: set[str] = set()
+    for probe in probes:
+        for scene in probe.scenes:
+            lacking = [case for case in all_cases().values() if case.name not in found]
+            found.update(case.name for case in lacking if _keys(lab, probe, case, scene))
+    return found
 
 
-def _keys(lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any]) -> list[Any]:
+def _keys(lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any]) -> list[str]:
     """Return the key's own part for each value of a setting; empty where it is always the same."""
     configs = [lab.config({**scene, **case.overrides(value)}) for value in case.values]
-    keys = [lab.key(probe, config)["config"] for config in configs]
+    keys = [lab.key(probe, config).own for config in configs]
     return keys if any(key != keys[0] for key in keys) else []
 
 
 def _compared(
-    lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any], keys: list[Any]
+    lab: Lab, probe: Probe, case: Case, scene: Mapping[str, Any], keys: list[str]
 ) -> Iterator[str]:
     """Yield what is wrong with the results of a setting that is in the key."""
     place = (probe.step.name, case.name)
@@ -90,12 +99,13 @@ def _compared(
     for one, other in pairs:
         if keys[one] == keys[other] and outcomes[one].changed(outcomes[other]):
             yield f"{case.name}: {case.values[one]!r} and {case.values[other]!r} have one key only"
-    if place in SAME and not equal:
-        yield f"{case.name} is listed as giving the same bits, but does not any more"
-    elif place not in SAME:
-        yield from (
-            f"{case.name} is in the key, but {a!r} and {b!r} give the same" for a, b in equal
-        )
+    expected = [values for *where, values in SAME if tuple(where) == place]
+    for pair in equal:
+        if pair not in expected:
+            yield f"{case.name} is in the key, but {pair[0]!r} and {pair[1]!r} give the same"
+    for pair in expected:
+        if pair not in equal:
+            yield f"{case.name}: {pair[0]!r} and {pair[1]!r} are listed as the same, but are not"
 
 
 def _refusals(probe: Probe, case: Case, outcomes: list[Outcome]) -> Iterator[str]:

@@ -59,6 +59,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Key:
+    """Digests of a step's key: of what it takes from the configuration, and of all."""
+
+    own: str
+    whole: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """How a step is tried.
 
@@ -91,6 +99,7 @@ class Lab:
         self.store = self.new_store()
         self.named = _material(folder / "material")
         self._outcomes: dict[str, Outcome] = {}
+        self._keys: dict[str, Key] = {}
 
     def new_store(self) -> Store:
         """Return an empty store."""
@@ -102,12 +111,16 @@ class Lab:
         places = {n: str(self.named[values[n]]) for n in _NAMED if values.get(n) in self.named}
         return configured({**values, **places})
 
-    def key(self, probe: Probe, config: RunConfig) -> dict[str, Any]:
-        """Return what the step's key digests."""
-        with TemporaryDirectory(dir=self.folder) as folder:
-            context = self._context(config, self.store, Path(folder))
-            inputs = probe.inputs(self, self.store, config)
-            return key_parts(probe.step, probe.step.key(context, inputs), self.store)
+    def key(self, probe: Probe, config: RunConfig) -> Key:
+        """Return the step's key; that of an equal configuration is computed once."""
+        name = f"{probe.step.name} {digest_of(config.model_dump(mode='json'))}"
+        if name not in self._keys:
+            with TemporaryDirectory(dir=self.folder) as folder:
+                context = self._context(config, self.store, Path(folder))
+                inputs = probe.inputs(self, self.store, config)
+                parts = key_parts(probe.step, probe.step.key(context, inputs), self.store)
+            self._keys[name] = Key(own=digest_of(parts["config"]), whole=digest_of(parts))
+        return self._keys[name]
 
     def outcome(self, probe: Probe, config: RunConfig) -> Outcome:
         """Run a step on the common store and return its effect; equal runs are made once."""

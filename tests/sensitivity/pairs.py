@@ -56,7 +56,7 @@ SCENES: Mapping[str, Values] = {
     "training.validation": {"training.validation.every_steps": 1},
     # The first sheet scores best here, so that last and best are two states.
     "training.validation.choose": {"training.num_steps": 3},
-    "training.validation.patience": {"training.num_steps": 3},
+    "training.validation.patience": {"training.num_steps": 5},
     "training.crop_scale": {"training.random_crops": 2},
     "training.interpolation": {"training.random_crops": 2},
     "training.schedule": {"training.num_steps": 3},

@@ -31,6 +31,7 @@ from boothline.trials import FAILED_TRIAL
 RUN = {"run_id": "20260101-000000-abcd", "config": "{}"}
 NAME = "boothline-subject"
 JUDGED = {"training.validation.every_steps": 1}
+SMALL_SHEET = {"evaluation.prompts": ["a {subject}"], "evaluation.sampling.num_steps": 1}
 SCORES = ("dino", "clip_i", "clip_t", "div", "pres", "score")
 
 
@@ -239,7 +240,7 @@ PROBES: Mapping[str, Probe] = {
             step=train.STEP,
             inputs=training_inputs,
             effect=trained,
-            scenes=({}, JUDGED),
+            scenes=(SMALL_SHEET, JUDGED),
             whole=trained,
         ),
         Probe(step=publish_checkpoint.STEP, inputs=publish_inputs, effect=everything),

@@ -1,20 +1,19 @@
-"""What settings do to the results of steps is what the steps' keys say of them."""
+"""What settings do to the result of the training is what its key says of them."""
 
 import pytest
 from sensitivity.checking import dead_settings, hidden_settings
 from sensitivity.lab import Lab
 from sensitivity.probes import PROBES
 
-STEPS = ("train",)
+PARTS = 4
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_step_gives_another_result_for_each_setting_in_its_key(lab: Lab, step: str) -> None:
-    found = dead_settings(lab, PROBES[step])
+@pytest.mark.parametrize("part", range(PARTS))
+def test_training_gives_other_weights_for_each_setting_in_its_key(lab: Lab, part: int) -> None:
+    found = dead_settings(lab, PROBES["train"], part=part, parts=PARTS)
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_step_gives_the_same_bits_whatever_is_set_outside_its_key(lab: Lab, step: str) -> None:
-    found = hidden_settings(lab, PROBES[step])
+def test_training_gives_the_same_bits_whatever_is_set_outside_its_key(lab: Lab) -> None:
+    found = hidden_settings(lab, PROBES["train"])
     assert not found, "\n".join(found)
