@@ -86,3 +86,60 @@ def test_total_loss_scale_multiplies_the_loss_only() -> None:
     assert plain == 1.5 + 0.5 * 6
     assert scaled == 3 * plain
     assert sums.tolist() == same_sums.tolist() == [3, 12]
+
+
+def test_objective_counts_the_timesteps_of_its_schedule() -> None:
+    assert Objective(ALPHA_BAR, prediction_type="epsilon").num_timesteps == len(ALPHA_BAR)
+
+
+def test_objective_moves_its_whole_schedule_to_a_device() -> None:
+    objective = Objective(ALPHA_BAR, prediction_type="v_prediction", min_snr_gamma=5.0)
+    objective.to(torch.device("meta"))
+    picture, timesteps = torch.ones(2, 1, 2, 2, device="meta"), torch.zeros(2, dtype=torch.int64)
+    timesteps = timesteps.to("meta")
+    noisy = objective.noisy(picture, picture, timesteps)
+    losses = objective.losses(
+        noisy, latents_BCHW=picture, noise_BCHW=picture, timesteps_B=timesteps
+    )
+    assert noisy.device.type == losses.device.type == "meta"
+
+
+def test_total_loss_alone_is_differentiated_and_its_sums_are_exact() -> None:
+    losses = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    loss, sums = total_loss(losses, num_instance=2, half_size=4, prior_weight=0.5)
+    loss.backward()
+    assert losses.grad is not None
+    assert losses.grad.tolist() == [0.25, 0.25, 0.125]
+    assert not sums.requires_grad
+    assert sums.dtype == torch.float64
+
+
+def test_losses_of_a_half_precision_prediction_are_float32() -> None:
+    objective = Objective(ALPHA_BAR, prediction_type="epsilon")
+    picture = torch.full((1, 1, 2, 2), 0.1)
+    losses = objective.losses(
+        torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16), latents_BCHW=picture,
+        noise_BCHW=picture, timesteps_B=torch.tensor([1]),
+    )  # fmt: skip
+    assert losses.dtype == torch.float32
+    assert losses.item() == pytest.approx(0.01, rel=1e-6)
+
+
+def test_min_snr_at_its_bounds_equals_the_float64_formula() -> None:
+    """SNR 9, 1 and 1/9: above gamma, at it, and below."""
+    alpha_bar = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    weights = {
+        "epsilon": [1 / 9, 1, 1],
+        "sample": [1, 1, 1 / 9],
+        "v_prediction": [0.1, 0.5, 0.1],
+    }
+    for kind, wanted in weights.items():
+        objective = Objective(alpha_bar, prediction_type=kind, min_snr_gamma=1.0)  # type: ignore[arg-type]
+        losses = objective.losses(
+            torch.zeros(3, 1, 1, 1), latents_BCHW=torch.ones(3, 1, 1, 1),
+            noise_BCHW=torch.ones(3, 1, 1, 1), timesteps_B=torch.arange(3),
+        )  # fmt: skip
+        signal, sigma = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        error = (signal - sigma) ** 2 if kind == "v_prediction" else torch.ones(3)
+        expected = torch.tensor(wanted, dtype=torch.float64) * error
+        assert torch.allclose(losses.double(), expected, rtol=1e-5, atol=1e-12)

@@ -1,6 +1,9 @@
 """Learning rates, parameter groups and the weight average."""
 
+import math
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -128,3 +131,122 @@ def test_weight_average_applied_puts_both_back_afterwards() -> None:
         assert parameter.item() == 1.0
     assert parameter.item() == 2.0
     assert average.averages["p"].item() == 1.0
+
+
+def test_weight_average_takes_stored_averages_over() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    average = WeightAverage({"p": parameter}, decay=0.5)
+    kept = average.averages["p"]
+    average.restore({"p": torch.tensor([4.0]), "q": torch.tensor([5.0])})
+    assert kept.item() == 4.0
+    assert parameter.item() == 1.0
+    average.update(99)
+    assert kept.item() == 2.5
+
+
+def test_weight_average_starts_as_a_copy_of_the_weights() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    average = WeightAverage({"p": parameter}, decay=0.5)
+    with torch.no_grad():
+        parameter.fill_(3.0)
+    assert average.averages["p"].item() == 1.0
+    assert not average.averages["p"].requires_grad
+
+
+def test_weight_average_is_put_back_when_its_use_fails() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    average = WeightAverage({"p": parameter}, decay=0.5)
+    with torch.no_grad():
+        parameter.fill_(2.0)
+    with pytest.raises(ZeroDivisionError), average.applied():
+        raise ZeroDivisionError
+    assert parameter.item() == 2.0
+    assert average.averages["p"].item() == 1.0
+
+
+def test_adamw_takes_the_steps_of_its_paper() -> None:
+    """Loshchilov and Hutter, 2019, algorithm 2, with epsilon 1e-8."""
+    network = nn.Linear(1, 1, bias=False)
+    start = float(network.weight.detach())
+    config = TrainingConfig(beta1=0.6, beta2=0.7, weight_decay=0.2, learning_rate=0.1)
+    optimizer = build_optimizer(Denoiser(network, None), config)
+    weight, m, v = start, 0.0, 0.0
+    for number, gradient in enumerate([3e-8, -1e-8, 2.0], start=1):
+        network.weight.grad = torch.tensor([[gradient]])
+        optimizer.step()
+        m, v = 0.6 * m + 0.4 * gradient, 0.7 * v + 0.3 * gradient**2
+        step = (m / (1 - 0.6**number)) / (math.sqrt(v / (1 - 0.7**number)) + 1e-8)
+        weight -= 0.1 * (step + 0.2 * weight)
+        assert float(network.weight.detach()) == pytest.approx(weight, rel=1e-5)
+
+
+SETTINGS = {"betas": (0.6, 0.7), "weight_decay": 0.2}
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "prodigy", "adafactor"])
+def test_build_optimizer_passes_decay_and_betas_on(name, capsys) -> None:
+    config = TrainingConfig(
+        optimizer=name, beta1=0.6, beta2=0.7, weight_decay=0.2,
+        learning_rate=1.0 if name == "prodigy" else 0.1,
+    )  # fmt: skip
+    optimizer = build_optimizer(Denoiser(nn.Linear(1, 1), None), config)
+    assert type(optimizer).__name__.lower() == name
+    (group,) = optimizer.param_groups
+    wanted = {key: SETTINGS[key] for key in SETTINGS if name != "adafactor" or key != "betas"}
+    assert {key: group[key] for key in wanted} == wanted
+    assert group["lr"] == group["peak_lr"] == config.learning_rate
+    assert bool(group.get("fused")) == (name == "adamw")
+    assert capsys.readouterr().out == ""
+
+
+def test_build_optimizer_eight_bits_passes_decay_and_betas_on(monkeypatch) -> None:
+    made: list[tuple[Any, dict[str, Any]]] = []
+
+    def eight_bits(groups: Any, **settings: Any) -> str:
+        made.append((groups, settings))
+        return "optimizer"
+
+    library = SimpleNamespace(optim=SimpleNamespace(AdamW8bit=eight_bits))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", library)
+    config = TrainingConfig(optimizer="adamw8bit", beta1=0.6, beta2=0.7, weight_decay=0.2)
+    built: Any = build_optimizer(Denoiser(nn.Linear(1, 1), None), config)
+    assert built == "optimizer"
+    ((groups, settings),) = made
+    assert settings == SETTINGS
+    assert [group["names"] for group in groups] == [["unet.weight", "unet.bias"]]
+
+
+def test_build_optimizer_gives_both_networks_the_one_rate() -> None:
+    config = TrainingConfig(learning_rate=2e-3)
+    optimizer = build_optimizer(Denoiser(nn.Linear(1, 1), nn.Linear(1, 1)), config)
+    assert [group["peak_lr"] for group in optimizer.param_groups] == [2e-3, 2e-3]
+    assert optimizer.param_groups[1]["names"] == ["text_encoder.weight", "text_encoder.bias"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        ("constant", [1 / 3, 2 / 3, 1, 1, 1, 1, 1]),
+        ("linear", [1 / 3, 2 / 3, 1, 3 / 4, 1 / 2, 1 / 4, 0]),
+        ("polynomial", [1 / 3, 2 / 3, 1, 9 / 16, 1 / 4, 1 / 16, 0]),
+        ("cosine", [1 / 3, 2 / 3, 1, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5, 0]),
+    ],
+)
+def test_rate_factor_after_the_warm_up_stretches_over_the_rest(schedule, wanted) -> None:
+    config = TrainingConfig(num_steps=6, warmup_steps=2, schedule=schedule)
+    assert [rate_factor(step, config) for step in range(7)] == pytest.approx(wanted, abs=1e-12)
+    # A resumed training that was shortened stays at the end of its schedule.
+    assert rate_factor(9, config) == pytest.approx(wanted[-1], abs=1e-12)
+
+
+def test_rate_factor_with_a_warm_up_as_long_as_the_training_ends_at_the_peak() -> None:
+    config = TrainingConfig(num_steps=2, warmup_steps=2, schedule="linear")
+    assert [rate_factor(step, config) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 0])
+
+
+def test_set_learning_rate_returns_the_rate_of_the_unet() -> None:
+    config = TrainingConfig(learning_rate=0.5, text_encoder_learning_rate=0.25, warmup_steps=0)
+    optimizer = build_optimizer(Denoiser(nn.Linear(1, 1), nn.Linear(1, 1)), config)
+    rate = set_learning_rate(optimizer, step=3, config=config)
+    assert (rate, type(rate)) == (0.5, float)

@@ -1,12 +1,14 @@
-"""Which variant of a picture each place of a batch takes."""
+"""Which variant of a picture each place of a batch takes, and what is drawn there."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from boothline.training.batches import BatchMaker, Half
+from boothline.diffusion import counters
+from boothline.training.batches import BatchMaker, Half, MicroBatch
 from boothline.training.pictures import Picture
 
 NUM_PICTURES = 3
@@ -75,3 +77,109 @@ def test_batches_with_repeats_hold_each_picture_as_often_in_an_epoch() -> None:
         assert sorted(epoch) == sorted([0, 1, 2] * 4)
     assert any(pictures[n : n + 3] != pictures[n + 3 : n + 6] for n in range(0, 18, 6))
     assert any(len(set(pictures[n : n + 3])) < 3 for n in range(0, 24, 3))
+
+
+SEED, SCALE, OFFSET = 3, 0.25, 0.5
+SHAPE = (2, 3, 3)
+LOG_VARIANCES = {"instance": 0.8, "prior": -1.2}
+
+
+class KnownMoments:
+    """Moments of two channels whose mean is the number of the picture."""
+
+    def __init__(self, log_variance: float) -> None:
+        self._log_variance = log_variance
+
+    def moments(self, index: int, *, flip: bool, crop: int = 0) -> torch.Tensor:
+        assert (flip, crop) == (False, 0)
+        return torch.cat([torch.full(SHAPE, 1.0 + index), torch.full(SHAPE, self._log_variance)])
+
+
+def known_maker(**settings: Any) -> BatchMaker:
+    """Return a maker of batches of 4 instance pictures, and as many class pictures."""
+    log_variances = settings.pop("log_variances", LOG_VARIANCES)
+    halves = []
+    for name, count in (("instance", 3), ("prior", 5)):
+        moments: Any = KnownMoments(log_variances[name])
+        pictures = [Picture(path=Path(f"{n}.png"), caption="") for n in range(count)]
+        captions = [(str(7 if name == "prior" else 4 - n),) for n in range(count)]
+        halves.append(Half(name=name, pictures=pictures, moments=moments, captions=captions))
+    rows: Any = NumberedCaptions()
+    return BatchMaker(
+        halves=tuple(halves), captions=rows, seed=SEED, batch_size=4, num_timesteps=50,
+        scaling_factor=SCALE, **settings,
+    )  # fmt: skip
+
+
+def drawn(half: str, name: str, step: int, slot: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Return a normal draw of a place, float64."""
+    draw = counters.normal(shape, seed=SEED, stream=f"{half}/{name}", index=(step, slot))
+    return draw.double().numpy()
+
+
+def picture_of(half: str, count: int, step: int, slot: int) -> int:
+    """Return the picture at a place: each epoch is a permutation of its own."""
+    epoch, place = divmod(4 * step + slot, count)
+    return counters.permutation(count, seed=SEED, stream=f"{half}/order", index=epoch)[place]
+
+
+@pytest.mark.parametrize("settings", [{}, {"noise_offset": OFFSET}])
+@pytest.mark.parametrize(("step", "slots"), [(0, range(4)), (2, range(1, 3))])
+def test_batch_holds_the_draws_of_its_places(settings, step, slots) -> None:
+    batch = known_maker(**settings).make(step, slots=slots)
+    places = [("instance", 3, slot) for slot in slots] + [("prior", 5, slot) for slot in slots]
+    for row, (half, count, slot) in enumerate(places):
+        picture = picture_of(half, count, step, slot)
+        deviation = np.exp(LOG_VARIANCES[half]) ** 0.5
+        latents = SCALE * (1 + picture + deviation * drawn(half, "posterior", step, slot))
+        offset = drawn(half, "offset", step, slot, (2, 1, 1)) if settings else 0.0
+        noise = drawn(half, "noise", step, slot) + OFFSET * offset
+        np.testing.assert_allclose(batch.latents_BCHW[row], latents, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(batch.noise_BCHW[row], noise, rtol=1e-5, atol=1e-6)
+        timestep = counters.integers(
+            (), high=50, seed=SEED, stream=f"{half}/timestep", index=(step, slot)
+        )
+        assert batch.timesteps_B[row] == timestep
+        caption = 7 if half == "prior" else 4 - picture
+        assert batch.captions[batch.caption_rows_B[row]] == caption
+    assert batch.latents_BCHW.dtype == batch.noise_BCHW.dtype == torch.float32
+    assert batch.num_instance == len(slots)
+    assert batch.captions.tolist() == sorted(set(batch.captions.tolist()))
+
+
+@pytest.mark.parametrize(("log_variance", "deviation"), [(100.0, np.exp(10)), (-90.0, np.exp(-15))])
+def test_batch_bounds_the_posterior_as_the_autoencoder_does(log_variance, deviation) -> None:
+    maker = known_maker(log_variances={"instance": log_variance, "prior": 0.0})
+    latents = maker.make(0, slots=range(1)).latents_BCHW[0].double().numpy() / SCALE
+    mean = 1 + picture_of("instance", 3, 0, 0)
+    wanted = mean + deviation * drawn("instance", "posterior", 0, 0)
+    np.testing.assert_allclose(latents, wanted, rtol=1e-6 if deviation < 1 else 1e-3)
+
+
+def test_batch_draws_flip_crop_and_caption_in_streams_of_their_own() -> None:
+    found = names_of(2, captions=4, num_crops=3, flip=True)
+    for number, (_, crop, flip, caption) in enumerate(found):
+        for name, count, value in (("flip", 2, flip), ("crop", 3, crop), ("caption", 4, caption)):
+            draw = counters.integers(
+                (), high=count, seed=0, stream=f"instance/{name}", index=divmod(number, 6)
+            )
+            assert value == draw
+
+
+def test_batch_of_a_half_with_turns_takes_the_pictures_of_its_turn() -> None:
+    turned = [name[0] for name in names_of(4, turn=lambda step: step // 2)]
+    plain = [name[0] for name in names_of(2)]
+    assert turned == plain[:6] * 2 + plain[6:] * 2
+
+
+def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    batch = known_maker().make(0, slots=range(2))
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    assert isinstance(moved, MicroBatch)
+    assert moved.num_instance == 2
+    for name, value in vars(moved).items():
+        if name != "num_instance":
+            assert value.device.type == "meta"
+            assert value.shape == vars(batch)[name].shape
