@@ -72,10 +72,11 @@ def error_of(difference: torch.Tensor, delta: float | None) -> torch.Tensor:
     return inside**2 + 2 * delta * (difference - inside).abs()
 
 
-def preservation_loss(instance: torch.Tensor, prior: torch.Tensor, weight: float) -> torch.Tensor:
+def preservation_loss(
+    instance: torch.Tensor, prior: torch.Tensor | None = None, *, weight: float
+) -> torch.Tensor:
     """DreamBooth: the mean over the subject's samples, plus lambda times that over the class's."""
-    loss = instance.mean()
-    return loss + weight * prior.mean() if len(prior) else loss
+    return instance.mean() if prior is None else instance.mean() + weight * prior.mean()
 
 
 def clip(gradients: Tensors, threshold: float) -> Tensors:

@@ -83,7 +83,6 @@ def test_training_in_float32_stays_near_the_reference(make_job) -> None:
     with in_float64():
         wanted = reference_of(job).run()
     weights, _ = trained(job)
-    print("F32", distance(weights, wanted.weights, start=wanted.start))
     assert distance(weights, wanted.weights, start=wanted.start) <= IN_FLOAT32
 
 

@@ -107,8 +107,7 @@ class ReferenceTraining:
         for half in ("instance", "prior") if self._prior else ("instance",):
             samples = [self._sample(half, step, slot) for slot in slots]
             halves.append(self._losses(samples, leaves))
-        nothing = torch.zeros(0, dtype=torch.float64)
-        loss = preservation_loss(*(halves + [nothing])[:2], self._prior_weight)
+        loss = preservation_loss(*halves, weight=self._prior_weight)
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         return dict(zip(leaves, gradients, strict=True))
 

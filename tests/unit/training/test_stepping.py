@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
 from boothline.training.objective import Objective
 from boothline.training.ranks import Ranks
-from boothline.training.stepping import Stepper
+from boothline.training.stepping import Stepper, StepSums
 
 RATE = 0.5
 PRIOR_WEIGHT = 0.25
@@ -328,3 +329,8 @@ def test_layers_draw_by_step_and_place(tmp_path) -> None:
             torch.manual_seed(int(seed))
             wanted.append(int(torch.randint(2**31, ())))
     assert training.network.drawn == wanted
+
+
+def test_sums_of_a_step_are_named_and_cannot_be_changed() -> None:
+    assert StepSums.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert all(field.kw_only for field in fields(StepSums))

@@ -1,5 +1,6 @@
 """Which variant of a picture each place of a batch takes, and what is drawn there."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -80,27 +81,29 @@ def test_batches_with_repeats_hold_each_picture_as_often_in_an_epoch() -> None:
 
 
 SEED, SCALE, OFFSET = 3, 0.25, 0.5
-SHAPE = (2, 3, 3)
+SHAPE = (3, 2, 2)
 LOG_VARIANCES = {"instance": 0.8, "prior": -1.2}
 
 
 class KnownMoments:
-    """Moments of two channels whose mean is the number of the picture."""
+    """Moments of three channels whose mean is the number of the picture, from 1, or 0."""
 
-    def __init__(self, log_variance: float) -> None:
-        self._log_variance = log_variance
+    def __init__(self, log_variance: float, *, centred: bool = False) -> None:
+        self._log_variance, self._centred = log_variance, centred
 
     def moments(self, index: int, *, flip: bool, crop: int = 0) -> torch.Tensor:
         assert (flip, crop) == (False, 0)
-        return torch.cat([torch.full(SHAPE, 1.0 + index), torch.full(SHAPE, self._log_variance)])
+        mean = 0.0 if self._centred else 1.0 + index
+        return torch.cat([torch.full(SHAPE, mean), torch.full(SHAPE, self._log_variance)])
 
 
 def known_maker(**settings: Any) -> BatchMaker:
     """Return a maker of batches of 4 instance pictures, and as many class pictures."""
     log_variances = settings.pop("log_variances", LOG_VARIANCES)
+    centred = settings.pop("centred", False)
     halves = []
     for name, count in (("instance", 3), ("prior", 5)):
-        moments: Any = KnownMoments(log_variances[name])
+        moments: Any = KnownMoments(log_variances[name], centred=centred)
         pictures = [Picture(path=Path(f"{n}.png"), caption="") for n in range(count)]
         captions = [(str(7 if name == "prior" else 4 - n),) for n in range(count)]
         halves.append(Half(name=name, pictures=pictures, moments=moments, captions=captions))
@@ -132,7 +135,7 @@ def test_batch_holds_the_draws_of_its_places(settings, step, slots) -> None:
         picture = picture_of(half, count, step, slot)
         deviation = np.exp(LOG_VARIANCES[half]) ** 0.5
         latents = SCALE * (1 + picture + deviation * drawn(half, "posterior", step, slot))
-        offset = drawn(half, "offset", step, slot, (2, 1, 1)) if settings else 0.0
+        offset = drawn(half, "offset", step, slot, (3, 1, 1)) if settings else 0.0
         noise = drawn(half, "noise", step, slot) + OFFSET * offset
         np.testing.assert_allclose(batch.latents_BCHW[row], latents, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(batch.noise_BCHW[row], noise, rtol=1e-5, atol=1e-6)
@@ -149,11 +152,10 @@ def test_batch_holds_the_draws_of_its_places(settings, step, slots) -> None:
 
 @pytest.mark.parametrize(("log_variance", "deviation"), [(100.0, np.exp(10)), (-90.0, np.exp(-15))])
 def test_batch_bounds_the_posterior_as_the_autoencoder_does(log_variance, deviation) -> None:
-    maker = known_maker(log_variances={"instance": log_variance, "prior": 0.0})
+    maker = known_maker(log_variances={"instance": log_variance, "prior": 0.0}, centred=True)
     latents = maker.make(0, slots=range(1)).latents_BCHW[0].double().numpy() / SCALE
-    mean = 1 + picture_of("instance", 3, 0, 0)
-    wanted = mean + deviation * drawn("instance", "posterior", 0, 0)
-    np.testing.assert_allclose(latents, wanted, rtol=1e-6 if deviation < 1 else 1e-3)
+    wanted = deviation * drawn("instance", "posterior", 0, 0)
+    np.testing.assert_allclose(latents, wanted, rtol=1e-5)
 
 
 def test_batch_draws_flip_crop_and_caption_in_streams_of_their_own() -> None:
@@ -173,13 +175,28 @@ def test_batch_of_a_half_with_turns_takes_the_pictures_of_its_turn() -> None:
 
 
 def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     batch = known_maker().make(0, slots=range(2))
     assert batch.to(torch.device("cpu")) is batch
+    waits: list[bool] = []
+    move = torch.Tensor.to
+
+    def noted(self: torch.Tensor, device: Any, *, non_blocking: bool) -> torch.Tensor:
+        waits.append(not non_blocking)
+        return move(self, device, non_blocking=non_blocking)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "to", noted)
     moved = batch.to(torch.device("meta"))
     assert isinstance(moved, MicroBatch)
     assert moved.num_instance == 2
+    assert waits == [False] * 5
     for name, value in vars(moved).items():
         if name != "num_instance":
             assert value.device.type == "meta"
             assert value.shape == vars(batch)[name].shape
+
+
+@pytest.mark.parametrize("kind", [MicroBatch, Half, BatchMaker])
+def test_parts_of_a_batch_are_named_and_cannot_be_changed(kind) -> None:
+    assert kind.__dataclass_params__.frozen
+    assert all(field.kw_only for field in fields(kind))
