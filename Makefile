@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-gpu test-faults golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measur
 	@$(ONE_THREAD) BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
 	  -m "not gpu and not containers" --junitxml=$(FAULT_FIGURES)/results.xml $(FAULT_TESTS); \
 	$(BIN)/python tests/faults/fault_table.py $(FAULT_FIGURES)
+
+mutants: $(VENV)/.development  ## change one thing at a time in what results rest on; docs/testing.md (MUTANTS=one module)
+	$(ONE_THREAD) PYTHONPATH=tests $(BIN)/python -m mutation.run $(MUTANTS)
 
 $(AXE): tests/browser/package.json
 	@npm install --silent --no-package-lock --no-audit --no-fund --prefix tests/browser && touch $@
