@@ -212,7 +212,7 @@ class Job:
     @property
     def limit_seconds(self) -> float:
         """After which the tests count as hanging."""
-        return 30 + 5 * sum(self.seconds[test] for test in self.tests)
+        return 20 + 3 * sum(self.seconds[test] for test in self.tests)
 
 
 def jobs_of(noted: Mapping[str, Any], modules: Mapping[str, Module]) -> Iterator[Job]:

@@ -76,6 +76,12 @@ def test_bootstrap_of_zeros_and_ones_has_the_bounds_of_the_binomial_distribution
     assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0.4, 0.6)
 
 
+def test_bootstrap_of_equal_pictures_has_the_bounds_of_its_prompts():
+    values = np.repeat(np.arange(100)[:, None] % 2.0, 3, axis=1)
+    estimate = Bootstrap(num_resamples=20_000).estimate(values)
+    assert (estimate.low, estimate.high) == pytest.approx((0.4, 0.6))
+
+
 def test_bootstrap_width_is_that_of_both_levels_of_resampling():
     # Variance of a resample's mean, for means m_p and variances v_p of P prompts of S pictures:
     # Var(m_p) / P + Mean(v_p) / (P x S), both with the number of values as divisor.
@@ -93,6 +99,15 @@ def test_bootstrap_draws_no_more_at_once_than_fit(monkeypatch):
     monkeypatch.setattr(bootstrap_module, "_MAX_DRAWS_AT_ONCE", 3)
     counts = [len(prompts) for prompts, _ in Bootstrap(num_resamples=3)._draws(table)]
     assert counts == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("num_scores", "num_at_once"),
+    [(2_000_000, 2), (97_561, 40)],  # 40 x 97,561 = 3,902,440; with one more 4,000,001
+)
+def test_bootstrap_draws_four_million_numbers_at_once_at_most(num_scores, num_at_once):
+    draws = Bootstrap(num_resamples=num_at_once + 1)._draws(np.zeros((num_scores, 1)))
+    assert len(next(draws)[0]) == num_at_once
 
 
 def test_bootstrap_one_score_is_its_own_interval():

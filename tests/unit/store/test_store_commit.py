@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -113,7 +114,10 @@ def test_commit_names_a_stored_blob_without_sending_it(memory_store: Store, clie
     assert memory_store.read(ref).files == (entry.model_copy(update={"path": "a"}),)
 
 
-@pytest.mark.parametrize(("stored", "error"), [(None, NotFoundError), (b"cu", IntegrityError)])
+@pytest.mark.parametrize(
+    ("stored", "error"),
+    [(None, NotFoundError), (b"cu", IntegrityError), (b"cuts", IntegrityError)],
+)
 def test_commit_naming_a_blob_that_is_not_stored_whole_fails(
     memory_store: Store, client: Any, stored: bytes | None, error: type[Exception]
 ) -> None:
@@ -299,6 +303,34 @@ def test_commit_sends_what_is_larger_than_a_part_in_parts(
     memory_store.commit(PATH, draft(a=tmp_path / "file" if is_file else content))
     assert streamed == ([content] if in_parts else [])
     assert (blob(content) in client.objects) is not in_parts
+
+
+@pytest.mark.parametrize(("stored", "is_sent"), [(None, True), (b"content", False), (b"cut", True)])
+@pytest.mark.parametrize("part_bytes", [6, 7])
+def test_upload_says_whether_bytes_were_sent(
+    memory_store: Store,
+    client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    stored: bytes | None,
+    is_sent: bool,
+    part_bytes: int,
+) -> None:
+    monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", part_bytes)
+    monkeypatch.setattr(multipart, "upload", lambda *arguments, **options: None)
+    if stored is not None:
+        client.objects[blob(b"content")] = (stored, {})
+    entry = blobs.describe("a", b"content")
+    assert memory_store._blobs.upload(entry, b"content", stop=Event()) is is_sent
+
+
+def test_upload_of_a_file_in_parts_says_that_bytes_were_sent(
+    memory_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", 6)
+    monkeypatch.setattr(multipart, "upload", lambda *arguments, **options: None)
+    (tmp_path / "file").write_bytes(b"content")
+    entry = blobs.describe("a", tmp_path / "file")
+    assert memory_store._blobs.upload(entry, tmp_path / "file", stop=Event()) is True
 
 
 def test_look_up_of_what_is_no_manifest_gives_the_first_reason(

@@ -52,3 +52,27 @@ def test_unseal_half_a_seal_is_refused(lost: str) -> None:
 def test_unseal_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(BrokenSealError):
         unseal(data, path="a/b")
+
+
+@pytest.mark.parametrize("stored_at", ["a/a", "a/b ", "Z", "z"])
+def test_unseal_at_a_path_before_or_behind_is_refused(stored_at: str) -> None:
+    with pytest.raises(BrokenSealError, match="was stored as"):
+        unseal(seal(VALUE, path=stored_at), path="a/b")
+
+
+def test_unseal_at_another_path_quotes_two_hundred_characters() -> None:
+    with pytest.raises(BrokenSealError) as caught:
+        unseal(seal(VALUE, path="x" * 300), path="a/b")
+    assert str(caught.value) == f"was stored as '{'x' * 200}', not here"
+
+
+@pytest.mark.parametrize("is_reversed", [False, True], ids=["with spaces", "in another order"])
+def test_unseal_of_the_same_object_written_otherwise_is_refused(is_reversed: bool) -> None:
+    value = json.loads(seal(VALUE, path="a/b"))
+    names = sorted(value, reverse=is_reversed)
+    separators = (",", ":") if is_reversed else (",\n", ":\n")
+    written = json.dumps(
+        {name: value[name] for name in names}, separators=separators, ensure_ascii=False
+    )
+    with pytest.raises(BrokenSealError, match="differs from its seal"):
+        unseal(written.encode(), path="a/b")
