@@ -4,8 +4,6 @@ import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from boothline.errors import DataError
-
 if TYPE_CHECKING:
     from boothline.config.subject import SubjectConfig
 
@@ -41,21 +39,12 @@ def nearest(size: Size, sizes: Sequence[Size]) -> Size:
     return min(sizes, key=lambda other: abs(math.log(other[0] / other[1]) - shape))
 
 
-def ensure_filled(found: Collection[Size], subject: "SubjectConfig") -> None:
-    """Check that every bucket has a picture.
+def empty_buckets(found: Collection[Size], subject: "SubjectConfig") -> list[str]:
+    """Return the buckets without a picture.
 
     Args:
         found: sizes that pictures were cut to; none: there is no picture at all, which is no
             matter of buckets.
         subject: names the buckets.
-
-    Raises:
-        DataError: a bucket has none; the message names it.
     """
-    empty = [bucket for bucket in subject.aspect_buckets if size_of(bucket) not in found]
-    if not empty or not found:
-        return
-    raise DataError(
-        f"No picture has the shape of the aspect bucket {', '.join(empty)}.",
-        remedy="Take it out of subject.aspect_buckets, or add pictures of that shape.",
-    )
+    return [bucket for bucket in subject.aspect_buckets if found and size_of(bucket) not in found]

@@ -17,7 +17,7 @@ from boothline.cli.options import (
     Subject,
     example,
 )
-from boothline.cli.printing import emit, say, say_table
+from boothline.cli.printing import emit, say, say_lines, say_table
 from boothline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def init(
     """Write a commented run.yaml for a folder of pictures."""
     from boothline.config.loading import annotated_yaml, resolve
     from boothline.launch.local.prechecks import check_pictures
+    from boothline.launch.validating import check_readable
 
     if file.exists() and not force:
         raise ConfigError(
@@ -93,11 +94,18 @@ def init(
     }
     config = resolve([], [f"{name}={value}" for name, value in values.items()])
     check_pictures(config.subject.images)
+    report = check_readable(config)
     file.write_text(annotated_yaml(config, values=values), encoding="utf-8")
     emit(
         {"file": str(file)},
         output,
-        lambda target: say(target, f"Wrote {file}. Next: boothline run {file}"),
+        lambda target: say_lines(
+            target,
+            [
+                *([f"{report.left_out()}."] if report.quarantined else []),
+                f"Wrote {file}. Next: boothline run {file}",
+            ],
+        ),
     )
 
 

@@ -10,7 +10,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from boothline.data.intake import Intake
-from boothline.data.naming import clean_name, shown_name
+from boothline.data.naming import clean_name
 from boothline.errors import BoothlineError, ConfigError, DataError
 
 _MAX_TRAILING_CHUNKS = 1000
@@ -86,7 +86,7 @@ def _take_zip(path: Path, intake: Intake) -> None:
                 intake.refuse(name, "is a link or a device, not a file", _ADVICE)
             elif member.flag_bits & 0x1:
                 intake.refuse(name, "is encrypted", "Pack it without a password.")
-            else:
+            elif not intake.is_too_large(name, member.file_size):
                 with archive.open(member) as stream:
                     intake.take(name, stream)
 
@@ -99,12 +99,8 @@ def _take_tar(path: Path, intake: Intake) -> None:
                 continue
             if not _passes_data_filter(member, path) or leads_outside(name):
                 intake.refuse(name, "is a link, a device, or leads out of the archive", _ADVICE)
-            elif member.size > intake.limits.max_file_bytes:
-                raise DataError(
-                    f"{shown_name(name)} in {intake.source} is larger than"
-                    f" {intake.limits.max_file_bytes // 2**20} MiB.",
-                    remedy="Remove it, or save the picture smaller.",
-                )
+            elif intake.is_too_large(name, member.size):
+                continue
             elif (stream := archive.extractfile(member)) is not None:
                 with stream:
                     intake.take(name, stream)

@@ -1,75 +1,221 @@
-"""Captions: the text files beside pictures, read with suspicion, and what their words must say."""
+"""Captions: texts and tables next to pictures, read with suspicion, and what they must say."""
 
+import csv
+import json
 import re
-from pathlib import Path
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from typing import Final, Self
 
 from boothline.config.section import SUBJECT_FIELD
 from boothline.config.subject import SubjectConfig
+from boothline.data.intake import SourceFile
+from boothline.data.naming import shown_name, stem_of
 from boothline.data.report import DatasetWarning
+from boothline.data.sidecars import Captions, match
 from boothline.errors import DataError
 
-MAX_CAPTION_CHARACTERS = 300
-_MAX_CAPTION_BYTES = 16 * 1024
+MAX_CAPTION_CHARACTERS: Final = 4000
+_MAX_CAPTION_BYTES: Final = 64 * 1024
+_MAX_TABLE_BYTES: Final = 16 * 2**20
+_MAX_ROW_WARNINGS: Final = 20
+_NAME_COLUMNS: Final = ("file_name", "filename", "image", "file", "path")
+_TEXT_COLUMNS: Final = ("text", "caption", "prompt")
+_DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_ADVICE: Final = "Write one line of plain UTF-8 text."
 
 
 def read_caption(path: Path) -> str:
-    """Return the text of a caption file on one line.
+    """Return the text of a caption file on one line; what is beyond measure is cut off.
 
     Raises:
-        DataError: it is empty, too long, not UTF-8, or has control characters; the message
-            reads on from the file's name.
+        DataError: it is empty, not UTF-8, or has control characters; the message reads on from the
+            file's name.
     """
     with path.open("rb") as stream:
-        data = stream.read(_MAX_CAPTION_BYTES + 1)
-    advice = f"Write one line of at most {MAX_CAPTION_CHARACTERS} characters, as plain UTF-8 text."
+        data = stream.read(_MAX_CAPTION_BYTES)
+        is_whole = not stream.read(1)
     try:
-        text = " ".join(data.decode("utf-8-sig").split())
+        text = data.decode("utf-8-sig", "strict" if is_whole else "ignore")
     except UnicodeDecodeError as error:
-        raise DataError("has a caption file that is not UTF-8 text", remedy=advice) from error
-    if not text:
-        raise DataError("has an empty caption file", remedy=advice)
-    if len(text) > MAX_CAPTION_CHARACTERS:
-        raise DataError(
-            f"has a caption of more than {MAX_CAPTION_CHARACTERS} characters", remedy=advice
+        raise DataError("has a caption file that is not UTF-8 text", remedy=_ADVICE) from error
+    return clean_caption(text)[:MAX_CAPTION_CHARACTERS]
+
+
+def clean_caption(text: str) -> str:
+    """Return a caption on one line.
+
+    Characters without width (which join emoji and letters) stay. What could make a terminal or a
+    reader see another text is refused: control characters, and those that turn the direction.
+
+    Raises:
+        DataError: it is empty, or has such characters.
+    """
+    line = " ".join(text.split())
+    if not line:
+        raise DataError("has an empty caption file", remedy=_ADVICE)
+    if any(unicodedata.category(c) in ("Cc", "Cs") or c in _DIRECTIONS for c in line):
+        raise DataError("has a caption with control characters", remedy=_ADVICE)
+    return line
+
+
+@dataclass
+class CaptionBook:
+    """All captions of a set of pictures.
+
+    Attributes:
+        captions: the caption files.
+        rows: what tables say, by the picture's name: (name of the table, text).
+        warnings: about captions that fit no picture, or are not used.
+    """
+
+    captions: Captions
+    rows: dict[str, tuple[str, str]] = field(default_factory=dict)
+    warnings: list[DatasetWarning] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, captions: Captions, *, names: list[str]) -> Self:
+        """Read the tables, and find what fits no picture.
+
+        Args:
+            captions: the caption files.
+            names: of the pictures.
+        """
+        book = cls(captions)
+        for orphan in captions.orphans:
+            book._warn(orphan, "is a caption that fits no picture", "Give it a picture's name.")
+        for picture, used, unused in captions.unused:
+            message = f"has two caption files; {shown_name(used)} is used, {shown_name(unused)} not"
+            book._warn(picture, message, "Remove one of them.")
+        for table in captions.tables:
+            book._read(table, names)
+        return book
+
+    def text_of(self, name: str) -> str | None:
+        """Return what is written about a picture, as it is written; None: nothing.
+
+        Raises:
+            DataError: its caption cannot be used.
+        """
+        if (file := self.captions.files.get(name)) or (
+            file := self.captions.files.get(stem_of(name))
+        ):
+            return read_caption(file.path)
+        if name in self.rows:
+            return clean_caption(self.rows[name][1])[:MAX_CAPTION_CHARACTERS]
+        return None
+
+    def _read(self, table: SourceFile, names: list[str]) -> None:
+        """Take the rows of one table in."""
+        folder = PurePosixPath(table.name).parent
+        lost = 0
+        for number, row in enumerate(_rows(table), start=1):
+            pair = _pair(row)
+            found = match(str(folder / pair[0]), names) if pair else []
+            if not pair or not found:
+                lost += 1
+                if lost <= _MAX_ROW_WARNINGS:
+                    what = (
+                        f"names {shown_name(pair[0])}, which fits no picture"
+                        if pair
+                        else ("has no file name and text")
+                    )
+                    self._warn(table.name, f"row {number} {what}", "Correct it, or remove it.")
+                continue
+            for name in found:
+                self._set(name, table.name, pair[1])
+        if lost > _MAX_ROW_WARNINGS:
+            more = lost - _MAX_ROW_WARNINGS
+            self._warn(table.name, f"has {more} more rows that fit no picture", "Correct them.")
+
+    def _set(self, name: str, table: str, text: str) -> None:
+        """Take one row in; a caption file or an earlier row comes first."""
+        file = self.captions.files.get(name) or self.captions.files.get(stem_of(name))
+        first = file.name if file else self.rows.get(name, ("", ""))[0]
+        if first:
+            message = f"has captions in two places; {shown_name(first)} is used, {table} not"
+            self._warn(name, message, "Remove one of them.")
+        else:
+            self.rows[name] = (table, text)
+
+    def _warn(self, name: str, message: str, advice: str) -> None:
+        source = shown_name(name)
+        self.warnings.append(
+            DatasetWarning(source=source, check="caption", message=message, advice=advice)
         )
-    if not text.isprintable():
-        raise DataError("has a caption with control characters", remedy=advice)
-    return text
+
+
+def _rows(table: SourceFile) -> Iterator[Mapping[str, object]]:
+    """Yield the rows of a table; one that cannot be read is an empty one."""
+    with table.path.open("rb") as stream:
+        text = stream.read(_MAX_TABLE_BYTES).decode("utf-8-sig", "replace")
+    if table.name.lower().endswith(".csv"):
+        try:
+            yield from csv.DictReader(StringIO(text, newline=""))
+        except csv.Error:
+            yield {}
+        return
+    for line in text.split("\n"):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = {}
+            yield row if isinstance(row, dict) else {}
+
+
+def _pair(row: Mapping[str, object]) -> tuple[str, str] | None:
+    """Return the file name and the text of a row."""
+    texts = {key: value for key, value in row.items() if isinstance(value, str) and key}
+    name_key = next((key for key in _NAME_COLUMNS if texts.get(key)), None)
+    if name_key is None:
+        return None
+    others = [key for key in texts if key != name_key]
+    named = [key for key in _TEXT_COLUMNS if key in others]
+    candidates = named or (others if len(others) == 1 else [])
+    return (texts[name_key], texts[candidates[0]]) if candidates else None
 
 
 def caption_for(
-    source: str, caption_file: Path | None, *, subject: SubjectConfig
+    source: str, name: str, book: CaptionBook, *, subject: SubjectConfig, fallback: str = ""
 ) -> tuple[str, list[DatasetWarning]]:
     """Return the caption of a picture with `{subject}` filled in, and warnings about it.
 
     Args:
         source: name of the picture, safe to print.
-        caption_file: the text file beside it, if there is one; a refused one falls back to
-            `subject.prompt`.
-        subject: gives the fallback, the identifier and the class noun.
+        name: its name.
+        book: all captions; a refused one falls back as a missing one does.
+        subject: gives the prompt, the identifier and the class noun.
+        fallback: caption of a picture without one; empty: `subject.prompt`.
     """
-    if caption_file is None:
-        return subject.fill(subject.prompt), []
+    plain = fallback or subject.fill(subject.prompt)
+    warnings: list[DatasetWarning] = []
     try:
-        template = read_caption(caption_file)
+        template = book.text_of(name)
     except DataError as error:
-        warning = DatasetWarning(
-            source=source,
-            check="caption",
-            message=f"{error.message}; subject.prompt is used instead",
-            advice=error.remedy,
+        template = None
+        message = f"{error.message}; {'its folder' if fallback else 'subject.prompt'} is used"
+        warnings.append(_warning(source, f"{message} instead", error.remedy))
+    if template is None and not fallback:
+        return plain, warnings
+    caption = plain if template is None else subject.fill(template)
+    if template is not None and len(template) == MAX_CAPTION_CHARACTERS:
+        message = f"has a caption that is cut to its first {MAX_CAPTION_CHARACTERS} characters"
+        warnings.append(_warning(source, message, "Shorten it; no text encoder reads so much."))
+    if not names(caption, subject.identifier):
+        message = f"has a caption without the identifier {subject.identifier!r}"
+        advice = (
+            f"Write {SUBJECT_FIELD} where the subject stands; nothing else ties it to its name."
         )
-        return subject.fill(subject.prompt), [warning]
-    caption = subject.fill(template)
-    if names(caption, subject.identifier):
-        return caption, []
-    warning = DatasetWarning(
-        source=source,
-        check="caption",
-        message=f"has a caption without the identifier {subject.identifier!r}",
-        advice=f"Write {SUBJECT_FIELD} where the subject stands; nothing else ties it to its name.",
-    )
-    return caption, [warning]
+        warnings.append(_warning(source, message, advice))
+    return caption, warnings
+
+
+def _warning(source: str, message: str, advice: str) -> DatasetWarning:
+    return DatasetWarning(source=source, check="caption", message=message, advice=advice)
 
 
 def names(caption: str, phrase: str) -> bool:

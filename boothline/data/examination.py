@@ -1,24 +1,28 @@
 """Examines a set of pictures: decodes, checks, normalises, and writes the dataset."""
 
+import contextlib
 import json
-import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from boothline.buckets import ensure_filled, sizes_of
+from boothline.buckets import empty_buckets, sizes_of
 from boothline.config.subject import SubjectConfig
 from boothline.data import checks
-from boothline.data.captions import caption_for, read_caption
+from boothline.data.captions import CaptionBook, caption_for, names
+from boothline.data.class_pictures import write_class_pictures
 from boothline.data.decoder import Picture, Unreadable, decode_all
 from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
 from boothline.data.intake import SourceFile
+from boothline.data.kohya import Place, is_laid_out, place_of
 from boothline.data.limits import Limits
-from boothline.data.naming import shown_name, stem_of
+from boothline.data.naming import shown_name
 from boothline.data.report import (
     AcceptedImage,
+    CheckName,
     DatasetRemark,
     DatasetReport,
     DatasetWarning,
@@ -29,7 +33,7 @@ from boothline.data.sources import Collection, collect
 from boothline.errors import DataError
 from boothline.settings import Settings
 
-logger = logging.getLogger(__name__)
+_MAX_NAMED = 5
 
 ProgressFunction = Callable[[int, int], None]
 
@@ -43,6 +47,15 @@ class _Findings:
     warnings: list[DatasetWarning] = field(default_factory=list)
     remarks: list[DatasetRemark] = field(default_factory=list)
     thumbnails: dict[str, Image.Image] = field(default_factory=dict)
+    is_laid_out: bool = False
+
+    def remark(self, source: str, message: str, *, check: CheckName = "decode") -> None:
+        """Note something that is nothing to worry about."""
+        self.remarks.append(DatasetRemark(source=source, check=check, message=message))
+
+    def place_of(self, file: SourceFile) -> Place:
+        """Return what the folders of a picture say, in kohya's layout."""
+        return place_of(file.name) if self.is_laid_out else Place()
 
 
 def examine(
@@ -70,7 +83,7 @@ def examine(
 
     Raises:
         ConfigError: the source does not exist, or the identifier is unknown to the tokenizer.
-        DataError: the source holds no picture or exceeds the limits, or a bucket stays empty.
+        DataError: the source holds no picture or exceeds the limits.
     """
     caps = limits or Limits()
     counter = TokenCounter.load(tokenizer) if tokenizer else None
@@ -78,8 +91,10 @@ def examine(
         files = collection or collect(
             subject.images, scratch / "source", settings=settings, limits=caps
         )
+        book = CaptionBook.of(files.caption_index, names=[file.name for file in files.pictures])
+        own, others = _parted(files)
         pictures = decode_all(
-            [file.path for file in files.pictures],
+            [file.path for file in own],
             sizes_px=sizes_of(subject),
             folder=scratch / "decoded",
             limits=caps,
@@ -87,14 +102,33 @@ def examine(
             on_progress=on_progress,
         )
         findings = _first_findings(files)
-        for file, picture in zip(files.pictures, pictures, strict=True):
+        for file, picture in zip(own, pictures, strict=True):
             _sort_in(file, picture, findings=findings)
         _limit_number(findings, subject)
-        ensure_filled({picture.size_px for _, picture in findings.chosen}, subject)
+        _note_empty_buckets(findings, subject)
+        _note_folders(findings, subject)
         _note_near_duplicates(findings)
-        accepted = _write_images(findings, files=files, subject=subject, output=output)
+        findings.warnings += book.warnings
+        accepted = _write_images(findings, book=book, subject=subject, output=output)
         if counter:
-            findings.warnings += _text_warnings(accepted, files, subject=subject, counter=counter)
+            templates = _templates(findings, book, subject)
+            findings.warnings += check_identifier(subject, templates, counter=counter)
+            captions = [(image.source, image.caption) for image in accepted]
+            findings.warnings += length_warnings(
+                captions, counter=counter, identifier=subject.identifier
+            )
+        if others:
+            num_used, left_out = write_class_pictures(
+                others,
+                book,
+                subject=subject,
+                scratch=scratch / "class",
+                output=output,
+                limits=caps,
+            )
+            findings.quarantined += left_out
+            message = f"{num_used} class pictures of your own stand in for sampled ones"
+            findings.remark("", message, check="source")
     report = DatasetReport(
         resolution_px=subject.resolution_px,
         identifier=subject.identifier,
@@ -104,13 +138,13 @@ def examine(
         warnings=tuple(findings.warnings),
         remarks=tuple(findings.remarks),
     )
-    _write_texts(report, output)
+    _write_texts(report, output, weights=_weights(findings))
     return report
 
 
 def _first_findings(files: Collection) -> _Findings:
     """Return what is known before anything is decoded."""
-    findings = _Findings()
+    findings = _Findings(is_laid_out=is_laid_out([file.name for file in files.pictures]))
     for refusal in files.refused:
         findings.quarantined.append(
             QuarantinedImage(
@@ -120,6 +154,11 @@ def _first_findings(files: Collection) -> _Findings:
                 advice=refusal.advice,
             )
         )
+    if files.side_files:
+        shown = ", ".join(shown_name(name) for name in files.side_files[:_MAX_NAMED])
+        more = len(files.side_files) - _MAX_NAMED
+        rest = f" and {more} more" if more > 0 else ""
+        findings.remark("", f"passed over, as no pictures: {shown}{rest}", check="source")
     for folder in files.ignored_folders:
         findings.warnings.append(
             DatasetWarning(
@@ -130,6 +169,57 @@ def _first_findings(files: Collection) -> _Findings:
             )
         )
     return findings
+
+
+def _parted(files: Collection) -> tuple[list[SourceFile], list[SourceFile]]:
+    """Return the pictures of the subject, and those of its class in kohya's layout."""
+    if not is_laid_out([file.name for file in files.pictures]):
+        return list(files.pictures), []
+    own = [file for file in files.pictures if not place_of(file.name).is_class]
+    return own, [file for file in files.pictures if file not in own]
+
+
+def _note_empty_buckets(findings: _Findings, subject: SubjectConfig) -> None:
+    """Note the buckets without a picture; they are left out of the training."""
+    for bucket in empty_buckets({picture.size_px for _, picture in findings.chosen}, subject):
+        findings.remark(
+            "", f"no picture has the shape of the aspect bucket {bucket}", check="shape"
+        )
+
+
+def _note_folders(findings: _Findings, subject: SubjectConfig) -> None:
+    """Note what folders of kohya's layout say, and warn of words that are not the subject's."""
+    places = {findings.place_of(file) for file, _ in findings.chosen}
+    for place in sorted(places, key=lambda place: place.words):
+        if not place.words:
+            continue
+        times = f"{place.repeats} repeats; what counts is their ratio to other folders'"
+        findings.remark(place.words, f"is a folder of {times}", check="source")
+        if not names(place.words, subject.phrase):
+            findings.warnings.append(
+                DatasetWarning(
+                    source=place.words,
+                    check="caption",
+                    message=f"is what the folder says; the configuration says {subject.phrase!r}",
+                    advice="Set subject.identifier and subject.class_noun, or rename the folder.",
+                )
+            )
+
+
+def _weights(findings: _Findings) -> list[int]:
+    """Return how often each used picture stands in an epoch, by the repeats of their folders."""
+    repeats = [findings.place_of(file).repeats for file, _ in findings.chosen]
+    return [number // math.gcd(*repeats) for number in repeats]
+
+
+def _templates(findings: _Findings, book: CaptionBook, subject: SubjectConfig) -> list[str]:
+    """Return all texts that captions are made of, as they are written."""
+    templates = [subject.prompt]
+    for file, _ in findings.chosen:
+        with contextlib.suppress(DataError):  # it has its warning already
+            if text := book.text_of(file.name):
+                templates.append(text)
+    return templates
 
 
 def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Findings) -> None:
@@ -165,7 +255,7 @@ def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Find
             )
         )
     for remark in picture.remarks:
-        findings.remarks.append(DatasetRemark(source=source, check="decode", message=remark))
+        findings.remark(source, remark)
     findings.warnings.extend(checks.size_warnings(source, picture))
     findings.chosen.append((file, picture))
 
@@ -196,22 +286,22 @@ def _limit_number(findings: _Findings, subject: SubjectConfig) -> None:
 
 
 def _note_near_duplicates(findings: _Findings) -> None:
-    names = [shown_name(file.name) for file, _ in findings.chosen]
+    sources = [shown_name(file.name) for file, _ in findings.chosen]
     thumbnails = [picture.thumbnail for _, picture in findings.chosen]
     for first, second, similarity in checks.near_duplicates(thumbnails):
         findings.warnings.append(
             DatasetWarning(
-                source=names[second],
+                source=sources[second],
                 check="duplicate",
-                message=f"looks like {names[first]} ({100 * similarity:.0f} % of the hash)",
+                message=f"looks like {sources[first]} ({100 * similarity:.0f} % of the hash)",
                 advice="Use pictures that differ in view, place or light.",
-                other=names[first],
+                other=sources[first],
             )
         )
 
 
 def _write_images(
-    findings: _Findings, *, files: Collection, subject: SubjectConfig, output: Path
+    findings: _Findings, *, book: CaptionBook, subject: SubjectConfig, output: Path
 ) -> tuple[AcceptedImage, ...]:
     """Write the normalised pictures and their thumbnails; measures their sharpness on the way."""
     for folder in ("images", "thumbnails"):
@@ -219,10 +309,9 @@ def _write_images(
     accepted: list[AcceptedImage] = []
     for number, (file, picture) in enumerate(findings.chosen):
         source = shown_name(file.name)
-        caption_file = files.captions.get(stem_of(file.name))
-        caption, warnings = caption_for(
-            source, caption_file.path if caption_file else None, subject=subject
-        )
+        words = findings.place_of(file).words
+        fallback = "" if words.casefold() in ("", subject.phrase.casefold()) else words
+        caption, warnings = caption_for(source, file.name, book, subject=subject, fallback=fallback)
         cut = picture.cut()
         sharpness = checks.sharpness_of(cut)
         if warning := checks.sharpness_warning(source, sharpness):
@@ -251,30 +340,12 @@ def _write_quarantined(findings: _Findings, output: Path) -> tuple[QuarantinedIm
     return tuple(sorted(findings.quarantined, key=lambda item: item.source))
 
 
-def _text_warnings(
-    accepted: tuple[AcceptedImage, ...],
-    files: Collection,
-    *,
-    subject: SubjectConfig,
-    counter: TokenCounter,
-) -> list[DatasetWarning]:
-    """Return what the tokenizer says about the identifier and the captions."""
-    templates = [subject.prompt]
-    for file in files.captions.values():
-        try:
-            templates.append(read_caption(file.path))
-        except DataError:
-            logger.debug("caption file of %s is refused", shown_name(file.name))
-    return [
-        *check_identifier(subject, templates, counter=counter),
-        *length_warnings([(image.source, image.caption) for image in accepted], counter=counter),
-    ]
-
-
-def _write_texts(report: DatasetReport, output: Path) -> None:
+def _write_texts(report: DatasetReport, output: Path, *, weights: Sequence[int]) -> None:
+    """Write captions.jsonl, where a picture stands as often as in an epoch, and report.json."""
     lines = [
         json.dumps(item.model_dump(include={"image", "caption", "source"}), ensure_ascii=False)
-        for item in report.accepted
+        for item, weight in zip(report.accepted, weights, strict=True)
+        for _ in range(weight)
     ]
     (output / "captions.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (output / "report.json").write_text(report.as_json(), encoding="utf-8")

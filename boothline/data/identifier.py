@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES: Final = ("sks", "zwx", "ohwx")
 _FILES: Final = ("tokenizer.json", "vocab.json", "merges.txt")
 _END: Final = "<|endoftext|>"
+_MAX_SHOWN_CHARACTERS: Final = 60
 _CLIP_PATTERN: Final = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -74,6 +75,15 @@ class TokenCounter:
     def tokens(self, text: str) -> list[str]:
         """Return the tokens of a text, without marks at its ends."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    def beyond(self, text: str) -> tuple[int, str]:
+        """Return how many tokens a text has, marks included, and its end that is never read."""
+        encoded = self.tokenizer.encode(text, add_special_tokens=False)
+        num_tokens = len(encoded.tokens) + 2
+        if not self.max_tokens or num_tokens <= self.max_tokens:
+            return num_tokens, ""
+        start = encoded.offsets[self.max_tokens - 2][0]
+        return num_tokens, text[start:]
 
     @property
     def unknown(self) -> str:
@@ -151,27 +161,39 @@ def check_identifier(
 
 
 def length_warnings(
-    captions: Sequence[tuple[str, str]], *, counter: TokenCounter
+    captions: Sequence[tuple[str, str]],
+    *,
+    counter: TokenCounter,
+    identifier: str = "",
+    what: str = "has a caption",
 ) -> list[DatasetWarning]:
-    """Return warnings about captions that the text encoder cuts off.
+    """Return warnings about captions that the text encoder cuts off, with what is lost.
 
     Args:
         captions: (source, filled caption) pairs.
         counter: the base model's tokenizer.
+        identifier: must not be in what is cut off; empty: no matter.
+        what: the texts, to read on from the source.
     """
     found: list[DatasetWarning] = []
     for source, caption in captions:
-        num_tokens = len(counter.tokens(caption)) + 2
-        if counter.max_tokens and num_tokens > counter.max_tokens:
-            found.append(
-                DatasetWarning(
-                    source=source,
-                    check="caption",
-                    message=f"has a caption of {num_tokens} tokens; the text encoder reads"
-                    f" {counter.max_tokens}",
-                    advice="Shorten the caption; its end is cut off.",
-                )
+        num_tokens, lost = counter.beyond(caption)
+        if not lost:
+            continue
+        advice = "Shorten it, or put what matters first."
+        kept = caption[: len(caption) - len(lost)]
+        if identifier and names(caption, identifier) and not names(kept, identifier):
+            advice = f"The identifier {identifier!r} is in what is left out: put it first."
+        shown = lost if len(lost) <= _MAX_SHOWN_CHARACTERS else f"{lost[:_MAX_SHOWN_CHARACTERS]}..."
+        found.append(
+            DatasetWarning(
+                source=source,
+                check="caption",
+                message=f"{what} of {num_tokens} tokens; the text encoder reads"
+                f" {counter.max_tokens}, and {shown!r} is left out",
+                advice=advice,
             )
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from boothline.data.limits import Limits
-from boothline.data.naming import clean_name, is_hidden, shown_name
+from boothline.data.naming import clean_name, is_hidden
 from boothline.errors import DataError, DiskFullError
 
 _CHUNK_BYTES: Final = 2**20
@@ -82,11 +82,22 @@ class Intake:
         """Note a file that is not read."""
         self.refused.append(Refusal(name=clean_name(name), reason=reason, advice=advice))
 
+    def is_too_large(self, name: str, size_bytes: int) -> bool:
+        """Refuse a file whose size is known to be beyond the limit, and tell so."""
+        if size_bytes <= self.limits.max_file_bytes:
+            return False
+        self.refuse(
+            name,
+            f"is larger than {self.limits.max_file_bytes // 2**20} MiB",
+            "Save the picture smaller; a video is not read.",
+        )
+        return True
+
     def take(self, name: str, stream: IO[bytes]) -> None:
-        """Copy one file from a stream.
+        """Copy one file from a stream; one that proves too large is refused.
 
         Raises:
-            DataError: the file or all files together are too large.
+            DataError: all files together are too large.
             DiskFullError: the scratch folder is full.
         """
         path = self._folder / f"{len(self.files):05d}"
@@ -95,23 +106,22 @@ class Intake:
         with path.open("wb", buffering=0) as target:
             while chunk := stream.read(_CHUNK_BYTES):
                 size_bytes += len(chunk)
-                self._count(name, size_bytes=size_bytes, num_new_bytes=len(chunk))
+                self._count(num_new_bytes=len(chunk))
+                if self.is_too_large(name, size_bytes):
+                    break
                 digest.update(chunk)
                 _write(target, chunk)
+        if size_bytes > self.limits.max_file_bytes:
+            path.unlink()
+            return
         self.files.append(
             SourceFile(
                 name=clean_name(name), path=path, sha256=digest.hexdigest(), size_bytes=size_bytes
             )
         )
 
-    def _count(self, name: str, *, size_bytes: int, num_new_bytes: int) -> None:
+    def _count(self, *, num_new_bytes: int) -> None:
         self._total_bytes += num_new_bytes
-        if size_bytes > self.limits.max_file_bytes:
-            raise DataError(
-                f"{shown_name(name)} in {self.source} is larger than"
-                f" {self.limits.max_file_bytes // 2**20} MiB.",
-                remedy="Remove it, or save the picture smaller.",
-            )
         if self._total_bytes > self.limits.max_total_bytes:
             raise DataError(
                 f"The files of {self.source} are larger than"

@@ -13,6 +13,11 @@ _SIDECAR_NAMES = frozenset(
     {"LICENSE", "LICENCE", "NOTICE", "README", "COPYING", "ATTRIBUTION", "Makefile"}
 )
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
+_SIDE_SUFFIXES = frozenset(
+    {".aae", ".thm", ".lrv", ".lnk", ".url", ".pp3", ".dop", ".cos", ".ini", ".db", ".xmp"}
+)
+_SIDE_NAMES = frozenset({"icon\r", "desktop.ini", "thumbs.db", "ehthumbs.db"})
+_ZONE_MARK = "zone.identifier"
 
 
 def clean_name(name: str) -> str:
@@ -40,6 +45,13 @@ def is_hidden(name: str) -> bool:
     """Tell whether a file is hidden or an operating system's: `.DS_Store`, `__MACOSX/x.png`."""
     parts = PureWindowsPath(name).parts
     return any((part.startswith(".") and part != "..") or part in _SYSTEM_FOLDERS for part in parts)
+
+
+def is_side_file(name: str) -> bool:
+    """Tell whether phones, computers or photo programs wrote a file for themselves."""
+    pure = PurePosixPath(name.casefold())
+    is_mark = pure.name.endswith(_ZONE_MARK)
+    return is_mark or pure.suffix in _SIDE_SUFFIXES or pure.name in _SIDE_NAMES
 
 
 def is_sidecar(name: str) -> bool:

@@ -110,5 +110,6 @@ class DatasetReport(BaseModel):
             f"Only {len(self.accepted)} of {found} pictures can be used; subject.min_images is"
             f" {subject.min_images}.{' Left out:' if bad else ''}{bad}",
             remedy=("\n" if bad else "")
-            + "Repair or replace them, or add pictures of the subject.",
+            + f"Repair or replace them, or add {subject.min_images - len(self.accepted)} more"
+            " different pictures of the subject; subject.min_images says how few are enough.",
         )

@@ -1,15 +1,18 @@
 """Brings the files of a folder, an archive or an s3:// prefix into one scratch folder."""
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
+from boothline.data import kohya
 from boothline.data.archives import take_archive
 from boothline.data.intake import Intake, Refusal, SourceFile
 from boothline.data.limits import Limits
-from boothline.data.naming import clean_name, is_sidecar, shown_name, stem_of
+from boothline.data.naming import clean_name, is_side_file, is_sidecar, shown_name, stem_of
+from boothline.data.sidecars import Captions, assign, is_film_of, spelt_loosely
 from boothline.errors import ConfigError, DataError
 from boothline.settings import Settings
 
@@ -20,19 +23,23 @@ class Collection:
 
     Attributes:
         pictures: what may be a picture (its bytes decide later).
-        captions: caption files by the stem they share with a picture.
+        captions: caption files by the stem they share with a picture, or by its whole name.
+        caption_index: the same, with tables of captions and files that fit no picture.
+        side_files: names of files that phones and computers wrote for themselves.
         refused: what was not read at all: links, devices, names that lead outside.
         ignored_folders: folders inside a folder, which are not entered.
     """
 
     pictures: tuple[SourceFile, ...] = ()
     captions: dict[str, SourceFile] = field(default_factory=dict)
+    caption_index: Captions = field(default_factory=Captions)
+    side_files: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     ignored_folders: tuple[str, ...] = ()
 
     def fingerprint(self) -> list[list[str]]:
         """Return names and digests of everything that counts, sorted: equal for equal sources."""
-        files = [*self.pictures, *self.captions.values()]
+        files = [*self.pictures, *self.captions.values(), *self.caption_index.tables]
         return sorted(
             [[file.name, file.sha256] for file in files]
             + [[refusal.name, refusal.reason] for refusal in self.refused]
@@ -46,7 +53,8 @@ def collect(
 
     Args:
         source: a folder, a .zip or .tar(.gz, .bz2, .xz) archive, or an `s3://bucket/prefix`.
-            Subfolders of a folder are not entered; archives and prefixes are read whole.
+            Subfolders of a folder are not entered, save those of kohya's layout; archives and
+            prefixes are read whole.
         folder: scratch folder for the copies; created.
         settings: names the object store, for s3://.
         limits: caps; None takes the defaults.
@@ -69,7 +77,7 @@ def collect(
     if not collection.pictures and not collection.refused:
         raise DataError(
             f"{intake.source} holds no pictures.",
-            remedy="Put 3 to 5 pictures of the subject there as JPEG, PNG or WebP"
+            remedy="Put 3 to 5 pictures of the subject there as JPEG, HEIC, PNG or WebP"
             + (" (subfolders are not read)." if ignored_folders else "."),
         )
     return replace(collection, ignored_folders=ignored_folders)
@@ -92,27 +100,52 @@ def _local_path(source: str) -> Path:
 
 
 def _take_folder(folder: Path, intake: Intake) -> tuple[str, ...]:
-    """Take the files of a folder; returns the names of its subfolders."""
-    subfolders: list[str] = []
+    """Take the files of a folder, and of those below it that kohya's layout names.
+
+    Returns:
+        The names of the other folders in it.
+    """
     root = folder.resolve()
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda item: item.name):
-            if not intake.wants(entry.name):
-                continue
-            path = Path(entry.path)
-            if entry.is_dir():
-                subfolders.append(clean_name(entry.name))
-            elif not path.resolve().is_relative_to(root):
-                intake.refuse(
-                    entry.name,
-                    "is a link that leads out of the folder",
-                    "Copy the picture itself here.",
-                )
-            elif not path.is_file():
-                intake.refuse(entry.name, "is not a regular file", "Remove it.")
-            else:
-                _take_path(path, entry.name, intake)
-    return tuple(subfolders)
+    named = kohya.folders_in(folder)
+    ignored: list[str] = []
+    for place in (folder, *named):
+        prefix = "" if place == folder else f"{place.relative_to(folder).as_posix()}/"
+        with os.scandir(place) as entries:
+            for entry in sorted(entries, key=lambda item: item.name):
+                if not intake.wants(entry.name):
+                    continue
+                if not _is_folder(entry):
+                    _take_entry(Path(entry.path), f"{prefix}{entry.name}", root, intake)
+                elif not any(Path(entry.path) in (n, *n.parents) for n in named):
+                    ignored.append(clean_name(f"{prefix}{entry.name}"))
+    return tuple(ignored)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Tell whether an entry is a folder; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _take_entry(path: Path, name: str, root: Path, intake: Intake) -> None:
+    """Take one entry of a folder, unless it is no file in it."""
+    try:
+        is_inside = path.resolve().is_relative_to(root)
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a ring of links is either
+        is_ring = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
+        reason = "is a link that leads to itself" if is_ring else f"cannot be read: {error}"
+        intake.refuse(name, reason, "Copy the picture itself here, or remove the link.")
+        return
+    if not is_inside:
+        advice = "Copy the picture itself here."
+        intake.refuse(name, "is a link that leads out of the folder", advice)
+    elif not is_file:
+        intake.refuse(name, "is not a regular file", "Remove it.")
+    else:
+        _take_path(path, name, intake)
 
 
 def _take_path(path: Path, name: str, intake: Intake) -> None:
@@ -125,10 +158,11 @@ def _take_path(path: Path, name: str, intake: Intake) -> None:
         )
         return
     with os.fdopen(descriptor, "rb") as stream:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            intake.take(name, stream)
-        else:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             intake.refuse(name, "is not a regular file", "Remove it.")
+        elif not intake.is_too_large(name, status.st_size):
+            intake.take(name, stream)
 
 
 def _take_objects(source: str, intake: Intake, *, settings: Settings) -> None:
@@ -147,25 +181,33 @@ def _take_objects(source: str, intake: Intake, *, settings: Settings) -> None:
         if not name or name.endswith("/") or not intake.wants(name):
             continue
         size_bytes = bucket.size(key) or 0
+        if intake.is_too_large(name, size_bytes):
+            continue
         chunks: list[bytes] = []
-        bucket.receive(
-            key, chunks.append, size_bytes=min(size_bytes, intake.limits.max_file_bytes + 1)
-        )
+        bucket.receive(key, chunks.append, size_bytes=size_bytes)
         intake.take(name, BytesIO(b"".join(chunks)))
 
 
 def _sorted_out(intake: Intake) -> Collection:
-    """Sort the files by name into pictures and captions; other sidecars are dropped."""
+    """Sort the files by name into pictures, captions, and what is passed over."""
     files = sorted(intake.files, key=lambda file: file.name)
-    pictures = tuple(file for file in files if not is_sidecar(file.name))
-    stems = {stem_of(file.name) for file in pictures}
-    captions = {
-        stem_of(file.name): file
-        for file in files
-        if file.name.lower().endswith(".txt") and stem_of(file.name) in stems
-    }
+    side = [file for file in files if is_side_file(file.name)]
+    rest = [file for file in files if file not in side]
+    pictures = [file for file in rest if not is_sidecar(file.name)]
+    stems = frozenset(
+        spelt_loosely(stem_of(file.name))
+        for file in pictures
+        if not is_film_of(file.name, frozenset({spelt_loosely(stem_of(file.name))}))
+    )
+    films = [file.name for file in pictures if is_film_of(file.name, stems)]
+    films += [item.name for item in intake.refused if is_film_of(item.name, stems)]
+    kept = tuple(file for file in pictures if file.name not in films)
+    captions = assign(kept, [file for file in rest if is_sidecar(file.name)])
+    refused = [item for item in intake.refused if item.name not in films]
     return Collection(
-        pictures=pictures,
-        captions=captions,
-        refused=tuple(sorted(intake.refused, key=lambda refusal: refusal.name)),
+        pictures=kept,
+        captions=captions.files,
+        caption_index=captions,
+        side_files=tuple(sorted([*films, *(file.name for file in side)])),
+        refused=tuple(sorted(refused, key=lambda refusal: refusal.name)),
     )

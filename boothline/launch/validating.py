@@ -5,9 +5,44 @@ from pathlib import Path
 from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.data.examination import examine
-from boothline.data.report import DatasetReport
+from boothline.data.identifier import TokenCounter, length_warnings
+from boothline.data.report import DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
+from boothline.diffusion.prompts import read_prompts
+
+
+def _long_prompts(config: RunConfig, counter: TokenCounter) -> list[DatasetWarning]:
+    """Return warnings about prompts of the configuration that the text encoder cuts off."""
+    subject, prior = config.subject, config.prior
+    named = [("evaluation.prompts", subject.fill(text)) for text in config.evaluation.prompts]
+    if prior.enabled:
+        numbers = range(len(prior.prompts) or 1)
+        named += [
+            ("prior.prompts", prior.prompt_of(number, subject.class_noun)) for number in numbers
+        ]
+    files = (
+        ("evaluation.prompts_file", config.evaluation.prompts_file),
+        ("inference.prompts_file", config.inference.prompts_file),
+    )
+    for name, file in files:
+        if file and Path(file).is_file():
+            rows = read_prompts(Path(file))
+            named += [(name, subject.fill(row.prompt)) for row in rows]
+    return length_warnings(named, counter=counter, what="has a prompt")
+
+
+def check_readable(config: RunConfig) -> DatasetReport:
+    """Return what the pictures are, whatever the base model; they are decoded, and no more.
+
+    Raises:
+        ConfigError: they do not exist.
+        DataError: the source holds no picture, or fewer than `subject.min_images` can be used.
+    """
+    with scratch_folder("boothline-check-") as folder:
+        report = examine(config.subject, output=folder, settings=process_environment.current())
+    report.ensure_usable(config.subject)
+    return report
 
 
 def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None) -> DatasetReport:
@@ -32,6 +67,8 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
             settings=settings,
             tokenizer=model.path / "tokenizer",
         )
+        long = _long_prompts(config, TokenCounter.load(model.path / "tokenizer"))
+        report = report.model_copy(update={"warnings": (*report.warnings, *long)})
         if page is not None:
             from boothline.report.validation import render_validation
 

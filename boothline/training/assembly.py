@@ -228,7 +228,7 @@ class _Loader:
 
         Raises:
             ConfigError: the base model cannot work on a bucket's shape.
-            DataError: a picture is unusable, or a bucket is empty.
+            DataError: a picture is unusable.
         """
         subject = self._job.config.subject
         sizes = sizes_of(subject)
@@ -237,7 +237,12 @@ class _Loader:
             halves = self._halves(self._kept, sizes[0], turn=int)
             return self._maker(halves, captions=captions, num_timesteps=num_timesteps)
         check_shapes(self._pipeline, subject.aspect_buckets)
-        members = sorted_by_size(self._kept, sizes)
+        filled = [
+            (size, pictures)
+            for size, pictures in zip(sizes, sorted_by_size(self._kept, sizes), strict=True)
+            if pictures
+        ]
+        members = [pictures for _, pictures in filled]
         turns = Turns(counts=tuple(map(len, members)), seed=self._training.seed)
         makers = [
             self._maker(
@@ -245,7 +250,7 @@ class _Loader:
                 captions=captions,
                 num_timesteps=num_timesteps,
             )
-            for pictures, size in zip(members, sizes, strict=True)
+            for size, pictures in filled
         ]
         return BucketedBatches(makers=makers, turns=turns, captions=captions)
 

@@ -72,7 +72,7 @@ def sorted_by_size(pictures: Sequence[Picture], sizes: Sequence[Size]) -> list[l
         sizes: (width, height) in pixels of the buckets.
 
     Raises:
-        DataError: a picture has another size, or a bucket stays empty.
+        DataError: a picture has another size.
     """
     found: dict[Size, list[Picture]] = {size: [] for size in sizes}
     for picture in pictures:
@@ -84,11 +84,4 @@ def sorted_by_size(pictures: Sequence[Picture], sizes: Sequence[Size]) -> list[l
                 remedy="Run validate_data again with these buckets.",
             )
         found[size].append(picture)
-    for size, members in found.items():
-        if not members:
-            raise DataError(
-                f"The aspect bucket {size[0]}x{size[1]} has no picture to train on.",
-                remedy="Take it out of subject.aspect_buckets, add pictures of that shape, or "
-                "hold out fewer pictures.",
-            )
     return list(found.values())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
@@ -85,7 +86,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         DataError: prior preservation is on but there is no class image.
     """
     base = _base_model(context)
-    priors = _priors(context, inputs)
+    priors = _own_prior(context, inputs) or _priors(context, inputs)
     if context.config.prior.enabled and not priors:
         raise DataError(
             "Prior preservation is on, but the class prior holds no picture.",
@@ -100,8 +101,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         base_model_digest=base.digest,
         instance=_fetch(context.store, inputs.dataset, context.folder / "instance"),
         priors=tuple(
-            _fetch(context.store, ref, context.folder / f"prior-{number:03d}")
-            for number, ref in enumerate(priors)
+            _fetch_prior(context, inputs, ref, number=number) for number, ref in enumerate(priors)
         ),
         data_digest=digest_of([dataset.content_digest, _prior_digest(context, inputs)]),
         states=layout.training_states(context.key),
@@ -174,8 +174,28 @@ def _priors(context: StepContext, inputs: Inputs) -> list[str]:
     return [ref for ref in inputs.priors if context.store.read(ref).under("images/")]
 
 
+def _own_prior(context: StepContext, inputs: Inputs) -> list[str]:
+    """Return the dataset where it holds class pictures of one's own, which stand in for sampled."""
+    if not context.config.prior.enabled:
+        return []
+    has_own = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/images/")
+    return [inputs.dataset] if has_own else []
+
+
+def _fetch_prior(context: StepContext, inputs: Inputs, ref: str, *, number: int) -> Path:
+    """Fetch a shard of the class prior, or the class pictures of the dataset."""
+    folder = context.folder / f"prior-{number:03d}"
+    if ref != inputs.dataset:
+        return _fetch(context.store, ref, folder)
+    context.store.fetch(ref, folder, prefix=f"{CLASS_FOLDER}/")
+    return folder / CLASS_FOLDER
+
+
 def _prior_digest(context: StepContext, inputs: Inputs) -> str:
     """Return the digest of all class images and their captions, however they are sharded."""
+    if _own_prior(context, inputs):
+        files = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/")
+        return digest_of(sorted((entry.path, entry.sha256) for entry in files))
     images: list[tuple[str, str]] = []
     captions: list[str] = []
     for ref in _priors(context, inputs):

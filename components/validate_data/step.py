@@ -7,6 +7,7 @@ from pathlib import Path
 
 from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
+from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
 from boothline.settings import Settings
@@ -82,7 +83,10 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     page = _write_page(report, output, context)
     context.tracker.artifact(page, folder="dataset")
     report.ensure_usable(subject)
-    return ManifestDraft(kind="dataset", files=files_under(output), metadata=_metadata(report))
+    files = files_under(output)
+    num_class_images = sum(name.startswith(f"{CLASS_FOLDER}/images/") for name in files)
+    metadata = _metadata(report, num_class_images=num_class_images)
+    return ManifestDraft(kind="dataset", files=files, metadata=metadata)
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
@@ -125,8 +129,11 @@ def _collect_once(images: str, folder: Path, settings: Settings) -> Collection:
     return collect(images, folder, settings=settings)
 
 
-def _metadata(report: DatasetReport) -> dict[str, object]:
+def _metadata(report: DatasetReport, *, num_class_images: int) -> dict[str, object]:
+    """Return the dataset's facts; class pictures count only where there are some."""
+    own = {"num_class_images": num_class_images} if num_class_images else {}
     return {
+        **own,
         "num_images": len(report.accepted),
         "num_quarantined": len(report.quarantined),
         "num_warnings": len(report.warnings),

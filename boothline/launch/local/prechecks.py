@@ -58,11 +58,19 @@ def check_pictures(images: str) -> None:
             f"The pictures {images!r} do not exist.",
             remedy="Set subject.images to a folder of 3 to 5 pictures of one subject.",
         )
-    if path.is_dir() and not any(child.is_file() for child in path.iterdir()):
+    if path.is_dir() and not _holds_files(path):
         raise DataError(
             f"The folder {images!r} holds no pictures.",
             remedy="Put 3 to 5 pictures of one subject into it (subfolders are not read).",
         )
+
+
+def _holds_files(folder: Path) -> bool:
+    """Tell whether a folder, or one below it that kohya's layout names, holds a file."""
+    from boothline.data.kohya import folders_in
+
+    places = [folder, *folders_in(folder)]
+    return any(child.is_file() for place in places for child in place.iterdir())
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

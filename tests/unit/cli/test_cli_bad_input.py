@@ -184,6 +184,28 @@ def test_init_of_empty_folder_is_bad_data_and_writes_nothing(cli):
     assert not Path("run.yaml").exists()
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_init_of_pictures_that_cannot_be_used_says_so_and_writes_nothing(cli, number):
+    write_pictures("mug", number)
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_3.CR3"):
+        brand = b"crx " if name.endswith("CR3") else b"heic"
+        Path("mug", name).write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(90))
+    code, _, said = cli("init", "mug", "--class-noun", "mug")
+
+    assert (code, f"Only {number} of {number + 3} pictures" in said) == (3, True)
+    assert "IMG_3.CR3 is a raw camera file (Canon CR3)" in said
+    assert not Path("run.yaml").exists()
+
+
+def test_init_says_what_a_run_would_leave_out(cli):
+    write_pictures("mug", 3)
+    Path("mug/broken.png").write_bytes(b"")
+    code, output, _ = cli("init", "mug", "--class-noun", "mug")
+
+    assert code == 0
+    assert "1 of 4 pictures left out: broken.png is empty (0 bytes)." in output
+
+
 def test_validate_with_a_corrupt_picture_names_it_and_passes(cli):
     write_pictures("pictures", 4)
     Path("pictures/broken.png").write_bytes(b"\x89PNG not a picture")

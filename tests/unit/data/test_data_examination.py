@@ -194,7 +194,6 @@ def test_examine_more_pictures_than_allowed_leaves_the_last_out(three_pictures, 
     [
         (b"", "empty caption file"),
         (b"\xff\xfe{\0s\0", "not UTF-8"),
-        (b"x" * 301, "more than 300 characters"),
         (b"{subject} \x1b[31mred", "control characters"),
         ("{subject} \u202eevil".encode(), "control characters"),
     ],
@@ -255,8 +254,8 @@ def test_examine_with_buckets_cuts_each_picture_to_the_nearest_shape(
     examined(aspect_buckets=("64x64", "96x64"))
     sizes = [Image.open(tmp_path / f"dataset/images/{n:03d}.png").size for n in range(3)]
     assert sizes == [(96, 64), (64, 64), (96, 64)]
-    with pytest.raises(DataError, match="aspect bucket 64x96"):
-        examined(aspect_buckets=("64x64", "96x64", "64x96"))
+    report = examined(aspect_buckets=("64x64", "96x64", "64x96"))
+    assert "aspect bucket 64x96" in report.remarks[0].message
 
 
 @pytest.mark.proves("F19/interpolation")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from boothline.buckets import ensure_filled, nearest, size_of
+from boothline.buckets import empty_buckets, nearest, size_of
 from boothline.config.subject import SubjectConfig
 from boothline.errors import DataError
 from boothline.training.bucketing import Turns, sorted_by_size
@@ -50,19 +50,18 @@ def test_sorted_by_size_keeps_the_order_of_the_pictures(tmp_path: Path) -> None:
     assert sorted_by_size(made, [(64, 64), (96, 64)]) == [[made[1]], [made[0], made[2]]]
 
 
-def test_sorted_by_size_names_an_empty_bucket_and_a_picture_of_no_bucket(tmp_path: Path) -> None:
+def test_sorted_by_size_names_a_picture_of_no_bucket(tmp_path: Path) -> None:
     made = pictures(tmp_path, (96, 64))
-    with pytest.raises(DataError, match="aspect bucket 64x64 has no picture"):
-        sorted_by_size(made, [(64, 64), (96, 64)])
+    assert sorted_by_size(made, [(64, 64), (96, 64)]) == [[], made]
     with pytest.raises(DataError, match=r"0\.png is 96 x 64 pixels"):
         sorted_by_size(made, [(64, 64)])
 
 
-def test_ensure_filled_names_every_bucket_without_pictures() -> None:
+def test_empty_buckets_names_every_bucket_without_pictures() -> None:
     subject = SubjectConfig(aspect_buckets=("64x64", "96x64", "64x96"))
-    with pytest.raises(DataError, match="aspect bucket 96x64, 64x96"):
-        ensure_filled({(64, 64)}, subject)
-    ensure_filled({(64, 64), (96, 64), (64, 96)}, subject)
+    assert empty_buckets({(64, 64)}, subject) == ["96x64", "64x96"]
+    assert empty_buckets({(64, 64), (96, 64), (64, 96)}, subject) == []
+    assert empty_buckets(set(), subject) == []
 
 
 @pytest.mark.parametrize("bucket", ["64", "60x64", "x64", "64x64x3"])
