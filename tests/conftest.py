@@ -1,3 +1,9 @@
 """Fixtures shared by all tests."""
 
-pytest_plugins = ["service_fixtures", "model_fixtures", "browser_fixtures", "fault_figures"]
+pytest_plugins = [
+    "service_fixtures",
+    "model_fixtures",
+    "picture_fixtures",
+    "browser_fixtures",
+    "fault_figures",
+]

@@ -22,3 +22,15 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(caught.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def object_store() -> None:
+    """Refuse what the fixtures of the whole suite would start."""
+    pytest.fail("servers start in tests/integration: a unit test uses boothline.store.memory")
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri() -> None:
+    """Refuse what the fixtures of the whole suite would start."""
+    pytest.fail("servers start in tests/integration: a unit test uses boothline.tracking's own")

@@ -261,17 +261,3 @@ def test_shown_name_long_name_is_shortened_but_keeps_its_end():
     shown = shown_name("x" * 5000 + ".png")
     assert len(shown) <= 120
     assert shown.endswith(".png")
-
-
-@pytest.mark.services
-def test_collect_s3_prefix_gives_its_objects(tmp_path, store, store_settings):
-    from boothline.store.s3 import Bucket
-
-    bucket = Bucket.connect(store_settings)
-    folder = f"{store_settings.prefix}/pictures"
-    for name in ("b.png", "a.png", "sub/c.png", ".hidden"):
-        bucket.put(f"{folder}/{name}", name.encode())
-    source = f"s3://{store_settings.bucket}/{folder}"
-    found = collect(source, tmp_path / "scratch", settings=store_settings)
-    assert [file.name for file in found.pictures] == ["a.png", "b.png", "sub/c.png"]
-    assert found.pictures[2].path.read_bytes() == b"sub/c.png"

@@ -12,9 +12,9 @@ from boothline.config import RunConfig
 from boothline.progress import Progress
 from boothline.registry.ledger import LedgerEntry, append
 from boothline.settings import Settings
-from boothline.steps import StepContext, digest_of, key_parts
+from boothline.steps import StepContext, key_parts
 from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.store.manifest import files_under
+from boothline.store.manifest import digest_of, files_under
 from boothline.tracking import MemoryTracker
 
 pytestmark = pytest.mark.services

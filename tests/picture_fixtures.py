@@ -1,4 +1,4 @@
-"""Pictures for the tests of boothline.data."""
+"""Pictures for the tests of boothline.data and of the step that validates them."""
 
 from collections.abc import Callable
 
