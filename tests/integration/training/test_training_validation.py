@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from boothline.errors import InterruptedRunError
 from boothline.store import Store
+from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
 from boothline.training.requests import Requests
-from boothline.training.validation import SheetJudge
+from boothline.training.validation import SheetJudge, Validator
 
 pytestmark = pytest.mark.services
 
@@ -107,3 +111,34 @@ def test_validation_that_chooses_the_last_publishes_the_last(
     result = run_here(make_job(validation={"every_steps": 2, "num_draws": 1}))
     assert (result["chosen_step"], result["last_step"]) == (6, 6)
     assert store.manifests("training/job/") == [f"training/job/step-00000{n}" for n in (4, 6)]
+
+
+@pytest.mark.proves("F15/validation")
+@pytest.mark.parametrize("decay", [0.9, None])
+def test_validation_looks_at_the_averaged_weights_where_they_are_kept(
+    make_job: JobMaker,
+    run_here: Runner,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    decay: float | None,
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    measure = Validator.measure
+
+    def looking(self: Validator, step: int, denoiser: Denoiser, pictures: Any) -> bool:
+        seen.append({name: w.detach().clone() for name, w in denoiser.unet.named_parameters()})
+        return measure(self, step, denoiser, pictures)
+
+    monkeypatch.setattr(Validator, "measure", looking)
+    settings = {"num_steps": 3, "ema_decay": decay, "validation": {"every_steps": 3}}
+    result = run_here(make_job(**settings))
+    state = store.fetch(result["final_state"], tmp_path / "state")
+    last = load_file(state / "unet.safetensors")
+    kept = {f"unet.{name}": weight for name, weight in last.items()}
+    if decay is not None:
+        kept = load_file(state / "ema.safetensors")
+    (weights,) = seen
+    assert all(torch.equal(kept[f"unet.{name}"], weight) for name, weight in weights.items())
+    same = all(torch.equal(last[name], weight) for name, weight in weights.items())
+    assert same is (decay is None)
