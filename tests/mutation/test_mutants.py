@@ -64,6 +64,7 @@ def scored(num_killed: int, survivor: Mutant) -> Score:
 SURVIVOR = Mutant(3, "return a | b", "return a & b", "f", "s")
 
 
+@pytest.mark.proves("F68/mutants")
 @pytest.mark.parametrize(
     ("num_killed", "row", "code"),
     [

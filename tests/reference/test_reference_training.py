@@ -54,6 +54,7 @@ def test_matrix_holds_every_pair_of_settings() -> None:
     assert held == all_pairs(FACTORS)
 
 
+@pytest.mark.proves("F68/reference", "F21/offset", "F11/clipping", "F11/checkpointing")
 @pytest.mark.parametrize("number", range(len(ROWS)))
 def test_training_with_settings_of_the_matrix_equals_the_reference(make_job, number) -> None:
     case = case_of(ROWS[number])

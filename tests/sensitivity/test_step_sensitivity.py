@@ -36,6 +36,7 @@ def test_every_step_is_tried() -> None:
     assert set(PROBES) == set(ALL_STEPS)
 
 
+@pytest.mark.proves("F68/sensitivity")
 @pytest.mark.parametrize("step", STEPS)
 def test_step_gives_another_result_for_each_setting_in_its_key(lab: Lab, step: str) -> None:
     found = dead_settings(lab, PROBES[step])

@@ -22,7 +22,7 @@ def sheets_of(job: TrainingJob) -> dict[int, bytes]:
     return {event["step"]: Image.open(event["path"]).tobytes() for event in events}
 
 
-@pytest.mark.proves("F14")
+@pytest.mark.proves("F14/samples")
 def test_sheets_come_at_growing_steps_and_show_the_weights_of_theirs(
     make_job: JobMaker, run_here: Runner
 ) -> None:

@@ -27,7 +27,7 @@ def job_without_states(make_job: JobMaker, states: str) -> TrainingJob:
     return job.model_copy(update={"config": config})
 
 
-@pytest.mark.proves("F20")
+@pytest.mark.proves("F20/sigusr1")
 def test_sigusr1_commits_a_state_and_the_training_ends_with_the_same_bits(
     make_job: JobMaker,
     store: Store,
