@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sensitivity.lab import Lab, Outcome, Probe
-from sensitivity.pairs import Case, all_cases, together
+from sensitivity.pairs import Case, all_cases, everything_on, is_valid, together
 from sensitivity.sameness import REFUSED, SAME, UNTRIED
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -37,18 +37,20 @@ def dead_settings(lab: Lab, probe: Probe, *, part: int = 0, parts: int = 1) -> l
 def hidden_settings(lab: Lab, probe: Probe) -> list[str]:
     """Return the settings outside a step's key that change its result all the same.
 
-    They are changed together; only where that makes a difference, one by one to find it.
+    They are changed together; only where that makes a difference, one by one to find it. What only
+    plays a part where something else is set is tried with everything on.
     """
     found = []
-    for scene in probe.scenes:
+    for scene in (*probe.scenes, {**everything_on(), **probe.scenes[0]}):
         base = lab.config(scene)
         key, expected = lab.key(probe, base), lab.alone(probe, base)
         changes = {
             case.name: change
             for case in all_cases().values()
-            if lab.key(probe, lab.config({**scene, **(change := case.change())})) == key
+            if is_valid({**scene, **(change := case.change())})
+            and lab.key(probe, lab.config({**scene, **change})) == key
         }
-        config = lab.config({**scene, **together(list(changes.values()))})
+        config = lab.config(together([scene, *changes.values()]))
         assert lab.key(probe, config) == key, "together they enter the key, but none alone"
         if not lab.alone(probe, config).changed(expected):
             continue

@@ -61,7 +61,10 @@ SCENES: Mapping[str, Values] = {
     "training.interpolation": {"training.random_crops": 2},
     "training.schedule": {"training.num_steps": 3},
     "evaluation.prompt_set": {"evaluation.images_per_prompt": 1},
-    "evaluation.prompts_file": {"evaluation.prompt_set": "file"},
+    "evaluation.prompts_file": {
+        "evaluation.prompt_set": "file",
+        "evaluation.prompts_file": "one.txt",
+    },
     "promotion.rules[].at_most": {
         "promotion.rules": [{"metric": "score", "against": "none", "at_most": 0.9}]
     },
@@ -222,6 +225,12 @@ def together(changes: Sequence[Values]) -> Values:
         if is_valid({**merged, **change}):
             merged |= change
     return merged
+
+
+@lru_cache(maxsize=1)
+def everything_on() -> Values:
+    """Return a scene in which every setting plays a part, as far as they go together."""
+    return together(list(SCENES.values()))
 
 
 def is_valid(overrides: Mapping[str, Any]) -> bool:
