@@ -17,7 +17,10 @@ from boothline.errors import ConfigError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-EXAMPLES: Final = ("sks", "zwx", "ohwx")
+EXAMPLES: Final = ("ohwx", "phol", "olis", "zwx")
+"""Words without a meaning. In the vocabulary of CLIP (49,408 tokens, the commonest first) the first
+three are single tokens (47,993, 48,140 and 49,397); `sks`, another one (48,136), is a rifle, and
+`zwx` is two. The built-in base knows `ohwx` and `zwx`."""
 _FILES: Final = ("tokenizer.json", "vocab.json", "merges.txt")
 _END: Final = "<|endoftext|>"
 _MAX_SHOWN_CHARACTERS: Final = 60
@@ -143,7 +146,8 @@ def check_identifier(
     """
     identifier = subject.identifier
     tokens = counter.tokens(identifier)
-    remedy = f"Set subject.identifier to a rare single token such as {', '.join(_usable(counter))}."
+    examples = _usable(counter, identifier=identifier)
+    remedy = f"Set subject.identifier to a rare single token such as {', '.join(examples)}."
     if not tokens or counter.unknown in tokens:
         raise ConfigError(
             f"The base model's tokenizer does not know subject.identifier {identifier!r}.",
@@ -207,13 +211,19 @@ def _commonness(subject: SubjectConfig, templates: Sequence[str]) -> str:
     rest = (
         re.sub(re.escape(subject.phrase), SUBJECT_FIELD, t, flags=re.IGNORECASE) for t in templates
     )
-    if any(names(text.replace(SUBJECT_FIELD, " "), identifier) for text in rest):
+    # Alone it is the subject's name, as in tags; next to that name it means something else.
+    if any(
+        SUBJECT_FIELD in text and names(text.replace(SUBJECT_FIELD, " "), identifier)
+        for text in rest
+    ):
         return "stands in a caption by itself"
     return ""
 
 
-def _usable(counter: TokenCounter) -> tuple[str, ...]:
-    return tuple(word for word in EXAMPLES if len(counter.tokens(word)) == 1) or EXAMPLES[:1]
+def _usable(counter: TokenCounter, *, identifier: str) -> tuple[str, ...]:
+    """Return words to advise: single tokens of this tokenizer other than the identifier."""
+    rare = [word for word in EXAMPLES if word != identifier and len(counter.tokens(word)) == 1]
+    return tuple(rare) or EXAMPLES[:1]
 
 
 def _warning(message: str, advice: str) -> DatasetWarning:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from boothline.diffusion import single_file
 from boothline.diffusion.base_model import content_files
-from boothline.diffusion.loading import (
-    WEIGHT_NAMES,
-    DiffusionParts,
-    quiet_libraries,
-    weight_variant,
-)
+from boothline.diffusion.layout import WEIGHT_NAMES, weight_variant
+from boothline.diffusion.loading import DiffusionParts, quiet_libraries
 from boothline.errors import DataError, IntegrityError, TrainingError
 
 logger = logging.getLogger(__name__)
@@ -183,6 +180,12 @@ def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tupl
         ours = plain_pipeline(parts, scheduler=loaded.scheduler)
         got, wanted = check_picture(loaded, prompt), check_picture(ours, prompt)
         difference = float(abs(got - wanted).max())
+    if not math.isfinite(difference):
+        raise DataError(
+            f"The model's picture of {prompt!r} has numbers that are not finite.",
+            remedy="The model is not published: check the base model, or train again with "
+            "training.precision=fp32.",
+        )
     if not difference <= PICTURE_TOLERANCE:
         raise IntegrityError(
             f"The export in {folder} makes another picture than the trained model: they differ by "
@@ -219,6 +222,12 @@ def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None: 
         got = getattr(loaded, name).state_dict()
         for key in sorted(wanted.keys() | got.keys()):
             same = key in wanted and key in got and torch.equal(wanted[key], got[key].float())
+            if key in wanted and not torch.isfinite(wanted[key]).all():
+                raise DataError(
+                    f"The trained {name} weight {key} has numbers that are not finite.",
+                    remedy="The model is not published: train again at a lower learning rate, "
+                    "or with training.precision=fp32.",
+                )
             if not same:
                 raise IntegrityError(
                     f"{where} loaded back has another {name} weight {key} than the trained model.",

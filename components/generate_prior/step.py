@@ -15,6 +15,7 @@ from boothline.components.generate_prior.series import (
     stored_pictures,
 )
 from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.errors import DataError
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft
 
@@ -124,7 +125,11 @@ class _Maker:
         return pictures_of(store, store.commit(series.path(chunk), draft), indices)
 
     def _sample(self, chunk: Chunk) -> Iterator[bytes]:
-        """Yield the chunk's pictures as PNG; those past the last wanted one serve later runs."""
+        """Yield the chunk's pictures as PNG; those past the last wanted one serve later runs.
+
+        Raises:
+            DataError: all are black, as a model gives whose numbers are not finite.
+        """
         from boothline.diffusion.sampling import SampleRequest, sample
 
         series = self._series
@@ -138,10 +143,18 @@ class _Maker:
             )
             for index in chunk.indices
         ]
+        num_black = 0
         for image in sample(self._pipeline, requests, sampling=series.prior.sampling):
+            num_black += image.getbbox() is None
             buffer = io.BytesIO()
             image.save(buffer, format="PNG")
             yield buffer.getvalue()
+        if num_black == chunk.size:
+            raise DataError(
+                f"All {num_black} class pictures of {series.caption(chunk.first)!r} are black.",
+                remedy="The base model gives numbers that are not finite: check its weights, above "
+                "all the autoencoder's.",
+            )
 
     @cached_property
     def _pipeline(self) -> "DiffusionParts":

@@ -19,9 +19,11 @@ def check(config: RunConfig, *, home: Path) -> None:
     Raises:
         ModelNotFoundError: a model does not exist.
         ConfigError: the pictures' or prompts' path does not exist.
-        DataError: the pictures' folder holds no file.
+        DataError: the pictures' folder holds no file, or the base model is of another family or
+            has no safetensors weights.
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
+    from boothline.diffusion.layout import check_folder
 
     check_pictures(config.subject.images)
     for section in ("inference", "evaluation"):
@@ -35,7 +37,9 @@ def check(config: RunConfig, *, home: Path) -> None:
     settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
     if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
-        resolve(base.source, settings=settings)
+        model = resolve(base.source, settings=settings)
+        if not base.source.startswith(BUILTIN):  # of those an image may lack the weights
+            check_folder(model.path)
     evaluation = config.evaluation
     for encoder in (evaluation.clip_model, evaluation.dino_model, evaluation.lpips_model):
         local = encoder and (encoder.startswith(BUILTIN) or Path(encoder).exists())

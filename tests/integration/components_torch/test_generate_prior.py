@@ -10,6 +10,7 @@ from boothline.components.generate_prior import step
 from boothline.components.generate_prior.series import Series
 from boothline.components.generate_prior.step import Inputs
 from boothline.config import RunConfig
+from boothline.errors import DataError
 from boothline.progress import read_events
 from boothline.steps import StepContext
 from boothline.store import FileEntry, ManifestDraft, Store
@@ -220,3 +221,22 @@ def test_key_depends_on_shard_and_pictures_not_on_training(
     assert key(run_config, 1) != before
     assert key(_changed(run_config, num_images=6)) != before
     assert key(_changed(run_config, weight=0.5)) == before
+
+
+def test_generate_prior_of_black_pictures_alone_is_refused_and_commits_nothing(
+    make_context: MakeContext, run_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boothline.diffusion import sampling
+
+    real = sampling.decode
+
+    def not_finite(pipeline: Any, latents: Any) -> Any:
+        return real(pipeline, latents * float("nan"))
+
+    monkeypatch.setattr(sampling, "decode", not_finite)
+    context = make_context(run_config)
+    inputs = Inputs(run_id="r", config=run_config.model_dump_json(), shard=0)
+    with pytest.raises(DataError, match=r"class pictures of .* are black") as caught:
+        step.produce(context, inputs)
+    assert "not finite" in caught.value.remedy
+    assert list(context.store.manifests("priors/")) == []

@@ -115,6 +115,38 @@ def test_key_without_prior_preservation_ignores_the_prior(
     assert step.key(plain, inputs(dataset)) == step.key(plain, inputs(dataset, prior([0])))
 
 
+@pytest.fixture
+def dataset_with_own(store: Store, tmp_path: Path) -> str:
+    """A dataset with class pictures of its own."""
+    folder = tmp_path / "o"
+    for name, numbers in (("", [0, 1, 2]), ("class", [7, 8])):
+        commit_pictures(
+            store, folder / name, f"steps/x/{name or 'own'}", numbers=numbers,
+            caption=name or "sks dog", kind="dataset",
+        )  # fmt: skip
+    files = dict(files_under(folder))
+    return str(store.commit("steps/d/own", ManifestDraft(kind="dataset", files=files)))
+
+
+def test_job_takes_class_pictures_of_ones_own_in_place_of_sampled_ones(
+    context: Contexts, dataset_with_own: str, prior: Callable[[list[int]], str]
+) -> None:
+    from boothline.training.pictures import read_pictures
+
+    sampled = [prior([0, 1]), prior([2])]
+    job = step._job(context(), inputs(dataset_with_own, sampled[0]))
+    found = read_pictures(job.priors)
+    assert [(p.path.name, p.caption) for p in found] == [
+        ("000007.png", "class"), ("000008.png", "class"),
+    ]  # fmt: skip
+    assert all(picture.path.is_file() for picture in found)
+    assert len(read_pictures([job.instance])) == 3
+    keys = [step.key(context(), inputs(dataset_with_own, ref)) for ref in sampled]
+    assert keys[0] == keys[1]
+    off = context(prior={"enabled": False})
+    assert step._job(off, inputs(dataset_with_own)).priors == ()
+
+
 def test_produce_without_class_images_says_so(
     context: Contexts, dataset: str, prior: Callable[[list[int]], str]
 ) -> None:

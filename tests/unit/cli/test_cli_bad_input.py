@@ -42,6 +42,15 @@ def write_config(**sections: object) -> str:
     return "run.yaml"
 
 
+STABLE_DIFFUSION = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+}
+
+
 def write_pictures(folder: str, count: int) -> None:
     Path(folder).mkdir()
     for number in range(count):
@@ -233,3 +242,24 @@ def test_compile_writes_the_pipeline_with_the_images_asked_for(cli):
 
     assert code == 0
     assert "image: example/torch:1" in Path("pipeline.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("index", "weights", "reason"),
+    [
+        ({"_class_name": "FluxPipeline"}, "model.safetensors", "FluxPipeline"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "model.safetensors", "XLPipeline"),
+        (STABLE_DIFFUSION, "diffusion_pytorch_model.bin", "only pickle weights"),
+        (STABLE_DIFFUSION, "README.md", "holds no diffusion_pytorch_model.safetensors"),
+    ],
+)
+def test_validate_names_a_base_model_that_a_run_would_refuse(cli, index, weights, reason):
+    write_pictures("pictures", 3)
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        Path("base", part).mkdir(parents=True)
+        Path("base", part, weights).write_bytes(b"")
+    Path("base/model_index.json").write_text(json.dumps(index))
+    words = ("--subject", "pictures", "--set", "base_model.source=base")
+    for command in ("validate", "run"):
+        code, _, said = cli(command, *words)
+        assert (code, reason in said) == (3, True)

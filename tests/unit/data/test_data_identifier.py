@@ -36,7 +36,7 @@ def test_check_identifier_single_rare_token_passes(counter):
 def test_check_identifier_several_tokens_is_warned_about_with_remedy(counter):
     found = check_identifier(SubjectConfig(identifier="ab"), PROMPT, counter=counter)
     assert "2 tokens (a + b)" in found[0].message
-    assert "sks" in found[0].advice
+    assert "such as zwx." in found[0].advice
 
 
 @pytest.mark.proves("F01/identifier")
@@ -51,6 +51,22 @@ def test_check_identifier_several_tokens_is_warned_about_with_remedy(counter):
 def test_check_identifier_common_word_is_warned_about(counter, subject, template, reason):
     (message,) = _messages(counter, templates=(template,), **subject)
     assert reason in message
+
+
+def test_check_identifier_as_a_tag_passes(counter):
+    tags = ("sks, bear, on grass", "bear, sks", "sks")
+    assert _messages(counter, templates=tags, identifier="sks") == []
+
+
+@pytest.mark.parametrize("identifier", ["sks", "zwx", "photo", "ab"])
+def test_check_identifier_never_advises_a_rifle_or_the_word_itself(counter, identifier):
+    found = check_identifier(
+        SubjectConfig(identifier=identifier), ("{subject} with sks and zwx",), counter=counter
+    )
+    for warning in found:
+        assert "sks" not in warning.advice
+        assert f"such as {identifier}" not in warning.advice
+    assert found
 
 
 def test_check_identifier_written_out_phrase_in_caption_passes(counter):

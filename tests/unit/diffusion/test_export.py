@@ -191,6 +191,16 @@ def test_check_diffusers_changed_weight_is_named(exported: Path, parts: Diffusio
         check_diffusers(exported, parts, prompt=PROMPT)
 
 
+def test_check_diffusers_weights_that_are_not_finite_are_named_and_no_bug(
+    exported: Path, parts: DiffusionParts
+) -> None:
+    with torch.no_grad():
+        parts.unet.conv_in.bias[0] = float("nan")
+    with pytest.raises(DataError, match=r"unet weight conv_in\.bias has numbers") as caught:
+        check_diffusers(exported, parts, prompt=PROMPT)
+    assert "bug" not in str(caught.value)
+
+
 def test_check_diffusers_changed_configuration_is_noticed_in_the_picture(
     exported: Path, parts: DiffusionParts
 ) -> None:
