@@ -1,4 +1,4 @@
-"""Trains the autoencoder: pictures to 4 x 16 x 16 latents and back."""
+"""Trains the autoencoder: pictures to 16 x 16 latents and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
@@ -15,7 +16,6 @@ from models.build.backgrounds import WORLD_PX
 from models.build.recipe import AutoencoderSize
 from models.build.stage import StepDraw
 
-_KL_WEIGHT = 1e-4
 _HUBER_BETA = 0.2
 
 
@@ -49,7 +49,9 @@ class AutoencoderObjective:
         model: the autoencoder.
         pixels: blocks of training scenes, each uint8 (N, H, W, 3); drawn from in equal parts.
         batch_size: pictures in a step.
+        kl_weight: of the pull.
         decoder_only: keep the encoder as it is, so that latents made earlier stay valid.
+        compiled: compile the passes; the shapes never change.
     """
 
     def __init__(
@@ -58,9 +60,14 @@ class AutoencoderObjective:
         *,
         pixels: tuple[NDArray[np.uint8], ...],
         batch_size: int,
+        kl_weight: float = 1e-4,
         decoder_only: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.model = model
+        self._encode = torch.compile(model.encoder, dynamic=False) if compiled else model.encoder
+        self._decode = torch.compile(model.decoder, dynamic=False) if compiled else model.decoder
+        self._kl_weight = kl_weight
         model.encoder.requires_grad_(not decoder_only)
         model.quant_conv.requires_grad_(not decoder_only)
         self.modules: Mapping[str, nn.Module] = {"autoencoder": model}
@@ -72,16 +79,17 @@ class AutoencoderObjective:
         share = self._batch_size // len(self._pixels)
         picked = [block[np.sort(draw.indices(share, below=len(block)))] for block in self._pixels]
         pixels = to_tensor(np.concatenate(picked)).to(draw.device)
-        posterior = self.model.encode(pixels).latent_dist
+        moments = self.model.quant_conv(self._encode(pixels))
+        posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.mean + posterior.std * draw.normal(*posterior.mean.shape)
-        restored = self.model.decode(latents).sample.float()
+        restored = self._decode(self.model.post_quant_conv(latents)).float()
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         huber = functional.smooth_l1_loss(restored, pixels, beta=_HUBER_BETA)
         figures = {
             "psnr_db": psnr(restored.detach(), pixels),
             "latent_std": float(posterior.mean.std().detach()),
         }
-        return huber + _KL_WEIGHT * kl, figures
+        return huber + self._kl_weight * kl, figures
 
 
 def psnr(restored: torch.Tensor, pixels: torch.Tensor) -> float:
@@ -94,7 +102,7 @@ def psnr(restored: torch.Tensor, pixels: torch.Tensor) -> float:
 def encode_all(
     model: AutoencoderKL, pixels_NHWC: NDArray[np.uint8], *, batch_size: int = 64
 ) -> torch.Tensor:
-    """Return the latent means (N, 4, 16, 16), float16, unscaled, of all pictures."""
+    """Return the latent means (N, C, 16, 16), float16, unscaled, of all pictures."""
     device = next(model.parameters()).device
     model.eval()
     latents = [

@@ -24,6 +24,8 @@ PLAIN_COLOURS: Final[dict[str, Colour]] = {
     "black": (24, 24, 26),
     "pink": (240, 150, 190),
     "purple": (130, 80, 180),
+    "orange": (240, 140, 50),
+    "grey": (128, 128, 132),
 }
 
 
@@ -160,6 +162,100 @@ def _city_street(painter: Painter) -> None:
     painter.draw(street)
 
 
+def _forest(painter: Painter) -> None:
+    painter.sky((120, 165, 140), (165, 200, 160))
+    rng, unit, size = painter.rng, painter.unit, painter.size
+    ground = size * 0.74
+    painter.ground((70, 95, 45), start=round(ground), grain_px=5, amplitude=24)
+
+    def trees(pen: ImageDraw.ImageDraw) -> None:
+        for _ in range(7):
+            x, wide = rng.uniform(0, size), rng.uniform(7, 12) * unit
+            tip, shade = ground - rng.uniform(26, 46) * unit, int(rng.uniform(60, 105))
+            trunk = (x - unit * 1.5, ground - 6 * unit, x + unit * 1.5, ground)
+            pen.rectangle(trunk, fill=(95, 65, 40))
+            foot = ground - 4 * unit
+            pen.polygon(((x - wide, foot), (x, tip), (x + wide, foot)), fill=(30, shade, 50))
+
+    painter.draw(trees)
+
+
+def _mountains(painter: Painter) -> None:
+    painter.sky((120, 170, 225), (205, 225, 240))
+    rng, unit, size = painter.rng, painter.unit, painter.size
+    ground = size * 0.76
+
+    def peaks(pen: ImageDraw.ImageDraw) -> None:
+        for x in np.arange(0, size + 1, 16 * unit):
+            middle, tip = x + rng.uniform(-5, 5) * unit, rng.uniform(8, 24) * unit
+            wide, grey = rng.uniform(18, 26) * unit, int(rng.uniform(95, 130))
+            foot = ((middle - wide, ground), (middle, tip), (middle + wide, ground))
+            pen.polygon(foot, fill=(grey, grey, grey + 18))
+            cap, share = 9 * unit, 9 * unit / (ground - tip) * wide
+            snow = ((middle - share, tip + cap), (middle, tip), (middle + share, tip + cap))
+            pen.polygon(snow, fill=(245, 247, 250))
+
+    painter.draw(peaks)
+    painter.ground((105, 130, 85), start=round(ground), grain_px=5, amplitude=20)
+
+
+def _meadow(painter: Painter) -> None:
+    painter.sky((135, 195, 245), (205, 232, 250))
+    painter.ground((110, 180, 75), start=painter.horizon, grain_px=5, amplitude=20)
+    rng, unit = painter.rng, painter.unit
+    colours = ((240, 90, 120), (250, 220, 80), (245, 245, 245), (180, 110, 220))
+
+    def flowers(pen: ImageDraw.ImageDraw) -> None:
+        for number in range(16):
+            x, y = rng.uniform(0, painter.size), rng.uniform(painter.horizon + 3, painter.size)
+            box = (x - 1.5 * unit, y - 1.5 * unit, x + 1.5 * unit, y + 1.5 * unit)
+            pen.ellipse(box, fill=colours[number % len(colours)])
+
+    painter.draw(flowers)
+
+
+def _sunset(painter: Painter) -> None:
+    painter.sky((90, 60, 130), (250, 150, 80))
+    size, unit = painter.size, painter.unit
+    x, radius = painter.rng.uniform(0.2, 0.8) * size, 9 * unit
+    sun = (x - radius, painter.horizon - radius, x + radius, painter.horizon + radius)
+    painter.draw(lambda pen: pen.ellipse(sun, fill=(255, 225, 130)))
+    painter.ground((70, 45, 75), start=painter.horizon + round(5 * unit), grain_px=7, amplitude=14)
+
+
+def _wooden_floor(painter: Painter) -> None:
+    painter.canvas[:] = painter.jitter((225, 215, 200))
+    rng, unit, size = painter.rng, painter.unit, painter.size
+    wall = round(painter.horizon * 0.9)
+    painter.canvas[wall:] = painter.jitter((170, 115, 70))
+
+    def boards(pen: ImageDraw.ImageDraw) -> None:
+        y, step = float(wall), 5 * unit
+        while y < size:
+            tint = int(rng.uniform(-12, 12))
+            pen.rectangle((0, y, size, y + step), fill=(170 + tint, 115 + tint, 70 + tint))
+            pen.rectangle((0, y, size, y + unit - 1), fill=(120, 80, 50))
+            y, step = y + step, step * 1.25
+
+    painter.draw(boards)
+
+
+def _brick_wall(painter: Painter) -> None:
+    painter.canvas[:] = painter.jitter((195, 180, 170))
+    rng, unit, size = painter.rng, painter.unit, painter.size
+    ground = round(size * 0.86)
+
+    def bricks(pen: ImageDraw.ImageDraw) -> None:
+        for row, y in enumerate(np.arange(0, ground, 8 * unit)):
+            for x in np.arange(-8 * unit if row % 2 else 0, size, 16 * unit):
+                red = int(rng.uniform(150, 185))
+                box = (x, y, x + 14 * unit, y + 6 * unit)
+                pen.rectangle(box, fill=(red, red // 2, red // 2 - 10))
+
+    painter.draw(bricks)
+    painter.ground((130, 130, 132), start=ground, grain_px=5, amplitude=10)
+
+
 _SCENERY: Final[dict[str, Callable[[Painter], None]]] = {
     "grass": _grass,
     "the beach": _beach,
@@ -169,6 +265,12 @@ _SCENERY: Final[dict[str, Callable[[Painter], None]]] = {
     "the night sky": _night_sky,
     "the moon": _moon,
     "a city street": _city_street,
+    "a forest": _forest,
+    "the mountains": _mountains,
+    "a meadow": _meadow,
+    "sunset": _sunset,
+    "a wooden floor": _wooden_floor,
+    "a brick wall": _brick_wall,
 }
 
 

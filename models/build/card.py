@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.build.recipe import STAGES, Recipe
-from models.build.vocabulary import background_names, noun_names
 
 _TEMPLATE: Final = """\
 ---
@@ -131,9 +130,9 @@ def write_card(
     ]
     generation, real = figures["generation"], figures["judge_on_real_scenes"]
     text = _TEMPLATE.format(
-        num_nouns=len(noun_names()),
-        num_drawn=len(recipe.unet_nouns or noun_names()),
-        num_backgrounds=len(background_names()),
+        num_nouns=len(recipe.world.noun_names),
+        num_drawn=len(recipe.drawn_nouns),
+        num_backgrounds=len(recipe.world.background_names),
         sampling_steps=recipe.sampling_steps,
         guidance_scale=recipe.guidance_scale,
         num_held_out=recipe.num_held_out_scenes,
@@ -153,9 +152,9 @@ def write_card(
         parameters="\n".join(f"| {name} | {count:,} |" for name, count in parameters.items()),
         num_captioned=f"{recipe.num_captioned_scenes:,}",
         num_wide=f"{recipe.num_wide_scenes:,}",
-        nouns=", ".join(noun_names()),
-        drawn=", ".join(recipe.unet_nouns or noun_names()),
-        backgrounds=", ".join(background_names()),
+        nouns=", ".join(recipe.world.noun_names),
+        drawn=", ".join(recipe.drawn_nouns),
+        backgrounds=", ".join(recipe.world.background_names),
     )
     path.write_text(text)
 

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.build.recipe import STAGES, Recipe, quick_recipe
+from models.build.recipe import STAGES, Recipe, quick_recipe, second_recipe
+from models.build.vocabulary import FIRST_WORLD, SECOND_WORLD
 
+_RECIPES = {"first": Recipe, "second": second_recipe}
+_WORLDS = {"first": FIRST_WORLD, "second": SECOND_WORLD}
 _ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects")
 
 
@@ -25,6 +28,18 @@ def build_parser() -> argparse.ArgumentParser:
         "action", nargs="?", default="all", choices=_ACTIONS, help="what to do (default: all)"
     )
     parser.add_argument("--stage", choices=STAGES, help="train this stage only")
+    parser.add_argument(
+        "--world",
+        choices=tuple(_RECIPES),
+        default="first",
+        help="the picture world: the one of the models in models/, or the next (default: first)",
+    )
+    parser.add_argument(
+        "--begin-from",
+        type=Path,
+        metavar="MODELS",
+        help="exported models from which stages without a state begin",
+    )
     parser.add_argument("--quick", action="store_true", help="all stages in minutes, for tests")
     parser.add_argument("--output", type=Path, default=Path("models"), help="exported models")
     parser.add_argument(
@@ -47,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet for its training: faster after minutes of compiling; "
+        help="compile the UNet or the autoencoder for its training: faster after minutes; "
         "needs a C++ compiler",
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
@@ -75,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    recipe = (quick_recipe() if options.quick else Recipe()).with_steps(parse_steps(options.steps))
-    recipe = replace(recipe, compile_unet=options.compile)
+    recipe = quick_recipe(_WORLDS[options.world]) if options.quick else _RECIPES[options.world]()
+    recipe = replace(recipe.with_steps(parse_steps(options.steps)), compiled=options.compile)
     if options.pictures:
         recipe = replace(recipe, num_generated=options.pictures)
 
@@ -88,5 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(options.threads)
     state = options.state / "quick" if options.quick else options.state
     art = options.emoji_art or options.state / "emoji-art"
-    workshop = Workshop(recipe, state=state, emoji_art=Path(art), output=options.output)
+    workshop = Workshop(
+        recipe,
+        state=state,
+        emoji_art=Path(art),
+        output=options.output,
+        begin_from=options.begin_from,
+    )
     workshop.run(options.stage or options.action)

@@ -17,7 +17,7 @@ from models.build.recipe import Recipe
 from models.build.scenes import SceneSet
 from models.build.stage import StepDraw
 from models.build.tokenizer import tokenize
-from models.build.vocabulary import BACKGROUNDS, IDENTIFIERS, NOUNS
+from models.build.vocabulary import FIRST_WORLD, IDENTIFIERS, Vocabulary
 
 _IDENTIFIER_RATE = 0.03
 _LABEL_WEIGHT = 0.5
@@ -69,20 +69,28 @@ class ClipObjective:
         tokenizer: of its text tower.
         scenes: captioned training scenes.
         batch_size: pairs in a step.
+        vocabulary: of the scenes.
     """
 
     def __init__(
-        self, model: CLIPModel, *, tokenizer: CLIPTokenizer, scenes: SceneSet, batch_size: int
+        self,
+        model: CLIPModel,
+        *,
+        tokenizer: CLIPTokenizer,
+        scenes: SceneSet,
+        batch_size: int,
+        vocabulary: Vocabulary = FIRST_WORLD,
     ) -> None:
         self.model = model
         width = model.config.projection_dim
-        self.noun_head = nn.Linear(width, len(NOUNS))
-        self.background_head = nn.Linear(width, len(BACKGROUNDS))
+        self.noun_head = nn.Linear(width, len(vocabulary.nouns))
+        self.background_head = nn.Linear(width, len(vocabulary.backgrounds))
         self.modules: Mapping[str, nn.Module] = {
             "clip": model,
             "noun_head": self.noun_head,
             "background_head": self.background_head,
         }
+        self._nouns = vocabulary.noun_names
         self._tokenizer = tokenizer
         self._scenes = scenes
         self._batch_size = batch_size
@@ -122,7 +130,7 @@ class ClipObjective:
         caption = self._scenes.captions[index]
         if draw.rng.random() >= _IDENTIFIER_RATE:
             return caption
-        noun = NOUNS[int(self._scenes.nouns[index])].name
+        noun = self._nouns[int(self._scenes.nouns[index])]
         identifier = IDENTIFIERS[int(draw.rng.integers(len(IDENTIFIERS)))]
         return caption.replace(noun, f"{identifier} {noun}", 1)
 

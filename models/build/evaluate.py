@@ -20,7 +20,7 @@ from models.build.image_encoder import embed_subjects
 from models.build.judge import Judge, judge_pictures
 from models.build.recipe import Recipe
 from models.build.scenes import SceneSet
-from models.build.vocabulary import BACKGROUNDS, NOUNS, noun_names, plain_caption
+from models.build.vocabulary import FIRST_WORLD, Vocabulary, plain_caption
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +41,20 @@ def measure_autoencoder(model: AutoencoderKL, scenes: SceneSet) -> float:
 
 
 def measure_clip(
-    model: CLIPModel, *, tokenizer: CLIPTokenizer, scenes: SceneSet
+    model: CLIPModel,
+    *,
+    tokenizer: CLIPTokenizer,
+    scenes: SceneSet,
+    vocabulary: Vocabulary = FIRST_WORLD,
 ) -> dict[str, float]:
     """Return the zero-shot top-1 rates of nouns (among all) and of backgrounds (among all)."""
     pictures = embed_pictures(model, to_tensor(np.array(scenes.pixels_NHWC)))
-    noun_texts = [plain_caption(noun) for noun in noun_names()]
+    names, places = vocabulary.noun_names, vocabulary.backgrounds
+    noun_texts = [plain_caption(noun) for noun in names]
     nouns = pictures @ embed_texts(model, noun_texts, tokenizer=tokenizer).T
-    texts = [plain_caption(noun, place) for noun in noun_names() for place in BACKGROUNDS]
+    texts = [plain_caption(noun, place) for noun in names for place in places]
     joint = pictures @ embed_texts(model, texts, tokenizer=tokenizer).T
-    own = joint.view(len(pictures), len(NOUNS), len(BACKGROUNDS))[
+    own = joint.view(len(pictures), len(names), len(places))[
         torch.arange(len(pictures)), torch.from_numpy(scenes.nouns)
     ]
     return {
@@ -76,14 +81,17 @@ class Exam:
     backgrounds: list[int]
 
 
-def set_exam(num_pictures: int, *, nouns: Sequence[str]) -> Exam:
+def set_exam(
+    num_pictures: int, *, nouns: Sequence[str], vocabulary: Vocabulary = FIRST_WORLD
+) -> Exam:
     """Return prompts that go evenly through the given nouns and all backgrounds."""
-    labels = [label for label, name in enumerate(noun_names()) if name in nouns]
-    order = np.random.default_rng(SAMPLE_SEED).permutation(len(labels) * len(BACKGROUNDS))
-    places = [divmod(int(order[n % len(order)]), len(BACKGROUNDS)) for n in range(num_pictures)]
+    names, grounds = vocabulary.noun_names, vocabulary.backgrounds
+    labels = [label for label, name in enumerate(names) if name in nouns]
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(labels) * len(grounds))
+    places = [divmod(int(order[n % len(order)]), len(grounds)) for n in range(num_pictures)]
     pairs = [(labels[place], background) for place, background in places]
     return Exam(
-        prompts=[plain_caption(NOUNS[n].name, BACKGROUNDS[b]) for n, b in pairs],
+        prompts=[plain_caption(names[n], grounds[b]) for n, b in pairs],
         nouns=[noun for noun, _ in pairs],
         backgrounds=[background for _, background in pairs],
     )
@@ -102,7 +110,7 @@ def measure_generation(
     The Fréchet distance is that of FID (Heusel et al. 2017) in the space of the self-supervised
     encoder; the floor is the distance between two halves of the real scenes.
     """
-    exam = set_exam(recipe.num_generated, nouns=recipe.unet_nouns or noun_names())
+    exam = set_exam(recipe.num_generated, nouns=recipe.drawn_nouns, vocabulary=recipe.world)
     pictures = generate(
         pipeline,
         exam.prompts,

@@ -13,17 +13,18 @@ from torch.nn import functional
 from models.build.autoencoder import to_tensor
 from models.build.scenes import SceneSet
 from models.build.stage import StepDraw
-from models.build.vocabulary import BACKGROUNDS, NOUNS
+from models.build.vocabulary import FIRST_WORLD, Vocabulary
 
 
 class Judge(nn.Module):
     """A plain convolutional classifier; it shares no architecture, weights or seed with the models.
 
     Args:
+        vocabulary: what it can name.
         width: channels of the first convolution.
     """
 
-    def __init__(self, *, width: int = 32) -> None:
+    def __init__(self, vocabulary: Vocabulary = FIRST_WORLD, *, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         widths = (3, width, 2 * width, 4 * width, 4 * width)
@@ -35,8 +36,8 @@ class Judge(nn.Module):
             ]
         self.features = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2))
         flat = 4 * width * 16
-        self.noun = nn.Linear(flat, len(NOUNS))
-        self.background = nn.Linear(flat, len(BACKGROUNDS))
+        self.noun = nn.Linear(flat, len(vocabulary.nouns))
+        self.background = nn.Linear(flat, len(vocabulary.backgrounds))
 
     def forward(self, pixels_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return noun logits and background logits of pictures in [-1, 1], 64 x 64."""

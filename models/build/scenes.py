@@ -88,8 +88,7 @@ def _draw_block(draw: Callable[[int], Scene], *, first: int, count: int, folder:
         styles.append(scene.rendition.style)
         nouns.append(scene.noun)
         backgrounds.append(scene.background)
-        sprite = f"{scene.rendition.emoji}/{scene.rendition.style}"
-        shown.append(instances.setdefault(sprite, len(instances)))
+        shown.append(instances.setdefault(scene.instance, len(instances)))
     pixels.flush()
     labels: dict[str, list[str] | list[int]] = {
         "captions": captions,
@@ -128,4 +127,6 @@ class SceneStore:
     ) -> SceneSet:
         first = HELD_OUT_FIRST_INDEX if held_out else 0
         name = f"{domain}-{'held-out' if held_out else 'training'}-{count}-seed{self.world.seed}"
+        if self.world.vocabulary.varied:
+            name = f"{self.world.vocabulary.name}-{name}"
         return draw_scenes(draw, first=first, count=count, folder=self._folder / name)

@@ -190,15 +190,15 @@ class EmojiCatalogue:
                     renditions.append(Rendition(name, style, path))
         return renditions
 
-    def wide_renditions(self) -> list[Rendition]:
+    def wide_renditions(self, nouns: Sequence[Noun] = NOUNS) -> list[Rendition]:
         """Return every rendition of the wide, uncaptioned subcategories that training may see."""
         names = [name for name, subcategory in self._primary if subcategory in WIDE_SUBCATEGORIES]
-        captioned = [name for noun in NOUNS for name in noun.emoji]
+        captioned = [name for noun in nouns for name in (*noun.emoji, *noun.heads)]
         return self.training_renditions(dict.fromkeys([*captioned, *names]))
 
     def noun_renditions(self, nouns: Sequence[Noun] = NOUNS) -> list[list[Rendition]]:
         """Return, for each noun in order, the renditions that draw it in training."""
-        return [self.training_renditions(noun.emoji) for noun in nouns]
+        return [self.training_renditions((*noun.emoji, *noun.heads)) for noun in nouns]
 
 
 def load_sprite(path: Path, *, size_px: int = SPRITE_PX) -> Image.Image:

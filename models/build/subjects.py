@@ -27,19 +27,23 @@ class Subject:
         class_noun: the noun of the picture world that it is an instance of.
         emoji: the held-out emoji that plays it.
         style: the drawing style used.
+        for_settings: whether settings may be chosen on it; the others are for figures alone.
     """
 
     name: str
     class_noun: str
     emoji: str
     style: str = "fluent"
+    for_settings: bool = False
 
 
 SUBJECTS: Final = (
-    Subject("teddy-bear", "bear", "teddy_bear"),
+    Subject("teddy-bear", "bear", "teddy_bear", for_settings=True),
     Subject("toy-robot", "robot", "robot_face"),
-    Subject("tropical-fish", "fish", "tropical_fish"),
+    Subject("tropical-fish", "fish", "tropical_fish", for_settings=True),
     Subject("unicorn", "horse", "unicorn_face"),
+    Subject("poodle", "dog", "poodle"),
+    Subject("racing-car", "car", "racing_car"),
 )
 
 

@@ -13,11 +13,12 @@ from typing import Final
 from transformers import CLIPTokenizer
 
 from models.build.vocabulary import (
-    BACKGROUNDS,
+    CLOTHES,
+    FIRST_WORLD,
     HEADS,
     IDENTIFIERS,
-    NOUNS,
     STYLE_HEADS,
+    Vocabulary,
     article,
 )
 
@@ -34,11 +35,14 @@ def byte_characters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
 
 
-def world_words() -> Counter[str]:
+def world_words(vocabulary: Vocabulary = FIRST_WORLD) -> Counter[str]:
     """Return every word that captions can hold, with a weight that orders the merges."""
-    texts = [noun.name for noun in NOUNS] + [article(noun.name) for noun in NOUNS]
-    texts += [f"{background.preposition} {background.name}" for background in BACKGROUNDS]
+    names = vocabulary.noun_names
+    texts = [*names, *(article(name) for name in names)]
+    texts += [f"{place.preposition} {place.name}" for place in vocabulary.backgrounds]
     texts += [*HEADS, *STYLE_HEADS.values(), *IDENTIFIERS]
+    if vocabulary.varied:
+        texts += [*CLOTHES, "wearing", "the head of"]
     return Counter(word for text in texts for word in _WORDS.findall(text.lower()))
 
 
@@ -76,22 +80,29 @@ def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
     return merged
 
 
-def save_tokenizer(folder: Path, *, vocabulary_size: int, max_tokens: int) -> CLIPTokenizer:
+def save_tokenizer(
+    folder: Path,
+    *,
+    vocabulary_size: int,
+    max_tokens: int,
+    vocabulary: Vocabulary = FIRST_WORLD,
+) -> CLIPTokenizer:
     """Learn the tokenizer, write `vocab.json` and `merges.txt`, and return it loaded.
 
     Args:
         folder: where the files go.
         vocabulary_size: most tokens in all; more words than fit stay in pieces.
         max_tokens: longest prompt, start and end tokens included.
+        vocabulary: of the world whose captions it reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     characters = byte_characters()
     alphabet = characters + [character + _END_OF_WORD for character in characters]
-    merges = learn_merges(world_words(), max_merges=vocabulary_size - len(alphabet) - 2)
+    merges = learn_merges(world_words(vocabulary), max_merges=vocabulary_size - len(alphabet) - 2)
     tokens = alphabet + list(dict.fromkeys("".join(pair) for pair in merges))
     tokens += [START_TOKEN, END_TOKEN]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
+    numbers = {token: number for number, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(numbers, ensure_ascii=False))
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
     tokenizer = CLIPTokenizer(

@@ -56,7 +56,7 @@ class LatentScenes:
     """Scenes as the UNet sees them.
 
     Attributes:
-        latents_NCHW: float16 (N, 4, 16, 16), scaled to unit spread.
+        latents_NCHW: float16 (N, C, 16, 16), scaled to unit spread.
         caption_numbers: int64 (N,), row of each scene's caption in `text_states`.
         text_states: float16 (M, T, D), the text tower's last states of the M distinct captions.
         empty_state: float32 (T, D), of the empty caption.

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True)
 class Noun:
-    """One class noun and the emoji (by short name) that draw it."""
+    """One class noun and the emoji that draw it.
+
+    Attributes:
+        name: the word of captions.
+        emoji: short names of the art that draws it.
+        heads: short names of art that draws its head alone; the second world gives it a body.
+        kind: `animal` can wear clothes, `machine` too and has a body of blocks; any can be dyed.
+    """
 
     name: str
-    emoji: tuple[str, ...]
+    emoji: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    kind: Literal["animal", "machine", "thing"] = "thing"
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,68 @@ BACKGROUNDS: Final[tuple[Background, ...]] = (
     Background("a purple background", "on"),
 )
 
+FIGURES: Final[tuple[Noun, ...]] = (
+    Noun("bear", heads=("bear", "polar_bear"), kind="animal"),
+    Noun("dog", ("dog2", "guide_dog"), heads=("dog",), kind="animal"),
+    Noun("cat", ("cat2", "black_cat"), heads=("cat",), kind="animal"),
+    Noun("panda", heads=("panda_face",), kind="animal"),
+    Noun("fox", heads=("fox_face",), kind="animal"),
+    Noun("lion", heads=("lion_face",), kind="animal"),
+    Noun("elephant", ("elephant",), kind="animal"),
+    Noun("horse", ("racehorse", "horse"), kind="animal"),
+    Noun("cow", ("cow2",), heads=("cow",), kind="animal"),
+    Noun("pig", ("pig2",), heads=("pig",), kind="animal"),
+    Noun("rabbit", ("rabbit2",), heads=("rabbit",), kind="animal"),
+    Noun("frog", heads=("frog",), kind="animal"),
+    Noun("penguin", ("penguin",), kind="animal"),
+    Noun("owl", ("owl",), kind="animal"),
+    Noun("duck", ("duck",), kind="animal"),
+    Noun("fish", ("fish", "blowfish"), kind="animal"),
+    Noun("whale", ("whale", "whale2"), kind="animal"),
+    Noun("turtle", ("turtle",), kind="animal"),
+    Noun("crab", ("crab",), kind="animal"),
+    Noun("car", ("car", "blue_car")),
+    Noun("bus", ("bus",)),
+    Noun("truck", ("truck", "articulated_lorry")),
+    Noun("motorcycle", ("racing_motorcycle",)),
+    Noun("airplane", ("small_airplane", "airplane")),
+    Noun("rocket", ("rocket",)),
+    Noun("sailboat", ("boat",)),
+    Noun("apple", ("apple", "green_apple")),
+    Noun("banana", ("banana",)),
+    Noun("strawberry", ("strawberry",)),
+    Noun("pineapple", ("pineapple",)),
+    Noun("hamburger", ("hamburger",)),
+    Noun("balloon", ("balloon",)),
+    Noun("guitar", ("guitar",)),
+    Noun("chair", ("chair",)),
+    Noun("camera", ("camera", "camera_with_flash")),
+    Noun("clock", ("alarm_clock",)),
+    Noun("robot", heads=("robot_face",), kind="machine"),
+    Noun("sunflower", ("sunflower",)),
+    Noun("cactus", ("cactus",)),
+    Noun("mushroom", ("mushroom",)),
+    Noun("bird", ("bird", "black_bird"), kind="animal"),
+    Noun("dinosaur", ("sauropod",), kind="animal"),
+)
+"""The nouns of the second world, whole figures where art or a drawn body allows it."""
+
+PLACES: Final[tuple[Background, ...]] = (
+    *BACKGROUNDS,
+    Background("a forest", "in"),
+    Background("the mountains", "in"),
+    Background("a meadow", "in"),
+    Background("sunset", "at"),
+    Background("a wooden floor", "on"),
+    Background("a brick wall", "in front of"),
+    Background("an orange background", "on"),
+    Background("a grey background", "on"),
+)
+"""The backgrounds of the second world; the first ones keep their labels."""
+
+CLOTHES: Final[tuple[str, ...]] = ("hat", "scarf", "glasses")
+"""What animals and machines can wear in the second world; the first needs no known head."""
+
 STYLES: Final[tuple[str, ...]] = ("noto", "twemoji", "fluent")
 """The drawing styles, in the order in which a sprite's renditions are numbered."""
 
@@ -97,6 +168,39 @@ HEADS: Final[tuple[str, ...]] = ("a photo of ", "a photo of ", "a picture of ", 
 
 IDENTIFIERS: Final[tuple[str, ...]] = ("sks", "ohwx", "zwx")
 """Rare tokens that name a personal subject; the tokenizer keeps each as one token."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a picture world shows and its captions say.
+
+    Attributes:
+        name: of the world, in the recipe.
+        nouns: class nouns, in label order.
+        backgrounds: in label order.
+        varied: figures have bodies, hues, proportions and clothes of their own.
+    """
+
+    name: str
+    nouns: tuple[Noun, ...]
+    backgrounds: tuple[Background, ...]
+    varied: bool
+
+    @property
+    def noun_names(self) -> tuple[str, ...]:
+        """The class nouns in label order."""
+        return tuple(noun.name for noun in self.nouns)
+
+    @property
+    def background_names(self) -> tuple[str, ...]:
+        """The backgrounds in label order."""
+        return tuple(background.name for background in self.backgrounds)
+
+
+FIRST_WORLD: Final = Vocabulary("first", NOUNS, BACKGROUNDS, varied=False)
+"""What the models in `models/` know."""
+SECOND_WORLD: Final = Vocabulary("second", FIGURES, PLACES, varied=True)
+"""What the next models learn."""
 
 HELD_OUT_EMOJI: Final[frozenset[str]] = frozenset(
     {

@@ -18,12 +18,11 @@ from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
 from models.build.autoencoder import (
     AutoencoderObjective,
-    build_autoencoder,
     encode_all,
     standardise_latents,
 )
 from models.build.card import write_card
-from models.build.clip import ClipObjective, build_clip
+from models.build.clip import ClipObjective
 from models.build.evaluate import (
     measure_autoencoder,
     measure_clip,
@@ -39,7 +38,7 @@ from models.build.export import (
     export_pipeline,
 )
 from models.build.generation import contact_sheet, load_pipeline
-from models.build.image_encoder import ImageEncoderObjective, build_image_encoder
+from models.build.image_encoder import ImageEncoderObjective
 from models.build.judge import Judge, JudgeObjective
 from models.build.recipe import STAGES, Recipe
 from models.build.scenes import SceneSet, SceneStore
@@ -53,8 +52,8 @@ from models.build.stage import (
 )
 from models.build.subjects import SUBJECTS, render_subject
 from models.build.tokenizer import save_tokenizer
-from models.build.unet import UnetObjective, build_unet, gather_latent_scenes
-from models.build.vocabulary import noun_names
+from models.build.unet import UnetObjective, gather_latent_scenes
+from models.build.warm_start import Beginnings
 from models.build.world import World
 
 logger = logging.getLogger(__name__)
@@ -71,19 +70,29 @@ class Workshop:
         state: folder of scenes and training states.
         emoji_art: folder of the unpacked emoji packages; filled when empty.
         output: folder of the exported models.
+        begin_from: folder of exported models from which stages without a state begin.
     """
 
-    def __init__(self, recipe: Recipe, *, state: Path, emoji_art: Path, output: Path) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        state: Path,
+        emoji_art: Path,
+        output: Path,
+        begin_from: Path | None = None,
+    ) -> None:
         self.recipe = recipe
         self.state = state
         self.emoji_art = emoji_art
         self.output = output
+        self._untrained = Beginnings(recipe, models=begin_from)
 
     @cached_property
     def scenes(self) -> SceneStore:
         """The scenes, drawn when first asked for."""
         catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
-        world = World(catalogue, seed=self.recipe.seed)
+        world = World(catalogue, seed=self.recipe.seed, vocabulary=self.recipe.world)
         return SceneStore(world, folder=self.state / "scenes")
 
     def run(self, action: str) -> None:
@@ -132,23 +141,26 @@ class Workshop:
 
     def autoencoder_trainer(self) -> StageTrainer:
         """Return the trainer of the autoencoder."""
-        torch.manual_seed(self.recipe.seed)
         objective = AutoencoderObjective(
-            build_autoencoder(self.recipe.autoencoder),
+            self._untrained.autoencoder(),
             pixels=self._all_pixels(),
             batch_size=self.recipe.training["autoencoder"].batch_size,
+            kl_weight=self.recipe.autoencoder.kl_weight,
+            compiled=self.recipe.compiled,
         )
         return self.trainer("autoencoder", objective)
 
     def decoder_trainer(self) -> StageTrainer:
         """Return the trainer that polishes the decoder on the latents that the UNet knows."""
-        model = build_autoencoder(self.recipe.autoencoder)
+        model = self._untrained.autoencoder()
         self._load("autoencoder", module="autoencoder", into=model)
         objective = AutoencoderObjective(
             model,
             pixels=self._all_pixels(),
             batch_size=self.recipe.training["decoder"].batch_size,
+            kl_weight=self.recipe.autoencoder.kl_weight,
             decoder_only=True,
+            compiled=self.recipe.compiled,
         )
         return self.trainer("decoder", objective)
 
@@ -165,24 +177,24 @@ class Workshop:
             self.state / "tokenizer",
             vocabulary_size=self.recipe.vocabulary_size,
             max_tokens=self.recipe.max_tokens,
+            vocabulary=self.recipe.world,
         )
 
     def clip_trainer(self) -> StageTrainer:
         """Return the trainer of the CLIP pair."""
-        torch.manual_seed(self.recipe.seed + 1)
         objective = ClipObjective(
-            build_clip(self.recipe, tokenizer=self.tokenizer),
+            self._untrained.clip(self.tokenizer),
             tokenizer=self.tokenizer,
             scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
             batch_size=self.recipe.training["clip"].batch_size,
+            vocabulary=self.recipe.world,
         )
         return self.trainer("clip", objective)
 
     def image_encoder_trainer(self) -> StageTrainer:
         """Return the trainer of the self-supervised image encoder."""
-        torch.manual_seed(self.recipe.seed + 2)
         objective = ImageEncoderObjective(
-            build_image_encoder(self.recipe),
+            self._untrained.image_encoder(),
             scenes=self.scenes.wide(self.recipe.num_wide_scenes),
             batch_size=self.recipe.training["image-encoder"].batch_size,
         )
@@ -200,30 +212,18 @@ class Workshop:
             tokenizer=self.tokenizer,
         )
         objective = UnetObjective(
-            self.untrained_unet(),
+            self._untrained.unet(),
             scenes=scenes,
             batch_size=self.recipe.training["unet"].batch_size,
-            compiled=self.recipe.compile_unet,
+            compiled=self.recipe.compiled,
         )
         return self.trainer("unet", objective)
 
     def _drawn_scenes(self, scenes: SceneSet) -> torch.Tensor:
         """Return the indices of the scenes whose noun the UNet learns to draw."""
-        drawn = [label for label, name in enumerate(noun_names()) if name in self.drawn_nouns()]
+        names = self.recipe.world.noun_names
+        drawn = [label for label, name in enumerate(names) if name in self.recipe.drawn_nouns]
         return torch.isin(torch.from_numpy(scenes.nouns), torch.tensor(drawn)).nonzero()[:, 0]
-
-    def drawn_nouns(self) -> tuple[str, ...]:
-        """Return the nouns that the UNet learns to draw."""
-        return self.recipe.unet_nouns or noun_names()
-
-    def untrained_unet(self) -> UNet2DConditionModel:
-        """Return the UNet before training."""
-        torch.manual_seed(self.recipe.seed + 3)
-        return build_unet(
-            self.recipe.unet,
-            latent_channels=self.recipe.autoencoder.latent_channels,
-            text_width=self.recipe.text.width,
-        )
 
     def latents(self) -> torch.Tensor:
         """Return the latents of all captioned training scenes, kept on disk.
@@ -242,7 +242,7 @@ class Workshop:
 
     def trained_autoencoder(self) -> AutoencoderKL:
         """Return the autoencoder as trained so far, its latents brought to mean 0 and spread 1."""
-        model = build_autoencoder(self.recipe.autoencoder)
+        model = self._untrained.autoencoder()
         polished = (self.state / "decoder.pt").is_file()
         self._load("decoder" if polished else "autoencoder", module="autoencoder", into=model)
         pixels = self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC
@@ -251,26 +251,28 @@ class Workshop:
 
     def trained_clip(self) -> CLIPModel:
         """Return the CLIP pair as trained so far."""
-        model = build_clip(self.recipe, tokenizer=self.tokenizer)
+        model = self._untrained.clip(self.tokenizer)
         self._load("clip", module="clip", into=model)
         return model
 
     def trained_image_encoder(self) -> Dinov2Model:
         """Return the self-supervised image encoder as trained so far."""
-        model = build_image_encoder(self.recipe)
+        model = self._untrained.image_encoder()
         self._load("image-encoder", module="encoder", into=model)
         return model
 
     def trained_unet(self) -> UNet2DConditionModel:
         """Return the UNet as trained so far, with its averaged weights."""
-        model = self.untrained_unet()
+        model = self._untrained.unet()
         self._load("unet", module="unet", into=model)
         return model
 
     def _load(self, stage: str, *, module: str, into: nn.Module) -> None:
         path = self.state / f"{stage}.pt"
         if not path.is_file():
-            logger.warning("%s has no training state yet: its weights are random", stage)
+            logger.warning(
+                "%s has no training state yet: its weights are those it begins with", stage
+            )
             return
         state = load_state(path)
         prefix = f"{module}."
@@ -298,7 +300,7 @@ class Workshop:
     def trained_judge(self) -> Judge:
         """Return the independent classifier, trained when it is not yet."""
         torch.manual_seed(self.recipe.seed + 4)
-        judge = Judge()
+        judge = Judge(self.recipe.world)
         objective = JudgeObjective(
             judge,
             scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
@@ -319,7 +321,9 @@ class Workshop:
         )
         figures: dict[str, Any] = {
             "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
-            "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
+            "clip": measure_clip(
+                clip, tokenizer=self.tokenizer, scenes=scenes, vocabulary=self.recipe.world
+            ),
             "judge_on_real_scenes": measure_judge(judge, scenes),
             "generation": generation,
             "personalised": self._personalised(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,14 +9,14 @@ import numpy as np
 from PIL import Image
 
 from models.build.backgrounds import WORLD_PX, paint_background
+from models.build.casting import Cast, Part
 from models.build.sprites import EmojiCatalogue, Rendition, load_sprite
 from models.build.vocabulary import (
-    BACKGROUNDS,
+    FIRST_WORLD,
     HEADS,
-    NOUNS,
     STYLE_HEADS,
     Background,
-    Noun,
+    Vocabulary,
     article,
 )
 
@@ -28,6 +27,8 @@ WIDE: Final = 2
 _NO_BACKGROUND_RATE: Final = 0.12
 _STYLE_HEAD_RATE: Final = 0.25
 _NO_ARTICLE_RATE: Final = 0.15
+_SIDES: Final = (0.58, 0.84)
+_FIGURE_SIDES: Final = (0.62, 0.94)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Scene:
         noun: label of the noun, or -1 in the wide domain.
         background: label of the background.
         rendition: which emoji in which style was drawn.
+        variant: of the figure; two scenes of one rendition and variant show one subject.
     """
 
     picture: Image.Image
@@ -47,6 +49,12 @@ class Scene:
     noun: int
     background: int
     rendition: Rendition
+    variant: str = ""
+
+    @property
+    def instance(self) -> str:
+        """What two scenes of one subject have in common."""
+        return f"{self.rendition.emoji}/{self.rendition.style}{self.variant}"
 
 
 class World:
@@ -55,49 +63,67 @@ class World:
     Args:
         catalogue: finds the emoji art.
         seed: with the scene's index, the only source of randomness.
-        nouns: class nouns, in label order.
+        vocabulary: nouns and backgrounds, and whether figures vary.
     """
 
     def __init__(
-        self, catalogue: EmojiCatalogue, *, seed: int, nouns: Sequence[Noun] = NOUNS
+        self, catalogue: EmojiCatalogue, *, seed: int, vocabulary: Vocabulary = FIRST_WORLD
     ) -> None:
         self.seed = seed
-        self.nouns = tuple(nouns)
-        self.noun_renditions = catalogue.noun_renditions(nouns)
-        self.wide_renditions = catalogue.wide_renditions()
+        self.vocabulary = vocabulary
+        self.noun_renditions = catalogue.noun_renditions(vocabulary.nouns)
+        self.wide_renditions = catalogue.wide_renditions(vocabulary.nouns)
         self._sprites: dict[Rendition, Image.Image] = {}
+        self._cast = Cast(vocabulary, seed=seed)
 
     def captioned(self, index: int) -> Scene:
         """Return captioned scene `index`: one of the nouns on one of the backgrounds."""
         rng = np.random.default_rng([self.seed, CAPTIONED, index])
-        noun = int(rng.integers(len(self.nouns)))
+        noun = int(rng.integers(len(self.vocabulary.nouns)))
         renditions = self.noun_renditions[noun]
         rendition = renditions[int(rng.integers(len(renditions)))]
-        label = int(rng.integers(len(BACKGROUNDS)))
-        caption = write_caption(
-            self.nouns[noun].name, background=BACKGROUNDS[label], style=rendition.style, rng=rng
-        )
-        picture = self._draw(rendition, background=BACKGROUNDS[label], rng=rng)
+        label = int(rng.integers(len(self.vocabulary.backgrounds)))
+        background = self.vocabulary.backgrounds[label]
+        if self.vocabulary.varied:
+            part = self._cast.captioned(rendition, noun=noun, rng=rng)
+        else:
+            part = Part(self._sprite(rendition), self.vocabulary.nouns[noun].name)
+        caption = write_caption(part, background=background, style=rendition.style, rng=rng)
+        picture = self._draw(part.sprite, background=background, rng=rng)
         return Scene(picture, caption, noun, label, rendition)
 
     def wide(self, index: int) -> Scene:
         """Return wide scene `index`: any emoji that training may see, without a caption."""
         rng = np.random.default_rng([self.seed, WIDE, index])
         rendition = self.wide_renditions[int(rng.integers(len(self.wide_renditions)))]
-        label = int(rng.integers(len(BACKGROUNDS)))
-        picture = self._draw(rendition, background=BACKGROUNDS[label], rng=rng)
-        return Scene(picture, "", -1, label, rendition)
+        label = int(rng.integers(len(self.vocabulary.backgrounds)))
+        background = self.vocabulary.backgrounds[label]
+        if not self.vocabulary.varied:
+            picture = self._draw(self._sprite(rendition), background=background, rng=rng)
+            return Scene(picture, "", -1, label, rendition)
+        sprite, variant = self._cast.wide(rendition, rng=rng)
+        picture = self._draw(sprite, background=background, rng=rng)
+        return Scene(picture, "", -1, label, rendition, variant)
 
-    def _draw(
-        self, rendition: Rendition, *, background: Background, rng: np.random.Generator
-    ) -> Image.Image:
+    def _sprite(self, rendition: Rendition) -> Image.Image:
         if rendition not in self._sprites:
             self._sprites[rendition] = load_sprite(rendition.path)
-        return compose(self._sprites[rendition], background=background.name, rng=rng)
+        return self._sprites[rendition]
+
+    def _draw(
+        self, sprite: Image.Image, *, background: Background, rng: np.random.Generator
+    ) -> Image.Image:
+        sides = _FIGURE_SIDES if self.vocabulary.varied else _SIDES
+        return compose(sprite, background=background.name, rng=rng, sides=sides)
 
 
 def compose(
-    sprite: Image.Image, *, background: str, rng: np.random.Generator, size_px: int = WORLD_PX
+    sprite: Image.Image,
+    *,
+    background: str,
+    rng: np.random.Generator,
+    size_px: int = WORLD_PX,
+    sides: tuple[float, float] = _SIDES,
 ) -> Image.Image:
     """Return a sprite placed on a fresh background, scaled, jittered, flipped and rotated.
 
@@ -106,9 +132,10 @@ def compose(
         background: caption name of the background.
         rng: source of every random choice.
         size_px: side of the picture.
+        sides: least and greatest side of the sprite, shares of the picture's.
     """
     canvas = paint_background(background, rng=rng, size_px=size_px).convert("RGBA")
-    side = int(size_px * rng.uniform(0.58, 0.84))
+    side = int(size_px * rng.uniform(*sides))
     if rng.random() < 0.5:
         sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.4:
@@ -122,14 +149,15 @@ def compose(
 
 
 def write_caption(
-    noun: str, *, background: Background, style: str, rng: np.random.Generator
+    part: Part, *, background: Background, style: str, rng: np.random.Generator
 ) -> str:
     """Return one of the many captions of a scene."""
     if rng.random() < _STYLE_HEAD_RATE:
         head = STYLE_HEADS[style]
     else:
         head = HEADS[int(rng.integers(len(HEADS)))]
-    named = noun if rng.random() < _NO_ARTICLE_RATE else f"{article(noun)} {noun}"
+    named = part.words if rng.random() < _NO_ARTICLE_RATE else f"{article(part.words)} {part.words}"
+    named = f"{part.before}{named}{part.after}"
     if rng.random() < _NO_BACKGROUND_RATE:
         return f"{head}{named}"
     return f"{head}{named} {background.preposition} {background.name}"

@@ -28,6 +28,7 @@ from models.build.recipe import (
     TransformerSize,
     UnetSize,
     quick_recipe,
+    second_recipe,
 )
 from models.build.stage import StageTrainer, learning_rate_at
 from models.build.tokenizer import save_tokenizer, tokenize, world_words
@@ -35,6 +36,7 @@ from models.build.unet import build_unet
 from models.build.vocabulary import (
     IDENTIFIERS,
     NOUNS,
+    SECOND_WORLD,
     background_names,
     noun_names,
 )
@@ -46,6 +48,25 @@ SMALL_AUTOENCODER = AutoencoderSize(channels=(8, 8))
 
 def some_pixels(count: int = 8) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (count, 16, 16, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "word", sorted(world_words(SECOND_WORLD)), ids=lambda word: f"second-{word}"
+)
+def test_tokenizer_of_the_second_world_reads_each_word_as_one_token(
+    word: str, second_tokenizer
+) -> None:
+    assert len(second_tokenizer.tokenize(word)) == 1
+
+
+@pytest.fixture(scope="session")
+def second_tokenizer(tmp_path_factory: pytest.TempPathFactory):
+    return save_tokenizer(
+        tmp_path_factory.mktemp("second-tokenizer"),
+        vocabulary_size=second_recipe().vocabulary_size,
+        max_tokens=24,
+        vocabulary=SECOND_WORLD,
+    )
 
 
 @pytest.mark.parametrize("word", [*IDENTIFIERS, *(noun.name for noun in NOUNS)])
@@ -190,6 +211,18 @@ def test_frechet_distance_of_a_shifted_cloud_is_the_shift_squared() -> None:
 
 def test_quick_recipe_covers_every_stage() -> None:
     assert quick_recipe().training.keys() == Recipe().training.keys()
+    assert second_recipe().training.keys() == Recipe().training.keys()
+
+
+def test_second_recipe_draws_every_noun_of_its_world() -> None:
+    assert second_recipe().drawn_nouns == SECOND_WORLD.noun_names
+    assert len(second_recipe().drawn_nouns) >= 40
+
+
+def test_exam_of_the_second_world_asks_for_its_own_backgrounds() -> None:
+    exam = set_exam(24, nouns=["bear"], vocabulary=SECOND_WORLD)
+    assert sorted(exam.backgrounds) == list(range(24))
+    assert any(prompt.endswith("bear in front of a brick wall") for prompt in exam.prompts)
 
 
 def test_parse_steps_with_an_unknown_stage_exits() -> None:

@@ -12,9 +12,13 @@ from models.build.sprites import EmojiCatalogue, EmojiSourceError, ensure_emoji_
 from models.build.subjects import SUBJECTS, render_subject
 from models.build.vocabulary import (
     BACKGROUNDS,
+    FIGURES,
+    FIRST_WORLD,
     HELD_OUT_EMOJI,
     HELD_OUT_RENDITIONS,
     NOUNS,
+    SECOND_WORLD,
+    Vocabulary,
     noun_names,
     plain_caption,
 )
@@ -23,7 +27,8 @@ from models.build.world import World
 
 def make_art(root: Path) -> Path:
     """Write one-colour stand-ins for all three packages, every emoji in every style."""
-    names = sorted({name for noun in NOUNS for name in noun.emoji} | HELD_OUT_EMOJI)
+    drawn = {name for noun in (*NOUNS, *FIGURES) for name in (*noun.emoji, *noun.heads)}
+    names = sorted(drawn | HELD_OUT_EMOJI)
     rng = np.random.default_rng(0)
     records = []
     for number, name in enumerate(names):
@@ -54,9 +59,14 @@ def emoji_art(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_art(tmp_path_factory.mktemp("art"))
 
 
+@pytest.fixture(params=[FIRST_WORLD, SECOND_WORLD], ids=lambda vocabulary: vocabulary.name)
+def vocabulary(request: pytest.FixtureRequest) -> Vocabulary:
+    return request.param
+
+
 @pytest.fixture
-def world(emoji_art: Path) -> World:
-    return World(EmojiCatalogue(emoji_art), seed=5)
+def world(emoji_art: Path, vocabulary: Vocabulary) -> World:
+    return World(EmojiCatalogue(emoji_art), seed=5, vocabulary=vocabulary)
 
 
 def pixels(picture: Image.Image) -> bytes:
@@ -65,7 +75,7 @@ def pixels(picture: Image.Image) -> bytes:
 
 def test_world_scene_is_identical_across_orders_and_worlds(emoji_art: Path, world: World) -> None:
     forwards = [world.captioned(index) for index in range(12)]
-    other = World(EmojiCatalogue(emoji_art), seed=5)
+    other = World(EmojiCatalogue(emoji_art), seed=5, vocabulary=world.vocabulary)
     backwards = [other.captioned(index) for index in reversed(range(12))]
     for first, second in zip(forwards, reversed(backwards), strict=True):
         assert pixels(first.picture) == pixels(second.picture)
@@ -73,7 +83,7 @@ def test_world_scene_is_identical_across_orders_and_worlds(emoji_art: Path, worl
 
 
 def test_world_scene_of_another_seed_or_domain_differs(emoji_art: Path, world: World) -> None:
-    other = World(EmojiCatalogue(emoji_art), seed=6)
+    other = World(EmojiCatalogue(emoji_art), seed=6, vocabulary=world.vocabulary)
     assert pixels(world.captioned(3).picture) != pixels(other.captioned(3).picture)
     assert pixels(world.captioned(3).picture) != pixels(world.wide(3).picture)
 
@@ -96,8 +106,9 @@ def test_subjects_are_all_held_out_and_of_a_known_noun() -> None:
 def test_world_captions_name_the_noun_that_is_drawn(world: World) -> None:
     for index in range(60):
         scene = world.captioned(index)
-        assert noun_names()[scene.noun] in scene.caption
-        assert scene.rendition.emoji in NOUNS[scene.noun].emoji
+        noun = world.vocabulary.nouns[scene.noun]
+        assert noun.name in scene.caption
+        assert scene.rendition.emoji in (*noun.emoji, *noun.heads)
 
 
 def test_plain_caption_with_background_reads_as_english() -> None:
@@ -117,6 +128,21 @@ def test_scene_store_held_out_scenes_differ_from_training(world: World, tmp_path
     store = SceneStore(world, folder=tmp_path)
     training, held_out = store.captioned(6), store.captioned(6, held_out=True)
     assert not np.array_equal(training.pixels_NHWC, held_out.pixels_NHWC)
+
+
+def test_scene_store_keeps_the_scenes_of_two_worlds_apart(emoji_art: Path, tmp_path: Path) -> None:
+    catalogue = EmojiCatalogue(emoji_art)
+    first, second = (
+        SceneStore(World(catalogue, seed=5, vocabulary=words), folder=tmp_path).captioned(6)
+        for words in (FIRST_WORLD, SECOND_WORLD)
+    )
+    assert not np.array_equal(first.pixels_NHWC, second.pixels_NHWC)
+
+
+def test_subjects_for_settings_are_fewer_than_those_for_figures_alone() -> None:
+    chosen = [subject.name for subject in SUBJECTS if subject.for_settings]
+    assert chosen == ["teddy-bear", "tropical-fish"]
+    assert len(SUBJECTS) >= 6
 
 
 def test_render_subject_writes_pictures_with_captions(emoji_art: Path, tmp_path: Path) -> None:
