@@ -26,7 +26,9 @@ from models.build.autoencoder import to_tensor
 from models.build.evaluate import SAMPLE_SEED, set_exam
 from models.build.generation import generate, load_pipeline
 from models.build.judge import Judge, judge_pictures
+from models.build.lineup import recognised, trained_lineup
 from models.build.recipe import Recipe
+from models.build.sprites import EmojiCatalogue, ensure_emoji_art
 from models.build.subjects import SUBJECTS, Subject
 from models.build.vocabulary import background_names
 from models.build.workshop import Workshop
@@ -50,6 +52,11 @@ class Outcome:
             captions.
         places_base, places: share of pictures on whose place the judge agrees with the prompt.
         others_base, others: share of pictures of other nouns that the judge names rightly.
+        recognised: share of the personalised model's pictures that a classifier tells from ten
+            look-alikes of the class; `recognised_real`: of scenes of the subject itself and of the
+            look-alikes, the classifier's own accuracy.
+        pres_rise: by how much class pictures have come to look like the subject.
+        div_share: diversity, as a share of the base's.
     """
 
     subject: str
@@ -64,6 +71,10 @@ class Outcome:
     places: float
     others_base: float
     others: float
+    recognised: float
+    recognised_real: float
+    pres_rise: float
+    div_share: float
 
 
 def run_demo(subject: Subject, *, home: Path) -> dict[str, str]:
@@ -88,11 +99,13 @@ class Examiner:
         store: where the demo keeps its results.
         judge: names nouns and backgrounds.
         scratch: folder for models that are read back.
+        shop: where the line-ups of look-alikes are drawn and kept.
     """
 
-    def __init__(self, store: Store, *, judge: Judge, scratch: Path) -> None:
+    def __init__(self, store: Store, *, judge: Judge, scratch: Path, shop: Workshop) -> None:
         self._store = store
         self._judge = judge
+        self._shop = shop
         self._scratch = scratch
         models = environment.current().models_dir
         self._base = models / "tiny-emoji-sd"
@@ -107,6 +120,7 @@ class Examiner:
             for metric, score in scores.items()
         }
         base, tuned = means[f"dino_{BASE}"], means[f"dino_{FINE_TUNED}"]
+        recognised, recognised_real = self._lineup(subject, steps["evaluate"])
         return Outcome(
             subject=subject.name,
             dino_base=base,
@@ -120,6 +134,10 @@ class Examiner:
             places=self._places(steps["evaluate"], FINE_TUNED),
             others_base=self._other_nouns(self._base, subject),
             others=self._other_nouns(self._published(steps["publish_checkpoint"]), subject),
+            recognised=recognised,
+            recognised_real=recognised_real,
+            pres_rise=means[f"pres_{FINE_TUNED}"] - means[f"pres_{BASE}"],
+            div_share=means[f"div_{FINE_TUNED}"] / means[f"div_{BASE}"],
         )
 
     def pictures(self, evaluation: str, model: str) -> list[tuple[str, Image.Image]]:
@@ -140,6 +158,18 @@ class Examiner:
             prompt.endswith(names[label])
             for (prompt, _), label in zip(drawn, backgrounds.tolist(), strict=True)
         )
+
+    def _lineup(self, subject: Subject, evaluation: str) -> tuple[float, float]:
+        """Return how often the pictures are told from look-alikes, and how often scenes are."""
+        catalogue = EmojiCatalogue(ensure_emoji_art(self._shop.emoji_art))
+        classifier, accuracy = trained_lineup(
+            subject,
+            catalogue=catalogue,
+            seed=self._shop.recipe.seed,
+            state=self._shop.state / "lineups",
+        )
+        drawn = [picture for _, picture in self.pictures(evaluation, FINE_TUNED)]
+        return recognised(classifier, _pixels(drawn)), accuracy
 
     def _published(self, model: str) -> Path:
         digest = ManifestRef.parse(model).digest
@@ -194,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tell(f"{subject.name}: the demo's settings")
         steps = run_demo(subject, home=home)
         store = Store.connect(services.ensure(home, only=("seaweedfs",)).settings())
-        examiner = Examiner(store, judge=judge, scratch=home / "models")
+        examiner = Examiner(store, judge=judge, scratch=home / "models", shop=shop)
         outcomes.append(examiner.outcome(subject, steps))
         own = _opened((SUBJECTS_FOLDER / subject.name / "01.jpg").read_bytes())
         drawn = [picture for _, picture in examiner.pictures(steps["evaluate"], FINE_TUNED)]

@@ -105,6 +105,13 @@ with their own captions; what it can tell here: docs/adr/0014.
 
 *Right* is what the judge says; other nouns are those that the UNet draws, without the subject's.
 
+| subject | recognised | the classifier's own accuracy | PRES: rise | DIV: share of the base's |
+| --- | --- | --- | --- | --- |
+{identity}
+
+*Recognised*: a classifier tells the picture from ten look-alikes of the class, half of them in the
+subject's hue. PRES: class pictures that come to look like the subject; lower is better.
+
 """
 
 
@@ -174,4 +181,13 @@ def _personalised(rows: list[dict[str, Any]]) -> str:
         f"| {row['others_base']:.0%} | {row['others']:.0%} |"
         for row in rows
     ]
-    return _PERSONALISED.format(fidelity="\n".join(fidelity), preservation="\n".join(preservation))
+    identity = [
+        f"| {row['subject']} | {row['recognised']:.0%} | {row['recognised_real']:.1%} "
+        f"| {row['pres_rise']:+.3f} | {row['div_share']:.2f} |"
+        for row in rows
+    ]
+    return _PERSONALISED.format(
+        fidelity="\n".join(fidelity),
+        preservation="\n".join(preservation),
+        identity="\n".join(identity),
+    )

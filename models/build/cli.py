@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,14 +15,14 @@ from models.build.vocabulary import FIRST_WORLD, SECOND_WORLD
 
 _RECIPES = {"first": Recipe, "second": second_recipe}
 _WORLDS = {"first": FIRST_WORLD, "second": SECOND_WORLD}
-_ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects")
+_ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects", "continue", "pack", "unpack")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m models.build`."""
     parser = argparse.ArgumentParser(
         prog="python -m models.build",
-        description="Train the tiny base model. Every stage goes on from its last state.",
+        description="Train the tiny base model. Every stage continues from its last state.",
         epilog="example: python -m models.build --quick --output quick-models --threads 2",
     )
     parser.add_argument(
@@ -58,6 +59,24 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="STAGE=N",
         help="train a stage for N steps in all instead of the recipe's number; repeatable",
     )
+    parser.add_argument(
+        "--batch-size",
+        action="append",
+        default=[],
+        metavar="STAGE=N",
+        help="other batch size of a stage, as on a GPU; repeatable",
+    )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="train no longer than this")
+    parser.add_argument(
+        "--parcel",
+        type=Path,
+        metavar="FOLDER",
+        help="files of at most 15 MiB that carry states to another machine and back: "
+        "`pack` writes them, `continue` resumes from them and writes them, `unpack` reads them",
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that draw scenes at once (default: 1)"
+    )
     parser.add_argument("--pictures", type=int, help="judge so many generated pictures")
     parser.add_argument(
         "--compile",
@@ -69,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_steps(assignments: Sequence[str]) -> dict[str, int]:
+def parse_steps(assignments: Sequence[str], *, option: str = "--steps") -> dict[str, int]:
     """Return `["unet=9000"]` as `{"unet": 9000}`.
 
     Raises:
@@ -79,7 +98,7 @@ def parse_steps(assignments: Sequence[str]) -> dict[str, int]:
     for assignment in assignments:
         stage, _, number = assignment.partition("=")
         if stage not in STAGES or not number.isdigit():
-            raise SystemExit(f"--steps {assignment}: expected STAGE=N with STAGE in {STAGES}")
+            raise SystemExit(f"{option} {assignment}: expected STAGE=N with STAGE in {STAGES}")
         steps[stage] = int(number)
     return steps
 
@@ -91,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     recipe = quick_recipe(_WORLDS[options.world]) if options.quick else _RECIPES[options.world]()
-    recipe = replace(recipe.with_steps(parse_steps(options.steps)), compiled=options.compile)
+    recipe = recipe.with_steps(parse_steps(options.steps))
+    recipe = recipe.with_batch_sizes(parse_steps(options.batch_size, option="--batch-size"))
+    recipe = replace(recipe, compiled=options.compile)
     if options.pictures:
         recipe = replace(recipe, num_generated=options.pictures)
 
@@ -109,5 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         emoji_art=Path(art),
         output=options.output,
         begin_from=options.begin_from,
+        parcel=options.parcel,
+        minutes=options.minutes,
+        num_processes=options.processes,
     )
     workshop.run(options.stage or options.action)

@@ -90,6 +90,12 @@ def dyed(sprite: Image.Image, *, colour: str) -> Image.Image | None:
     )
 
 
+def hue_of(model: Image.Image, *, onto: Image.Image) -> Image.Image:
+    """Return a sprite with its main hue turned into another's; brightness stays."""
+    turn = _main_hue(model)[0] - _main_hue(onto)[0]
+    return _shifted(onto, turn=turn, saturation=1.0, value=1.0)
+
+
 def varied(sprite: Image.Image, *, rng: np.random.Generator) -> Image.Image:
     """Return a sprite with its hue, strength, brightness and proportions slightly changed."""
     changed = _shifted(

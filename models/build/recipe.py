@@ -128,6 +128,14 @@ class Recipe:
         }
         return replace(self, training=training)
 
+    def with_batch_sizes(self, sizes: dict[str, int]) -> Recipe:
+        """Return the recipe with other batch sizes for the named stages."""
+        training = {
+            name: replace(plan, batch_size=sizes.get(name, plan.batch_size))
+            for name, plan in self.training.items()
+        }
+        return replace(self, training=training)
+
 
 def second_recipe() -> Recipe:
     """Return the recipe of the second world: whole figures that vary, and all nouns drawn.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from models.build.world import Scene, World
 
 logger = logging.getLogger(__name__)
 
+_CHUNK = 128
 HELD_OUT_FIRST_INDEX = 10_000_000
 """Scenes from this index on are for evaluation; training uses those below it."""
 
@@ -45,7 +48,9 @@ class SceneSet:
         return len(self.captions)
 
 
-def draw_scenes(draw: Callable[[int], Scene], *, first: int, count: int, folder: Path) -> SceneSet:
+def draw_scenes(
+    draw: Callable[[int], Scene], *, first: int, count: int, folder: Path, num_processes: int = 1
+) -> SceneSet:
     """Return scenes `first` to `first + count`, drawn now or read from `folder`.
 
     Args:
@@ -53,11 +58,13 @@ def draw_scenes(draw: Callable[[int], Scene], *, first: int, count: int, folder:
         first: index of the first scene.
         count: number of scenes.
         folder: where the block is kept; a finished block is read, never drawn again.
+        num_processes: that draw at once; the scenes are the same.
     """
     labels_path = folder / "labels.json"
     if not labels_path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _draw_block(draw, first=first, count=count, folder=folder)
+        indices = range(first, first + count)
+        _keep(_drawn(draw, indices, num_processes=num_processes), count=count, folder=folder)
     labels = json.loads(labels_path.read_text())
     return SceneSet(
         pixels_NHWC=np.load(folder / "pixels.npy", mmap_mode="r"),
@@ -69,7 +76,16 @@ def draw_scenes(draw: Callable[[int], Scene], *, first: int, count: int, folder:
     )
 
 
-def _draw_block(draw: Callable[[int], Scene], *, first: int, count: int, folder: Path) -> None:
+def _drawn(draw: Callable[[int], Scene], indices: range, *, num_processes: int) -> Iterator[Scene]:
+    if num_processes == 1:
+        yield from map(draw, indices)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        yield from pool.map(draw, indices, chunksize=_CHUNK)
+
+
+def _keep(scenes: Iterator[Scene], *, count: int, folder: Path) -> None:
     logger.info("drawing %d scenes into %s", count, folder)
     shape = (count, WORLD_PX, WORLD_PX, 3)
     pixels = np.lib.format.open_memmap(
@@ -81,8 +97,7 @@ def _draw_block(draw: Callable[[int], Scene], *, first: int, count: int, folder:
     backgrounds: list[int] = []
     instances: dict[str, int] = {}
     shown: list[int] = []
-    for offset in range(count):
-        scene = draw(first + offset)
+    for offset, scene in enumerate(scenes):
         pixels[offset] = np.asarray(scene.picture)
         captions.append(scene.caption)
         styles.append(scene.rendition.style)
@@ -108,10 +123,12 @@ class SceneStore:
     Args:
         world: draws absent blocks.
         folder: keeps the blocks.
+        num_processes: that draw at once.
     """
 
-    def __init__(self, world: World, *, folder: Path) -> None:
+    def __init__(self, world: World, *, folder: Path, num_processes: int = 1) -> None:
         self.world = world
+        self._num_processes = num_processes
         self._folder = folder
 
     def captioned(self, count: int, *, held_out: bool = False) -> SceneSet:
@@ -129,4 +146,10 @@ class SceneStore:
         name = f"{domain}-{'held-out' if held_out else 'training'}-{count}-seed{self.world.seed}"
         if self.world.vocabulary.varied:
             name = f"{self.world.vocabulary.name}-{name}"
-        return draw_scenes(draw, first=first, count=count, folder=self._folder / name)
+        return draw_scenes(
+            draw,
+            first=first,
+            count=count,
+            folder=self._folder / name,
+            num_processes=self._num_processes,
+        )

@@ -97,7 +97,7 @@ def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class StageTrainer:
-    """Runs the steps of one stage, keeping a state on disk from which it goes on.
+    """Runs the steps of one stage, keeping a state on disk from which it continues.
 
     Args:
         name: of the stage, for the log and the tracker.
@@ -106,6 +106,7 @@ class StageTrainer:
         seed: of every draw.
         state_path: the training state's file.
         save_every_seconds: wall-clock time between states.
+        deadline: `time.monotonic()` at which the stage stops and saves, whatever step it reached.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class StageTrainer:
         seed: int,
         state_path: Path,
         save_every_seconds: float = 120.0,
+        deadline: float = math.inf,
     ) -> None:
         self.name = name
         self.objective = objective
@@ -124,12 +126,15 @@ class StageTrainer:
         self.seed = seed
         self.state_path = state_path
         self.save_every_seconds = save_every_seconds
+        self.deadline = deadline
         self.device = training_device()
         self.bfloat16 = has_native_bfloat16(self.device)
         self.modules = nn.ModuleDict(objective.modules).to(self.device)
         for weight in self.modules.parameters():
             weight.data = _channels_last(weight.data)
-        self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        named = [(name, p) for name, p in self.modules.named_parameters() if p.requires_grad]
+        self.parameter_names = [name for name, _ in named]
+        self.parameters = [parameter for _, parameter in named]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
             lr=plan.learning_rate,
@@ -144,12 +149,16 @@ class StageTrainer:
         self.seconds = 0.0
 
     def restore(self) -> bool:
-        """Go on from the state on disk; return whether there was one."""
+        """Resume from the state on disk; return whether there was one.
+
+        A state from a parcel has no optimiser: its moments begin again.
+        """
         if not self.state_path.is_file():
             return False
         state = load_state(self.state_path)
         self.modules.load_state_dict(state["modules"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
         for moments in self.optimizer.state.values():  # laid out like their weights
             moments.update({name: _channels_last(value) for name, value in moments.items()})
         for average, saved in zip(self.average, state["average"], strict=True):
@@ -167,6 +176,7 @@ class StageTrainer:
                 "modules": self.modules.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average,
+                "parameter_names": self.parameter_names,
             },
             path=self.state_path,
         )
@@ -179,7 +189,7 @@ class StageTrainer:
         saved_at = logged_at = time.monotonic()
         logged_step = self.step
         now = saved_at
-        while self.step < last:
+        while self.step < last and now < self.deadline:
             figures = self.train_step()
             self.seconds += time.monotonic() - now
             now = time.monotonic()

@@ -114,9 +114,10 @@ def begin_clip(model: CLIPModel, *, tokenizer: CLIPTokenizer, models: Path) -> N
     known = CLIPTokenizer.from_pretrained(models / CLIP_FOLDER).get_vocab()
     name = "text_model.embeddings.token_embedding.weight"
     table = model.state_dict()[name].clone()
+    width = min(table.shape[1], saved[name].shape[1])
     for token, number in tokenizer.get_vocab().items():
         if token in known:
-            table[number] = saved[name][known[token]]
+            table[number, :width] = saved[name][known[token], :width]
     overlay(model, {**saved, name: table})
 
 

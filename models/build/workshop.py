@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ from models.build.export import (
 from models.build.generation import contact_sheet, load_pipeline
 from models.build.image_encoder import ImageEncoderObjective
 from models.build.judge import Judge, JudgeObjective
+from models.build.parcel import Parcel
 from models.build.recipe import STAGES, Recipe
 from models.build.scenes import SceneSet, SceneStore
 from models.build.sprites import EmojiCatalogue, ensure_emoji_art
@@ -71,6 +75,9 @@ class Workshop:
         emoji_art: folder of the unpacked emoji packages; filled when empty.
         output: folder of the exported models.
         begin_from: folder of exported models from which stages without a state begin.
+        parcel: folder that carries states between machines.
+        minutes: of training; then every stage stops and keeps its state.
+        num_processes: that draw scenes at once.
     """
 
     def __init__(
@@ -81,25 +88,36 @@ class Workshop:
         emoji_art: Path,
         output: Path,
         begin_from: Path | None = None,
+        parcel: Path | None = None,
+        minutes: float = math.inf,
+        num_processes: int = 1,
     ) -> None:
         self.recipe = recipe
         self.state = state
         self.emoji_art = emoji_art
         self.output = output
         self._untrained = Beginnings(recipe, models=begin_from)
+        self._parcel = Parcel(parcel)
+        self._deadline = time.monotonic() + 60 * minutes
+        self._num_processes = num_processes
 
     @cached_property
     def scenes(self) -> SceneStore:
         """The scenes, drawn when first asked for."""
         catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
         world = World(catalogue, seed=self.recipe.seed, vocabulary=self.recipe.world)
-        return SceneStore(world, folder=self.state / "scenes")
+        return SceneStore(world, folder=self.state / "scenes", num_processes=self._num_processes)
 
     def run(self, action: str) -> None:
         """Do one action of the command line."""
-        if action in ("all", *STAGES):
-            for stage in self._open_stages() if action == "all" else (action,):
-                self.train(stage)
+        if action in ("continue", "unpack"):
+            self._parcel.unpack_art(self.emoji_art)
+            self._parcel.unpack_states(STAGES, state=self.state)
+        if action in ("all", "continue", *STAGES):
+            self._train_stages(self._open_stages() if action in ("all", "continue") else (action,))
+        if action in ("continue", "pack"):
+            self._parcel.pack_states(STAGES, state=self.state)
+            self._parcel.pack_art(self.scenes.world.wide_renditions, art=self.emoji_art)
         if action in ("all", "export"):
             self.export()
         if action in ("all", "evaluate"):
@@ -110,6 +128,13 @@ class Workshop:
                 render_subject(
                     subject, catalogue=catalogue, seed=self.recipe.seed, output=self.output
                 )
+
+    def _train_stages(self, stages: Sequence[str]) -> None:
+        for stage in stages:
+            if time.monotonic() >= self._deadline:
+                logger.info("the time is up before %s", stage)
+                return
+            self.train(stage)
 
     def _open_stages(self) -> tuple[str, ...]:
         """Return the stages to run: what a UNet was begun on is not trained further unasked."""
@@ -126,6 +151,7 @@ class Workshop:
             plan=self.recipe.judge if stage == "judge" else self.recipe.training[stage],
             seed=self.recipe.seed,
             state_path=self.state / f"{stage}.pt",
+            deadline=self._deadline,
         )
 
     def train(self, stage: str) -> None:
@@ -202,7 +228,7 @@ class Workshop:
 
     def unet_trainer(self) -> StageTrainer:
         """Return the trainer of the UNet, which needs the autoencoder and the text tower."""
-        clip = self.trained_clip()
+        clip = self.trained_clip().to(training_device())
         captioned = self.scenes.captioned(self.recipe.num_captioned_scenes)
         kept = self._drawn_scenes(captioned)
         scenes = gather_latent_scenes(
@@ -235,7 +261,7 @@ class Workshop:
         path = self.state / f"latents-autoencoder-{step}.pt"
         if not path.is_file():
             scenes = self.scenes.captioned(self.recipe.num_captioned_scenes)
-            model = self.trained_autoencoder()
+            model = self.trained_autoencoder().to(training_device())
             save_state({"latents": encode_all(model, scenes.pixels_NHWC)}, path=path)
         latents: torch.Tensor = load_state(path)["latents"]
         return latents

@@ -19,6 +19,10 @@ ROW = {
     "places": 0.94,
     "others_base": 0.97,
     "others": 0.91,
+    "recognised": 0.875,
+    "recognised_real": 0.994,
+    "pres_rise": 0.2671,
+    "div_share": 0.392,
 }
 
 
@@ -46,6 +50,7 @@ def test_card_with_personalised_subjects_shows_their_figures(tmp_path: Path) -> 
     text = card(tmp_path / "card.md", personalised=[ROW])
     assert "| teddy-bear | 0.428 | 0.829 | 0.971 | 74% | 0.780 | 0.500 | 0.376 |" in text
     assert "| teddy-bear | 100% | 94% | 97% | 91% |" in text
+    assert "| teddy-bear | 88% | 99.4% | +0.267 | 0.39 |" in text
 
 
 def test_card_without_personalised_subjects_is_silent_about_them(tmp_path: Path) -> None:

@@ -130,6 +130,13 @@ def test_scene_store_held_out_scenes_differ_from_training(world: World, tmp_path
     assert not np.array_equal(training.pixels_NHWC, held_out.pixels_NHWC)
 
 
+def test_scene_store_with_two_processes_draws_the_same_scenes(world: World, tmp_path: Path) -> None:
+    alone = SceneStore(world, folder=tmp_path / "alone").wide(5)
+    together = SceneStore(world, folder=tmp_path / "together", num_processes=2).wide(5)
+    assert np.array_equal(alone.pixels_NHWC, together.pixels_NHWC)
+    assert np.array_equal(alone.instances, together.instances)
+
+
 def test_scene_store_keeps_the_scenes_of_two_worlds_apart(emoji_art: Path, tmp_path: Path) -> None:
     catalogue = EmojiCatalogue(emoji_art)
     first, second = (
