@@ -140,10 +140,13 @@ def overlay(model: nn.Module, saved: Mapping[str, torch.Tensor]) -> None:
         model: changed in place.
         saved: name -> weights; absent names keep what the model has.
     """
+    absent, partial = [], []
     for name, weight in model.state_dict().items():
         if name not in saved or saved[name].dim() != weight.dim():
-            logger.info("%s begins untrained", name)
+            absent.append(name)
             continue
         weight.copy_(_with_corner(weight, of=saved[name]))
         if saved[name].shape != weight.shape:
-            logger.info("%s: %s of %s taken over", name, [*saved[name].shape], [*weight.shape])
+            partial.append(name)
+    text = "%s: taken over but for %d tensors that begin untrained and %d that do in part"
+    logger.info(text, type(model).__name__, len(absent), len(partial))
