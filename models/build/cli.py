@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.build.recipe import STAGES, Recipe, quick_recipe, second_recipe
+from models.build.recipe import RECIPES, STAGES, quick_recipe
 from models.build.vocabulary import FIRST_WORLD, SECOND_WORLD
 
-_RECIPES = {"first": Recipe, "second": second_recipe}
 _WORLDS = {"first": FIRST_WORLD, "second": SECOND_WORLD}
 _ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects", "continue", "pack", "unpack")
 
@@ -31,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=STAGES, help="train this stage only")
     parser.add_argument(
         "--world",
-        choices=tuple(_RECIPES),
+        choices=tuple(RECIPES),
         default="first",
         help="the picture world: the one of the models in models/, or the next (default: first)",
     )
@@ -109,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    recipe = quick_recipe(_WORLDS[options.world]) if options.quick else _RECIPES[options.world]()
+    recipe = quick_recipe(_WORLDS[options.world]) if options.quick else RECIPES[options.world]()
     recipe = recipe.with_steps(parse_steps(options.steps))
     recipe = recipe.with_batch_sizes(parse_steps(options.batch_size, option="--batch-size"))
     recipe = replace(recipe, compiled=options.compile)

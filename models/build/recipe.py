@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -158,6 +159,10 @@ def second_recipe() -> Recipe:
         unet_nouns=(),
         judge=Training(2_000, 64, 1e-3),
     )
+
+
+RECIPES: Final[dict[str, Callable[[], Recipe]]] = {"first": Recipe, "second": second_recipe}
+"""World -> recipe; the models in `models/` are of the first."""
 
 
 def quick_recipe(world: Vocabulary = FIRST_WORLD) -> Recipe:
