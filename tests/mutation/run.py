@@ -216,16 +216,20 @@ class Job:
 
 
 def jobs_of(noted: Mapping[str, Any], modules: Mapping[str, Module]) -> Iterator[Job]:
-    """Yield the mutants of the modules that were observed; every test may notice an import."""
+    """Yield the mutants of the observed modules with the tests that execute their function.
+
+    What runs while a module is imported may be noticed by every test that executes some function.
+    """
     seconds = noted["seconds"]
     for path, by_function in noted["tests"].items():
         wanted = modules[path].functions
+        everything = sorted({test for tests in by_function.values() for test in tests})
         for mutant in mutants_of((ROOT / path).read_text()):
             if wanted and mutant.function not in wanted:
                 continue
-            tests = tuple(by_function.get(mutant.function, ()) if mutant.function else seconds)
+            tests = by_function.get(mutant.function, ()) if mutant.function else everything
             files = tuple(dict.fromkeys(test.partition("::")[0] for test in tests))
-            yield Job(path, mutant, files, tests, seconds)
+            yield Job(path, mutant, files, tuple(tests), seconds)
 
 
 def outcomes(jobs: Iterator[Job], trees: list[Path]) -> Iterator[tuple[Job, bool]]:

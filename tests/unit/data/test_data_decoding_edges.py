@@ -71,6 +71,14 @@ def test_decode_of_exactly_the_most_pixels_is_read_and_of_one_more_refused(tmp_p
         decode(path, max_pixels=1199)
 
 
+@pytest.mark.parametrize(("max_pixels", "said"), [(1_000_000, "1"), (999_999, "0.999999")])
+def test_decode_says_how_many_pixels_are_read(tmp_path: Path, max_pixels: int, said: str) -> None:
+    path = saved(Image.new("RGB", (1001, 1000)), tmp_path)
+    with pytest.raises(DataError) as caught:
+        decode(path, max_pixels=max_pixels)
+    assert caught.value.message == f"has more than {said} million pixels"
+
+
 @pytest.mark.parametrize("size", [(40, 30), (1, 1200), (1200, 1), (31, 39)])
 def test_load_counts_pixels_whatever_pillow_allows(size: tuple[int, int]) -> None:
     num_pixels = size[0] * size[1]
@@ -182,6 +190,13 @@ def test_decode_half_transparent_pixel_is_half_white(tmp_path: Path) -> None:
     decoded = decode(path, max_pixels=MAX_PIXELS)
     assert decoded.image.getpixel((3, 3)) == (204, 224, 244)
     assert decoded.notes == ("is transparent in places; it is laid over white",)
+
+
+def test_decode_premultiplied_alpha_is_laid_over_white() -> None:
+    image = Image.new("RGBA", (8, 8), (0, 100, 200, 51)).convert("RGBa")
+    rgb, notes = decoding._to_rgb(image)
+    assert rgb.getpixel((3, 3)) == (204, 224, 244)
+    assert len(notes) == 1
 
 
 def test_decode_16_bits_become_the_nearest_of_8() -> None:

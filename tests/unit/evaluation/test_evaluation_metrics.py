@@ -141,7 +141,9 @@ def test_normalised_rows_have_length_one_and_keep_their_direction(shape):
         assert unit[..., axis] * lengths == pytest.approx(rows[..., axis], rel=1e-6)
 
 
-def test_overall_score_is_linear_in_both_scores():
-    dino, clip_t = np.array([0.7, -0.2, 0.3]), np.array([0.31, 0.25, -0.4])
-    expected = [0.6 * 0.7 + 0.4 * 0.31, 0.6 * -0.2 + 0.4 * 0.25, 0.6 * 0.3 + 0.4 * -0.4]
-    assert metrics.overall_score(dino, clip_t, subject_weight=0.6) == pytest.approx(expected)
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.6, 1.0])
+def test_overall_score_is_linear_in_both_scores(weight):
+    dino, clip_t = [0.7, -0.2, 0.3], [0.31, 0.25, -0.4]
+    expected = [weight * d + (1.0 - weight) * c for d, c in zip(dino, clip_t, strict=True)]
+    scores = metrics.overall_score(np.array(dino), np.array(clip_t), subject_weight=weight)
+    assert scores == pytest.approx(expected)
