@@ -51,6 +51,12 @@ def build_parser() -> argparse.ArgumentParser:
         default=os.environ.get("BOOTHLINE_EMOJI_ART"),
         help="folder of the unpacked emoji packages (default: $BOOTHLINE_EMOJI_ART, else fetched)",
     )
+    _add_effort(parser)
+    return parser
+
+
+def _add_effort(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how much is trained, how and where."""
     parser.add_argument(
         "--steps",
         action="append",
@@ -84,7 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
         "needs a C++ compiler",
     )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
-    return parser
 
 
 def parse_steps(assignments: Sequence[str], *, option: str = "--steps") -> dict[str, int]:
