@@ -287,13 +287,15 @@ def test_pass_before_the_exchange_is_repeated_with_several_ranks_too(tmp_path) -
     assert training.smaller == [(0, 1)]
 
 
-def test_batch_that_cannot_be_made_after_an_exchange_is_made_in_smaller_passes(tmp_path) -> None:
+@pytest.mark.parametrize("before", [0, 1])
+def test_batch_that_cannot_be_made_is_made_in_smaller_passes(tmp_path, before) -> None:
     ranks = Ranks(rank=0, world_size=2)
     training = SmallTraining(tmp_path, ranks=ranks, batch_size=8)
-    training.stepper.take(0, average=None)
+    for step in range(before):
+        training.stepper.take(step, average=None)
     training.places.failures = [MemoryError()]
-    training.stepper.take(1, average=None)
-    assert training.smaller == [(1, 2)]
+    training.stepper.take(before, average=None)
+    assert training.smaller == [(before, 2)]
 
 
 @pytest.mark.parametrize(("device", "emptied"), [("cuda", 1), ("cpu", 0)])
