@@ -12,7 +12,8 @@ import boothline
 pytestmark = pytest.mark.containers
 
 IMAGES = [f"boothline/{name}:{boothline.__version__}" for name in ("tools", "torch")]
-LIMIT_BYTES = 350_000_000
+# 350 MB, and 26 MB for HEIC: its only kept decoder comes with an encoder of 23 MB.
+LIMIT_BYTES = 376_000_000
 SCRATCH = "/tmp:size=512m"  # noqa: S108 - a mount of the container
 every_image = pytest.mark.parametrize("image", IMAGES)
 
