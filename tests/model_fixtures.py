@@ -31,6 +31,22 @@ def _byte_symbols() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
+def make_model_layout(folder: Path) -> Path:
+    """Write what looks like a Stable Diffusion model by its files' names; none can be loaded."""
+    index: dict[str, object] = {"_class_name": "StableDiffusionPipeline"}
+    for part, (library, name, weights) in {
+        "unet": ("diffusers", "UNet2DConditionModel", "diffusion_pytorch_model"),
+        "vae": ("diffusers", "AutoencoderKL", "diffusion_pytorch_model"),
+        "text_encoder": ("transformers", "CLIPTextModel", "model"),
+    }.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / f"{weights}.safetensors").write_bytes(b"")
+        index[part] = [library, name]
+    index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
 def make_tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> Path:
     """Save a CLIPTokenizer in which each word is one token and other text falls back to bytes."""
     from transformers import CLIPTokenizer

@@ -91,23 +91,67 @@ def examine(
         files = collection or collect(
             subject.images, scratch / "source", settings=settings, limits=caps
         )
-        book = CaptionBook.of(files.caption_index, names=[file.name for file in files.pictures])
         own, others = _parted(files)
-        findings = _decoded(
-            files, own, subject=subject, folder=scratch / "decoded", limits=caps, tell=on_progress
+        pictures = decode_all(
+            [file.path for file in own],
+            sizes_px=sizes_of(subject),
+            folder=scratch / "decoded",
+            limits=caps,
+            interpolation=subject.interpolation,
+            on_progress=on_progress,
         )
-        findings.warnings += book.warnings
+        findings = _first_findings(files)
+        for file, picture in zip(own, pictures, strict=True):
+            _sort_in(file, picture, findings=findings)
+        book = CaptionBook.of(files.caption_index, names=[file.name for file in files.pictures])
+        _note_the_whole(findings, subject, book)
         accepted = _write_images(findings, book=book, subject=subject, output=output)
         if counter:
-            findings.warnings += _warnings_of_texts(
-                findings, accepted, book=book, subject=subject, counter=counter
-            )
+            _check_texts(findings, accepted, book=book, subject=subject, counter=counter)
         if others:
-            _use_class_pictures(
-                findings, others, book=book, subject=subject,
-                scratch=scratch / "class", output=output, limits=caps,
-            )  # fmt: skip
-    report = DatasetReport(
+            num_used, left_out = write_class_pictures(
+                others, book, subject=subject, scratch=scratch / "class", output=output, limits=caps
+            )
+            findings.quarantined += left_out
+            message = f"{num_used} class pictures of your own stand in for sampled ones"
+            findings.remark("", message, check="source")
+    report = _report_of(findings, accepted, subject=subject, output=output)
+    _write_texts(report, output, weights=_weights(findings))
+    return report
+
+
+def _note_the_whole(findings: _Findings, subject: SubjectConfig, book: CaptionBook) -> None:
+    """Note what only all pictures together show."""
+    _limit_number(findings, subject)
+    _note_empty_buckets(findings, subject)
+    _note_folders(findings, subject)
+    _note_near_duplicates(findings)
+    findings.warnings += book.warnings
+
+
+def _check_texts(
+    findings: _Findings,
+    accepted: tuple[AcceptedImage, ...],
+    *,
+    book: CaptionBook,
+    subject: SubjectConfig,
+    counter: TokenCounter,
+) -> None:
+    """Note what the tokenizer says about the identifier and the captions."""
+    templates = _templates(findings, book, subject)
+    findings.warnings += check_identifier(subject, templates, counter=counter)
+    captions = [(image.source, image.caption) for image in accepted]
+    findings.warnings += length_warnings(captions, counter=counter, identifier=subject.identifier)
+
+
+def _report_of(
+    findings: _Findings,
+    accepted: tuple[AcceptedImage, ...],
+    *,
+    subject: SubjectConfig,
+    output: Path,
+) -> DatasetReport:
+    return DatasetReport(
         resolution_px=subject.resolution_px,
         identifier=subject.identifier,
         class_noun=subject.class_noun,
@@ -116,71 +160,6 @@ def examine(
         warnings=tuple(findings.warnings),
         remarks=tuple(findings.remarks),
     )
-    _write_texts(report, output, weights=_weights(findings))
-    return report
-
-
-def _decoded(
-    files: Collection,
-    own: Sequence[SourceFile],
-    *,
-    subject: SubjectConfig,
-    folder: Path,
-    limits: Limits,
-    tell: ProgressFunction | None,
-) -> _Findings:
-    """Return what decoding the subject's own pictures, and looking at them, found."""
-    pictures = decode_all(
-        [file.path for file in own],
-        sizes_px=sizes_of(subject),
-        folder=folder,
-        limits=limits,
-        interpolation=subject.interpolation,
-        on_progress=tell,
-    )
-    findings = _first_findings(files)
-    for file, picture in zip(own, pictures, strict=True):
-        _sort_in(file, picture, findings=findings)
-    _limit_number(findings, subject)
-    _note_empty_buckets(findings, subject)
-    _note_folders(findings, subject)
-    _note_near_duplicates(findings)
-    return findings
-
-
-def _use_class_pictures(
-    findings: _Findings,
-    others: Sequence[SourceFile],
-    *,
-    book: CaptionBook,
-    subject: SubjectConfig,
-    scratch: Path,
-    output: Path,
-    limits: Limits,
-) -> None:
-    """Write class pictures of the user's own, which stand in for sampled ones."""
-    num_used, left_out = write_class_pictures(
-        others, book, subject=subject, scratch=scratch, output=output, limits=limits
-    )
-    findings.quarantined += left_out
-    message = f"{num_used} class pictures of your own stand in for sampled ones"
-    findings.remark("", message, check="source")
-
-
-def _warnings_of_texts(
-    findings: _Findings,
-    accepted: Sequence[AcceptedImage],
-    *,
-    book: CaptionBook,
-    subject: SubjectConfig,
-    counter: TokenCounter,
-) -> list[DatasetWarning]:
-    """Return what is wrong with the identifier and the captions, by the model's tokenizer."""
-    captions = [(image.source, image.caption) for image in accepted]
-    return [
-        *check_identifier(subject, _templates(findings, book, subject), counter=counter),
-        *length_warnings(captions, counter=counter, identifier=subject.identifier),
-    ]
 
 
 def _first_findings(files: Collection) -> _Findings:

@@ -119,6 +119,8 @@ def _claim_in(image: Image.Image) -> Claim:
     """Return what the decoder found: an ICC profile, or the word for Adobe RGB in EXIF data."""
     if profile := image.info.get("icc_profile"):
         return Claim(profile=profile)
+    if image.format == "PNG":  # whose EXIF data may lie behind the pixels, and would load them
+        return Claim()
     try:
         exif = image.getexif()
         index = exif.get_ifd(_INTEROP_FOLDER).get(_INTEROP_INDEX, "")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from model_fixtures import make_model_layout
 from PIL import Image, ImageDraw
 
 from boothline import settings as process_environment
@@ -28,9 +29,9 @@ def _fresh_environment(monkeypatch, tmp_path):
 @pytest.fixture
 def models(tmp_path):
     """Settings that name folders which look like models."""
-    for name, index in (("base", "model_index.json"), ("clip", "config.json")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / index).write_text("{}")
+    make_model_layout(tmp_path / "base")
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip/config.json").write_text("{}")
     return {
         "base_model": {"source": "base"},
         "evaluation": {"clip_model": "clip", "dino_model": "clip"},

@@ -169,6 +169,14 @@ def test_decode_png_keeps_the_orientation_in_a_text_that_it_reads(tmp_path, make
     assert _decode(tmp_path / "picture.png").size == (40, 80)
 
 
+def test_decode_png_with_one_damaged_byte_of_its_pixels_is_refused(tmp_path, make_picture):
+    make_picture().save(tmp_path / "picture.png")
+    data = bytearray((tmp_path / "picture.png").read_bytes())
+    data[-20] ^= 1  # of the checksum over the pixels
+    (tmp_path / "picture.png").write_bytes(bytes(data))
+    assert "truncated or damaged" in _refusal(tmp_path / "picture.png").message
+
+
 def test_decode_png_with_profile_bomb_is_warned_about(tmp_path, make_picture):
     make_picture().save(tmp_path / "plain.png")
     data = (tmp_path / "plain.png").read_bytes()

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from model_fixtures import make_model_layout
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
@@ -10,13 +11,10 @@ from boothline.launch.local.prechecks import check, check_pictures, with_absolut
 @pytest.fixture
 def values(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, index in (
-        ("base", "model_index.json"),
-        ("clip", "config.json"),
-        ("dino", "config.json"),
-    ):
+    make_model_layout(tmp_path / "base")
+    for name in ("clip", "dino"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / index).write_text("{}")
+        (tmp_path / name / "config.json").write_text("{}")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "a.png").write_bytes(b"x")
