@@ -8,7 +8,6 @@ from PIL import Image
 
 from boothline import settings as environment
 from boothline.diffusion.base_model import BaseModel, resolve
-from boothline.diffusion.threads import share_cores
 from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.contenders import (
     Contender,
@@ -99,6 +98,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         ConfigError: the base model or an encoder does not exist or cannot be loaded.
         DataError: a model cannot be loaded.
     """
+    from boothline.diffusion.threads import share_cores
+
     share_cores(1, settings=context.settings)
     model = ManifestRef.parse(inputs.model)
     champion = champion_of(context, model)
