@@ -5,6 +5,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import pillow_heif
+from colour_profiles import grey_profile, rgb_profile
 from PIL import Image, ImageDraw, PngImagePlugin
 
 SIDE_PX = 96
@@ -77,6 +79,26 @@ def odd() -> dict[str, bytes]:
         "lab.tiff": saved(plain(mode="RGB").convert("LAB"), "TIFF"),
         "huge-exif.jpg": saved(plain(9), "JPEG", exif=b"Exif\0\0MM\0*" + bytes(60_000)),
         "script-comment.jpg": saved(plain(10), "JPEG", comment=b"<script>alert(1)</script>"),
+        **_of_devices(),
+    }
+
+
+def _of_devices() -> dict[str, bytes]:
+    """Return pictures as phones, cameras and presses write them."""
+    pillow_heif.register_heif_opener()
+    wide = {"icc_profile": rgb_profile("Display P3")}
+    video = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(range(256)) * 8
+    codes = chunk(b"cICP", bytes((12, 13, 0, 1))) + chunk(b"gAMA", struct.pack(">I", 45455))
+    png = saved(plain(14), "PNG")
+    return {
+        "wide.jpg": saved(plain(15), "JPEG", **wide),
+        "wide.png": saved(plain(16), "PNG", **wide),
+        "wide.webp": saved(plain(17), "WEBP", **wide),
+        "wide.heic": saved(plain(18), "HEIF", quality=50, **wide),
+        "wide.avif": saved(plain(19), "AVIF", quality=50, **wide),
+        "grey.jpg": saved(plain(24, mode="L"), "JPEG", icc_profile=grey_profile(1.8)),
+        "codes.png": png[:33] + codes + png[33:],
+        "motion.jpg": saved(plain(25), "JPEG") + video,
     }
 
 
