@@ -49,6 +49,12 @@ def test_decode_motion_photo_gives_its_picture(tmp_path, make_picture, megabytes
     assert _decode(path).tobytes() == alone.tobytes()
 
 
+def test_decode_jpeg_counts_no_scan_behind_its_end(tmp_path, make_picture):
+    behind = b"\0\2" + b"\xff\xda\0\4\0\0" * 100
+    (tmp_path / "picture").write_bytes(_jpeg(make_picture()) + behind)
+    assert _decode(tmp_path / "picture").size == (96, 96)
+
+
 def test_decode_jpeg_with_many_scans_of_its_own_is_still_a_trap(tmp_path, make_picture):
     data = _jpeg(make_picture(), progressive=True)
     start = data.index(b"\xff\xda")
