@@ -72,6 +72,7 @@ def test_wheel_adds_one_import_name_and_holds_models_and_examples(wheel: Path) -
     assert not [name for name in names if "models/build" in name or name.endswith("samples.png")]
 
 
+@pytest.mark.proves("F55")
 @pytest.mark.services
 def test_demo_of_the_installed_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     site, place = tmp_path / "site", tmp_path / "empty"

@@ -45,6 +45,7 @@ def _row(**values: str) -> str:
     return json.dumps(values) + "\n"
 
 
+@pytest.mark.proves("F60/captions")
 @pytest.mark.parametrize(
     ("name", "text"),
     [

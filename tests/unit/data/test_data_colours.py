@@ -87,6 +87,7 @@ def _save(image: Image.Image, path: Path, profile: bytes) -> None:
         image.save(path, **options, **({"icc_profile": profile} if profile else {}))
 
 
+@pytest.mark.proves("F60/colours")
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("suffix", [*LOSSLESS, *LOSSY])
 def test_decode_profile_gives_the_colours_that_viewers_show(tmp_path, space, suffix):

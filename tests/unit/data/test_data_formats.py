@@ -37,6 +37,7 @@ def _jpeg(image: Image.Image, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.proves("F60/motion")
 @pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("megabytes", [0, 1, 4, 8])
 def test_decode_motion_photo_gives_its_picture(tmp_path, make_picture, megabytes, progressive):
@@ -194,6 +195,7 @@ def test_decode_png_with_profile_bomb_is_warned_about(tmp_path, make_picture):
     assert "damaged colour profile" in decoded.notes[0]
 
 
+@pytest.mark.proves("F60/formats")
 @pytest.mark.parametrize("suffix", ["heic", "avif"])
 def test_decode_boxed_picture_gives_its_pixels(tmp_path, suffix):
     pillow_heif.register_heif_opener()
@@ -311,6 +313,7 @@ RAW_FILES = {
 }
 
 
+@pytest.mark.proves("F60/raw")
 @pytest.mark.parametrize("name", RAW_FILES)
 def test_decode_raw_camera_file_is_refused_by_name(tmp_path, name):
     data, kind = RAW_FILES[name]

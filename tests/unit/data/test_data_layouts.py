@@ -162,6 +162,7 @@ def kohya(tmp_path, make_picture) -> Path:
     return root
 
 
+@pytest.mark.proves("F60/kohya")
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_examine_kohya_layout_is_understood_alike(tmp_path, kohya, examined, kind):
     report = examined(_packed(kohya, kind))
