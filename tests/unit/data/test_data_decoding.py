@@ -194,29 +194,41 @@ def test_decode_all_crop_takes_the_centre(tmp_path):
     assert np.asarray(picture.cut())[:, :, 1].min() > 230
 
 
-@pytest.fixture(scope="module")
-def large_picture(tmp_path_factory) -> Path:
+def _large_picture(folder: Path) -> Path:
     """A picture of 25 million pixels: 75 MB once decoded."""
-    path = tmp_path_factory.mktemp("large") / "large.png"
+    path = folder / "large.png"
     Image.new("RGB", (5000, 5000)).save(path, compress_level=1)
     return path
 
 
+def _slow_picture(folder: Path) -> Path:
+    """A picture of as many scans as are read: takes a thousand times as long as a small one."""
+    noise = np.random.default_rng(0).integers(0, 256, (4000, 4000), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, format="JPEG", quality=50, progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    path = folder / "slow.jpg"
+    path.write_bytes(data[:-2] + scan * (50 - data.count(b"\xff\xda")) + data[-2:])
+    return path
+
+
 @pytest.mark.parametrize(
-    ("limits", "reason"),
+    ("make_large", "limits", "reason"),
     [
-        ({"decode_memory_bytes": 120 * 2**20}, "too much memory"),
-        ({"decode_seconds": 0.1}, "more than 0.1 seconds"),
-        ({"max_pixels": 24_000_000}, "more than 24 million pixels"),
+        (_large_picture, {"decode_memory_bytes": 120 * 2**20}, "too much memory"),
+        # A tenth of what the slow picture takes, hundreds of times what the small one takes.
+        (_slow_picture, {"decode_seconds": 0.5}, "more than 0.5 seconds"),
+        (_large_picture, {"max_pixels": 24_000_000}, "more than 24 million pixels"),
     ],
     ids=["memory", "time", "pixels"],
 )
 def test_decode_all_picture_beyond_a_limit_costs_only_itself(
-    tmp_path, make_picture, large_picture, limits, reason
+    tmp_path, make_picture, make_large, limits, reason
 ):
     small = tmp_path / "small.png"
     make_picture().save(small)
-    results = _decode_all([large_picture, small], tmp_path, **limits)
+    results = _decode_all([make_large(tmp_path), small], tmp_path, **limits)
     assert isinstance(results[0], Unreadable)
     assert reason in results[0].reason
     assert isinstance(results[1], Picture)
