@@ -289,7 +289,8 @@ def _too_large(max_pixels: int) -> DataError:
 def _unidentified(head: bytes) -> DataError:
     """Return the reason for a file that no allowed decoder knows, naming what it looks like."""
     if kind := boxes.kind_of(head):
-        return DataError(f"is a {kind} picture that cannot be decoded", remedy=TRY_AGAIN)
+        reason = f"is a damaged {kind} picture, or of a variant that is not read"
+        return DataError(reason, remedy=TRY_AGAIN)
     if kind := strangers.kind_of(head):
         return DataError(f"is {kind}, which is not read", remedy=_SAVE_AS)
     return DataError("is not a picture of a known format, or is damaged", remedy=_SAVE_AS)

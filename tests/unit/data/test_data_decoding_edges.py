@@ -1,5 +1,6 @@
-"""Where decoding draws its lines: digests, scans, pixels, 16 bits, damage, and what is a text."""
+"""Where decoding draws its lines: digests, scans, pixels, 16 bits, damage, and what a file is."""
 
+import errno
 import hashlib
 import struct
 import warnings
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from boothline.data import decoding
-from boothline.data.decoding import Decoded, decode
+from boothline.data.colours import Claim, Conversion
+from boothline.data.decoding import Decoded, decode, prepare
+from boothline.data.opening import Opened
 from boothline.errors import DataError
 
 MAX_PIXELS = 1_000_000
@@ -22,6 +25,14 @@ def saved(image: Image.Image, folder: Path, format_name: str = "PNG", **options:
     path = folder / "picture"
     image.save(path, format=format_name, **options)
     return path
+
+
+def loaded(image: Image.Image) -> Decoded:
+    return decoding._load(image, Opened(image=image, claim=Claim()), enough_px=0)
+
+
+def converted(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    return decoding._to_rgb(image, Conversion(Claim(), mode=decoding._opaque_mode(image)))
 
 
 def refusal(path: Path, content: bytes) -> DataError:
@@ -35,27 +46,28 @@ def refusal(path: Path, content: bytes) -> DataError:
 def test_pixel_digest_is_the_sha256_of_size_and_pixels(height: int) -> None:
     pixels = np.random.default_rng(height).integers(0, 256, (height, 3, 3), dtype=np.uint8)
     expected = hashlib.sha256(f"3x{height}".encode() + pixels.tobytes()).hexdigest()
-    assert Decoded(image=Image.fromarray(pixels), format="PNG").pixel_digest() == expected
+    decoded = Decoded(image=Image.fromarray(pixels), size=(3, height), format="PNG")
+    assert decoded.pixel_digest() == expected
 
 
 def test_decoded_cannot_be_changed_and_names_its_parts() -> None:
     image = Image.new("RGB", (1, 1))
     with pytest.raises(FrozenInstanceError):
-        Decoded(image=image, format="PNG").format = "JPEG"  # type: ignore[misc]
+        Decoded(image=image, size=(1, 1), format="PNG").format = "JPEG"  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
-        Decoded(image, "PNG")  # type: ignore[misc]
+        Decoded(image, (1, 1), "PNG")  # type: ignore[misc]
 
 
 def test_decode_jpeg_of_fifty_scans_is_read_and_of_more_refused(tmp_path: Path) -> None:
-    path = saved(Image.new("RGB", (8, 8)), tmp_path, "JPEG")
+    path = saved(Image.new("RGB", (8, 8)), tmp_path, "JPEG", progressive=True)
     data = path.read_bytes()
-    assert data.count(b"\xff\xda") == 1
-    path.write_bytes(data + b"\xff\xda" * 49)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    missing = 50 - data.count(b"\xff\xda")
+    path.write_bytes(data[:-2] + scan * missing + data[-2:])
     assert decode(path, max_pixels=MAX_PIXELS).format == "JPEG"
-    for more in (50, 51):
-        assert refusal(path, data + b"\xff\xda" * more).message == (
-            f"has {1 + more} scans, a trap for decoders"
-        )
+    for more in (1, 2):
+        message = refusal(path, data[:-2] + scan * (missing + more) + data[-2:]).message
+        assert message == "has more than 50 scans, a trap for decoders"
 
 
 def test_decode_counts_no_scans_in_other_formats(tmp_path: Path) -> None:
@@ -80,12 +92,26 @@ def test_decode_says_how_many_pixels_are_read(tmp_path: Path, max_pixels: int, s
 
 
 @pytest.mark.parametrize("size", [(40, 30), (1, 1200), (1200, 1), (31, 39)])
-def test_load_counts_pixels_whatever_pillow_allows(size: tuple[int, int]) -> None:
-    num_pixels = size[0] * size[1]
-    assert decoding._load(Image.new("RGB", size), max_pixels=num_pixels).image.size == size
-    assert decoding._load(Image.new("RGB", size), max_pixels=5000).image.size == size
+def test_decode_counts_the_pixels_of_a_jpeg_by_a_cap_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    path, num_pixels = saved(Image.new("RGB", size), tmp_path, "JPEG"), size[0] * size[1]
+    for cap in (num_pixels, 5000):
+        monkeypatch.setattr(decoding, "MAX_JPEG_PIXELS", cap)
+        assert decode(path, max_pixels=1).image.size == size
+    monkeypatch.setattr(decoding, "MAX_JPEG_PIXELS", num_pixels - 1)
     with pytest.raises(DataError, match="million pixels"):
-        decoding._load(Image.new("RGB", size), max_pixels=num_pixels - 1)
+        decode(path, max_pixels=1)
+    assert decode(path, max_pixels=num_pixels).image.size == size
+
+
+def test_decode_jpeg_of_250_million_pixels_is_not_too_large(tmp_path: Path) -> None:
+    path = saved(Image.new("L", (8, 8)), tmp_path, "JPEG")
+    data = bytearray(path.read_bytes())
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">HH", 12_500, 20_000)
+    path.write_bytes(bytes(data))  # the decoder fills what is missing
+    assert decode(path, max_pixels=MAX_PIXELS).size == (20_000, 12_500)
 
 
 def test_decode_leaves_pillows_own_cap_as_it_was(
@@ -103,9 +129,9 @@ def test_decode_lets_no_warning_of_pillow_out(
 ) -> None:
     load = decoding._load
 
-    def warn_and_load(image: Image.Image, **options: Any) -> Decoded:
+    def warn_and_load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
         warnings.warn("Corrupt EXIF data", UserWarning, stacklevel=1)
-        return load(image, **options)
+        return load(image, opened, enough_px=enough_px)
 
     monkeypatch.setattr(decoding, "_load", warn_and_load)
     with warnings.catch_warnings(record=True) as seen:
@@ -127,26 +153,55 @@ def test_decode_lets_no_warning_of_pillow_out(
 def test_decode_failure_of_a_decoder_is_a_reason_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception, message: str
 ) -> None:
-    def fail(image: Image.Image, **options: Any) -> Decoded:
-        raise failure
-
-    monkeypatch.setattr(decoding, "_load", fail)
+    fail_with(failure, monkeypatch)
     with pytest.raises(DataError) as caught:
         decode(saved(Image.new("RGB", (8, 8)), tmp_path), max_pixels=MAX_PIXELS)
     assert caught.value.message == message
     assert "save it again" in caught.value.remedy
 
 
-@pytest.mark.parametrize("failure", [OSError("cut"), SyntaxError("cut"), EOFError("cut")])
-def test_load_failure_while_pixels_are_read_means_a_damaged_file(failure: Exception) -> None:
+MACHINE_FAULTS = (
+    "EIO", "ENOSPC", "EDQUOT", "ENOMEM", "EMFILE", "ENFILE", "ESTALE", "EACCES", "EPERM", "ENOENT",
+    "ENXIO", "ENODEV", "EROFS", "ETIMEDOUT",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MACHINE_FAULTS)
+def test_decode_failure_of_the_machine_is_not_blamed_on_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    failure = OSError(getattr(errno, name), "failed")
+    fail_with(failure, monkeypatch)
+    with pytest.raises(OSError, match="failed") as caught:
+        decode(saved(Image.new("RGB", (8, 8)), tmp_path), max_pixels=MAX_PIXELS)
+    assert caught.value is failure
+    with pytest.raises(OSError, match="failed"):
+        loaded(damaged(failure))
+
+
+def fail_with(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
+        raise failure
+
+    monkeypatch.setattr(decoding, "_load", fail)
+
+
+def damaged(failure: Exception) -> Image.Image:
     class Damaged(Image.Image):
-        width, height = 8, 8
+        size, width, height = (8, 8), 8, 8
 
         def load(self) -> Any:
             raise failure
 
-    with pytest.raises(DataError, match=r"^is truncated or damaged: cut ") as caught:
-        decoding._load(Damaged(), max_pixels=MAX_PIXELS)
+    return Damaged()
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError("cut"), OSError(errno.EINVAL, "cut"), SyntaxError("cut"), EOFError("cut")]
+)
+def test_load_failure_while_pixels_are_read_means_a_damaged_file(failure: Exception) -> None:
+    with pytest.raises(DataError, match=r"^is truncated or damaged: .*cut ") as caught:
+        loaded(damaged(failure))
     assert caught.value.remedy == "Copy the picture again."
 
 
@@ -165,8 +220,8 @@ def test_load_exif_that_cannot_be_read_leaves_the_picture_and_a_note(
         raise struct.error("bad")
 
     monkeypatch.setattr(ImageOps, "exif_transpose", fail)
-    decoded = decoding._load(Image.new("RGB", (8, 4)), max_pixels=MAX_PIXELS)
-    assert decoded.image.size == (8, 4)
+    decoded = loaded(Image.new("RGB", (8, 4)))
+    assert decoded.image.size == decoded.size == (8, 4)
     assert decoded.format == "unknown"
     assert decoded.notes == ("has damaged EXIF data; its orientation is taken as it is",)
 
@@ -175,7 +230,7 @@ def test_decode_of_a_camera_picture_with_a_preview_has_no_note(tmp_path: Path) -
     frames = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
     path = saved(frames[0], tmp_path, "MPO", save_all=True, append_images=frames[1:])
     decoded = decode(path, max_pixels=MAX_PIXELS)
-    assert (decoded.format, decoded.notes) == ("MPO", ())
+    assert (decoded.format, decoded.notes) == ("JPEG", ())
 
 
 def test_decode_opaque_alpha_has_no_note(tmp_path: Path) -> None:
@@ -194,7 +249,7 @@ def test_decode_half_transparent_pixel_is_half_white(tmp_path: Path) -> None:
 
 def test_decode_premultiplied_alpha_is_laid_over_white() -> None:
     image = Image.new("RGBA", (8, 8), (0, 100, 200, 51)).convert("RGBa")
-    rgb, notes = decoding._to_rgb(image)
+    rgb, notes = converted(image)
     assert rgb.getpixel((3, 3)) == (204, 224, 244)
     assert len(notes) == 1
 
@@ -202,7 +257,7 @@ def test_decode_premultiplied_alpha_is_laid_over_white() -> None:
 def test_decode_16_bits_become_the_nearest_of_8() -> None:
     values = [0, 1, 127, 128, 129, 256, 257, 385, 386, 32767, 32768, 65406, 65407, 65535]
     levels = np.array([values], dtype=np.int32)
-    rgb, notes = decoding._to_rgb(Image.fromarray(levels))
+    rgb, notes = converted(Image.fromarray(levels))
     # 65535 = 255 x 257, so that a step of 8 bits is 257 of 16; halves go up.
     assert np.asarray(rgb)[0, :, 1].tolist() == [(2 * value + 257) // 514 for value in values]
     assert notes == ("has 16 bits a channel; it is reduced to 8",)
@@ -217,10 +272,10 @@ def test_decode_integers_of_more_than_16_bits_are_refused(
 ) -> None:
     image = Image.fromarray(np.array([[low, high]], dtype=np.int32))
     if passes:
-        assert decoding._to_rgb(image)[0].mode == "RGB"
+        assert converted(image)[0].mode == "RGB"
         return
     with pytest.raises(DataError, match="more than 16 bits"):
-        decoding._to_rgb(image)
+        converted(image)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +288,7 @@ def test_decode_integers_of_more_than_16_bits_are_refused(
         ("Füße".encode(), "a text"),
         (b"%!PS-Adobe plain text", "a PostScript document"),
         (b"\xef\xbb\xbf \r\n<HTML>", "a web page"),
-        (b"\0\0\0\x18ftypavif\0", "an AVIF picture"),
-        (b"\0\0\0\x18ftypcrx \0", "a raw camera picture"),
+        (b"\0\0\0\x18ftypcrx \0", "a raw camera file (Canon CR3)"),
         (b"\0\0\0\x18ftypmp42\0", "a video or another media container"),
     ],
 )
@@ -248,3 +302,21 @@ def test_decode_names_what_a_file_is(tmp_path: Path, content: bytes, kind: str) 
 def test_decode_bytes_that_no_text_has_are_not_called_one(tmp_path: Path, content: bytes) -> None:
     message = refusal(tmp_path / "file", content).message
     assert message == "is not a picture of a known format, or is damaged"
+
+
+@pytest.mark.parametrize(("brand", "kind"), [(b"avif", "AVIF"), (b"heic", "HEIC")])
+def test_decode_boxed_picture_that_is_damaged_is_named(
+    tmp_path: Path, brand: bytes, kind: str
+) -> None:
+    error = refusal(tmp_path / "file", b"\0\0\0\x18ftyp" + brand + b"\0")
+    assert error.message == f"is a damaged {kind} picture, or of a variant that is not read"
+    assert "save it again" in error.remedy
+
+
+def test_prepare_loads_the_decoders_and_gives_each_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoding.AvifImagePlugin, "DEFAULT_MAX_THREADS", 5)
+    monkeypatch.setattr(Image, "_initialized", 0)
+    prepare()
+    assert (decoding.AvifImagePlugin.DEFAULT_MAX_THREADS, Image._initialized) == (1, 1)
