@@ -73,6 +73,7 @@ def test_training_with_zero_terminal_snr_equals_the_reference(make_job, base_of,
 
 
 def test_training_with_lion_equals_the_reference(make_job) -> None:
+    pytest.importorskip("lion_pytorch", reason="needs the extra optimizers")
     # Of adapters: the sign of a gradient that is zero by construction is rounding alone.
     case = case_of({**ALL_ON, "method": 1})
     assert error_of(make_job(**{**case, "optimizer": "lion", "beta2": 0.99})) <= TOLERANCE

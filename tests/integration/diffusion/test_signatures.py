@@ -11,6 +11,8 @@ from boothline.errors import ConfigError, IntegrityError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
 
+pytest.importorskip("model_signing", reason="needs the extra signing")
+
 pytestmark = pytest.mark.services
 
 

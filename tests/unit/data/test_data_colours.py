@@ -6,7 +6,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pillow_heif
 import pytest
 from colour_profiles import (
     SPACES,
@@ -20,6 +19,8 @@ from colour_profiles import (
 from PIL import Image, ImageCms
 
 from boothline.data.decoding import Decoded, decode
+
+pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
 
 COLOURS = ((185, 71, 66), (40, 160, 90), (128, 128, 128), (20, 20, 60), (250, 250, 250))
 LOSSLESS = {

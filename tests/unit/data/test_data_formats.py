@@ -8,7 +8,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pillow_heif
 import pytest
 from PIL import Image, PngImagePlugin
 
@@ -16,6 +15,8 @@ from boothline.data.decoder import Picture, Unreadable, decode_all
 from boothline.data.decoding import decode
 from boothline.data.limits import Limits
 from boothline.errors import DataError
+
+pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
 
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 Entry = tuple[int, int, int]

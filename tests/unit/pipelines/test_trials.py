@@ -61,6 +61,7 @@ def test_planned_twice_is_the_same_plan():
 
 
 def test_planned_ranges_are_drawn_within_bounds_and_repeatable():
+    pytest.importorskip("optuna", reason="needs the extra sweep")
     ranges = {
         "training.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
         "training.num_steps": {"low": 50, "high": 60, "integer": True},
@@ -78,6 +79,7 @@ def test_planned_ranges_are_drawn_within_bounds_and_repeatable():
 
 
 def test_planned_draws_of_few_possible_values_stop_at_all_of_them():
+    pytest.importorskip("optuna", reason="needs the extra sweep")
     ranges = {"training.num_steps": {"low": 1, "high": 3, "integer": True}}
     assert len(planned(config_with(ranges=ranges, num_trials=50)).sweep.trials) == 3
 

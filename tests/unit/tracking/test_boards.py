@@ -23,6 +23,7 @@ SETTINGS = {
 def test_board_holds_metrics_rate_settings_and_pictures_and_passes_everything_on(
     tmp_path: Path,
 ) -> None:
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     inner = MemoryTracker()
     tracker = BoardTracker(inner, folder=tmp_path / "board")
     tracker.params(SETTINGS)

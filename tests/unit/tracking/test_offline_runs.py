@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from event_readers import run_of
 from PIL import Image
 
@@ -14,6 +13,8 @@ from boothline.errors import ConfigError
 from boothline.settings import Settings
 from boothline.tracking import MemoryTracker, NullTracker, open_step_tracker
 from boothline.tracking.weights_biases import OfflineTracker
+
+wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
 
 
 def offline(inner: MemoryTracker | NullTracker, folder: Path) -> OfflineTracker:

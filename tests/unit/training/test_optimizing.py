@@ -64,9 +64,13 @@ def test_set_learning_rate_scaled_is_multiplied_by_the_global_batch() -> None:
     assert optimizer.param_groups[1]["lr"] == pytest.approx(8e-4)
 
 
+PACKAGES = {"lion": "lion_pytorch", "prodigy": "prodigyopt"}
+
+
 @pytest.mark.proves("F23/learning")
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "prodigy", "lion"])
 def test_build_optimizer_every_kind_learns_a_line(name) -> None:
+    pytest.importorskip(PACKAGES.get(name, "torch"), reason="needs the extra optimizers")
     torch.manual_seed(0)
     network = nn.Linear(2, 1)
     rates = {"prodigy": 1.0, "lion": 0.02}
@@ -185,6 +189,7 @@ SETTINGS = {"betas": (0.6, 0.7), "weight_decay": 0.2}
 
 @pytest.mark.parametrize("name", ["adamw", "lion", "prodigy", "adafactor"])
 def test_build_optimizer_passes_decay_and_betas_on(name, capsys) -> None:
+    pytest.importorskip(PACKAGES.get(name, "torch"), reason="needs the extra optimizers")
     config = TrainingConfig(
         optimizer=name, beta1=0.6, beta2=0.7, weight_decay=0.2,
         learning_rate=1.0 if name == "prodigy" else 0.1,
