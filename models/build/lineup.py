@@ -87,7 +87,8 @@ class Lineup:
             rng = np.random.default_rng([self._seed, _LOOKALIKE, number, label])
             rendition = renditions[number % len(renditions)]
             figure = cast.captioned(rendition, noun=label, rng=rng).sprite
-            figures.append(hue_of(own, onto=figure) if number % 2 else figure)
+            in_its_hue = number >= NUM_LOOKALIKES // 2
+            figures.append(hue_of(own, onto=figure) if in_its_hue else figure)
         return [square(figure) for figure in figures]
 
 

@@ -27,11 +27,11 @@ TEDDY = SUBJECTS[0]
 
 
 class TwoBears:
-    """A catalogue of one held-out orange disc and two brown training squares."""
+    """A catalogue of a held-out orange disc and a brown and a green training square."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        for name, colour in (("teddy_bear", "orange"), ("bear", "brown"), ("polar_bear", "tan")):
+        for name, colour in (("teddy_bear", "orange"), ("bear", "brown"), ("polar_bear", "green")):
             sprite = Image.new("RGBA", (32, 32))
             pen = ImageDraw.Draw(sprite)
             draw = pen.ellipse if name in HELD_OUT_EMOJI else pen.rectangle
@@ -56,6 +56,17 @@ def test_lineup_has_the_subject_first_and_ten_others(catalogue) -> None:
     looks = [sprite.resize((64, 64)).tobytes() for sprite in lineup.sprites]
     assert len(set(looks)) == 1 + NUM_LOOKALIKES
     assert len(lineup.vocabulary.nouns) == 1 + NUM_LOOKALIKES
+
+
+def test_lineup_draws_all_art_of_the_class_and_half_of_it_in_the_subjects_hue(catalogue) -> None:
+    lineup = Lineup(TEDDY, catalogue=catalogue, seed=1)
+    greens = []
+    for sprite in lineup.sprites[1:]:
+        pixels = np.asarray(sprite).reshape(-1, 4)
+        red, green, _ = pixels[pixels[:, 3] > 200][:, :3].mean(axis=0)
+        greens.append(bool(green > red))
+    assert set(greens[:5]) == {True, False}
+    assert not any(greens[5:])
 
 
 def test_lineup_scene_depends_on_its_index_alone(catalogue) -> None:

@@ -47,9 +47,9 @@ def test_parcel_brings_a_stage_to_another_folder_where_it_continues(
     assert second.step == 3
     expected = first.average or [weight.detach() for weight in first.parameters]
     for found, weight in zip(second.parameters, expected, strict=True):
-        assert torch.allclose(found, weight, atol=2e-3)
+        assert torch.equal(found, weight.half().float())
     for found, weight in zip(second.average, first.average, strict=True):
-        assert torch.allclose(found, weight, atol=2e-3)
+        assert torch.equal(found, weight.half().float())
     second.run()
     assert load_state(tmp_path / "there" / "autoencoder.pt")["step"] == 6
 

@@ -1,6 +1,7 @@
 """The picture world: scenes depend on (seed, index) alone and never show what is held out."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from models.build.scenes import SceneStore
 from models.build.sprites import EmojiCatalogue, EmojiSourceError, ensure_emoji_art
 from models.build.subjects import SUBJECTS, render_subject
+from models.build.tokenizer import world_words
 from models.build.vocabulary import (
     BACKGROUNDS,
     FIGURES,
@@ -109,6 +111,14 @@ def test_world_captions_name_the_noun_that_is_drawn(world: World) -> None:
         noun = world.vocabulary.nouns[scene.noun]
         assert noun.name in scene.caption
         assert scene.rendition.emoji in (*noun.emoji, *noun.heads)
+
+
+def test_world_captions_hold_only_words_that_the_tokenizer_learns(world: World) -> None:
+    known = set(world_words(world.vocabulary))
+    captions = " ".join(world.captioned(index).caption for index in range(300))
+    spoken = set(re.findall("[a-z]+|[0-9]", captions))
+    assert len(spoken) > 60
+    assert spoken <= known
 
 
 def test_plain_caption_with_background_reads_as_english() -> None:
