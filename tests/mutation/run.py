@@ -75,6 +75,7 @@ MODULES = {
     "boothline/store/blobs.py": Module(STORE, ("describe", "upload", "require")),
     "boothline/store/sealing.py": Module(STORE),
     "boothline/data/decoding.py": Module(("tests/unit/data",)),
+    "boothline/data/opening.py": Module(("tests/unit/data",)),
     "boothline/planning/memory.py": Module(("tests/unit/planning",)),
 }
 
@@ -89,7 +90,7 @@ def main(paths: list[str]) -> int:
         notes = [observe(first, folders, modules) for folders in _folders(modules.values())]
         trees = [first, *(Path(scratch, str(n)) for n in range(1, NUM_WORKERS))]
         for tree in trees[1:]:
-            shutil.copytree(first, tree)
+            shutil.copytree(first, tree, symlinks=True)
         for name in dict.fromkeys(name for noted in notes for name in noted["libraries"]):
             _import_library(name)
         gc.freeze()  # so that no child looks through, and copies, what its parent holds
@@ -113,9 +114,9 @@ def copy_tree(folder: Path) -> Path:
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     for name in filter(None, names.decode().split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     return folder
 
 
