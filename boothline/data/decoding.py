@@ -31,7 +31,6 @@ _WHOLE_PIXELS: Final = 50_000_000
 _MANAGED_PIXELS: Final = 16_000_000
 """So are larger ones whose colours have to be converted, which costs most of the time."""
 _MAX_SCALE: Final = 8
-_ORIENTATION: Final = 0x0112
 _COEFFICIENT_BYTES: Final = 2
 _MAX_COEFFICIENT_BYTES: Final = 380 * 2**20
 _ROWS_AT_ONCE: Final = 256
@@ -226,12 +225,10 @@ def _can_be_reduced(image: Image.Image) -> bool:
 
 
 def _reduced(image: Image.Image, scale: int) -> Image.Image:
-    """Return a picture at a part of its size, with what its file says about its orientation."""
+    """Return a picture at a part of its size; its orientation is in what its file says."""
     mode = {"P": "RGB", "1": "L"}.get(image.mode, image.mode)
     reduced = (image if mode == image.mode else image.convert(mode)).reduce(scale)
     reduced.info = image.info
-    if (orientation := image.getexif().get(_ORIENTATION)) is not None:
-        reduced.getexif()[_ORIENTATION] = orientation
     return reduced
 
 
