@@ -53,7 +53,7 @@ def test_pixel_digest_is_the_sha256_of_size_and_pixels(height: int) -> None:
 def test_decoded_cannot_be_changed_and_names_its_parts() -> None:
     image = Image.new("RGB", (1, 1))
     with pytest.raises(FrozenInstanceError):
-        Decoded(image=image, size=(1, 1), format="PNG").format = "JPEG"  # type: ignore[misc]
+        loaded(image).format = "JPEG"  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
         Decoded(image, (1, 1), "PNG")  # type: ignore[misc]
 

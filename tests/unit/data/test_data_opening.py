@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,10 @@ def test_open_picture_heic_reads_the_picture_alone_in_one_thread(
 
 
 def test_opened_cannot_be_changed_and_names_its_parts(tmp_path: Path) -> None:
-    image = Image.new("RGB", SIZE)
-    with pytest.raises(AttributeError):
-        Opened(image=image, claim=Claim()).segments = None  # type: ignore[misc]
+    path = tmp_path / "picture"
+    Image.new("RGB", SIZE).save(path, format="PNG")
+    found = opened(path)
+    with pytest.raises(FrozenInstanceError):
+        found.segments = None  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
-        Opened(image, Claim())  # type: ignore[misc]
+        Opened(found.image, found.claim)  # type: ignore[misc]
