@@ -175,8 +175,14 @@ def test_decode_failure_of_the_machine_is_not_blamed_on_the_picture(
     with pytest.raises(OSError, match="failed") as caught:
         decode(saved(Image.new("RGB", (8, 8)), tmp_path), max_pixels=MAX_PIXELS)
     assert caught.value is failure
-    with pytest.raises(OSError, match="failed"):
+
+
+@pytest.mark.parametrize("name", MACHINE_FAULTS)
+def test_load_failure_of_the_machine_is_not_called_damage(name: str) -> None:
+    failure = OSError(getattr(errno, name), "failed")
+    with pytest.raises(OSError, match="failed") as caught:
         loaded(damaged(failure))
+    assert caught.value is failure
 
 
 def fail_with(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
