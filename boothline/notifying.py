@@ -13,7 +13,8 @@ from boothline import errors
 from boothline.addresses import check_service_url
 from boothline.config import RunConfig
 from boothline.config.notification import NotificationConfig
-from boothline.errors import BoothlineError, ConfigError
+from boothline.connecting import Service, http_errors, tls_error
+from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.runs import RunRecord, RunStatus, StepRecord
 from boothline.settings import Settings
 from boothline.store import Store
@@ -167,8 +168,9 @@ def notify(
             timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
             redirect=False,
         )
-    except (urllib3.exceptions.HTTPError, OSError, ValueError, ConfigError) as error:
-        reason = without_secrets(str(error), settings)
+    except http_errors(OSError, ValueError, ConfigError) as error:
+        lasting = tls_error(error, _webhook(url), what="send it", kind=ServiceError)
+        reason = without_secrets(str(lasting or error), settings)
         logger.warning("the webhook was not told of run %s: %s", ending.run_id, reason)
         return False
     if reply.status >= 300:
@@ -176,6 +178,18 @@ def notify(
         return False
     logger.info("the webhook was told that run %s is %s", ending.run_id, ending.status)
     return True
+
+
+def _webhook(url: str) -> Service:
+    """Return the webhook as messages name it; its path is a secret."""
+    scheme, separator, rest = url.rpartition("://")
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return Service(
+        name="the webhook",
+        url=f"{scheme}{separator}{host}",
+        url_setting="BOOTHLINE_NOTIFY_WEBHOOK_URL",
+        trust_setting="SSL_CERT_FILE",
+    )
 
 
 def message(

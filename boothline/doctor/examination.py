@@ -5,11 +5,12 @@ from pathlib import Path
 
 from boothline import services
 from boothline.addresses import check_service_url
+from boothline.connecting import excerpt, http_errors, tls_error
 from boothline.doctor import machine, storage
 from boothline.doctor.connections import connection
 from boothline.doctor.findings import Finding, failed, ok, warning
 from boothline.doctor.images import images
-from boothline.errors import BoothlineError, ConfigError
+from boothline.errors import BoothlineError, ConfigError, TrackingError
 from boothline.settings import Settings
 
 BASE_MODEL = "builtin:tiny-emoji-sd"
@@ -96,7 +97,10 @@ def _secrets(home: Path) -> Finding:
 def _tracking(settings: Settings) -> Finding:
     if not settings.mlflow_uri:
         return warning("mlflow", "no tracking server is configured or runs", "Run `boothline up`.")
+    import certifi
     import urllib3
+
+    from boothline.tracking.client import ca_bundle, service
 
     try:
         check_service_url(settings.mlflow_uri, name="BOOTHLINE_MLFLOW_URI")
@@ -104,10 +108,18 @@ def _tracking(settings: Settings) -> Finding:
         return failed("mlflow", error.message, error.remedy)
     url = f"{settings.mlflow_uri.rstrip('/')}/health"
     try:
-        response = urllib3.request("GET", url, timeout=5.0, retries=False)
-    except (urllib3.exceptions.HTTPError, ValueError) as error:
+        pool = urllib3.PoolManager(ca_certs=ca_bundle() or certifi.where())
+        response = pool.request("GET", url, timeout=5.0, retries=False)
+    except http_errors(ValueError) as error:
+        lasting = tls_error(
+            error, service(settings.mlflow_uri), what=f"ask {url}", kind=TrackingError
+        )
+        if lasting:
+            return warning("mlflow", lasting.message, lasting.remedy)
         return warning(
-            "mlflow", f"{url} does not answer: {error}", "Check BOOTHLINE_MLFLOW_URI, or start it."
+            "mlflow",
+            f"{url} does not answer: {excerpt(str(error))}",
+            "Check BOOTHLINE_MLFLOW_URI, or start it.",
         )
     if response.status == 200:
         return ok("mlflow", f"answers at {settings.mlflow_uri}")

@@ -4,6 +4,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from boothline.connecting import Service, excerpt, http_errors, tls_error, tls_fault
 from boothline.errors import BoothlineError, ConflictError, NotFoundError, ServiceError, StoreError
 
 _TRANSIENT_CODES = frozenset(
@@ -58,11 +59,18 @@ def is_precondition_failure(error: BaseException) -> bool:
 
 def is_transport_failure(error: BaseException) -> bool:
     """Tell whether no answer came: refused, reset, timed out or cut short."""
-    from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+    from urllib3.exceptions import LocationValueError, ProxySchemeUnsupported
 
-    return isinstance(error, HTTPError | ConnectionError | TimeoutError) and not isinstance(
-        error, LocationValueError | SSLError
+    return (
+        is_client_failure(error)
+        and not isinstance(error, LocationValueError | ProxySchemeUnsupported)
+        and tls_fault(error) is None
     )
+
+
+def is_client_failure(error: BaseException) -> bool:
+    """Tell whether the HTTP client or the network below it failed, for a time or for good."""
+    return isinstance(error, http_errors(ConnectionError, TimeoutError))
 
 
 def is_transient(error: BaseException) -> bool:
@@ -109,6 +117,8 @@ def translate(error: BaseException, *, endpoint: str, what: str, access_key: str
         what: the operation and the object, e.g. `read s3://bucket/key`.
         access_key: id of the key that signed, to be named where access is denied.
     """
+    if lasting := tls_error(error, _service(endpoint), what=what, kind=StoreError):
+        return lasting
     code, detail = code_of(error), _detail(error)
     denied = is_denial(error)
     skew_seconds = clock_skew_seconds(error)
@@ -141,10 +151,19 @@ def translate(error: BaseException, *, endpoint: str, what: str, access_key: str
     return StoreError(f"The object store at {endpoint} failed to {what}: {detail}", remedy=remedy)
 
 
+def _service(endpoint: str) -> Service:
+    return Service(
+        name="the object store",
+        url=endpoint,
+        url_setting="BOOTHLINE_S3_ENDPOINT",
+        trust_setting="BOOTHLINE_S3_CA_BUNDLE",
+    )
+
+
 def _detail(error: BaseException) -> str:
     """Return one line that says what went wrong, without the SDK's trailing identifiers."""
     reason: Any = getattr(error, "reason", None)
     innermost = reason if isinstance(reason, BaseException) else error
-    message = " ".join(str(getattr(error, "message", None) or innermost).split())
+    message = excerpt(str(getattr(error, "message", None) or innermost))
     code = code_of(error)
     return f"{code}: {message}" if code and code not in message else message or type(error).__name__

@@ -350,6 +350,10 @@ class Bucket:
 
 
 def _from_sdk(error: BaseException) -> bool:
-    from minio.error import MinioException
+    """Tell whether the SDK failed, or what it is built on: HTTP, TLS, the parsing of XML."""
+    from xml.etree.ElementTree import ParseError
 
-    return isinstance(error, MinioException) or failures.is_transport_failure(error)
+    from minio.error import MinioAdminException, MinioException
+
+    own = (MinioException, MinioAdminException, ParseError)
+    return isinstance(error, own) or failures.is_client_failure(error)

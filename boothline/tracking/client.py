@@ -1,15 +1,19 @@
 """The MLflow client: loaded late, impatient with a dead server, errors in our own tree."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from boothline import settings
 from boothline.addresses import check_service_url
+from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
 # MLflow's own defaults wait minutes for a dead server, in every call. Whatever is set already
 # stays.
@@ -20,6 +24,8 @@ IMPATIENCE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+# MLflow's own names for the CA bundle of its server, the first that is set counts.
+TRUST_VARIABLES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 RESTORE = "Check that MLflow runs (`boothline doctor`), then `boothline resume` the run."
 
 
@@ -45,6 +51,21 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def ca_bundle() -> str:
+    """Return the CA bundle that MLflow's client trusts; empty: the one of certifi."""
+    return next(filter(None, map(os.environ.get, TRUST_VARIABLES)), "")
+
+
+def service(uri: str) -> Service:
+    """Return the tracking server as messages name it."""
+    return Service(
+        name="the MLflow server",
+        url=uri,
+        url_setting="BOOTHLINE_MLFLOW_URI",
+        trust_setting=TRUST_VARIABLES[0],
+    )
+
+
 @contextmanager
 def translated(action: str) -> Iterator[None]:
     """Turn what MLflow raises inside into our own errors.
@@ -53,21 +74,42 @@ def translated(action: str) -> Iterator[None]:
         action: what was tried, as it follows "MLflow did not", e.g. `create the run of train`.
 
     Raises:
+        TrackingError: MLflow is unreachable, cannot be trusted, or failed.
         MissingError: MLflow answers that the object does not exist.
         RejectedError: MLflow answers that the request is wrong.
-        TrackingError: MLflow is unreachable or failed.
     """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        message = f"MLflow did not {action}: {error.message}"
-        status = error.get_http_status_code()
-        if status == 404:
-            raise MissingError(message, remedy=RESTORE) from error
-        if status in {400, 409, 413, 422}:
-            raise RejectedError(message) from error
-        raise TrackingError(message, remedy=RESTORE) from error
-    except OSError as error:  # requests' errors are OSErrors
-        raise TrackingError(f"MLflow did not {action}: {error}", remedy=RESTORE) from error
+        raise _translated(error, action) from error
+    except http_errors(OSError) as error:  # requests' errors are OSErrors
+        raise _unreachable(error, action) from error
+
+
+def _translated(error: "MlflowException", action: str) -> TrackingError:
+    """Return our error for one that MLflow raised."""
+    if lasting := _tls(error, action):
+        return lasting
+    message = f"MLflow did not {action}: {excerpt(str(getattr(error, 'message', error)))}"
+    status = error.get_http_status_code() if hasattr(error, "error_code") else 0
+    if status == 404:
+        return MissingError(message, remedy=RESTORE)
+    if status in {400, 409, 413, 422}:
+        return RejectedError(message)
+    return TrackingError(message, remedy=RESTORE)
+
+
+def _unreachable(error: Exception, action: str) -> TrackingError:
+    """Return our error for one of the libraries below MLflow."""
+    return _tls(error, action) or TrackingError(
+        f"MLflow did not {action}: {excerpt(str(error))}", remedy=RESTORE
+    )
+
+
+def _tls(error: Exception, action: str) -> TrackingError | None:
+    """Return our error if TLS fails for good; the message or the environment names it."""
+    address = re.search(r"https?://[^/\s'\"]+", str(error))
+    uri = address.group() if address else settings.current().mlflow_uri
+    return tls_error(error, service(uri), what=action, kind=TrackingError)

@@ -4,8 +4,10 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION, name_of
 
@@ -20,6 +22,7 @@ def api_client() -> Any:  # noqa: ANN401 - untyped package
     Raises:
         ConfigError: there is neither.
     """
+    import yaml
     from kubernetes import client, config
 
     try:
@@ -27,9 +30,9 @@ def api_client() -> Any:  # noqa: ANN401 - untyped package
     except config.ConfigException:
         try:
             config.load_kube_config(config_file=os.environ.get("KUBECONFIG"))
-        except config.ConfigException as error:
+        except (config.ConfigException, yaml.YAMLError, OSError, UnicodeError) as error:
             raise ConfigError(
-                f"No cluster is known: {error}",
+                f"No cluster is known: {excerpt(str(error))}",
                 remedy="Run this in a pod with a service account, or set KUBECONFIG.",
             ) from error
     return client.ApiClient()
@@ -46,6 +49,7 @@ class Cluster:
     def __init__(self, client: Any, *, namespace: str) -> None:  # noqa: ANN401 - untyped package
         from kubernetes.client import CoreV1Api, CustomObjectsApi
 
+        self._translated = partial(translated, client)
         self._jobs = CustomObjectsApi(client)
         self._core = CoreV1Api(client)
         self._where = {"group": GROUP, "version": VERSION, "plural": PLURAL, "namespace": namespace}
@@ -66,7 +70,7 @@ class Cluster:
         Raises:
             ServiceError: the API refuses or does not answer.
         """
-        with _translated("create the TrainJob", quiet=_CONFLICT) as said:
+        with self._translated("create the TrainJob", quiet=_CONFLICT) as said:
             self._jobs.create_namespaced_custom_object(
                 body=manifest, **self._where, _request_timeout=_TIMEOUT_SECONDS
             )
@@ -79,7 +83,7 @@ class Cluster:
             ServiceError: the API refuses or does not answer.
         """
         found: dict[str, Any] | None = None
-        with _translated(f"read the TrainJob {name}", quiet=_NOT_FOUND):
+        with self._translated(f"read the TrainJob {name}", quiet=_NOT_FOUND):
             found = self._jobs.get_namespaced_custom_object(
                 name=name, **self._where, _request_timeout=_TIMEOUT_SECONDS
             )
@@ -94,7 +98,7 @@ class Cluster:
         Raises:
             ServiceError: the API refuses or does not answer.
         """
-        with _translated(f"delete the TrainJob {name}", quiet=_NOT_FOUND):
+        with self._translated(f"delete the TrainJob {name}", quiet=_NOT_FOUND):
             self._jobs.delete_namespaced_custom_object(
                 name=name,
                 **self._where,
@@ -132,7 +136,7 @@ class Cluster:
         Raises:
             ServiceError: the API refuses or does not answer.
         """
-        with _translated(f"list the pods of {name}"):
+        with self._translated(f"list the pods of {name}"):
             pods = self._core.list_namespaced_pod(
                 self._namespace,
                 label_selector=f"jobset.sigs.k8s.io/jobset-name={name},"
@@ -149,7 +153,7 @@ class Cluster:
         Raises:
             ServiceError: the API refuses or does not answer.
         """
-        with _translated(f"read the log of {pod}"):
+        with self._translated(f"read the log of {pod}"):
             answer = self._core.read_namespaced_pod_log(
                 pod, self._namespace, container="node", follow=True, _preload_content=False
             )
@@ -176,27 +180,60 @@ def state_of(job: dict[str, Any]) -> tuple[str, str]:
 
 
 @contextmanager
-def _translated(what: str, *, quiet: int = 0) -> Iterator[list[int]]:
-    """Turn errors of the API into ours; a status that is expected is only written down."""
-    from kubernetes.client import ApiException
-    from urllib3.exceptions import HTTPError
+def translated(
+    client: Any,  # noqa: ANN401 - untyped package
+    what: str,
+    *,
+    quiet: int = 0,
+    remedy: str = "",
+) -> Iterator[list[int]]:
+    """Turn errors of the API's client into ours; an expected status is only written down.
+
+    Args:
+        client: a `kubernetes.client.ApiClient`.
+        what: what is tried, e.g. `read the log of a pod`.
+        quiet: a status that is not an error.
+        remedy: what helps where the API refuses; empty: what its status suggests.
+
+    Raises:
+        ServiceError: the API refuses or does not answer.
+    """
+    from kubernetes.client.exceptions import ApiException, OpenApiException
 
     said: list[int] = []
+    host = str(client.configuration.host)
     try:
         yield said
-    except ApiException as error:
+    except http_errors(OpenApiException, UnicodeError) as error:
+        if lasting := tls_error(error, _service(host), what=what, kind=ServiceError):
+            raise lasting from error
+        if not isinstance(error, ApiException):
+            raise ServiceError(
+                f"Could not {what}: the Kubernetes API at {host} does not answer as it should"
+                f" ({excerpt(str(error))}).",
+                remedy="Check networkPolicy.apiServerCidrs of the chart, and the API's address.",
+            ) from error
         if error.status == quiet:
             said.append(error.status)
             return
-        raise _refused(what, error) from error
-    except HTTPError as error:
-        raise ServiceError(
-            f"Could not {what}: the Kubernetes API does not answer ({error}).",
-            remedy="Check networkPolicy.apiServerCidrs of the chart, and the API's address.",
-        ) from error
+        raise _refused(what, error, remedy=remedy) from error
 
 
-def _refused(what: str, error: Any) -> BoothlineError:  # noqa: ANN401 - untyped package
+def _service(host: str) -> Service:
+    return Service(
+        name="the Kubernetes API",
+        url=host,
+        url_setting="the cluster's server in the kubeconfig (KUBECONFIG)",
+        trust_setting="the cluster's certificate-authority in the kubeconfig (KUBECONFIG)",
+    )
+
+
+def _refused(
+    what: str,
+    error: Any,  # noqa: ANN401 - untyped package
+    *,
+    remedy: str,
+) -> BoothlineError:
     remedies = {
         401: "The service account's token is not accepted.",
         403: "The service account lacks rights: set pipelines.serviceAccount of the chart.",
@@ -204,6 +241,7 @@ def _refused(what: str, error: Any) -> BoothlineError:  # noqa: ANN401 - untyped
         422: "Is the TrainingRuntime there, and does the chart's version fit the image's?",
     }
     return ServiceError(
-        f"Could not {what}: the Kubernetes API answers {error.status} {error.reason}.",
-        remedy=remedies.get(int(error.status or 0), "See the events of the namespace."),
+        f"Could not {what}: the Kubernetes API answers {error.status}"
+        f" {excerpt(str(error.reason))}.",
+        remedy=remedy or remedies.get(int(error.status or 0), "See the events of the namespace."),
     )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, NotFoundError, ServiceError
 from boothline.launch.cluster.deployment import Kfp
 from boothline.settings import Settings
@@ -44,6 +45,12 @@ class PipelinesApi:
             configuration.refresh_api_key_hook = token
         client = api.ApiClient(configuration)
         self._kfp = kfp
+        self._service = Service(
+            name="the Kubeflow Pipelines API",
+            url=kfp.host,
+            url_setting="kfp.host in the deployment file",
+            trust_setting="kfp.ca_bundle in the deployment file",
+        )
         self._api = api
         self._runs = api.RunServiceApi(client)
         self._recurring = api.RecurringRunServiceApi(client)
@@ -56,7 +63,7 @@ class PipelinesApi:
             ServiceError: the API is away or refuses.
         """
         name, namespace = self._kfp.experiment, self._kfp.owner
-        with translated("read the experiments"):
+        with self._translated("read the experiments"):
             answer = self._experiments.experiment_service_list_experiments(
                 page_size=100,
                 namespace=namespace,
@@ -66,7 +73,7 @@ class PipelinesApi:
             for experiment in answer.experiments or []:
                 if experiment.display_name == name:
                     return str(experiment.experiment_id)
-        with translated("make the experiment"):
+        with self._translated("make the experiment"):
             body = self._api.V2beta1Experiment(display_name=name, namespace=namespace)
             made = self._experiments.experiment_service_create_experiment(
                 body, _request_timeout=_TIMEOUT_SECONDS
@@ -79,7 +86,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("look for the run"):
+        with self._translated("look for the run"):
             answer = self._runs.run_service_list_runs(
                 namespace=self._kfp.owner,
                 page_size=10,
@@ -114,7 +121,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("start the run"):
+        with self._translated("start the run"):
             return self._runs.run_service_create_run(body, _request_timeout=_TIMEOUT_SECONDS)
 
     def run(self, kfp_run_id: str) -> Any:  # noqa: ANN401 - untyped package
@@ -123,7 +130,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("read the run"):
+        with self._translated("read the run"):
             return self._runs.run_service_get_run(kfp_run_id, _request_timeout=_TIMEOUT_SECONDS)
 
     def cancel(self, kfp_run_id: str) -> None:
@@ -132,7 +139,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("cancel the run"):
+        with self._translated("cancel the run"):
             self._runs.run_service_terminate_run(kfp_run_id, _request_timeout=_TIMEOUT_SECONDS)
 
     def recurring(self, name: str) -> list[Any]:
@@ -141,7 +148,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("read the recurring runs"):
+        with self._translated("read the recurring runs"):
             answer = self._recurring.recurring_run_service_list_recurring_runs(
                 namespace=self._kfp.owner,
                 page_size=100,
@@ -178,7 +185,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("register the recurring run"):
+        with self._translated("register the recurring run"):
             made = self._recurring.recurring_run_service_create_recurring_run(
                 body, _request_timeout=_TIMEOUT_SECONDS
             )
@@ -190,7 +197,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("disable the recurring run"):
+        with self._translated("disable the recurring run"):
             self._recurring.recurring_run_service_disable_recurring_run(
                 recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
             )
@@ -204,7 +211,7 @@ class PipelinesApi:
         found: list[Any] = []
         token: str | None = ""
         while token is not None:
-            with translated("read the runs"):
+            with self._translated("read the runs"):
                 answer = self._runs.run_service_list_runs(
                     namespace=self._kfp.owner,
                     page_size=100,
@@ -226,7 +233,7 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with translated("remove the recurring run"):
+        with self._translated("remove the recurring run"):
             self._recurring.recurring_run_service_delete_recurring_run(
                 recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
             )
@@ -244,6 +251,23 @@ class PipelinesApi:
             ),
             "service_account": self._kfp.service_account or None,
         }
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """Turn errors of the API's client into ours."""
+        from kfp_server_api.exceptions import ApiException, OpenApiException
+
+        try:
+            yield
+        except http_errors(OpenApiException, UnicodeError) as error:
+            if lasting := tls_error(error, self._service, what=what, kind=ServiceError):
+                raise lasting from error
+            if isinstance(error, ApiException):
+                answer = str(error.body or error.reason)
+                raise _refused(what, int(error.status or 0), answer) from error
+            if isinstance(error, http_errors()):
+                raise _silent(what, self._kfp.host, error) from error
+            raise _not_understood(what, self._kfp.host, error) from error
 
 
 def pipeline_document(text: str) -> dict[str, Any]:
@@ -296,25 +320,24 @@ def _read(file: Path) -> str:
         ) from error
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn errors of the API into ours."""
-    from kfp_server_api import ApiException
-    from urllib3.exceptions import HTTPError
+def _silent(what: str, host: str, error: Exception) -> ServiceError:
+    return ServiceError(
+        f"Could not {what}: the Kubeflow Pipelines API at {host} does not answer"
+        f" ({excerpt(str(error))}).",
+        remedy="Check kfp.host in the deployment file; outside the cluster use a port-forward.",
+    )
 
-    try:
-        yield
-    except ApiException as error:
-        raise _refused(what, int(error.status or 0), str(error.body or error.reason)) from error
-    except HTTPError as error:
-        raise ServiceError(
-            f"Could not {what}: the Kubeflow Pipelines API does not answer ({error}).",
-            remedy="Check kfp.host in the deployment file; outside the cluster use a port-forward.",
-        ) from error
+
+def _not_understood(what: str, host: str, error: Exception) -> ServiceError:
+    return ServiceError(
+        f"Could not {what}: the answer from {host} is not one of the Kubeflow Pipelines API"
+        f" ({excerpt(str(error))}).",
+        remedy="Check kfp.host in the deployment file.",
+    )
 
 
 def _refused(what: str, status: int, body: str) -> BoothlineError:
-    text = " ".join(body.split())[:300]
+    text = excerpt(body)
     if status in (401, 403):
         return ServiceError(
             f"Could not {what}: the Kubeflow Pipelines API answers {status} ({text}).",

@@ -1,9 +1,9 @@
 """The logs of a run's pods, from the Kubernetes API: Kubeflow Pipelines keeps none of its own."""
 
-from boothline.errors import ConfigError, ServiceError
+from boothline.errors import ConfigError
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import KFP_RUN_LABEL, STEP_LABEL
-from boothline.trainjob.cluster import api_client
+from boothline.trainjob.cluster import api_client, translated
 
 
 def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> dict[str, str]:
@@ -19,15 +19,16 @@ def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> di
         ServiceError: the Kubernetes API is away or refuses.
     """
     from kubernetes import client
-    from urllib3.exceptions import HTTPError
 
     if not deployment.kfp.namespace:
         raise ConfigError(
             "The deployment names no namespace of the runs.", remedy="Set kfp.namespace."
         )
     selector = f"{KFP_RUN_LABEL}={kfp_run_id},{STEP_LABEL}{f'={step}' if step else ''}"
-    core, namespace = client.CoreV1Api(api_client()), deployment.kfp.namespace
-    try:
+    connected, namespace = api_client(), deployment.kfp.namespace
+    core = client.CoreV1Api(connected)
+    remedy = "Your account needs pods and pods/log in the namespace."
+    with translated(connected, "read the logs", remedy=remedy):
         pods = core.list_namespaced_pod(namespace, label_selector=selector).items
         pods.sort(key=lambda pod: pod.metadata.creation_timestamp)
         return {
@@ -37,8 +38,3 @@ def pod_logs(deployment: Deployment, kfp_run_id: str, *, step: str | None) -> di
             for pod in pods
             if pod.status.phase != "Pending"
         }
-    except (client.ApiException, HTTPError) as error:
-        raise ServiceError(
-            f"The logs cannot be read: {' '.join(str(error).split())[:200]}.",
-            remedy="Your account needs pods and pods/log in the namespace.",
-        ) from error
