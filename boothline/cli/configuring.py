@@ -1,12 +1,12 @@
 """Commands on configurations and pipelines: init, validate, compile."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from boothline.cli.naming import subject_name
 from boothline.cli.options import (
     Configs,
     DeploymentChoice,
@@ -57,12 +57,6 @@ def load_config(
             *settings,
         ]
     return resolve(chosen, settings)
-
-
-def subject_name(folder: Path) -> str:
-    """Return a folder's name as a subject's name: lower case, digits and hyphens."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
-    return name[:63] or "subject"
 
 
 @app.command(
