@@ -97,7 +97,7 @@ def _split(url: str, *, name: str) -> SplitResult:
     host = parts.hostname or ""
     if parts.scheme not in ("http", "https") or not host or port == 0:
         raise ConfigError(
-            f"{name} {_shown(parts)!r} is not an endpoint URL.",
+            f"{name} {_given(url)!r} is not an endpoint URL.",
             remedy="Expected e.g. http://127.0.0.1:8333 or https://s3.example.org.",
         )
     if parts.username is not None or parts.password is not None:
@@ -161,6 +161,14 @@ def _shown(parts: SplitResult) -> str:
     """Return scheme and host; user, password, path (of a webhook) and query may be secret."""
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}"[:200]
+
+
+def _given(url: str) -> str:
+    """Return a value as it was given, without what may be secret: user, password, path, query."""
+    scheme, separator, rest = url.rpartition("://")
+    authority, *more = re.split(r"[/?#]", rest, maxsplit=1)
+    kept = authority.rpartition("@")[2][:200]
+    return f"{scheme[:20]}{separator}{kept}{'/...' if more and more[0] else ''}"
 
 
 def _system(host: str, port: int) -> list[str]:
