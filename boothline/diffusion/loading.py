@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from boothline.diffusion.layout import WEIGHT_NAMES, check_folder, read_json, weight_variant
+from boothline.diffusion.threads import fix_bits
 from boothline.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ def load_pipeline(
     if for_sampling:
         for part in (parts.unet, parts.vae):
             part.to(memory_format=torch.channels_last)
+            if torch.device(where).type == "cpu":
+                fix_bits(part)
         for part in (parts.unet, parts.text_encoder):
             part.requires_grad_(False)
     return parts

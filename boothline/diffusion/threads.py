@@ -1,8 +1,10 @@
 """Shares the cores and GPUs of a machine between steps that run on it at the same time."""
 
 import logging
+from typing import Any
 
 import torch
+from torch import nn
 
 from boothline.cores import available_cores
 from boothline.settings import Settings
@@ -22,6 +24,30 @@ def share_cores(num_shards: int, *, settings: Settings) -> int:
     torch.set_num_threads(num_threads)
     logger.info("%d of %d cores", num_threads, num_cores)
     return num_threads
+
+
+def fix_bits(model: nn.Module) -> None:
+    """Let a model give the same bits with any number of threads on a CPU.
+
+    Two kernels part a sum among the threads, so that its rounding depends on how many there are:
+    oneDNN's 1 x 1 convolution for processors without AVX-512, and group normalisation in the layout
+    channels last. They are a small part of a UNet's work and run in one thread here; all else uses
+    the threads that it is given.
+    """
+    for module in model.modules():
+        pointwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+        if pointwise or isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(_enter_one_thread)
+            module.register_forward_hook(_leave_one_thread, always_call=True)
+
+
+def _enter_one_thread(module: nn.Module, inputs: Any) -> None:  # noqa: ANN401 - a hook of torch
+    module._boothline_threads = torch.get_num_threads()  # type: ignore[assignment]
+    torch.set_num_threads(1)
+
+
+def _leave_one_thread(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ANN401
+    torch.set_num_threads(int(module._boothline_threads))  # type: ignore[arg-type]
 
 
 def device_of(shard: int, *, settings: Settings) -> str:

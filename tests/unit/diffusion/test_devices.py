@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from boothline.diffusion.loading import load_pipeline
 from boothline.diffusion.threads import device_of, share_cores
 from boothline.settings import Settings
 
@@ -50,3 +51,24 @@ def test_share_cores_gives_each_shard_its_part(
     settings = Settings(run_dir=tmp_path if local else None)
     assert share_cores(num_shards, settings=settings) == expected
     assert given == [expected]
+
+
+def test_pipeline_for_sampling_gives_the_same_bits_with_any_number_of_threads(tiny_pipeline):
+    before = torch.get_num_threads()
+    parts = load_pipeline(tiny_pipeline, device="cpu", for_sampling=True)
+    draws = torch.Generator().manual_seed(1)
+    latents = torch.randn(4, parts.unet.config.in_channels, 16, 16, generator=draws)
+    context = torch.randn(4, 12, parts.unet.config.cross_attention_dim, generator=draws)
+    found = []
+    try:
+        for num_threads in (1, 2, 3, 4):
+            torch.set_num_threads(num_threads)
+            with torch.no_grad():
+                noise = parts.unet(latents, 10, context).sample
+                found.append((noise, parts.vae.decode(latents).sample))
+            assert torch.get_num_threads() == num_threads
+    finally:
+        torch.set_num_threads(before)
+    for noise, pictures in found[1:]:
+        assert torch.equal(noise, found[0][0])
+        assert torch.equal(pictures, found[0][1])
