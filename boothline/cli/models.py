@@ -1,11 +1,14 @@
 """Commands on registered models: models, promote, rollback."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boothline.cli.options import Home, Output, OutputOption, example
 from boothline.cli.printing import emit, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer()
 ModelName = Annotated[
@@ -16,18 +19,32 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the ledger w
 
 @app.command(epilog=example("boothline models"))
 def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
-    """List the registered models: versions, champion and challenger, scores, verdict, age."""
+    """List the registered models: versions, champion and challenger, scores, verdict, age.
+
+    Where MLflow's aliases differ from the store's ledger, the list says so.
+    """
     import time
 
-    from boothline.cli.summaries import say_models
+    from boothline.cli.summaries import say_drift, say_models
     from boothline.launch.local.session import open_session
-    from boothline.launch.registered import list_models
+    from boothline.launch.registered import drift_of, list_models
 
-    listed = list_models(open_session(home).store)
+    session = open_session(home)
+    listed = list_models(session.store)
+    drift, unknown = drift_of(session)
+
+    def show(target: "Console") -> None:
+        say_models(target, listed, now=time.time())
+        say_drift(target, drift, unknown=unknown)
+
     emit(
-        {"models": [version.model_dump(mode="json") for version in listed]},
+        {
+            "models": [version.model_dump(mode="json") for version in listed],
+            "drift": [found.model_dump(mode="json") for found in drift],
+            "drift_unknown": unknown,
+        },
         output,
-        lambda target: say_models(target, listed, now=time.time()),
+        show,
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from boothline.launch.lineage import Link
     from boothline.launch.registered import ListedVersion
+    from boothline.registry.drift import Drift
 
 _MODEL_TITLES = ("Version", "Alias", "Score", "DINO", "CLIP-T", "Gate", "Age", "Digest")
 _USUAL_SECTION = "training."
@@ -129,6 +130,22 @@ def say_models(target: "Console", listed: Sequence["ListedVersion"], *, now: flo
         together = list(versions)
         say(target, ("\n" if number else "") + name + _reign(together, now=now), style="bold")
         say_table(target, _MODEL_TITLES, [_model_row(version, now=now) for version in together])
+
+
+def say_drift(target: "Console", drift: Sequence["Drift"], *, unknown: str) -> None:
+    """Print where MLflow's aliases differ from the ledger; nothing where they do not.
+
+    Args:
+        target: where to.
+        drift: the differences.
+        unknown: why nothing could be compared; empty: it could.
+    """
+    from boothline.registry.drift import REMEDY
+
+    if unknown:
+        say(target, f"\nNot compared with MLflow: {unknown}")
+    for found in drift:
+        say(target, f"\nWarning: {found.text}. {REMEDY}")
 
 
 def _reign(versions: Sequence["ListedVersion"], *, now: float) -> str:

@@ -41,6 +41,7 @@ def examine(settings: Settings, home: Path) -> list[Finding]:
         *_services(home),
         *storage.examine(settings),
         _tracking(settings),
+        *_registry(settings),
         _base_model(settings),
         images(),
     ]
@@ -124,6 +125,23 @@ def _tracking(settings: Settings) -> Finding:
     if response.status == 200:
         return ok("mlflow", f"answers at {settings.mlflow_uri}")
     return warning("mlflow", f"{url} answers {response.status}", "Check BOOTHLINE_MLFLOW_URI.")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    """Examine whether MLflow's aliases agree with the ledger; nothing unless both are there."""
+    if not settings.mlflow_uri or not settings.s3_endpoint:
+        return
+    from boothline.registry.drift import REMEDY, find_drift
+    from boothline.store import Store
+
+    try:
+        drift = find_drift(Store.connect(settings), settings)
+    except BoothlineError:  # the store or MLflow: each has a finding of its own
+        return
+    if drift:
+        yield warning("registry", "; ".join(found.text for found in drift), REMEDY)
+    else:
+        yield ok("registry", "MLflow's aliases agree with the ledger")
 
 
 def _base_model(settings: Settings) -> Finding:

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.errors import ConfigError, DataError, GateRefusedError, NotFoundError
+from boothline.errors import ConfigError, DataError, GateRefusedError, NotFoundError, TrackingError
 from boothline.launch.local.session import Session
 from boothline.registry import ledger
 from boothline.registry import promotion as promotions
+from boothline.registry.drift import Drift, find_drift
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.versions import CHALLENGER, CHAMPION, ModelVersion, resolve, versions
 from boothline.runs import StepRecord
@@ -54,6 +55,18 @@ def list_models(store: Store) -> list[ListedVersion]:
         return []
     judged = _judged(store)
     return [listed for name in sorted(names) for listed in _listed(store, name, judged)]
+
+
+def drift_of(session: Session) -> tuple[list[Drift], str]:
+    """Return where MLflow's aliases differ from the ledger, and why that is unknown, if it is.
+
+    Args:
+        session: the open home folder.
+    """
+    try:
+        return find_drift(session.store, session.settings), ""
+    except (ConfigError, TrackingError) as error:
+        return [], str(error)
 
 
 def promote_version(
