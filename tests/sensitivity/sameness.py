@@ -31,6 +31,9 @@ UNTRIED: Mapping[tuple[str, str], str] = {
         "tests/integration/training/test_training_run.py::"
         "test_training_compiled_resumes_to_the_same_bits"
     ),
-    ("train", "training.num_processes"): ("tests/integration/training/test_training_ranks.py::"),
+    ("train", "training.num_processes"): (
+        "tests/reference/test_reference_ranks.py::"
+        "test_training_with_three_ranks_equals_the_reference"
+    ),
 }
 """Settings whose other value takes too long or more processes; their own tests try it."""
