@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     run_dir: Path | None = Field(
         default=None, description="Local run folder that receives progress events, if any."
     )
+    warm: str = Field(
+        default="",
+        description="Set by a local run: the process that forks its steps, see boothline/warm.py.",
+    )
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent / "models",
         description="Folder of the built-in models.",

@@ -13,6 +13,7 @@ from boothline import services
 from boothline.services import Endpoints
 from boothline.settings import Settings
 from boothline.store import Store
+from boothline.warm import TORCH_LIBRARIES, Warm, warm_process
 
 WATCHDOG = Path(__file__).with_name("watchdog.py")
 
@@ -54,6 +55,13 @@ def store_settings(object_store: Endpoints, tmp_path: Path) -> Settings:
     return object_store.settings(
         home=tmp_path / "home", bucket="boothline-tests", prefix=f"test-{uuid4().hex[:12]}"
     )
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm | None]:
+    """A process that has loaded the libraries and forks what trains; None with a GPU."""
+    with warm_process(*TORCH_LIBRARIES) as process:
+        yield process
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from boothline.launch.local.containers import ContainerLauncher, give_folder, ru
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.processes import StepLauncher
 from boothline.pipelines.parameters import TARGETS, arguments
+from boothline.warm import STEP_LIBRARIES, warm_process
 
 logger = logging.getLogger(__name__)
 
@@ -89,9 +90,15 @@ def main(argv: list[str]) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     folder = RunFolder(Path(argv[0]))
-    launcher = StepLauncher(folder.logs)
+    target = argv[1] if len(argv) > 1 else TARGETS[folder.pipeline]
     if folder.in_containers:
-        launcher = ContainerLauncher(folder.logs, run_id=folder.run_id)
+        return _run(folder, target, ContainerLauncher(folder.logs, run_id=folder.run_id))
+    with warm_process(*STEP_LIBRARIES) as warm:
+        return _run(folder, target, StepLauncher(folder.logs, warm=warm))
+
+
+def _run(folder: RunFolder, target: str, launcher: StepLauncher) -> int:
+    """Run a pipeline, and stop it when told to."""
 
     def stop(signal_number: int, frame: object) -> None:
         if not launcher.stopping:
@@ -100,7 +107,6 @@ def main(argv: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=_stop_with_parent, args=(launcher,), daemon=True).start()
-    target = argv[1] if len(argv) > 1 else TARGETS[folder.pipeline]
     return 0 if run(folder, target, launcher) else 1
 
 

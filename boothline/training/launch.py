@@ -29,6 +29,7 @@ from boothline.training.job import (
     VALIDATION_FILE,
     TrainingJob,
 )
+from boothline.warm import TORCH_LIBRARIES, Child, Warm
 
 logger = logging.getLogger(__name__)
 
@@ -116,11 +117,7 @@ def run_ranks(
         BoothlineError: what stopped the ranks, as the class it had there.
     """
     events = _EventReader(job.folder / EVENTS_FILE)
-    process = subprocess.Popen(
-        _command(job, agent=agent),
-        env=_environment(job, settings, num_ranks=len(ranks)),
-        start_new_session=True,
-    )
+    process = _started(job, settings, agent=agent, num_ranks=len(ranks))
     with _ended_with_us(process), _signals_passed_on(process, job) as received:
         while process.poll() is None:
             events.forward(on_event)
@@ -140,15 +137,21 @@ def run_ranks(
     raise error
 
 
-def _command(job: TrainingJob, *, agent: str) -> list[str]:
-    """Return the torchrun command of a job."""
-    return [
-        sys.executable,
-        "-m",
-        agent,
-        str(os.getpid()),
-        str(job.save()),
-    ]
+def _started(job: TrainingJob, settings: Settings, *, agent: str, num_ranks: int) -> Child:
+    """Start torchrun's agent, which is told who its parent is."""
+    variables = _environment(job, settings, num_ranks=num_ranks)
+    warm = Warm.of(settings.warm)
+    if warm is not None:
+        arguments = [str(warm.pid), str(job.save())]
+        return warm.start(
+            agent,
+            arguments,
+            env=variables,
+            libraries=TORCH_LIBRARIES,
+            start_new_session=True,
+        )
+    command = [sys.executable, "-m", agent, str(os.getpid()), str(job.save())]
+    return subprocess.Popen(command, env=variables, start_new_session=True)
 
 
 def _environment(job: TrainingJob, settings: Settings, *, num_ranks: int) -> dict[str, str]:
@@ -187,7 +190,7 @@ def result_of(job: TrainingJob) -> TrainingResult:
 
 
 @contextmanager
-def _ended_with_us(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+def _ended_with_us(process: Child) -> Iterator[None]:
     """Never leave the ranks behind: stop them when the block is left by an exception."""
     try:
         yield
@@ -202,7 +205,7 @@ def _ended_with_us(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 @contextmanager
-def _signals_passed_on(process: "subprocess.Popen[bytes]", job: TrainingJob) -> Iterator[list[int]]:
+def _signals_passed_on(process: Child, job: TrainingJob) -> Iterator[list[int]]:
     """Pass signals on to torchrun; yields the list that receives the stops among them."""
     received: list[int] = []
 

@@ -28,8 +28,9 @@ from boothline.training import worker
 from boothline.training.job import TrainingJob
 from boothline.training.requests import Requests
 from boothline.training.states import Snapshot
+from boothline.warm import Warm
 
-PROGRAM = Path(__file__).with_name("ranks_program.py")
+PROGRAM = "reference.ranks_program"
 
 
 class FolderStates:
@@ -97,18 +98,20 @@ def run_one_rank(job: TrainingJob) -> None:
         worker.run_rank(job, settings=Settings(), requests=Requests())
 
 
-def run_ranks(job: TrainingJob) -> None:
+def run_ranks(job: TrainingJob, warm: Warm | None) -> None:
     """Train in as many processes as the job has ranks, by the product's own agent, over gloo."""
     tests = str(Path(__file__).parents[1])
     paths = [tests, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    answer = subprocess.run(
-        [sys.executable, str(PROGRAM), str(job.save())],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr[-3000:]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    with (job.folder / "ranks.log").open("w+b") as log:
+        arguments = [str(job.save())]
+        if warm is not None:
+            code = warm.start(PROGRAM, arguments, env=env, output=log.fileno()).wait()
+        else:
+            command = [sys.executable, "-m", PROGRAM, *arguments]
+            code = subprocess.call(command, env=env, stdout=log, stderr=log)
+        log.seek(0)
+        assert code == 0, log.read()[-3000:].decode()
 
 
 def trained(job: TrainingJob) -> tuple[Tensors, Tensors]:

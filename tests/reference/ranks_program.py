@@ -1,4 +1,4 @@
-"""`python ranks_program.py JOB.json`: all ranks of a job in float64 and without a store."""
+"""`python -m reference.ranks_program JOB.json`: all ranks of a job, float64, without a store."""
 
 import os
 import sys

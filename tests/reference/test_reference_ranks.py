@@ -12,10 +12,10 @@ EVERYTHING = {name: len(values) - 1 for name, values in FACTORS.items()}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [0, 1])
-def test_training_with_three_ranks_equals_the_reference(make_job, method) -> None:
+def test_training_with_three_ranks_equals_the_reference(make_job, warm, method) -> None:
     row = {**EVERYTHING, "method": method, "clipping": 1, "warm-up": 1}
     job = make_job(**{**case_of(row), "batch_size": 6}, world_size=3)
-    run_ranks(job)
+    run_ranks(job, warm)
     with in_float64():
         wanted = reference_of(job).run()
     weights, average = trained(job)

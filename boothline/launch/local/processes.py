@@ -2,19 +2,24 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from boothline.progress import label_of
+from boothline.progress import label_of, read_events
 from boothline.runs import trial_of
+from boothline.warm import TORCH_LIBRARIES, Warm
 
+_COMPONENT = re.compile(r"boothline\.components\.\w+")
 RUN_DIR_VARIABLE = "BOOTHLINE_RUN_DIR"
 STOPPED = 143
 
@@ -28,11 +33,13 @@ class StepLauncher:
     `run_local_subprocess` (kfp is pinned, a test holds the signature).
 
     Args:
-        log_dir: folder that receives `<step>[-<shard>].log`.
+        log_dir: folder of the run's folder that receives `<step>[-<shard>].log`.
+        warm: forks the steps; None starts a new Python for each.
     """
 
-    def __init__(self, log_dir: Path) -> None:
+    def __init__(self, log_dir: Path, *, warm: Warm | None = None) -> None:
         self._log_dir = log_dir
+        self._warm = warm
         self.stopping = False
 
     def install(self) -> None:
@@ -45,14 +52,40 @@ class StepLauncher:
         """Run a step's command to its end and return its exit status; refuse when stopping."""
         if self.stopping:
             return STOPPED
+        variables = {**os.environ, **(env_vars or {})}
         with self.log_of(full_command).open("ab") as log:
+            if self._warm is not None:
+                return self._fork(self._warm, full_command, variables, output=log.fileno())
             return subprocess.call(
                 full_command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **env_vars} if env_vars else None,
+                env=variables,
             )
+
+    def _fork(
+        self, warm: Warm, full_command: list[str], variables: Mapping[str, str], *, output: int
+    ) -> int:
+        """Do what the shell command of a lightweight component does, in a fork.
+
+        The libraries of a step with torch are loaded once a step of this run had to be made: where
+        all are reused, none is needed.
+        """
+        first = full_command.index("--executor_input")
+        program_text = full_command[first - 1]
+        is_needed = _needs_torch(program_text) and _any_was_made(self._log_dir.parent)
+        libraries = TORCH_LIBRARIES if is_needed else ()
+        with tempfile.TemporaryDirectory(prefix="component-") as folder:
+            program = Path(folder, "ephemeral_component.py")
+            program.write_text(program_text, encoding="utf-8")
+            return warm.start(
+                "kfp.dsl.executor_main",
+                ["--component_module_path", str(program), *full_command[first:]],
+                env={**variables, "_KFP_RUNTIME": "true", "BOOTHLINE_WARM": str(warm)},
+                libraries=libraries,
+                output=output,
+            ).wait()
 
     def log_of(self, full_command: Sequence[str]) -> Path:
         """Return the log of the step that a command runs; its folder is made."""
@@ -63,6 +96,17 @@ class StepLauncher:
         """Start no more steps and send SIGTERM to this process's group."""
         self.stopping = True
         os.killpg(os.getpgrp(), signal.SIGTERM)
+
+
+def _needs_torch(program: str) -> bool:
+    """Return whether the component whose program this is runs in the image with torch."""
+    named = _COMPONENT.search(program)
+    return named is not None and hasattr(import_module(f"{named[0]}.component"), "TORCH")
+
+
+def _any_was_made(run_dir: Path) -> bool:
+    """Return whether a step of a run made its result instead of finding it."""
+    return any(event.kind == "done" and not event.reused for event in read_events(run_dir))
 
 
 def label_of_command(full_command: Sequence[str]) -> str:

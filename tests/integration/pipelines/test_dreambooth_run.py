@@ -103,11 +103,7 @@ def training_events(place: Path) -> list[Path]:
 
 def kill_a_rank(place: Path) -> None:
     """Kill the training process that started last: a rank, forked by torchrun's agent."""
-    training = [
-        process
-        for process in processes_of(last_run(place))
-        if "boothline.training" in " ".join(process.cmdline())
-    ]
+    training = [p for p in processes_of(last_run(place)) if p.name() == "elastic"]
     max(training, key=psutil.Process.create_time).kill()
 
 

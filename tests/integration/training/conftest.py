@@ -14,6 +14,7 @@ from boothline.config import RunConfig
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.training.job import TrainingJob
+from boothline.warm import Warm
 
 SIDE_PX = 32
 JobMaker = Callable[..., TrainingJob]
@@ -54,6 +55,12 @@ def tiny_config(**training: Any) -> RunConfig:
             "evaluation": {"prompts": ["a {subject} on the moon"], "sampling": sampling},
         }
     )
+
+
+@pytest.fixture
+def store_settings(store_settings: Settings, warm: Warm | None) -> Settings:
+    """Settings of a fresh store; ranks are forked, as in a local run."""
+    return store_settings.model_copy(update={"warm": str(warm or "")})
 
 
 @pytest.fixture
