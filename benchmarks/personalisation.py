@@ -20,7 +20,7 @@ from boothline import settings as environment
 from boothline.diffusion.sheets import contact_sheet
 from boothline.evaluation.encoders import ClipEncoder
 from boothline.evaluation.metrics import prompt_fidelity
-from boothline.evaluation.scoring import BASE, FINE_TUNED
+from boothline.results import BASE, FINE_TUNED, REAL, Evaluation
 from boothline.store import ManifestRef, Store
 from models.build.autoencoder import to_tensor
 from models.build.evaluate import SAMPLE_SEED, set_exam
@@ -112,11 +112,11 @@ class Examiner:
 
     def outcome(self, subject: Subject, steps: dict[str, str]) -> Outcome:
         """Return the figures of one subject."""
-        facts = self._store.read(steps["evaluate"]).metadata
+        evaluation = self._store.read_as(Evaluation, steps["evaluate"])
         means = {
-            f"{metric}_{model}": score["mean"]
-            for model, scores in (*facts["metrics"].items(), ("real", facts["real"]))
-            for metric, score in scores.items()
+            f"{metric}_{model}": mean
+            for model in (*evaluation.metrics, REAL)
+            for metric, mean in evaluation.means(model).items()
         }
         base, tuned = means[f"dino_{BASE}"], means[f"dino_{FINE_TUNED}"]
         recognised, recognised_real = self._lineup(subject, steps["evaluate"])

@@ -15,6 +15,7 @@ from boothline.config import RunConfig
 from boothline.config.notification import NotificationConfig
 from boothline.connecting import Service, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
+from boothline.results import Promotion
 from boothline.runs import RunRecord, RunStatus, StepRecord
 from boothline.settings import Settings
 from boothline.store import Store
@@ -124,10 +125,8 @@ def ending_of(store: Store, record: RunRecord, *, status: RunStatus, seconds: fl
     words: list[str] = []
     for step in steps:
         if step.step == "promote" and step.status == "done":
-            rules = store.read(step.manifest).metadata.get("rules", [])
-            words = [
-                str(rule["text"]) for rule in rules if status != "refused" or not rule["passed"]
-            ]
+            rules = store.read_as(Promotion, step.manifest).rules
+            words = [rule.text for rule in rules if status != "refused" or not rule.passed]
     return Ending(
         run_id=record.run_id,
         pipeline=record.pipeline,

@@ -15,6 +15,7 @@ from boothline.errors import (
     NotFoundError,
     ServiceError,
 )
+from boothline.results import Leaderboard
 from boothline.runs import (
     Failure,
     RunStatus,
@@ -90,11 +91,11 @@ def steps_with_best_trial(store: Store, run_id: str) -> list[StepRecord]:
         if record.step != "compare_trials" or not record.manifest:
             continue
         try:
-            best = store.read(record.manifest).metadata["best"]["trial"]
-        except (NotFoundError, DataError, KeyError) as error:
+            best = store.read_as(Leaderboard, record.manifest).best.trial
+        except (NotFoundError, DataError) as error:
             logger.warning("the best trial of %s is not known: %s", run_id, error)
             continue
-        return [*records, *read_steps(store, trial_run_id(run_id, int(best)))]
+        return [*records, *read_steps(store, trial_run_id(run_id, best))]
     return records
 
 

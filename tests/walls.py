@@ -1,4 +1,4 @@
-"""Lint of `make check`: files and functions stay below their walls; prints what is too long."""
+"""Lint of `make check`: walls of files and functions, and manifests read by their types only."""
 
 import ast
 import sys
@@ -7,6 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("boothline", "components", "pipelines", "models", "benchmarks", "charts", "images", "tests")
+PRODUCT = ("boothline", "components", "pipelines")
+RESULTS, STORE = ROOT / "boothline" / "results.py", ROOT / "boothline" / "store"
+_LOOK_UPS = ("get", "items", "keys", "values")
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
 
@@ -32,10 +35,35 @@ def too_long(path: Path) -> Iterator[str]:
                 yield f"{node.lineno}: {node.name} has {length} lines; {MAX_FUNCTION_LINES} is most"
 
 
+def untyped(text: str) -> Iterator[str]:
+    """Yield where a manifest's metadata is read or written past its typed result."""
+    for node in ast.walk(ast.parse(text)):
+        name = ""
+        if isinstance(node, ast.Subscript):
+            name = _last_name(node.value)
+        elif isinstance(node, ast.Call):
+            asked = isinstance(node.func, ast.Attribute) and node.func.attr in _LOOK_UPS
+            name = _last_name(node.func.value) if asked else _last_name(node.func)
+        if name in ("metadata", "ManifestDraft"):
+            yield f"{node.lineno}: {name} is for boothline/results.py and boothline/store alone"
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return `b` of `a.b` and `b` of `b`."""
+    return getattr(node, "attr", "") or getattr(node, "id", "")
+
+
 def main() -> int:
-    """Print what is too long and return the exit code."""
+    """Print what breaks a rule and return the exit code."""
     found = [
         f"{path.relative_to(ROOT)}:{what}" for path in sources(ROOT) for what in too_long(path)
+    ]
+    found += [
+        f"{path.relative_to(ROOT)}:{what}"
+        for path in sources(ROOT)
+        if path.relative_to(ROOT).parts[0] in PRODUCT and not path.is_relative_to(STORE)
+        if path != RESULTS
+        for what in untyped(path.read_text(encoding="utf-8"))
     ]
     sys.stdout.write("".join(f"{line}\n" for line in found))
     return 1 if found else 0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from boothline.cli.printing import say, say_lines, say_table
 from boothline.launch.local.display import duration
 from boothline.launch.local.summary import Summary
+from boothline.measures import METRICS, Metric
+from boothline.results import BASE, CHAMPION
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,17 +18,13 @@ if TYPE_CHECKING:
     from boothline.launch.registered import ListedVersion
     from boothline.registry.drift import Drift
 
-_MODEL_TITLES = ("Version", "Alias", "Score", "DINO", "CLIP-T", "Gate", "Age", "Digest")
+_MODEL_METRICS = [METRICS[name] for name in ("score", "dino", "clip_t")]
+_MODEL_TITLES = (
+    *("Version", "Alias"),
+    *(metric.short for metric in _MODEL_METRICS),
+    *("Gate", "Age", "Digest"),
+)
 _USUAL_SECTION = "training."
-
-_SCORES = {
-    "dino": "subject fidelity (DINO)",
-    "clip_i": "subject fidelity (CLIP-I)",
-    "clip_t": "prompt fidelity (CLIP-T)",
-    "pres": "prior preservation",
-    "div": "diversity",
-    "score": "score",
-}
 
 
 def say_summary(target: "Console", summary: Summary) -> None:
@@ -160,8 +158,8 @@ def _reign(versions: Sequence["ListedVersion"], *, now: float) -> str:
 def _model_row(version: "ListedVersion", *, now: float) -> tuple[str, ...]:
     """Return a version as a row under _MODEL_TITLES."""
     scores = [
-        f"{version.scores[name]:.3f}" if name in version.scores else ""
-        for name in ("score", "dino", "clip_t")
+        metric.text(version.scores[metric.name]) if metric.name in version.scores else ""
+        for metric in _MODEL_METRICS
     ]
     gate = f"{version.verdict}, forced" if version.forced else version.verdict
     return (
@@ -184,16 +182,20 @@ def age(seconds: float) -> str:
 
 def say_trials(target: "Console", summary: Summary) -> None:
     """Print the leaderboard of a sweep."""
-    metrics = [name for name in _SCORES if any(name in trial.scores for trial in summary.trials)]
+    shown = [
+        metric
+        for name, metric in METRICS.items()
+        if any(name in trial.scores for trial in summary.trials)
+    ]
     say_table(
         target,
-        ("Place", "Trial", "Settings", *metrics),
+        ("Place", "Trial", "Settings", *(metric.short for metric in shown)),
         [
             (
                 str(place),
                 str(trial.trial),
                 trial.settings.replace(_USUAL_SECTION, ""),
-                *(f"{trial.scores[name]:.3f}" if name in trial.scores else "" for name in metrics),
+                *(m.text(trial.scores[m.name]) if m.name in trial.scores else "" for m in shown),
             )
             for place, trial in enumerate(summary.trials, start=1)
         ],
@@ -211,9 +213,10 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
     if summary.verdict:
         facts.append(("verdict", summary.verdict))
     facts += [("", rule) for rule in summary.rules]
-    for key, title in _SCORES.items():
-        if key in summary.metrics:
-            facts.append((title, _score(summary.metrics, key)))
+    for name, metric in METRICS.items():
+        if name in summary.metrics:
+            title = metric.title[0].lower() + metric.title[1:]
+            facts.append((title, _score(summary.metrics, metric)))
     if summary.model:
         version = f" version {summary.model.version}" if summary.model.version else ""
         facts.append(("model", f"{summary.model.name}{version}"))
@@ -225,11 +228,11 @@ def _places(summary: Summary) -> list[tuple[str, str]]:
     return [("Report", summary.report), ("MLflow", summary.mlflow)]
 
 
-def _score(metrics: dict[str, float], key: str) -> str:
+def _score(metrics: dict[str, float], metric: Metric) -> str:
     """Return a score of the fine-tuned model beside the base's and the champion's."""
     others = [
-        f"{name} {metrics[f'{name}_{key}']:.3f}"
-        for name in ("base", "champion")
-        if f"{name}_{key}" in metrics
+        f"{name} {metric.text(metrics[f'{name}_{metric.name}'])}"
+        for name in (BASE, CHAMPION)
+        if f"{name}_{metric.name}" in metrics
     ]
-    return f"{metrics[key]:.3f}" + (f"  ({', '.join(others)})" if others else "")
+    return metric.text(metrics[metric.name]) + (f"  ({', '.join(others)})" if others else "")

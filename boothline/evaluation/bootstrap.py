@@ -7,31 +7,18 @@ model is resampled with the same draws, so a difference of models is paired pict
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from boothline.evaluation.metrics import Scores
+from boothline.measures import Score
 
 LEVEL = 0.95
 _MAX_DRAWS_AT_ONCE = 4_000_000
-_DECIMALS = 6
 
 Indices = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean and the bounds of its 95 % confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def facts(self) -> dict[str, float]:
-        """Return mean, low and high with six decimals, for metadata."""
-        return {name: round(value, _DECIMALS) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +33,7 @@ class Bootstrap:
     num_resamples: int
     seed: int = 0
 
-    def estimate(self, values: Scores) -> Estimate:
+    def estimate(self, values: Scores) -> Score:
         """Return the mean of scores and its interval.
 
         Args:
@@ -64,7 +51,7 @@ class Bootstrap:
             [table[prompts, images].mean(axis=(1, 2)) for prompts, images in self._draws(table)]
         )
         low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Estimate(mean=float(table.mean()), low=float(low), high=float(high))
+        return Score(mean=float(table.mean()), low=float(low), high=float(high))
 
     def _draws(self, table: Scores) -> Iterator[tuple[Indices, Indices]]:
         """Yield (R, P, 1) prompt and (R, P, S) picture indices until there are enough resamples."""

@@ -16,8 +16,8 @@ from boothline.evaluation.pictures import (
     prior_indices,
 )
 from boothline.evaluation.prompt_sets import templates
-from boothline.evaluation.scoring import BASE, CHAMPION, FINE_TUNED
 from boothline.registry.ledger import champion_to_beat
+from boothline.results import BASE, CHAMPION, FINE_TUNED, Model
 from boothline.steps import StepContext
 from boothline.store import FileEntry, ManifestRef, Store
 
@@ -176,10 +176,10 @@ def contenders_of(
 
 def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadModel) -> Contender:
     """Return a published model; it is asked by the words that it was trained with."""
-    manifest = context.store.read(ref)
+    model = context.store.read_as(Model, ref)
     subject = context.config.subject
-    identifier = manifest.metadata.get("identifier", subject.identifier)
-    noun = manifest.metadata.get("class_noun", subject.class_noun)
+    identifier = model.identifier or subject.identifier
+    noun = model.class_noun or subject.class_noun
 
     def fetch() -> Path:
         folder = context.folder / "models" / name
@@ -189,7 +189,7 @@ def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadMo
     return Contender(
         name=name,
         phrase=f"{identifier} {noun}",
-        digest=manifest.content_digest,
+        digest=context.store.read(ref).content_digest,
         load=_Lazy(fetch, load),
     )
 

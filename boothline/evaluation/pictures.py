@@ -16,7 +16,8 @@ from PIL import Image
 from boothline.config.model import RunConfig
 from boothline.config.sampling import SamplingConfig
 from boothline.evaluation.prompt_sets import templates
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
+from boothline.results import EvaluationImages, EvaluationPart
+from boothline.store import FileEntry, ManifestRef, Store, layout
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
@@ -135,10 +136,8 @@ def ensure_pictures(
             files |= {entry.path: entry for entry in store.read(ref).under("images/")}
             if on_picture:
                 on_picture(len(files))
-        metadata = {"model_digest": model_digest, "num_images": len(files), **plan.facts()}
-        found = store.commit(
-            path, ManifestDraft(kind="evaluation_images", files=files, metadata=metadata)
-        )
+        made = EvaluationImages(model_digest=model_digest, num_images=len(files), **plan.facts())
+        found = store.commit(path, made.draft(files))
     elif on_picture:
         on_picture(len(plan.shots))
     return found
@@ -167,10 +166,8 @@ def ensure_part(
         buffer = io.BytesIO()
         image.save(buffer, format="PNG")
         files[f"images/{shot.name}"] = buffer.getvalue()
-    metadata = {"set": plan.key(model_digest), "part": number, "num_images": len(files)}
-    return store.commit(
-        path, ManifestDraft(kind="evaluation_images_part", files=files, metadata=metadata)
-    )
+    made = EvaluationPart(set=plan.key(model_digest), part=number, num_images=len(files))
+    return store.commit(path, made.draft(files))
 
 
 def part_path(plan: PicturePlan, number: int, *, model_digest: str) -> str:

@@ -2,22 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from boothline.evaluation import metrics
-from boothline.evaluation.bootstrap import Bootstrap, Estimate
+from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.encoders import Features, ImageEncoder, TextImageEncoder
 from boothline.evaluation.metrics import Indices, Scores
+from boothline.measures import GAINED, METRICS, Score
+from boothline.measures import Scores as ScoreTable
+from boothline.results import FINE_TUNED, CopySigns
 
 if TYPE_CHECKING:
     from boothline.evaluation.perceptual import PictureDistance
 
-FINE_TUNED, BASE, CHAMPION = "finetuned", "base", "champion"
 _ROUNDING = 1e-6
-_GAINS = ("dino", "clip_i", "clip_t", "score", "div")
+
+
+class Summary(TypedDict):
+    """What the scores come to, as the evaluation names it."""
+
+    metrics: dict[str, ScoreTable]
+    gains: dict[str, ScoreTable]
+    real: ScoreTable
+    copies: CopySigns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +140,8 @@ class Judge:
 
 def summarise(
     scores: Mapping[str, PictureScores], *, subject: Subject, bootstrap: Bootstrap
-) -> dict[str, Any]:
-    """Return `metrics`, `gains` and `real` of an evaluation's metadata.
+) -> Summary:
+    """Return metrics, gains, the real pictures' own scores and the signs of copies.
 
     Args:
         scores: by contender; FINE_TUNED is held against each other one.
@@ -151,7 +161,7 @@ def summarise(
     }
 
 
-def copies_of(scores: PictureScores, *, subject: Subject) -> dict[str, Any]:
+def copies_of(scores: PictureScores, *, subject: Subject) -> CopySigns:
     """Return the signs that a model repeats its training pictures; empty with one real picture.
 
     A picture counts as a near copy when it is more like some real picture than any two real
@@ -165,46 +175,44 @@ def copies_of(scores: PictureScores, *, subject: Subject) -> dict[str, Any]:
     """
     num_real = len(subject.dino)
     if num_real < 2:
-        return {}
+        return CopySigns()
     bound = metrics.own_nearest_cosine(subject.dino)
     num_images = int(scores.nearest_cosine.size)
     num_copies = int((scores.nearest_cosine > bound + _ROUNDING).sum())
     expected_share = 2 / (num_real + 1)
+    return CopySigns(
+        bound=round(bound, 6),
+        nearest_mean=round(float(scores.nearest_cosine.mean()), 6),
+        num_images=num_images,
+        num_near_copies=num_copies,
+        expected_share=round(expected_share, 6),
+        warning=num_copies > expected_share * num_images,
+    )
+
+
+def _means(scores: PictureScores, *, bootstrap: Bootstrap) -> ScoreTable:
+    tables = {name: getattr(scores, name) for name in METRICS}
     return {
-        "bound": round(bound, 6),
-        "nearest_mean": round(float(scores.nearest_cosine.mean()), 6),
-        "num_images": num_images,
-        "num_near_copies": num_copies,
-        "expected_share": round(expected_share, 6),
-        "warning": num_copies > expected_share * num_images,
+        n: bootstrap.estimate(table).rounded() for n, table in tables.items() if table is not None
     }
 
 
-def _means(scores: PictureScores, *, bootstrap: Bootstrap) -> dict[str, dict[str, float]]:
-    tables = {name: getattr(scores, name) for name in (*_GAINS, "pres")}
-    return {
-        n: bootstrap.estimate(table).facts() for n, table in tables.items() if table is not None
-    }
-
-
-def _gains(
-    candidate: PictureScores, other: PictureScores, *, bootstrap: Bootstrap
-) -> dict[str, dict[str, float]]:
+def _gains(candidate: PictureScores, other: PictureScores, *, bootstrap: Bootstrap) -> ScoreTable:
     """Return the gain of the candidate in each score where higher is better, picture by picture."""
-    gains: dict[str, Estimate] = {}
-    for name in _GAINS:
+    gains: dict[str, Score | None] = {}
+    for name in GAINED:
         ours, theirs = getattr(candidate, name), getattr(other, name)
         if ours is not None and theirs is not None:
-            gains[name] = bootstrap.estimate(ours - theirs)
-    return {name: gain.facts() for name, gain in gains.items()}
+            gains[name] = bootstrap.estimate(ours - theirs).rounded()
+    return gains
 
 
-def _real(subject: Subject, *, bootstrap: Bootstrap) -> dict[str, dict[str, float]]:
+def _real(subject: Subject, *, bootstrap: Bootstrap) -> ScoreTable:
     if len(subject.dino) < 2:
         return {}
     tables = {"dino": subject.dino, "clip_i": subject.clip}
     return {
-        name: bootstrap.estimate(metrics.real_fidelity(features)).facts()
+        name: bootstrap.estimate(metrics.real_fidelity(features)).rounded()
         for name, features in tables.items()
     }
 
@@ -216,7 +224,7 @@ def rows_of(
     images: Sequence[str],
     prompts: Sequence[str],
     real: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> list[dict[str, str | int | float]]:
     """Return one row a picture for `scores.jsonl`.
 
     Args:
@@ -227,7 +235,7 @@ def rows_of(
         real: path of each real picture in the dataset.
     """
     num_images = scores.dino.shape[1]
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, str | int | float]] = []
     for number, image in enumerate(images):
         prompt, sample = divmod(number, num_images)
         values = {

@@ -6,24 +6,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from boothline.errors import DataError, NotFoundError
 from boothline.registry.versions import ModelVersion
+from boothline.results import Dataset, Images, Model, Prior, Training
 from boothline.runs import StepRecord
 from boothline.store import Manifest, ManifestRef, Store, layout
 
 MAX_PARALLEL_READS = 16
-_FACTS = {
-    "model": ("model_name", "identifier", "class_noun", "method"),
-    "training": ("num_steps", "world_size", "num_parameters_trained"),
-    "prior": ("num_images", "class_noun"),
-    "dataset": ("num_images", "num_quarantined", "resolution_px"),
-    "images": ("num_images", "shard"),
-}
+_KINDS = {kind.kind: kind for kind in (Model, Training, Prior, Dataset, Images)}
 
 
 class Link(BaseModel):
@@ -44,7 +38,7 @@ class Link(BaseModel):
     name: str
     digest: str = ""
     ref: str = ""
-    facts: dict[str, Any] = Field(default_factory=dict)
+    facts: dict[str, JsonValue] = Field(default_factory=dict)
     made_from: tuple["Link", ...] = ()
 
 
@@ -138,13 +132,12 @@ class _Walker:
             self.link(parent, found)
             for parent in dict.fromkeys(parents)
             if (found := _read(self._store, parent)) is not None
-            and found.kind in ("training", "prior", "dataset")
-            and not (manifest.kind == "model" and found.kind == "dataset")
+            and found.kind in (Training.kind, Prior.kind, Dataset.kind)
+            and not (manifest.kind == Model.kind and found.kind == Dataset.kind)
         ]
-        base = manifest.metadata.get("base_model_digest")
-        if manifest.kind == "training" and base:
-            made_from.append(Link(kind="base_model", name="base model", digest=str(base)))
-        if manifest.kind == "dataset":
+        if manifest.kind == Training.kind and (base := Training.of(manifest).base_model_digest):
+            made_from.append(Link(kind="base_model", name="base model", digest=base))
+        if manifest.kind == Dataset.kind:
             made_from = list(self._pictures(ref, manifest))
         name = manifest.kind
         if version is not None:
@@ -171,13 +164,10 @@ class _Walker:
                     )
         return None
 
-    def _facts(self, ref: ManifestRef, manifest: Manifest) -> dict[str, Any]:
+    def _facts(self, ref: ManifestRef, manifest: Manifest) -> dict[str, JsonValue]:
         """Return what is worth knowing of a manifest, with the run that made it."""
-        facts = {
-            name: manifest.metadata[name]
-            for name in _FACTS.get(manifest.kind, ())
-            if name in manifest.metadata
-        }
+        kind = _KINDS.get(manifest.kind)
+        facts = kind.of(manifest).worth_showing() if kind else {}
         maker = self._makers.get(str(ref))
         return {**facts, "run": maker} if maker else facts
 

@@ -1,11 +1,10 @@
 """The registered models, as a person looks at them and changes them."""
 
 import getpass
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,11 +15,11 @@ from boothline.registry import promotion as promotions
 from boothline.registry.drift import Drift, find_drift
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.versions import CHALLENGER, CHAMPION, ModelVersion, resolve, versions
+from boothline.results import Evaluation, Promotion
 from boothline.runs import StepRecord
 from boothline.settings import Settings
 from boothline.store import Manifest, ManifestRef, Store, layout
 
-SCORES = ("score", "dino", "clip_t")
 MAX_PARALLEL_READS = 16
 
 
@@ -99,9 +98,8 @@ def promote_version(
         return promotions.promote_past_gate(
             store, settings, model, ref=chosen.ref, reason=reason, actor=actor
         )
-    evidence, facts = _passing_verdict(store, chosen)
-    before = str(facts.get("champion_before") or "")
-    words = " ".join(rule["text"] for rule in facts["rules"])
+    evidence, verdict = _passing_verdict(store, chosen)
+    before, words = verdict.champion_before, verdict.reason
     entry = promotions.promote(
         store,
         settings,
@@ -133,8 +131,8 @@ def actor_of(settings: Settings) -> str:
 _FORCE = "boothline promote ... --force --reason TEXT goes past the gate; the ledger keeps who did."
 
 
-def _passing_verdict(store: Store, chosen: ModelVersion) -> tuple[ManifestRef, Mapping[str, Any]]:
-    """Return the newest verdict on a version, with its metadata.
+def _passing_verdict(store: Store, chosen: ModelVersion) -> tuple[ManifestRef, Promotion]:
+    """Return the newest verdict on a version, with its reference.
 
     Raises:
         GateRefusedError: it is a refusal, or there is none.
@@ -144,12 +142,13 @@ def _passing_verdict(store: Store, chosen: ModelVersion) -> tuple[ManifestRef, M
     if found is None:
         raise GateRefusedError(f"{name} has not been judged by a gate.", remedy=_FORCE)
     ref, manifest = found
-    if manifest.metadata["verdict"] != "promoted":
-        reasons = [rule["text"] for rule in manifest.metadata["rules"] if not rule["passed"]]
+    verdict = Promotion.of(manifest, name=str(ref))
+    if not verdict.promoted:
+        reasons = [rule.text for rule in verdict.rules if not rule.passed]
         raise GateRefusedError(
             f"The gate refused {name[0].lower()}{name[1:]}.", remedy="\n".join([*reasons, _FORCE])
         )
-    return ref, manifest.metadata
+    return ref, verdict
 
 
 Judged = dict[str, dict[str, tuple[ManifestRef, Manifest]]]
@@ -197,22 +196,12 @@ def _listed(store: Store, name: str, judged: Judged) -> Iterator[ListedVersion]:
             version=version.version,
             alias=alias,
             digest=version.digest,
-            verdict=results["promote"][1].metadata["verdict"] if "promote" in results else "",
-            scores=_scores(results["evaluate"][1].metadata) if "evaluate" in results else {},
+            verdict=Promotion.of(results["promote"][1]).verdict if "promote" in results else "",
+            scores=Evaluation.of(results["evaluate"][1]).means() if "evaluate" in results else {},
             created_at=_created_at(store, version.ref),
             champion_since=champion.time if champion is not None and is_champion else None,
             forced=is_champion and champion is not None and champion.forced,
         )
-
-
-def _scores(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean scores of an evaluated model."""
-    scores = evaluation.get("metrics", {}).get("finetuned", {})
-    return {
-        name: float(scores[name]["mean"])
-        for name in SCORES
-        if scores.get(name) and scores[name].get("mean") is not None
-    }
 
 
 def _created_at(store: Store, ref: ManifestRef) -> float | None:

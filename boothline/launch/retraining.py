@@ -7,7 +7,8 @@ from boothline.components.validate_data import step as validate_data
 from boothline.config import RunConfig
 from boothline.launch.local.session import Session
 from boothline.progress import Progress
-from boothline.registry.triggers import Decision, decide
+from boothline.registry.triggers import decide
+from boothline.results import Decision
 from boothline.steps import StepContext, key_parts
 from boothline.store import Manifest, ManifestDraft, layout
 from boothline.store.blobs import describe

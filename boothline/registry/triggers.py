@@ -9,9 +9,6 @@ writes claim n + 1 has seen claim n, so that of several runs that look at once o
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.config import RunConfig
 from boothline.errors import ConflictError, DataError, NotFoundError
@@ -19,43 +16,13 @@ from boothline.registry import ledger
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.provenance import nearest
 from boothline.registry.versions import versions
-from boothline.store import Manifest, ManifestRef, Store, layout
+from boothline.results import Dataset, Decision, Evaluation, Trigger
+from boothline.store import ManifestRef, Store, layout
 
 logger = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86400.0
 MAX_ATTEMPTS = 100
-
-
-class Trigger(BaseModel):
-    """What one trigger says.
-
-    Attributes:
-        name: of the trigger.
-        fired: whether it asks for training.
-        key: names this very occurrence; empty when it did not fire.
-        claimed_by: the run that trained or trains for it; empty: none yet.
-        text: why, in words.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["new_data", "champion_age", "champion_score"]
-    fired: bool
-    key: str = ""
-    claimed_by: str = ""
-    text: str
-
-
-class Decision(BaseModel):
-    """Whether to train, with the word of every trigger."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    decision: Literal["train", "skip"]
-    model_name: str
-    dataset: str = Field(description="Content digest of the pictures that were looked at.")
-    triggers: tuple[Trigger, ...]
 
 
 def decide(
@@ -217,7 +184,8 @@ def _score(store: Store, champion: LedgerEntry | None, floor: float) -> Trigger:
         return Trigger(
             name="champion_score", fired=False, text="No evaluation of a champion is known."
         )
-    score = found.metadata.get("metrics", {}).get("finetuned", {}).get("score", {}).get("mean")
+    evaluation, digest = found
+    score = evaluation.means().get("score")
     if score is None:
         return Trigger(
             name="champion_score", fired=False, text="The champion's evaluation has no score."
@@ -226,7 +194,7 @@ def _score(store: Store, champion: LedgerEntry | None, floor: float) -> Trigger:
     return Trigger(
         name="champion_score",
         fired=fired,
-        key=f"score-{found.content_digest[:32]}" if fired else "",
+        key=f"score-{digest[:32]}" if fired else "",
         text=f"The champion's score is {score:.3f}; at least {floor:.3f}: "
         f"{'too low' if fired else 'good enough'}.",
     )
@@ -235,19 +203,22 @@ def _score(store: Store, champion: LedgerEntry | None, floor: float) -> Trigger:
 def _dataset_of(store: Store, ref: ManifestRef) -> str:
     """Return the content digest of the pictures that a model was trained on; empty: unknown."""
     try:
-        found = nearest(store, ref, "dataset")
+        found = nearest(store, ref, Dataset.kind)
     except (NotFoundError, DataError) as error:
         logger.warning("the pictures of %s are not known: %s", ref, error)
         return ""
     return "" if found is None else found[1].content_digest
 
 
-def _evaluation_of(store: Store, champion: LedgerEntry) -> Manifest | None:
-    """Return the evaluation that a champion was promoted by, also before a rollback to it."""
+def _evaluation_of(store: Store, champion: LedgerEntry) -> tuple[Evaluation, str] | None:
+    """Return the evaluation that a champion was promoted by, also before a rollback to it.
+
+    With it goes the content digest of its manifest.
+    """
     for entry in reversed(ledger.history(store, champion.model_name)):
         if entry.ref == champion.ref and entry.evidence:
-            found = nearest(store, ManifestRef.parse(entry.evidence), "evaluation")
-            return None if found is None else found[1]
+            found = nearest(store, ManifestRef.parse(entry.evidence), Evaluation.kind)
+            return found and (Evaluation.of(found[1]), found[1].content_digest)
     return None
 
 

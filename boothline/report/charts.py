@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from boothline.measures import METRICS
 from boothline.report.axes import Scale, number, padded_range, tick_label, tick_step, ticks
 from boothline.report.model import Contender, CurvePoint, Metric
 
@@ -18,10 +19,11 @@ LINE_NAMES = {
     "held_out_loss": "Held-out loss",
 }
 SCORE_NAMES = {
-    "score": "Overall score",
-    "subject": "Subject fidelity",
-    "prompt": "Prompt fidelity",
+    "score": METRICS["score"].label,
+    "subject": METRICS["dino"].label,
+    "prompt": METRICS["clip_t"].label,
 }
+"""Scores of the validation, which is by one encoder each."""
 
 
 @dataclass(frozen=True)

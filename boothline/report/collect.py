@@ -17,7 +17,6 @@ from boothline.report.lineage import lineage_of
 from boothline.report.model import RunReport, StepLine, Verdict
 from boothline.report.outcome import final_status, read_evaluation, read_promotion, verdict_of
 from boothline.report.pictures import PictureLoader
-from boothline.report.records import EvaluationRecord, PromotionRecord
 from boothline.report.scores import (
     evaluation_facts,
     has_papers_encoders,
@@ -26,6 +25,7 @@ from boothline.report.scores import (
 )
 from boothline.report.sections import batch_of, comparisons_of, subject_of, training_of
 from boothline.report.sources import RunSources, read_sources
+from boothline.results import Evaluation, Promotion
 from boothline.runs import RunStatus, StepRecord
 from boothline.store import Store
 
@@ -103,8 +103,8 @@ def _verdict(
     run: RunSources,
     status: RunStatus,
     *,
-    promotion: PromotionRecord | None,
-    evaluation: EvaluationRecord | None,
+    promotion: Promotion | None,
+    evaluation: Evaluation | None,
 ) -> Verdict:
     """Return the verdict, with a warning where the model may repeat its training pictures."""
     verdict = verdict_of(run, status, promotion=promotion, evaluation=evaluation)

@@ -3,16 +3,14 @@
 from boothline.report.axes import number
 from boothline.report.model import Copies, CopyPair, Picture
 from boothline.report.pictures import PictureLoader, Wanted
-from boothline.report.records import CopiesRecord, EvaluationRecord, ScoreRow
-from boothline.report.scores import FINE_TUNED
+from boothline.report.records import ScoreRow
 from boothline.report.sources import RunSources, Source
+from boothline.results import FINE_TUNED, CopySigns, Evaluation
 
 MAX_PAIRS = 6
 
 
-def copies_of(
-    run: RunSources, evaluation: EvaluationRecord | None, loader: PictureLoader
-) -> Copies:
+def copies_of(run: RunSources, evaluation: Evaluation | None, loader: PictureLoader) -> Copies:
     """Return the generated pictures that come nearest to a training picture, nearest first."""
     source, dataset = run.first("evaluate"), run.first("validate_data")
     if evaluation is None or source is None or dataset is None or not evaluation.copies.num_images:
@@ -30,7 +28,7 @@ def copies_of(
     )
 
 
-def warning_of(copies: CopiesRecord) -> str:
+def warning_of(copies: CopySigns) -> str:
     """Return the sentence that warns of a model that repeats its training pictures, or nothing."""
     if not copies.warning:
         return ""

@@ -1,7 +1,10 @@
 """Adds up what a run cost: processor and GPU time, energy, and what a step or picture took."""
 
+from collections.abc import Mapping
+
 from boothline.report.model import Cost, CostLine, UnitCost
 from boothline.report.sources import RunSources
+from boothline.results import Evaluation, EvaluationShard, Images, Prior, Result, Training
 from boothline.runs import StepRecord
 from boothline.store import Manifest
 
@@ -15,14 +18,14 @@ GPU_STEPS = (
 )
 """Steps of the torch image: while they run they hold every GPU that they see."""
 
-_UNITS = {
-    "train": ("optimizer step", "num_steps"),
-    "generate_prior": ("picture", "num_images"),
-    "sample_models": ("picture", "num_images"),
-    "batch_infer": ("picture", "num_images"),
-    "evaluate": ("picture judged", ""),
+_UNITS: Mapping[str, tuple[str, type[Result]]] = {
+    "train": ("optimizer step", Training),
+    "generate_prior": ("picture", Prior),
+    "sample_models": ("picture", EvaluationShard),
+    "batch_infer": ("picture", Images),
+    "evaluate": ("picture judged", Evaluation),
 }
-"""What a step makes, and the metadata that counts it; the pictures of the manifest without."""
+"""What a step makes, and its result, which counts it."""
 
 
 def cost_of(run: RunSources) -> Cost:
@@ -64,9 +67,8 @@ def _unit(run: RunSources, step: StepRecord) -> tuple[str, int]:
     manifest = _manifest(run, step)
     if manifest is None or step.reused or step.step not in _UNITS:
         return "", 0
-    unit, counted = _UNITS[step.step]
-    count = manifest.metadata.get(counted, 0) if counted else len(manifest.under("images/"))
-    return unit, count if isinstance(count, int) else 0
+    unit, kind = _UNITS[step.step]
+    return unit, run.attempt(f"The result of {step.label}", lambda: kind.num_units(manifest)) or 0
 
 
 def _manifest(run: RunSources, step: StepRecord) -> Manifest | None:

@@ -6,24 +6,12 @@ from functools import partial
 
 from boothline.report.model import Lineage, LineageLink, LineageNode
 from boothline.report.sources import RunSources, Source
+from boothline.results import KINDS
 from boothline.store import Manifest, ManifestRef, layout
 
 MAX_NODES = 60
 MAIN_FOLDERS = (layout.STEPS, layout.TRAINING)
-KIND_ORDER = (
-    "images",
-    "promotion",
-    "evaluation",
-    "model",
-    "training",
-    "training_state",
-    "prior",
-    "dataset",
-    "evaluation_shard",
-    "evaluation_images",
-    "evaluation_images_part",
-    "prior_chunk",
-)
+KIND_ORDER = tuple(kind.kind for kind in KINDS)
 
 
 def lineage_of(run: RunSources) -> Lineage:

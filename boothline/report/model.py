@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from boothline.measures import Score
+
 Tone = Literal["good", "held", "bad", "busy", "plain"]
 
 
@@ -72,21 +74,12 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean, with its confidence interval where one is known."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Contender:
     """One row of a metric: the fine-tuned model, the base, the champion or the real pictures."""
 
     key: str
     name: str
-    estimate: Estimate
+    estimate: Score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +98,7 @@ class Metric:
     name: str
     meaning: str
     contenders: tuple[Contender, ...]
-    gain: Estimate | None = None
+    gain: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import re
 
+from boothline.measures import METRICS, Score
 from boothline.report.axes import number, signed
 from boothline.report.model import FailureNote, Rule, Tone, Verdict
-from boothline.report.records import EvaluationRecord, Measured, PromotionRecord, RuleRecord
 from boothline.report.sources import STEP_ORDER, RunSources
+from boothline.results import BASE, CHAMPION, REFUSED, Decision, Evaluation, Promotion, RuleResult
 from boothline.runs import RunStatus, StepRecord
 
 INTERRUPTED_EXIT_CODE = 130
@@ -33,8 +34,8 @@ def required_steps(pipeline: str) -> tuple[str, ...]:
 def missing_steps(run: RunSources) -> tuple[str, ...]:
     """Return the required steps that have no record; a retraining may find nothing to do."""
     present = {step.step for step in run.steps}
-    triggers = run.first("check_triggers")
-    if triggers is not None and triggers.manifest.metadata.get("decision") == "skip":
+    triggers = run.read("check_triggers", Decision, "The decision to train")
+    if triggers is not None and triggers.decision == "skip":
         return ()
     return tuple(name for name in required_steps(run.record.pipeline) if name not in present)
 
@@ -53,35 +54,25 @@ def final_status(run: RunSources) -> RunStatus:
     if failed or unfinished or missing:
         return "failed"
     promotion = read_promotion(run)
-    return "refused" if promotion and promotion.verdict == "refused" else "done"
+    return "refused" if promotion and promotion.verdict == REFUSED else "done"
 
 
-def read_promotion(run: RunSources) -> PromotionRecord | None:
+def read_promotion(run: RunSources) -> Promotion | None:
     """Return what the gate decided, if it was reached."""
-    source = run.first("promote")
-    if source is None:
-        return None
-    return run.attempt(
-        "The verdict of the gate", lambda: PromotionRecord.model_validate(source.manifest.metadata)
-    )
+    return run.read("promote", Promotion, "The verdict of the gate")
 
 
-def read_evaluation(run: RunSources) -> EvaluationRecord | None:
+def read_evaluation(run: RunSources) -> Evaluation | None:
     """Return what the evaluation measured, if it was reached."""
-    source = run.first("evaluate")
-    if source is None:
-        return None
-    return run.attempt(
-        "The evaluation", lambda: EvaluationRecord.model_validate(source.manifest.metadata)
-    )
+    return run.read("evaluate", Evaluation, "The evaluation")
 
 
 def verdict_of(
     run: RunSources,
     status: RunStatus,
     *,
-    promotion: PromotionRecord | None,
-    evaluation: EvaluationRecord | None,
+    promotion: Promotion | None,
+    evaluation: Evaluation | None,
 ) -> Verdict:
     """Return the outcome in words: what happened, why, and what to do next."""
     rules = tuple(rule_in_words(rule) for rule in promotion.rules) if promotion else ()
@@ -105,7 +96,7 @@ def verdict_of(
     if promotion is None:
         sentences = ("This run has no gate, so no model was promoted.", *sentences)
         return Verdict(tone="plain", word="Done", title=f"{name} is trained", sentences=sentences)
-    if promotion.verdict == "promoted":
+    if promotion.promoted:
         return Verdict(
             tone="good",
             word="Promoted",
@@ -132,7 +123,7 @@ def _refusal(rules: tuple[Rule, ...]) -> tuple[str, ...]:
     )
 
 
-def _predecessor(promotion: PromotionRecord) -> str:
+def _predecessor(promotion: Promotion) -> str:
     """Return the sentence on what the new champion replaces."""
     if promotion.champion_before:
         return "It passed every rule of the gate and takes the place of the former champion."
@@ -191,7 +182,7 @@ def failure_note(step: StepRecord, run_id: str) -> FailureNote:
     )
 
 
-def rule_in_words(rule: RuleRecord) -> Rule:
+def rule_in_words(rule: RuleResult) -> Rule:
     """Return a rule with a name and a sentence for people; the mark beside it says the outcome."""
     name = RULE_NAMES.get(rule.name, rule.name.replace("_", " ").capitalize())
     text = _OUTCOME.sub(".", rule.text)
@@ -205,16 +196,16 @@ def _with_minus(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
 
 
-def _gains_in_words(evaluation: EvaluationRecord | None) -> tuple[str, ...]:
+def _gains_in_words(evaluation: Evaluation | None) -> tuple[str, ...]:
     """Return one sentence on what changed against the base, and one against the champion."""
     if evaluation is None:
         return ()
     sentences = []
-    for opponent, name in (("champion", "the champion"), ("base", "the base model")):
-        gains = evaluation.gains.get(opponent, {})
+    for opponent, name in ((CHAMPION, "the champion"), (BASE, "the base model")):
+        gains = evaluation.gained(opponent)
         parts = [
-            f"{label} {_gain_in_words(gains[key])}"
-            for key, label in (("dino", "subject fidelity"), ("clip_t", "prompt fidelity"))
+            f"{METRICS[key].label.lower()} {_gain_in_words(gains[key])}"
+            for key in ("dino", "clip_t")
             if key in gains
         ]
         if parts:
@@ -222,7 +213,7 @@ def _gains_in_words(evaluation: EvaluationRecord | None) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _gain_in_words(gain: Measured) -> str:
+def _gain_in_words(gain: Score) -> str:
     """Return a gain with its interval: `rises by 0.271 (+0.240 to +0.308)`."""
     verb = "rises" if gain.mean >= 0 else "falls"
     text = f"{verb} by {number(abs(gain.mean))}"

@@ -1,40 +1,16 @@
 """Turns an evaluation into metrics to compare, with names for people."""
 
 from boothline.config import RunConfig
-from boothline.report.model import Contender, Estimate, Metric
-from boothline.report.records import EvaluationRecord, Measured
+from boothline.measures import METRICS, Score
+from boothline.report.model import Contender, Metric
+from boothline.results import BASE, CHAMPION, FINE_TUNED, REAL, Evaluation
 
-FINE_TUNED, BASE, CHAMPION, REAL = "finetuned", "base", "champion", "real"
 CONTENDERS = {
     FINE_TUNED: "Fine-tuned",
     CHAMPION: "Champion",
     BASE: "Base",
     REAL: "Real pictures",
 }
-METRICS = {
-    "dino": (
-        "Subject fidelity",
-        "DINO: how much generated pictures look like the real ones. Higher is better.",
-    ),
-    "clip_i": (
-        "Subject fidelity, CLIP-I",
-        "The same question, asked with the picture half of CLIP. Higher is better.",
-    ),
-    "clip_t": (
-        "Prompt fidelity",
-        "CLIP-T: how well a picture shows what its prompt says. Higher is better.",
-    ),
-    "score": (
-        "Overall score",
-        "Weighted mean of subject and prompt fidelity; the gate compares it with the champion's.",
-    ),
-    "pres": (
-        "Prior preservation",
-        "PRES: how much random pictures of the class look like the subject. Lower is better.",
-    ),
-    "div": ("Diversity", "DIV: how different the pictures of one prompt are. Higher is better."),
-}
-
 PAPER = "paper"
 PUBLISHED_REAL = {"dino": 0.774, "clip_i": 0.885}
 PUBLISHED = {
@@ -45,67 +21,56 @@ PUBLISHED = {
 """Means over 30 subjects in table 1 of Ruiz et al., CVPR 2023 (DINO ViT-S/16, CLIP ViT-B/32)."""
 
 
-def metrics_of(evaluation: EvaluationRecord) -> tuple[Metric, ...]:
+def metrics_of(evaluation: Evaluation) -> tuple[Metric, ...]:
     """Return the metrics that the fine-tuned model was measured by, best known first."""
-    measured = evaluation.metrics.get(FINE_TUNED, {})
-    known = [key for key in METRICS if key in measured]
-    others = sorted(key for key in measured if key not in METRICS)
-    return tuple(_metric(key, evaluation) for key in known + others)
+    return tuple(_metric(key, evaluation) for key in evaluation.scores())
 
 
-def _metric(key: str, evaluation: EvaluationRecord) -> Metric:
+def _metric(key: str, evaluation: Evaluation) -> Metric:
     """Return one metric with every contender that has it."""
-    name, meaning = METRICS.get(key, (key.replace("_", " ").capitalize(), ""))
-    scores = {**evaluation.metrics, REAL: evaluation.real}
+    metric = METRICS.get(key)
     contenders = tuple(
-        Contender(key=contender, name=title, estimate=scores[contender][key].estimate())
-        for contender, title in CONTENDERS.items()
-        if key in scores.get(contender, {})
+        Contender(key=who, name=title, estimate=score)
+        for who, title in CONTENDERS.items()
+        if (score := evaluation.scores(who).get(key))
     )
-    gain = evaluation.gains.get(BASE, {}).get(key)
     return Metric(
         key=key,
-        name=name,
-        meaning=meaning,
+        name=metric.title if metric else key.replace("_", " ").capitalize(),
+        meaning=metric.explanation if metric else "",
         contenders=contenders,
-        gain=gain.estimate() if gain else None,
+        gain=evaluation.gained(BASE).get(key),
     )
 
 
-def published_of(evaluation: EvaluationRecord) -> tuple[Metric, ...]:
+def published_of(evaluation: Evaluation) -> tuple[Metric, ...]:
     """Return subject fidelity as a share of the real pictures' own, beside the published figures.
 
     Cosines of different encoders have different ranges, so no value of one is drawn on the scale
     of another; the share of what real pictures reach is the nearest that they have in common.
     """
+    real, measured = evaluation.scores(REAL), evaluation.scores()
     return tuple(
-        _share(key, name, evaluation)
-        for key, name in (("dino", "DINO"), ("clip_i", "CLIP-I"))
-        if key in evaluation.real
-        and evaluation.real[key].mean > 0
-        and key in evaluation.metrics.get(FINE_TUNED, {})
+        _share(key, evaluation)
+        for key in PUBLISHED_REAL
+        if key in measured and key in real and real[key].mean > 0
     )
 
 
-def _share(key: str, name: str, evaluation: EvaluationRecord) -> Metric:
+def _share(key: str, evaluation: Evaluation) -> Metric:
     """Return one score, of this run and of the paper, divided by that of the real pictures."""
-    real = evaluation.real[key].mean
+    real = evaluation.scores(REAL)[key].mean
     here = [
-        Contender(key=who, name=title, estimate=_divided(evaluation.metrics[who][key], real))
+        Contender(key=who, name=title, estimate=score.divided(real))
         for who, title in CONTENDERS.items()
-        if key in evaluation.metrics.get(who, {})
+        if who != REAL and (score := evaluation.scores(who).get(key))
     ]
     there = [
-        Contender(key=PAPER, name=title, estimate=Estimate(mean=row[key] / PUBLISHED_REAL[key]))
+        Contender(key=PAPER, name=title, estimate=Score(mean=row[key] / PUBLISHED_REAL[key]))
         for title, row in PUBLISHED.items()
     ]
+    name = METRICS[key].short
     return Metric(key=f"{key}_share", name=name, meaning="", contenders=(*here, *there))
-
-
-def _divided(measured: Measured, by: float) -> Estimate:
-    bounds = (measured.low, measured.high)
-    low, high = (None if value is None else value / by for value in bounds)
-    return Estimate(mean=measured.mean / by, low=low, high=high)
 
 
 def has_papers_encoders(config: RunConfig | None) -> bool:
@@ -119,7 +84,7 @@ def has_papers_encoders(config: RunConfig | None) -> bool:
 
 
 def evaluation_facts(
-    evaluation: EvaluationRecord, config: RunConfig | None
+    evaluation: Evaluation, config: RunConfig | None
 ) -> tuple[tuple[str, str], ...]:
     """Return how the scores were measured."""
     facts = [

@@ -20,11 +20,12 @@ from boothline.report.records import (
     BatchRecord,
     CaptionRecord,
     DataReport,
-    EvaluationRecord,
     curve_points,
 )
-from boothline.report.scores import BASE, CHAMPION, CONTENDERS, FINE_TUNED
+from boothline.report.scores import CONTENDERS
 from boothline.report.sources import RunSources, Source
+from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
+from boothline.results import Training as Trained
 
 MAX_SUBJECT = 16
 MAX_FINDINGS = 50
@@ -152,7 +153,7 @@ def _quarantined(
 
 
 def comparisons_of(
-    run: RunSources, evaluation: EvaluationRecord | None, loader: PictureLoader
+    run: RunSources, evaluation: Evaluation | None, loader: PictureLoader
 ) -> Comparisons:
     """Return generated pictures per prompt: fine-tuned beside champion and base, same seeds.
 
@@ -292,16 +293,16 @@ def _validation(run: RunSources, source: Source) -> tuple[CurvePoint, ...]:
 
 def _training_facts(run: RunSources, source: Source) -> tuple[tuple[str, str], ...]:
     """Return what was trained and how."""
-    metadata = source.manifest.metadata
-    facts = [("Optimizer steps", metadata.get("num_steps")), ("Ranks", metadata.get("world_size"))]
-    chosen = metadata.get("chosen_step")
-    if chosen is not None and chosen != metadata.get("last_step"):
-        facts.append(("State chosen", f"after step {chosen}, the best score"))
-    parameters = metadata.get("num_parameters_trained")
-    if isinstance(parameters, int):
-        facts.append(
-            ("Parameters trained", f"{parameters:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"))
-        )
+    trained = run.attempt("The training", lambda: Trained.of(source.manifest)) or Trained()
+    facts: list[tuple[str, object]] = [
+        ("Optimizer steps", trained.num_steps),
+        ("Ranks", trained.world_size),
+    ]
+    if trained.chosen_step is not None and trained.chosen_step != trained.last_step:
+        facts.append(("State chosen", f"after step {trained.chosen_step}, the best score"))
+    if trained.num_parameters_trained is not None:
+        count = f"{trained.num_parameters_trained:,}"
+        facts.append(("Parameters trained", count.replace(",", "\N{NARROW NO-BREAK SPACE}")))
     if run.config:
         training = run.config.training
         facts += [

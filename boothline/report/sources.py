@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
+from boothline.results import Result
 from boothline.runs import RunRecord, StepRecord, read_run
 from boothline.store import Manifest, ManifestRef, Store
 from boothline.trials import steps_with_best_trial
@@ -28,6 +29,7 @@ STEP_ORDER = (
 )
 OWN_STEP = "finish_run"
 T = TypeVar("T")
+ResultT = TypeVar("ResultT", bound=Result)
 
 
 class RunNotFoundError(BoothlineError):
@@ -82,6 +84,17 @@ class RunSources:
             logger.warning("report: %s could not be read: %s", what, reason)
             self.notices.append(f"{what} could not be read: {reason}")
             return None
+
+    def read(self, step: str, kind: type[ResultT], what: str) -> ResultT | None:
+        """Return the result of an unsharded step; None, and a notice, where it cannot be read.
+
+        Raises:
+            ServiceError: the store is unreachable.
+        """
+        source = self.first(step)
+        if source is None:
+            return None
+        return self.attempt(what, lambda: kind.of(source.manifest))
 
     def lines(self, source: Source, path: str) -> list[bytes]:
         """Return the lines of a JSON-lines file of a manifest."""

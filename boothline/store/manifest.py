@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -119,6 +119,14 @@ class Manifest(BaseModel):
     def to_bytes(self) -> bytes:
         """Return the canonical bytes that are stored and digested."""
         return canonical_json(self.model_dump(mode="json"))
+
+
+class Readable(Protocol):
+    """A typed result that a manifest can be read as; see `boothline.results`."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, name: str = "") -> Self:
+        """Return what a manifest says; `name` is for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)

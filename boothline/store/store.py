@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from boothline.errors import ConfigError, ConflictError, DataError, IntegrityErr
 from boothline.settings import Settings
 from boothline.store import records, sweeps
 from boothline.store.blobs import BlobStore, describe, sweep_parts
-from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef
+from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef, Readable
 from boothline.store.paths import MANIFEST_NAME, check_listing, check_manifest_path
 from boothline.store.s3 import Bucket
 from boothline.store.sealing import BrokenSealError, seal, unseal
@@ -22,6 +22,8 @@ from boothline.store.sweeps import Sweep
 from boothline.store.transfers import ByteCounter, OnProgress, run_all
 
 logger = logging.getLogger(__name__)
+
+ReadableT = TypeVar("ReadableT", bound=Readable)
 
 
 class Store:
@@ -114,6 +116,16 @@ class Store:
                 remedy="Run the step that reads it again, so that it looks the manifest up anew.",
             )
         return manifest
+
+    def read_as(self, kind: type[ReadableT], ref: ManifestRef | str) -> ReadableT:
+        """Return what a manifest says as the typed result of its kind, e.g. `Evaluation`.
+
+        Raises:
+            NotFoundError: it does not exist.
+            IntegrityError: its bytes have another digest.
+            DataError: it is of another kind, or what it says cannot be read.
+        """
+        return kind.of(self.read(ref), name=str(ref))
 
     def commit(
         self, path: str, draft: ManifestDraft, *, on_progress: OnProgress | None = None

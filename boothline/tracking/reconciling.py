@@ -1,12 +1,12 @@
 """Making MLflow mirror a run at its end, however it went."""
 
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from boothline.errors import DataError, ServiceError, TrackingError
+from boothline.results import Evaluation, Model, Promotion, Result
 from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, RunTag
 
 logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
 END_STATUS: Mapping[RunStatus, EndStatus] = {
@@ -153,16 +155,17 @@ class _Reconciliation:
         if self._record is not None and self._record.report:
             tags["boothline.report"] = self._record.report
         metrics: list[Metric] = []
-        for record, facts in self._results("promote"):
-            tags["boothline.verdict"] = str(facts.get("verdict", ""))
+        for record, promotion in self._results("promote", Promotion):
+            tags["boothline.verdict"] = promotion.verdict
             tags["boothline.promotion"] = record.manifest
-        for record, facts in self._results("publish_checkpoint"):
+        for record, model in self._results("publish_checkpoint", Model):
             tags["boothline.model"] = record.manifest
-            tags["boothline.model_name"] = str(facts.get("model_name", ""))
-        for record, facts in self._results("evaluate"):
+            tags["boothline.model_name"] = model.model_name
+        for record, evaluation in self._results("evaluate", Evaluation):
             time_ms = _ms(record.started_at + record.seconds)
             metrics += [
-                Metric(name, value, time_ms, 0) for name, value in headline_metrics(facts).items()
+                Metric(name, value, time_ms, 0)
+                for name, value in headline_metrics(evaluation).items()
             ]
         delivery.batch(metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
         delivery.inputs(self._datasets())
@@ -177,16 +180,16 @@ class _Reconciliation:
         return [
             dataset_input(self._mirror.store, record.manifest, step)
             for step in DATASET_STEPS
-            for record, _ in self._results(step)
+            for record, _ in self._results(step, DATASET_STEPS[step])
         ]
 
-    def _results(self, step: str) -> Iterator[tuple[StepRecord, Mapping[str, Any]]]:
-        """Give the records of a finished step with the metadata of their manifests."""
+    def _results(self, step: str, kind: type[ResultT]) -> Iterator[tuple[StepRecord, ResultT]]:
+        """Yield the records of a finished step with their results."""
         for record in self._steps.get(step, []):
             if record.status != "done" or not record.manifest:
                 continue
             try:
-                yield record, self._mirror.store.read(record.manifest).metadata
+                yield record, self._mirror.store.read_as(kind, record.manifest)
             except (DataError, ServiceError) as error:
                 logger.warning("MLflow is not told the result of %s: %s", step, error)
 
@@ -199,25 +202,11 @@ class _Reconciliation:
         return _ms(max(ends, default=0.0))
 
 
-def headline_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean scores and gains of an evaluation as metric names and finite values.
-
-    Args:
-        evaluation: metadata of an evaluation manifest; scores are numbers or `{mean, low, high}`.
-    """
-    sections = {
-        **evaluation.get("metrics", {}),
-        **{f"gain_over_{name}": gains for name, gains in evaluation.get("gains", {}).items()},
-    }
-    values = {
-        f"{section}/{metric}": score.get("mean") if isinstance(score, Mapping) else score
-        for section, scores in sections.items()
-        for metric, score in scores.items()
-    }
+def headline_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Return the finite mean scores and gains of an evaluation by their names in MLflow."""
     return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and math.isfinite(value)
+        f"gain_over_{model}/{metric}" if section == "gains" else f"{model}/{metric}": mean
+        for section, model, metric, mean in evaluation.figures()
     }
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import boothline
 from boothline.errors import ConfigError
+from boothline.results import TrainingState
 from boothline.store import ManifestDraft
 from boothline.store.manifest import canonical_json, files_under
 from boothline.training.averaging import WeightAverage
@@ -29,7 +30,6 @@ from boothline.training.tensor_files import write_tensors
 
 logger = logging.getLogger(__name__)
 
-KIND = "training_state"
 OPTIMIZER_FILE = "optimizer.safetensors"
 OPTIMIZER_SETTINGS_FILE = "optimizer.json"
 AVERAGE_FILE = "ema.safetensors"
@@ -62,9 +62,8 @@ class Snapshot:
         for name, tensors in self.tensors.items():
             write_tensors(folder / name, tensors)
         files: dict[str, Path | bytes] = dict(files_under(folder))
-        return ManifestDraft(
-            kind=KIND, files={**files, **self.documents}, metadata=dict(self.metadata)
-        )
+        state = TrainingState.model_validate(self.metadata)
+        return state.draft({**files, **self.documents})
 
 
 class HostBuffers:

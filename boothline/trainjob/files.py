@@ -8,8 +8,9 @@ from typing import Any
 from boothline import errors
 from boothline.diffusion.base_model import resolve
 from boothline.errors import BoothlineError, IntegrityError, TrainingError
+from boothline.results import TrainingFiles, TrainingOutput
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, ManifestRef, Store, layout
+from boothline.store import ManifestRef, Store, layout
 from boothline.store.manifest import FileEntry
 from boothline.training.job import JOB_FILE, RESULT_FILE, SAMPLES_FOLDER, TrainingJob
 
@@ -30,7 +31,7 @@ def send_job(store: Store, job: TrainingJob) -> ManifestRef:
     for name, folder in pictures.items():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             files[f"{name}/{path.relative_to(folder).as_posix()}"] = path
-    draft = ManifestDraft(kind="training_job", files=files, inputs=(), metadata={})
+    draft = TrainingFiles().draft(files)
     # The local paths in job.json differ from try to try, so the place follows the content.
     return store.commit(f"{folder_of(job)}/job-{hashlib.sha256(described).hexdigest()[:16]}", draft)
 
@@ -77,7 +78,7 @@ def send_result(store: Store, job: TrainingJob, *, place: str) -> None:
         path.relative_to(job.folder).as_posix(): path for path in names
     }
     files[RESULT_FILE] = job.folder / RESULT_FILE
-    store.commit(place, ManifestDraft(kind="training_result", files=files, inputs=(), metadata={}))
+    store.commit(place, TrainingOutput().draft(files))
 
 
 def receive_result(store: Store, job: TrainingJob, *, place: str) -> bool:

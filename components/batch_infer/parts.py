@@ -12,8 +12,9 @@ from pathlib import Path
 
 from boothline.diffusion.batch import PlannedPicture
 from boothline.errors import StoreError
+from boothline.results import ImagesPart
 from boothline.steps import StepContext
-from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
+from boothline.store import FileEntry, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,8 @@ class Parts:
         self.waiting[name] = path
         if len(self.waiting) < PART_IMAGES:
             return
-        draft = ManifestDraft(
-            kind="images_part",
-            files={_place(name): path for name, path in self.waiting.items()},
-            metadata={"num_images": len(self.waiting)},
+        draft = ImagesPart(num_images=len(self.waiting)).draft(
+            {_place(name): path for name, path in self.waiting.items()}
         )
         names = digest_of(sorted(self.waiting))[:16]
         self._add(self.store.commit(f"{self.folder}/{names}", draft))

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.components.batch_infer.parts import Parts
 from boothline.config import RunConfig
@@ -20,6 +20,7 @@ from boothline.diffusion.prompts import PromptRow, read_prompts
 from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
 from boothline.evaluation.prompt_sets import templates
+from boothline.results import Images, Model
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import digest_of
@@ -66,7 +67,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     )
 
 
-def _content_of(row: PromptRow, inference: InferenceConfig) -> dict[str, Any]:
+def _content_of(row: PromptRow, inference: InferenceConfig) -> dict[str, object]:
     """Return what the pictures of a row depend on: files by content, not by name."""
     start = StartPicture.of(row, strength=inference.strength)
     values = row.model_dump(mode="json", exclude={"image", "mask", "strength"})
@@ -82,7 +83,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """
     inference = context.config.inference
     manifest = context.store.read(inputs.model)
-    if manifest.kind != "model":
+    if manifest.kind != Model.kind:
         raise ConfigError(f"{inputs.model} is a manifest of kind {manifest.kind!r}, not a model.")
     planned = plan_pictures(
         prompt_rows(context.config),
@@ -106,20 +107,19 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         )
         parts.add(picture.name, path)
     _track(context, inputs.shard, planned, parts)
-    return ManifestDraft(
-        kind="images",
-        files={
+    images = Images(
+        model=inputs.model,
+        num_images=len(planned),
+        shard=inputs.shard,
+        num_shards=inference.num_shards,
+    )
+    return images.draft(
+        {
             **parts.files(planned),
             "index.jsonl": _index(planned, model_digest=manifest.content_digest),
             **_extras(context, inputs.shard, planned, parts, manifest.content_digest),
         },
         inputs=(ManifestRef.parse(inputs.model),),
-        metadata={
-            "model": inputs.model,
-            "num_images": len(planned),
-            "shard": inputs.shard,
-            "num_shards": inference.num_shards,
-        },
     )
 
 

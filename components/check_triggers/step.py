@@ -4,6 +4,7 @@ import logging
 
 from boothline import settings as environment
 from boothline.registry.triggers import claim
+from boothline.results import Decision
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 
@@ -48,12 +49,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         logger.info("%s: %s", trigger.name, trigger.text)
     context.progress.update(1, 1, unit="decisions", note=decision.decision)
     context.tracker.tags({"boothline.retrain": decision.decision})
-    return ManifestDraft(
-        kind="decision",
-        files={},
-        inputs=(dataset,),
-        metadata=decision.model_dump(mode="json"),
-    )
+    return decision.draft(inputs=(dataset,))
 
 
 STEP = Step(name="check_triggers", version=1, key=key, produce=produce)
@@ -66,4 +62,4 @@ def run(**inputs: object) -> str:
 
 def outcome(decision: str) -> str:
     """Return `train` or `skip`, as the decision's manifest says."""
-    return str(Store.connect(environment.current()).read(decision).metadata["decision"])
+    return Store.connect(environment.current()).read_as(Decision, decision).decision

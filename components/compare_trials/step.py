@@ -3,24 +3,23 @@
 import json
 import logging
 import math
-from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 from boothline import settings as environment
 from boothline.errors import DataError, TrackingError
+from boothline.measures import METRICS
+from boothline.results import Evaluation, Leaderboard, TrialRow
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
-from boothline.trials import FAILED_TRIAL, failure_of_trial
+from boothline.trials import FAILED_TRIAL, failure_of_trial, in_words
 
 logger = logging.getLogger(__name__)
 
 PAGE_FILE = "leaderboard.html"
 DATA_FILE = "leaderboard.json"
 ARTIFACT_FOLDER = "sweep"
-METRICS = ("score", "dino", "clip_i", "clip_t", "div", "pres")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -82,18 +81,17 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """
     rows = _ranked(context, inputs)
     best = rows[0]
-    logger.info("trial %s is the best: %s", best["trial"], best["settings"])
+    logger.info("trial %s is the best: %s", best.trial, best.settings)
     context.progress.update(
-        len(rows), len(rows), unit="trials", note=f"best: {_words(best['settings'])}"
+        len(rows), len(rows), unit="trials", note=f"best: {in_words(best.settings)}"
     )
-    return ManifestDraft(
-        kind="leaderboard",
-        files={
-            DATA_FILE: json.dumps(rows, indent=2, sort_keys=True).encode(),
+    leaderboard = Leaderboard(model_name=context.config.model_name, best=best, trials=tuple(rows))
+    return leaderboard.draft(
+        {
+            DATA_FILE: json.dumps(leaderboard.facts()["trials"], indent=2, sort_keys=True).encode(),
             PAGE_FILE: _page(context.config.model_name, rows).encode(),
         },
         inputs=_compared(inputs),
-        metadata={"model_name": context.config.model_name, "best": best, "trials": rows},
     )
 
 
@@ -109,10 +107,10 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
                 path = context.folder / name
                 path.write_bytes(context.store.read_bytes(ref, name))
                 client.log_artifact(parent.mlflow_run_id, str(path), ARTIFACT_FOLDER)
-            for row in context.store.read(ref).metadata["trials"]:
-                score = row["scores"].get("score")
+            for row in context.store.read_as(Leaderboard, ref).trials:
+                score = row.scores.get("score")
                 if score is not None:
-                    client.log_metric(parent.mlflow_run_id, "sweep/score", score, step=row["trial"])
+                    client.log_metric(parent.mlflow_run_id, "sweep/score", score, step=row.trial)
     except TrackingError as error:
         logger.warning("MLflow does not have the leaderboard: %s", error)
 
@@ -125,10 +123,10 @@ def run(**inputs: object) -> str:
     return execute(STEP, Inputs.model_validate(inputs))
 
 
-def best(leaderboard: str) -> dict[str, Any]:
-    """Return the row of the best trial."""
-    row: dict[str, Any] = _store().read(leaderboard).metadata["best"]
-    return row
+def best(leaderboard: str) -> dict[str, str]:
+    """Return the references of the best trial's `model` and `evaluation`."""
+    row = _store().read_as(Leaderboard, leaderboard).best
+    return {"model": row.model, "evaluation": row.evaluation}
 
 
 def html(leaderboard: str) -> bytes:
@@ -161,7 +159,7 @@ def _failures(context: StepContext, inputs: Inputs) -> dict[int, str]:
     return failures
 
 
-def _ranked(context: StepContext, inputs: Inputs) -> list[dict[str, Any]]:
+def _ranked(context: StepContext, inputs: Inputs) -> list[TrialRow]:
     """Return one row a trial, the best first; equal scores keep the order of the trials.
 
     Raises:
@@ -176,63 +174,50 @@ def _ranked(context: StepContext, inputs: Inputs) -> list[dict[str, Any]]:
             f"{len(inputs.evaluations)} evaluations.",
             remedy="Resume the sweep: it goes on with the trials that are missing.",
         )
-    rows: list[dict[str, Any]] = []
+    rows: list[TrialRow] = []
     for number, (trial, model, evaluation) in enumerate(
         zip(trials, inputs.models, inputs.evaluations, strict=True)
     ):
-        row: dict[str, Any] = {"trial": number, "settings": dict(trial), "scores": {}}
         if number in failures:
-            rows.append(row | {"failure": failures[number]})
+            failure = failures[number]
+            rows.append(TrialRow(trial=number, settings=trial, scores={}, failure=failure))
             continue
-        facts = context.store.read(evaluation).metadata
-        row["scores"] = _means(facts.get("metrics", {}).get("finetuned", {}))
-        rows.append(row | {"model": model, "evaluation": evaluation})
+        means = context.store.read_as(Evaluation, evaluation).means()
+        scores = {name: mean for name, mean in means.items() if name in METRICS}
+        rows.append(
+            TrialRow(
+                trial=number, settings=trial, scores=scores, model=model, evaluation=evaluation
+            )
+        )
     if len(failures) == len(rows):
         raise DataError(
             f"All {len(rows)} trials failed; the first at {failures[0]}",
             remedy="Try other settings: lower learning rates, say.",
         )
-    if all("score" not in row["scores"] for row in rows):
+    if all("score" not in row.scores for row in rows):
         raise DataError(
             "No trial has a finite score.", remedy="Try other settings: lower learning rates, say."
         )
-    return sorted(rows, key=lambda row: -row["scores"].get("score", -math.inf))
+    return sorted(rows, key=lambda row: -row.scores.get("score", -math.inf))
 
 
-def _means(scores: Mapping[str, Any]) -> dict[str, float]:
-    """Return the finite means of an evaluated model."""
-    means = {
-        name: scores[name].get("mean") for name in METRICS if isinstance(scores.get(name), Mapping)
-    }
-    return {
-        name: float(mean)
-        for name, mean in means.items()
-        if isinstance(mean, int | float) and math.isfinite(mean)
-    }
-
-
-def _page(name: str, rows: list[dict[str, Any]]) -> str:
+def _page(name: str, rows: list[TrialRow]) -> str:
     """Return the leaderboard as a page that needs nothing else."""
-    shown = [metric for metric in METRICS if any(metric in row["scores"] for row in rows)]
+    shown = [metric for metric in METRICS if any(metric in row.scores for row in rows)]
     lines = []
     for place, row in enumerate(rows, start=1):
         scores = "".join(
-            f"<td>{row['scores'][metric]:.4f}</td>" if metric in row["scores"] else "<td>none</td>"
+            f"<td>{row.scores[metric]:.4f}</td>" if metric in row.scores else "<td>none</td>"
             for metric in shown
         )
-        if "failure" in row:
-            why = escape(row["failure"])
+        if row.failure:
+            why = escape(row.failure)
             scores = f'<td class="why" colspan="{len(shown)}">failed at {why}</td>'
-        settings = escape(_words(row["settings"]))
-        lines.append(f"<tr><td>{place}</td><td>{row['trial']}</td><td>{settings}</td>{scores}</tr>")
+        settings = escape(in_words(row.settings))
+        lines.append(f"<tr><td>{place}</td><td>{row.trial}</td><td>{settings}</td>{scores}</tr>")
     heads = "".join(f'<th scope="col">{metric}</th>' for metric in shown)
-    num_failed = sum("failure" in row for row in rows)
+    num_failed = sum(bool(row.failure) for row in rows)
     failed = f" {num_failed} of them failed." if num_failed else ""
     return _PAGE.format(
         name=escape(name), count=len(rows), failed=failed, heads=heads, rows="\n".join(lines)
     )
-
-
-def _words(settings: Mapping[str, Any]) -> str:
-    """Return settings on one line."""
-    return ", ".join(f"{name}={value}" for name, value in settings.items())

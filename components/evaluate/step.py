@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from PIL import Image
 
@@ -22,15 +21,13 @@ from boothline.evaluation.encoders import load_clip, load_dino
 from boothline.evaluation.pictures import fill
 from boothline.evaluation.prompt_sets import templates
 from boothline.evaluation.scoring import (
-    BASE,
-    CHAMPION,
-    FINE_TUNED,
     Judge,
     PictureScores,
     Subject,
     rows_of,
     summarise,
 )
+from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.trials import FAILED_TRIAL
@@ -116,13 +113,12 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         studio.note(f"encoding the pictures of {_TITLES[name]}")
         scores[name] = _score(context, gallery, judge=judge, subject=subject)
     studio.note("computing intervals")
-    facts = _facts(context, scores, subject=subject, champion=champion)
-    _track(context, galleries, facts)
+    evaluation = _evaluation(context, scores, subject=subject, champion=champion)
+    _track(context, galleries, evaluation)
     sets = {ref for gallery in galleries.values() for ref in gallery.sets}
     read = _inputs_read(inputs, champion)
-    return ManifestDraft(
-        kind="evaluation",
-        files={
+    return evaluation.draft(
+        {
             **{
                 picture.name: picture.entry
                 for gallery in galleries.values()
@@ -131,7 +127,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
             "scores.jsonl": _score_lines(context, contenders, galleries, scores, real=list(real)),
         },
         inputs=(*read, *sorted(sets - set(read), key=str)),
-        metadata=facts,
     )
 
 
@@ -139,13 +134,9 @@ def means(evaluation: str) -> dict[str, float]:
     """Return the model's mean scores and its gains over the base, by name, for run metrics."""
     if evaluation == FAILED_TRIAL:
         return {}
-    store = Store.connect(environment.current())
-    metadata = store.read(evaluation).metadata
-    scores: dict[str, float] = {
-        name: score["mean"] for name, score in metadata["metrics"][FINE_TUNED].items()
-    }
-    gains = metadata["gains"]["base"].items()
-    return scores | {f"{name}_gain": gain["mean"] for name, gain in gains}
+    found = Store.connect(environment.current()).read_as(Evaluation, evaluation)
+    gains = {f"{name}_gain": gain.mean for name, gain in found.gained().items()}
+    return found.means() | gains
 
 
 def _resolved(context: StepContext, source: str) -> BaseModel:
@@ -202,24 +193,24 @@ def _score(
     )
 
 
-def _facts(
+def _evaluation(
     context: StepContext,
     scores: Mapping[str, PictureScores],
     *,
     subject: Subject,
     champion: ManifestRef | None,
-) -> dict[str, Any]:
-    """Return the metadata of the evaluation."""
+) -> Evaluation:
+    """Return what the scores come to."""
     evaluation = context.config.evaluation
     bootstrap = Bootstrap(num_resamples=evaluation.num_bootstrap, seed=evaluation.sampling.seed)
-    return {
+    return Evaluation(
         **summarise(scores, subject=subject, bootstrap=bootstrap),
-        "prompts": list(fill(templates(evaluation), context.config.subject.phrase)),
-        "prompt_set": evaluation.prompt_set,
-        "images_per_prompt": evaluation.images_per_prompt,
-        "champion": str(champion or ""),
-        "div_distance": "LPIPS" if evaluation.lpips_model else "1 - cosine of DINO features",
-    }
+        prompts=fill(templates(evaluation), context.config.subject.phrase),
+        prompt_set=evaluation.prompt_set,
+        images_per_prompt=evaluation.images_per_prompt,
+        champion=str(champion or ""),
+        div_distance="LPIPS" if evaluation.lpips_model else "1 - cosine of DINO features",
+    )
 
 
 def _score_lines(
@@ -245,20 +236,18 @@ def _score_lines(
     return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
 
 
-def _track(context: StepContext, galleries: Mapping[str, Gallery], facts: dict[str, Any]) -> None:
+def _track(context: StepContext, galleries: Mapping[str, Gallery], evaluation: Evaluation) -> None:
     """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
     from boothline.diffusion.sheets import contact_sheet
 
     context.tracker.metrics(
         {
-            f"{section}/{name}/{metric}": score["mean"]
-            for section in ("metrics", "gains")
-            for name, scores in facts[section].items()
-            for metric, score in scores.items()
+            f"{section}/{model}/{metric}": mean
+            for section, model, metric, mean in evaluation.figures()
         }
     )
     count = context.config.evaluation.images_per_prompt
-    for number in range(min(len(facts["prompts"]), _MAX_SHEETS)):
+    for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
         rows = [
             picture.open()
             for gallery in galleries.values()

@@ -12,6 +12,7 @@ from boothline.report import collect_from, render
 from boothline.report.collect import elapsed_seconds
 from boothline.report.outcome import final_status
 from boothline.report.sources import RunSources, sources_of
+from boothline.results import Report
 from boothline.runs import (
     RunRecord,
     RunStatus,
@@ -68,11 +69,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     path = context.folder / REPORT_FILE
     path.write_text(render(collect_from(run, status=status)), encoding="utf-8")
     context.progress.update(2, 2, unit="stages", note="report written")
-    return ManifestDraft(
-        kind="report",
-        files={REPORT_FILE: path},
-        inputs=_results(run),
-        metadata={"status": status, "run_id": inputs.run_id},
+    return Report(status=status, run_id=inputs.run_id).draft(
+        {REPORT_FILE: path}, inputs=_results(run)
     )
 
 
@@ -84,7 +82,9 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """
     store, settings = context.store, context.settings
     _release_nodes(context)
-    page = Page(status=_status_of(store, ref), content=store.read_bytes(ref, REPORT_FILE))
+    page = Page(
+        status=store.read_as(Report, ref).status, content=store.read_bytes(ref, REPORT_FILE)
+    )
     seconds = elapsed_seconds(_steps(context))
     update = {"status": page.status, "report": str(ref), "seconds": seconds}
     write_run(store, _record(context).model_copy(update=update))
@@ -215,12 +215,6 @@ def _steps(context: StepContext) -> list[StepRecord]:
 def _results(run: RunSources) -> tuple[ManifestRef, ...]:
     """Return the manifests that the report shows."""
     return tuple(source.ref for found in run.sources.values() for source in found)
-
-
-def _status_of(store: Store, ref: ManifestRef) -> RunStatus:
-    """Return the status that a report states."""
-    status: RunStatus = store.read(ref).metadata["status"]
-    return status
 
 
 def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from boothline.components.generate_prior.series import (
 )
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
+from boothline.results import Prior, PriorChunk
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft
 
@@ -55,16 +56,9 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """Sample the chunks of this shard that the store lacks, and list all of its pictures."""
     if not context.config.prior.enabled:
-        return ManifestDraft(
-            kind="prior",
-            files={"captions.jsonl": b""},
-            metadata={
-                "series": "",
-                "num_images": 0,
-                "class_noun": context.config.subject.class_noun,
-                "base_model_digest": "",
-            },
-        )
+        noun = context.config.subject.class_noun
+        none = Prior(series="", num_images=0, class_noun=noun, base_model_digest="")
+        return none.draft({"captions.jsonl": b""})
     base = _base_model(context)
     series = Series.of(context.config, base_model_digest=base.digest)
     pictures = _Maker(context, series=series, base=base).make(inputs.shard)
@@ -74,18 +68,17 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         for index in sorted(pictures)
     ]
     lines = "".join(json.dumps(caption, sort_keys=True) + "\n" for caption in captions)
-    return ManifestDraft(
-        kind="prior",
-        files={
+    prior = Prior(
+        series=series.digest,
+        num_images=len(pictures),
+        class_noun=series.class_noun,
+        base_model_digest=base.digest,
+    )
+    return prior.draft(
+        {
             **{file_name(index): picture.entry for index, picture in pictures.items()},
             "captions.jsonl": lines.encode(),
-        },
-        metadata={
-            "series": series.digest,
-            "num_images": len(pictures),
-            "class_noun": series.class_noun,
-            "base_model_digest": base.digest,
-        },
+        }
     )
 
 
@@ -117,11 +110,8 @@ class _Maker:
         """Sample a whole chunk, commit it, and return the asked-for pictures of it."""
         store, series = self._context.store, self._series
         images = zip(chunk.indices, self._sample(chunk), strict=True)
-        draft = ManifestDraft(
-            kind="prior_chunk",
-            files={file_name(index): data for index, data in images},
-            metadata={"series": series.digest, "first": chunk.first, "num_images": chunk.size},
-        )
+        made = PriorChunk(series=series.digest, first=chunk.first, num_images=chunk.size)
+        draft = made.draft({file_name(index): data for index, data in images})
         return pictures_of(store, store.commit(series.path(chunk), draft), indices)
 
     def _sample(self, chunk: Chunk) -> Iterator[bytes]:

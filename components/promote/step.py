@@ -6,6 +6,7 @@ from boothline import settings as environment
 from boothline.errors import DataError
 from boothline.registry.gate import judge
 from boothline.registry.promotion import promote
+from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
 
@@ -42,28 +43,24 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         DataError: the evaluation is of another model.
     """
     promotion = context.config.promotion
-    evaluation = context.store.read(inputs.evaluation)
-    _check_subject(context.store, evaluation, inputs)
-    judgement = judge(evaluation.metadata, promotion)
-    outcome = "promoted" if judgement.promoted else "refused"
+    evaluation = context.store.read_as(Evaluation, inputs.evaluation)
+    _check_subject(context.store, context.store.read(inputs.evaluation), inputs)
+    judgement = judge(evaluation, promotion)
+    outcome = PROMOTED if judgement.promoted else REFUSED
     for rule in judgement.rules:
         logger.info("%s: %s", rule.name, rule.text)
     context.progress.update(1, 1, unit="verdicts", note=outcome)
     context.tracker.tags({"boothline.verdict": outcome})
-    champion = str(evaluation.metadata.get("champion") or "")
+    champion = evaluation.champion
     inputs_read = [inputs.model, inputs.evaluation, *([champion] if champion else [])]
-    return ManifestDraft(
-        kind="promotion",
-        files={},
-        inputs=tuple(ManifestRef.parse(ref) for ref in inputs_read),
-        metadata={
-            "verdict": outcome,
-            "rules": [rule.model_dump(mode="json") for rule in judgement.rules],
-            "model": inputs.model,
-            "model_name": context.config.model_name,
-            "champion_before": champion,
-        },
+    result = Promotion(
+        verdict=outcome,
+        rules=judgement.rules,
+        model=inputs.model,
+        model_name=context.config.model_name,
+        champion_before=champion,
     )
+    return result.draft(inputs=tuple(ManifestRef.parse(ref) for ref in inputs_read))
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
@@ -78,18 +75,18 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
         ConflictError: another model has become champion since the evaluation.
         TrackingError: MLflow is unreachable.
     """
-    facts = context.store.read(ref).metadata
-    if facts["verdict"] != "promoted":
+    result = context.store.read_as(Promotion, ref)
+    if not result.promoted:
         return
-    before = facts["champion_before"]
+    before = result.champion_before
     promote(
         context.store,
         context.settings,
-        facts["model_name"],
-        ref=ManifestRef.parse(facts["model"]),
+        result.model_name,
+        ref=ManifestRef.parse(result.model),
         beaten=ManifestRef.parse(before) if before else None,
         evidence=ref,
-        reason=" ".join(rule["text"] for rule in facts["rules"]),
+        reason=result.reason,
         actor=f"run {context.run_id}",
     )
 
@@ -105,7 +102,7 @@ def run(**inputs: object) -> str:
 def verdict(promotion: str) -> str:
     """Return `promoted` or `refused`, as the promotion manifest says."""
     store = Store.connect(environment.current())
-    return str(store.read(promotion).metadata["verdict"])
+    return store.read_as(Promotion, promotion).verdict
 
 
 def _check_subject(store: Store, evaluation: Manifest, inputs: Inputs) -> None:
@@ -118,7 +115,7 @@ def _check_subject(store: Store, evaluation: Manifest, inputs: Inputs) -> None:
         return
     content = store.read(inputs.model).content_digest
     judged = [
-        manifest for manifest in map(store.read, evaluation.inputs) if manifest.kind == "model"
+        manifest for manifest in map(store.read, evaluation.inputs) if manifest.kind == Model.kind
     ]
     if all(manifest.content_digest != content for manifest in judged):
         raise DataError(

@@ -1,12 +1,14 @@
 """Exports the final training state, loads the export back, compares it, and registers it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import ConfigError
+from boothline.results import Dataset, Model, ModelBase, Training, TrainingState
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
-from boothline.store import Manifest, ManifestDraft, ManifestRef, layout
+from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import files_under
 
 if TYPE_CHECKING:
@@ -55,45 +57,43 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     from boothline.diffusion.threads import share_cores
 
     share_cores(1, settings=context.settings)
-    training = context.store.read(inputs.training)
+    training = context.store.read_as(Training, inputs.training)
+    read = [ManifestRef.parse(text) for text in context.store.read(inputs.training).inputs]
     base = _base_model(context, training)
-    state = _final_state(training)
+    state = _final_state(read)
     _report(context, 0)
     for name in _STATE_FILES:
         context.store.fetch(state, context.folder / "state", prefix=name)
     export = context.folder / "export"
     _report(context, 1)
-    lora = context.store.read(state).metadata.get("lora")
+    lora = context.store.read_as(TrainingState, state).lora
     has_single_file = _export(context, base, lora=lora, export=export)
     _report(context, 3)
     config = context.config
-    metadata = {
-        "model_name": config.model_name,
-        "identifier": config.subject.identifier,
-        "class_noun": config.subject.class_noun,
-        "base_model": {"source": base.source, "digest": base.digest},
-        "method": "lora" if lora else "full",
-        "state": training.metadata["final_state"],
-        "single_file": has_single_file,
-    }
-    if lora:
-        metadata["lora"] = lora
-    context.tracker.params(metadata)
-    return ManifestDraft(
-        kind="model",
-        files=dict(files_under(export)),
-        inputs=(ManifestRef.parse(inputs.training), *_datasets(context, training)),
-        metadata=metadata,
+    model = Model(
+        model_name=config.model_name,
+        identifier=config.subject.identifier,
+        class_noun=config.subject.class_noun,
+        base_model=ModelBase(source=base.source, digest=base.digest),
+        method="lora" if lora else "full",
+        state=training.final_state,
+        single_file=has_single_file,
+        **({"lora": lora} if lora else {}),
+    )
+    context.tracker.params(model.facts())
+    return model.draft(
+        files_under(export),
+        inputs=(ManifestRef.parse(inputs.training), *_datasets(context, read)),
     )
 
 
-def _final_state(training: Manifest) -> ManifestRef:
-    """Return the training state among the inputs of a training.
+def _final_state(read: Sequence[ManifestRef]) -> ManifestRef:
+    """Return the training state among what a training names as its inputs.
 
-    The metadata names it by content digest: a reference there would change with who wrote it when.
+    The training itself names it by content digest: a reference there would change with who wrote
+    it when.
     """
-    refs = [ManifestRef.parse(text) for text in training.inputs]
-    return next(ref for ref in refs if ref.path.startswith(layout.TRAINING))
+    return next(ref for ref in read if ref.path.startswith(layout.TRAINING))
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
@@ -106,7 +106,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
 
 
 def _export(
-    context: StepContext, base: BaseModel, *, lora: dict[str, Any] | None, export: Path
+    context: StepContext, base: BaseModel, *, lora: Mapping[str, object] | None, export: Path
 ) -> bool:
     """Write and check the exports of the fetched state; tell whether there is a single file."""
     from boothline.diffusion.export import (
@@ -142,7 +142,7 @@ def _merged(
     parts: "DiffusionParts",
     base: BaseModel,
     *,
-    lora: dict[str, Any],
+    lora: Mapping[str, object],
     folder: Path,
 ) -> list[str]:
     """Write and check the adapters, merge them into the model, and return what they changed."""
@@ -159,11 +159,11 @@ def _merged(
     return trained
 
 
-def _base_model(context: StepContext, training: Manifest) -> BaseModel:
+def _base_model(context: StepContext, training: Training) -> BaseModel:
     """Return the base model, which must be the one that was trained."""
     source = context.config.base_model.source
     base = resolve(source, settings=context.settings, allow_hub=context.config.base_model.allow_hub)
-    used = str(training.metadata["base_model_digest"])
+    used = training.base_model_digest
     if base.digest != used:
         raise ConfigError(
             f"The base model {source!r} has digest {base.digest[:12]}..., but the training used "
@@ -173,10 +173,9 @@ def _base_model(context: StepContext, training: Manifest) -> BaseModel:
     return base
 
 
-def _datasets(context: StepContext, training: Manifest) -> tuple[ManifestRef, ...]:
+def _datasets(context: StepContext, read: Sequence[ManifestRef]) -> tuple[ManifestRef, ...]:
     """Return the datasets that the training read."""
-    refs = [ManifestRef.parse(text) for text in training.inputs]
-    return tuple(ref for ref in refs if context.store.read(ref).kind == "dataset")
+    return tuple(ref for ref in read if context.store.read(ref).kind == Dataset.kind)
 
 
 def _report(context: StepContext, stage: int) -> None:

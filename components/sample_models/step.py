@@ -10,6 +10,7 @@ from boothline.evaluation.contenders import (
     contenders_of,
     sittings_of,
 )
+from boothline.results import EvaluationShard
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import FileEntry, ManifestDraft, ManifestRef
 
@@ -60,11 +61,9 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
                 name = entry.path.removeprefix("images/")
                 files[f"images/{sitting.folder}/{name}"] = entry
         context.progress.update(len(mine), len(mine), unit="batches")
-    return ManifestDraft(
-        kind="evaluation_shard",
-        files={**files},
-        inputs=(ManifestRef.parse(inputs.model), *parts) if num_shards > 1 else (),
-        metadata={"shard": inputs.shard, "num_shards": num_shards, "num_images": len(files)},
+    result = EvaluationShard(shard=inputs.shard, num_shards=num_shards, num_images=len(files))
+    return result.draft(
+        files, inputs=(ManifestRef.parse(inputs.model), *parts) if num_shards > 1 else ()
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
+from boothline.results import Training
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
@@ -124,22 +125,21 @@ def _draft(
     if result.validation is not None:
         files[VALIDATION_FILE] = result.validation
         steps |= {"chosen_step": result.chosen_step, "last_step": result.last_step}
-    return ManifestDraft(
-        kind="training",
-        files=files,
+    training = Training(
+        final_state=context.store.read(state).content_digest,
+        num_steps=context.config.training.num_steps,
+        world_size=job.world_size,
+        base_model_digest=job.base_model_digest,
+        num_parameters_trained=result.num_parameters_trained,
+        **steps,
+    )
+    return training.draft(
+        files,
         inputs=(
             ManifestRef.parse(inputs.dataset),
             *(ManifestRef.parse(ref) for ref in _priors(context, inputs)),
             state,
         ),
-        metadata={
-            "final_state": context.store.read(state).content_digest,
-            "num_steps": context.config.training.num_steps,
-            "world_size": job.world_size,
-            "base_model_digest": job.base_model_digest,
-            "num_parameters_trained": result.num_parameters_trained,
-            **steps,
-        },
     )
 
 

@@ -10,6 +10,7 @@ from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
+from boothline.results import Dataset
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef
@@ -85,8 +86,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     report.ensure_usable(subject)
     files = files_under(output)
     num_class_images = sum(name.startswith(f"{CLASS_FOLDER}/images/") for name in files)
-    metadata = _metadata(report, num_class_images=num_class_images)
-    return ManifestDraft(kind="dataset", files=files, metadata=metadata)
+    return _dataset(report, num_class_images=num_class_images).draft(files)
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
@@ -129,18 +129,17 @@ def _collect_once(images: str, folder: Path, settings: Settings) -> Collection:
     return collect(images, folder, settings=settings)
 
 
-def _metadata(report: DatasetReport, *, num_class_images: int) -> dict[str, object]:
+def _dataset(report: DatasetReport, *, num_class_images: int) -> Dataset:
     """Return the dataset's facts; class pictures count only where there are some."""
-    own = {"num_class_images": num_class_images} if num_class_images else {}
-    return {
-        **own,
-        "num_images": len(report.accepted),
-        "num_quarantined": len(report.quarantined),
-        "num_warnings": len(report.warnings),
-        "resolution_px": report.resolution_px,
-        "identifier": report.identifier,
-        "class_noun": report.class_noun,
-    }
+    return Dataset(
+        num_images=len(report.accepted),
+        num_quarantined=len(report.quarantined),
+        num_warnings=len(report.warnings),
+        resolution_px=report.resolution_px,
+        identifier=report.identifier,
+        class_noun=report.class_noun,
+        **({"num_class_images": num_class_images} if num_class_images else {}),
+    )
 
 
 def _announce(report: DatasetReport, context: StepContext) -> None:

@@ -29,6 +29,29 @@ def test_lint_of_the_walls_names_a_long_file_and_a_long_function(tmp_path: Path)
     assert list(walls.too_long(path)) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "is_refused"),
+    [
+        ('store.read(ref).metadata["verdict"]', True),
+        ('manifest.metadata.get("verdict")', True),
+        ("{**dict(x), **metadata}.items(), metadata.items()", True),
+        ('ManifestDraft(kind="x", files={})', True),
+        ("store.read_as(Promotion, ref).verdict", False),
+        ('importlib.metadata.version("torch"), pod.metadata.labels["x"]', False),
+        ("-> ManifestDraft", False),
+    ],
+)
+def test_lint_of_results_refuses_metadata_past_the_typed_results(
+    text: str, is_refused: bool
+) -> None:
+    code = f"def f() {text}: ..." if text.startswith("->") else text
+    assert bool(list(walls.untyped(code))) is is_refused
+
+
+def test_sources_keep_the_walls_and_read_metadata_as_typed_results_alone() -> None:
+    assert walls.main() == 0
+
+
 @pytest.mark.parametrize("module", [*step_modules, "boothline.steps", "boothline.cli.app"])
 def test_module_import_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(n for n in {HEAVY!r} if n in sys.modules))"

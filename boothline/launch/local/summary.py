@@ -1,7 +1,6 @@
 """What a run came to: the one object that `run` and `status` print."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,10 +9,25 @@ from boothline.launch.local.folder import RunFolder, is_active
 from boothline.launch.local.live import LiveStep, live_steps, progress_of
 from boothline.launch.local.session import Session
 from boothline.pipelines.parameters import ALL_STEPS
+from boothline.results import (
+    BASE,
+    FINE_TUNED,
+    Dataset,
+    Decision,
+    Evaluation,
+    Leaderboard,
+    Model,
+    Promotion,
+    Result,
+    RuleResult,
+    TrialRow,
+)
 from boothline.runs import StepRecord, read_run
 from boothline.store import ManifestRef, Store, layout
 from boothline.tracking.identity import recorded
 from boothline.trials import in_words, steps_with_trials
+
+ResultT = TypeVar("ResultT", bound=Result)
 
 
 class _Part(BaseModel):
@@ -92,15 +106,15 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
     if status == "running" and not active:
         status = "interrupted"
     done = {step.step: step.manifest for step in steps if step.status == "done"}
-    decision = _metadata(store, done.get("check_triggers", ""))
-    leaderboard = _metadata(store, done.get("compare_trials", ""))
+    decision = _result(store, Decision, done.get("check_triggers", ""))
+    leaderboard = _result(store, Leaderboard, done.get("compare_trials", ""))
     if record and record.pipeline == "sweep":  # the model of a sweep is that of its best trial
-        best = leaderboard.get("best", {})
+        best = leaderboard.best if leaderboard else None
         done |= {
-            "publish_checkpoint": best.get("model", ""),
-            "evaluate": best.get("evaluation", ""),
+            "publish_checkpoint": best.model if best else "",
+            "evaluate": best.evaluation if best else "",
         }
-    promotion = _metadata(store, done.get("promote", ""))
+    promotion = _result(store, Promotion, done.get("promote", ""))
     return Summary(
         run_id=run_id,
         pipeline=record.pipeline if record else folder.pipeline,
@@ -118,46 +132,43 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         ],
         report=_local_report(store, record.report if record else "", folder),
         model=_model(store, done.get("publish_checkpoint", "")),
-        metrics=flat_metrics(_metadata(store, done.get("evaluate", ""))),
-        verdict=str(promotion.get("verdict", "")),
-        rules=[_rule(rule) for rule in promotion.get("rules", [])],
+        metrics=flat_metrics(_result(store, Evaluation, done.get("evaluate", ""))),
+        verdict=promotion.verdict if promotion else "",
+        rules=[_rule(rule) for rule in promotion.rules] if promotion else [],
         mlflow=_mlflow_page(session, run_id),
         progress=live_steps(progress_of(session.home, folder)) if status == "running" else [],
-        trials=[_trial(row) for row in leaderboard.get("trials", [])],
-        decision=decision.get("decision", ""),
-        triggers=[trigger["text"] for trigger in decision.get("triggers", [])],
-        pictures=_pictures(_metadata(store, done.get("validate_data", ""))),
+        trials=[_trial(row) for row in leaderboard.trials] if leaderboard else [],
+        decision=decision.decision if decision else "",
+        triggers=[trigger.text for trigger in decision.triggers] if decision else [],
+        pictures=_pictures(_result(store, Dataset, done.get("validate_data", ""))),
     )
 
 
-def _pictures(dataset: Mapping[str, Any]) -> str:
+def _pictures(dataset: Dataset | None) -> str:
     """Return in words what became of the subject's pictures; empty for no dataset."""
-    if not dataset:
+    if dataset is None:
         return ""
-    parts = [f"{dataset['num_images']} used"]
-    if dataset["num_quarantined"]:
-        parts.append(f"{dataset['num_quarantined']} left out")
-    if dataset["num_warnings"]:
-        parts.append(f"{dataset['num_warnings']} warnings")
+    parts = [f"{dataset.num_images} used"]
+    if dataset.num_quarantined:
+        parts.append(f"{dataset.num_quarantined} left out")
+    if dataset.num_warnings:
+        parts.append(f"{dataset.num_warnings} warnings")
     return ", ".join(parts) + ("; see validation.html" if len(parts) > 1 else "")
 
 
-def flat_metrics(evaluation: Mapping[str, Any]) -> dict[str, float]:
+def flat_metrics(evaluation: Evaluation | None) -> dict[str, float]:
     """Return the means of an evaluation by flat names.
 
     The fine-tuned model's scores go by their own names (`dino`, `clip_t`), the others' by
     `base_dino`, `champion_dino`, `gain_dino` (over the base), `champion_gain_dino`.
     """
-    groups: dict[str, Any] = {}
-    for name, scores in evaluation.get("metrics", {}).items():
-        groups["" if name == "finetuned" else f"{name}_"] = scores
-    for name, scores in evaluation.get("gains", {}).items():
-        groups["gain_" if name == "base" else f"{name}_gain_"] = scores
+    if evaluation is None:
+        return {}
+    usual = {"metrics": FINE_TUNED, "gains": BASE}
     return {
-        f"{prefix}{name}": round(float(score["mean"]), 6)
-        for prefix, scores in groups.items()
-        for name, score in scores.items()
-        if score is not None and score.get("mean") is not None
+        f"{'' if model == usual[section] else f'{model}_'}{'gain_' if section == 'gains' else ''}"
+        f"{metric}": round(mean, 6)
+        for section, model, metric, mean in evaluation.figures()
     }
 
 
@@ -167,32 +178,29 @@ def _place(record: StepRecord) -> tuple[int, int]:
     return (ALL_STEPS.index(record.step) if known else len(ALL_STEPS), record.shard or 0)
 
 
-def _trial(row: Mapping[str, Any]) -> TrialSummary:
+def _trial(row: TrialRow) -> TrialSummary:
     """Return one row of a leaderboard."""
     return TrialSummary(
-        trial=row["trial"],
-        settings=in_words(row["settings"]),
-        scores=row["scores"],
-        failure=row.get("failure", ""),
+        trial=row.trial, settings=in_words(row.settings), scores=row.scores, failure=row.failure
     )
 
 
-def _metadata(store: Store, manifest: str) -> dict[str, Any]:
-    """Return a manifest's metadata; nothing for no manifest."""
-    return dict(store.read(manifest).metadata) if manifest else {}
+def _result(store: Store, kind: type[ResultT], manifest: str) -> ResultT | None:
+    """Return a result of a kind; None for no manifest."""
+    return store.read_as(kind, manifest) if manifest else None
 
 
-def _rule(rule: Mapping[str, Any]) -> str:
+def _rule(rule: RuleResult) -> str:
     """Return one rule of the gate in words."""
-    outcome = "passed" if rule["passed"] else "failed"
-    return str(rule.get("text") or f"{rule['name']}: {rule.get('value')}: {outcome}.")
+    outcome = "passed" if rule.passed else "failed"
+    return rule.text or f"{rule.name}: {rule.value}: {outcome}."
 
 
 def _model(store: Store, manifest: str) -> ModelSummary | None:
     """Return the registered version of a model manifest."""
     if not manifest:
         return None
-    name = str(store.read(manifest).metadata["model_name"])
+    name = store.read_as(Model, manifest).model_name
     digest = ManifestRef.parse(manifest).digest
     version = store.get_record(layout.version(name, digest)) or {}
     return ModelSummary(name=name, version=str(version.get("version", "")), digest=digest)

@@ -21,6 +21,7 @@ from boothline.launch.local.summary import Summary, summarise
 from boothline.notifying import tell_ending
 from boothline.pipelines.parameters import arguments, labels
 from boothline.progress import Event, label_of
+from boothline.results import Decision, Leaderboard, Promotion
 from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
 from boothline.trials import TRIAL_STEPS, steps_with_trials
@@ -166,23 +167,20 @@ def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
         for record in steps_with_trials(store, run_id)
         if record.status == "done"
     }
-    facts = {
-        step: store.read(done[step]).metadata
-        for step in ("promote", "check_triggers", "compare_trials")
-        if step in done
-    }
+    promotion = store.read_as(Promotion, done["promote"]) if "promote" in done else None
+    triggers = done.get("check_triggers")
+    decision = store.read_as(Decision, triggers) if triggers else None
+    compared = done.get("compare_trials")
+    trials = store.read_as(Leaderboard, compared).trials if compared else ()
     run = read_run(store, run_id)
     wanted = labels(
         config,
         pipeline=run.pipeline if run else "dreambooth",
-        promoted=facts.get("promote", {}).get("verdict") == "promoted",
-        skipped=facts.get("check_triggers", {}).get("decision") == "skip",
+        promoted=promotion is not None and promotion.promoted,
+        skipped=decision is not None and decision.decision == "skip",
     )
     without = {  # of trials that failed and were left out of the comparison
-        label_of(step, row["trial"])
-        for row in facts.get("compare_trials", {}).get("trials", [])
-        for step in TRIAL_STEPS
-        if "failure" in row
+        label_of(step, row.trial) for row in trials for step in TRIAL_STEPS if row.failure
     }
     return [
         label

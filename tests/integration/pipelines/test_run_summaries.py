@@ -38,6 +38,12 @@ PROMOTION = {
     "verdict": "promoted",
     "rules": [{"name": "subject", "passed": True, "value": 0.3, "bound": 0.02, "text": "better"}],
 }
+KINDS = {
+    "validate_data": "dataset",
+    "publish_checkpoint": "model",
+    "evaluate": "evaluation",
+    "promote": "promotion",
+}
 METADATA = {
     "validate_data": {"num_images": 4, "num_quarantined": 1, "num_warnings": 0},
     "evaluate": EVALUATION,
@@ -74,7 +80,7 @@ def write_complete_run(store, *, status="running", skip: str = "") -> None:
             continue
         step, _, shard = label.partition("-")
         draft = ManifestDraft(
-            kind=step,
+            kind=KINDS.get(step, step),
             files={"report.html": b"<p>"} if step == "finish_run" else {},
             metadata=METADATA.get(step, {}),
         )

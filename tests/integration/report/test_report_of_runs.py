@@ -28,14 +28,15 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
     assert report.verdict.word == "Promoted"
     assert [rule.passed for rule in report.verdict.rules] == [True, True, True]
     assert [metric.key for metric in report.metrics] == [
+        "score",
         "dino",
         "clip_i",
         "clip_t",
-        "score",
-        "pres",
         "div",
+        "pres",
     ]
-    assert [row.key for row in report.metrics[0].contenders] == ["finetuned", "base", "real"]
+    assert [row.key for row in report.metrics[0].contenders] == ["finetuned", "base"]
+    assert [row.key for row in report.metrics[1].contenders] == ["finetuned", "base", "real"]
     assert len(report.subject.pictures.pictures) == 5
     assert (
         "bear-0.jpg, 640\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}480"
@@ -114,11 +115,11 @@ def test_report_page_of_an_evaluated_run_shows_its_pictures_plots_and_verdict(
     scores, curves = shown.plots["scores"], shown.plots["training"]
     # DINO, CLIP-I, CLIP-T, PRES, DIV and the blend of the first and third
     assert {label.partition(":")[0] for label in scores} >= {
-        "Subject fidelity",
-        "Subject fidelity, CLIP-I",
-        "Prompt fidelity",
-        "Prior preservation",
-        "Diversity",
+        "Subject fidelity (DINO)",
+        "Subject fidelity (CLIP-I)",
+        "Prompt fidelity (CLIP-T)",
+        "Prior preservation (PRES)",
+        "Diversity (DIV)",
         "Overall score",
     }
     assert any("loss" in label.lower() for label in curves)

@@ -2,9 +2,11 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from boothline.evaluation import bootstrap as bootstrap_module
-from boothline.evaluation.bootstrap import Bootstrap, Estimate
+from boothline.evaluation.bootstrap import Bootstrap
+from boothline.measures import Score
 
 
 def _values(seed: int, *, prompts: int = 20, images: int = 4) -> np.ndarray:
@@ -122,22 +124,20 @@ def test_bootstrap_without_a_seed_has_seed_zero():
     ).estimate(values)
 
 
-def test_estimate_facts_have_six_decimals():
-    estimate = Estimate(mean=2 / 3, low=-1 / 3, high=1.0)
-    assert estimate.facts() == {"mean": 0.666667, "low": -0.333333, "high": 1.0}
+def test_score_is_written_with_six_decimals():
+    score = Score(mean=2 / 3, low=-1 / 3, high=1.0)
+    assert score.rounded().model_dump() == {"mean": 0.666667, "low": -0.333333, "high": 1.0}
 
 
-@pytest.mark.parametrize(
-    ("value", "name"),
-    [(Estimate(mean=0, low=0, high=0), "low"), (Bootstrap(num_resamples=1), "seed")],
-)
-def test_estimate_and_bootstrap_cannot_be_changed(value, name):
+def test_score_and_bootstrap_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Score(mean=0, low=0, high=0).low = 1
     with pytest.raises(FrozenInstanceError):
-        setattr(value, name, 1)
+        Bootstrap(num_resamples=1).seed = 1
 
 
-def test_estimate_and_bootstrap_name_their_numbers():
+def test_score_and_bootstrap_name_their_numbers():
     with pytest.raises(TypeError, match="positional"):
-        Estimate(0.0, 0.0, 0.0)
+        Score(0.0, 0.0, 0.0)
     with pytest.raises(TypeError, match="positional"):
         Bootstrap(100, 0)

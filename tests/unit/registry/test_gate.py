@@ -10,11 +10,18 @@ from boothline.config import RunConfig
 from boothline.config.loading import resolve
 from boothline.config.promotion import MetricMargins, PromotionConfig
 from boothline.errors import ConfigError
-from boothline.registry.gate import judge
+from boothline.registry import gate
+from boothline.registry.gate import Verdict
+from boothline.results import Evaluation
 
 GATE = PromotionConfig(
     margins=MetricMargins(min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0)
 )
+
+
+def judge(facts: dict[str, Any], promotion: PromotionConfig) -> Verdict:
+    """Judge by what the manifest of an evaluation says."""
+    return gate.judge(Evaluation.model_validate(facts), promotion)
 
 
 def score(value: object) -> object:

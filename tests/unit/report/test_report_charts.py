@@ -6,8 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from boothline.measures import Score
 from boothline.report.charts import interval_chart, loss_chart, loss_lines, smooth, thin
-from boothline.report.model import Contender, CurvePoint, Estimate, Metric
+from boothline.report.model import Contender, CurvePoint, Metric
 
 
 def curve(values, key="instance_loss") -> list[CurvePoint]:
@@ -83,8 +84,8 @@ def test_interval_chart_orders_means_from_left_to_right() -> None:
     svg = drawings(
         interval_chart(
             metric(
-                Contender(key="finetuned", name="Fine-tuned", estimate=Estimate(mean=0.7)),
-                Contender(key="real", name="Real pictures", estimate=Estimate(mean=0.8)),
+                Contender(key="finetuned", name="Fine-tuned", estimate=Score(mean=0.7)),
+                Contender(key="real", name="Real pictures", estimate=Score(mean=0.8)),
             )
         )
     )[0]
@@ -94,13 +95,13 @@ def test_interval_chart_orders_means_from_left_to_right() -> None:
 
 
 def test_interval_chart_reads_out_every_interval() -> None:
-    row = Contender(key="base", name="Base", estimate=Estimate(mean=0.5, low=0.4, high=0.6))
+    row = Contender(key="base", name="Base", estimate=Score(mean=0.5, low=0.4, high=0.6))
 
     assert "Base: 0.500, interval 0.400 to 0.600" in interval_chart(metric(row))
 
 
 def test_interval_chart_escapes_names() -> None:
-    row = Contender(key="base", name="<b>", estimate=Estimate(mean=0.5))
+    row = Contender(key="base", name="<b>", estimate=Score(mean=0.5))
 
     html = interval_chart(metric(row, name='"><script>'))
 

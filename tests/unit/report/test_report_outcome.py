@@ -2,8 +2,8 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.report.outcome import final_status, rule_in_words, verdict_of
-from boothline.report.records import EvaluationRecord, PromotionRecord, RuleRecord
 from boothline.report.sources import STEP_ORDER, RunSources
+from boothline.results import Evaluation, Promotion, RuleResult
 from boothline.runs import Failure, RunRecord, StepRecord
 
 
@@ -69,12 +69,12 @@ def test_verdict_of_a_missing_step_names_it() -> None:
     assert found.title == "Step publish_checkpoint failed"
 
 
-def promotion(outcome: str, *, champion: str = "") -> PromotionRecord:
+def promotion(outcome: str, *, champion: str = "") -> Promotion:
     rules = (
-        RuleRecord(name="subject_gain", passed=True, text="It gains."),
-        RuleRecord(name="prompt_loss", passed=outcome == "promoted", text="It loses."),
+        RuleResult(name="subject_gain", passed=True, text="It gains."),
+        RuleResult(name="prompt_loss", passed=outcome == "promoted", text="It loses."),
     )
-    return PromotionRecord(
+    return Promotion(
         verdict=outcome, rules=rules, model_name="boothline-bear", champion_before=champion
     )
 
@@ -99,7 +99,7 @@ def test_verdict_of_a_refusal_says_the_broken_rules() -> None:
 
 
 def test_verdict_says_gains_with_intervals() -> None:
-    scores = EvaluationRecord.model_validate(
+    scores = Evaluation.model_validate(
         {"gains": {"base": {"dino": {"mean": 0.25, "low": 0.2, "high": 0.3}, "clip_t": -0.01}}}
     )
 
@@ -112,21 +112,21 @@ def test_verdict_says_gains_with_intervals() -> None:
 
 
 def test_rule_in_words_leaves_the_outcome_to_the_mark() -> None:
-    rule = rule_in_words(RuleRecord(name="prompt_loss", passed=False, text="It is -0.2: refused."))
+    rule = rule_in_words(RuleResult(name="prompt_loss", passed=False, text="It is -0.2: refused."))
 
     assert rule.text == "It is \N{MINUS SIGN}0.2."
 
 
 def test_rule_in_words_without_text_states_value_and_bound() -> None:
-    rule = rule_in_words(RuleRecord(name="new_rule", passed=True, value=0.5, bound=0.1))
+    rule = rule_in_words(RuleResult(name="new_rule", passed=True, value=0.5, bound=0.1))
 
     assert rule.name == "New rule"
     assert rule.text == "+0.500 measured; the bound is +0.100."
 
 
 def test_evaluation_leaves_out_scores_that_are_not_finite() -> None:
-    record = EvaluationRecord.model_validate(
+    record = Evaluation.model_validate(
         {"metrics": {"finetuned": {"dino": float("nan"), "clip_t": 0.3, "score": None}}}
     )
 
-    assert set(record.metrics["finetuned"]) == {"clip_t"}
+    assert set(record.scores()) == {"clip_t"}

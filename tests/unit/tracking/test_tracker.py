@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from boothline.errors import TrackingError
+from boothline.results import Evaluation
 from boothline.tracking import gauges
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.gauges import read_gauges
@@ -157,7 +158,7 @@ def test_flattened_gives_dotted_names_and_bounded_texts() -> None:
 
 
 def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> None:
-    values = headline_metrics(
+    evaluation = Evaluation.model_validate(
         {
             "metrics": {
                 "finetuned": {"dino": {"mean": 0.8, "low": 0.7, "high": 0.9}, "pres": None}
@@ -165,6 +166,7 @@ def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> Non
             "gains": {"base": {"dino": {"mean": 0.2}, "score": "nan"}},
         }
     )
+    values = headline_metrics(evaluation)
     assert values == {"finetuned/dino": 0.8, "gain_over_base/dino": 0.2}
 
 

@@ -1,0 +1,398 @@
+"""The typed result of every kind of manifest.
+
+A step builds its result as one of these models and turns it into a draft; whoever reads a manifest
+asks `store.read_as(Evaluation, ref)` for it. Nothing else knows the names of a manifest's facts.
+What a result was not given is not written, so that facts that came later leave the digests of
+results without them as they were; what a manifest of an older store lacks has a default.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from boothline.config.sweep import Value
+from boothline.errors import DataError
+from boothline.measures import Score, Scores, finite
+from boothline.runs import RunStatus
+from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef
+
+FINE_TUNED, BASE, CHAMPION, REAL = "finetuned", "base", "champion", "real"
+PROMOTED, REFUSED = "promoted", "refused"
+
+
+class Facts(BaseModel):
+    """Base of what a manifest says; facts of later versions are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Result(Facts):
+    """What a manifest of one kind says.
+
+    Attributes:
+        kind: of the manifest.
+        shown: the facts that are worth showing to people.
+        counted: the fact that counts the units of work that it took; empty: its pictures do.
+        writes_defaults: whether facts that were not given are written with their defaults.
+    """
+
+    kind: ClassVar[str]
+    shown: ClassVar[tuple[str, ...]] = ()
+    counted: ClassVar[str] = ""
+    writes_defaults: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, name: str = "") -> Self:
+        """Read a manifest of this kind; its `name` is for the message.
+
+        Raises:
+            DataError: it is of another kind, or what it says cannot be read.
+        """
+        name = name or "The manifest"
+        if manifest.kind != cls.kind:
+            raise DataError(f"{name} is of kind {manifest.kind!r}, not {cls.kind!r}.")
+        try:
+            return cls.model_validate(manifest.metadata)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"{name} is not a valid {cls.kind}: {where}: {first['msg']}.",
+                remedy="Run the step that made it again.",
+            ) from error
+
+    def facts(self) -> dict[str, JsonValue]:
+        """Return what the manifest says, as JSON."""
+        return self.model_dump(mode="json", exclude_unset=not self.writes_defaults)
+
+    def draft(
+        self,
+        files: Mapping[str, Path | bytes | FileEntry] | None = None,
+        *,
+        inputs: tuple[ManifestRef, ...] = (),
+    ) -> ManifestDraft:
+        """Return the result with its files and the manifests it was made from, to be committed."""
+        return ManifestDraft(
+            kind=self.kind, files=files or {}, inputs=inputs, metadata=self.facts()
+        )
+
+    @classmethod
+    def num_units(cls, manifest: Manifest) -> int:
+        """Return how many units of work a manifest of this kind took."""
+        if not cls.counted:
+            return len(manifest.under("images/"))
+        return getattr(cls.of(manifest), cls.counted) or 0
+
+    def worth_showing(self) -> dict[str, JsonValue]:
+        """Return the facts that are worth showing to people and were given."""
+        return {name: fact for name, fact in self.facts().items() if name in self.shown}
+
+
+class Report(Result):
+    """The report of a run."""
+
+    kind = "report"
+    status: RunStatus
+    run_id: str = ""
+
+
+class Images(Result):
+    """One shard of the pictures that prompts ask for."""
+
+    kind = "images"
+    counted = "num_images"
+    shown = ("num_images", "shard")
+    model: str = ""
+    num_images: int = 0
+    shard: int = 0
+    num_shards: int = 1
+
+
+class RuleResult(Facts):
+    """What one rule of the gate says.
+
+    Attributes:
+        name: of the rule.
+        passed: whether the model passes.
+        value: what was measured; None when there is no single finite number.
+        bound: what it was compared with; None where there is no number.
+        text: value, bound and outcome in one sentence.
+    """
+
+    name: str
+    passed: bool
+    value: float | None = None
+    bound: float | None = None
+    text: str = ""
+
+
+class Promotion(Result):
+    """What the gate decided about a model, with all of its reasons."""
+
+    kind = "promotion"
+    writes_defaults = True
+    verdict: str
+    rules: tuple[RuleResult, ...] = ()
+    model: str = ""
+    model_name: str = ""
+    champion_before: str = ""
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the gate let the model through."""
+        return self.verdict == PROMOTED
+
+    @property
+    def reason(self) -> str:
+        """All rules in words."""
+        return " ".join(rule.text for rule in self.rules)
+
+
+class Trigger(Facts):
+    """What one trigger of a retraining says.
+
+    Attributes:
+        name: of the trigger.
+        fired: whether it asks for training.
+        key: names this very occurrence; empty when it did not fire.
+        claimed_by: the run that trained or trains for it; empty: none yet.
+        text: why, in words.
+    """
+
+    name: Literal["new_data", "champion_age", "champion_score"]
+    fired: bool
+    key: str = ""
+    claimed_by: str = ""
+    text: str
+
+
+class Decision(Result):
+    """Whether to train, with the result of every trigger."""
+
+    kind = "decision"
+    writes_defaults = True
+    decision: Literal["train", "skip"]
+    model_name: str = ""
+    dataset: str = Field(default="", description="Content digest of the pictures looked at.")
+    triggers: tuple[Trigger, ...] = ()
+
+
+class TrialRow(Facts):
+    """One trial of a sweep; a failed one has no scores, model or evaluation."""
+
+    trial: int
+    settings: dict[str, Value] = {}
+    scores: dict[str, float] = {}
+    failure: str = Field(default="", description="Step and reason of a trial that failed.")
+    model: str = ""
+    evaluation: str = ""
+
+
+class Leaderboard(Result):
+    """The trials of a sweep, the best first."""
+
+    kind = "leaderboard"
+    model_name: str = ""
+    best: TrialRow
+    trials: tuple[TrialRow, ...] = ()
+
+
+class CopySigns(Facts):
+    """Signs that a model repeats its training pictures; nothing is given for one real picture."""
+
+    bound: float = 0.0
+    nearest_mean: float = 0.0
+    num_images: int = 0
+    num_near_copies: int = 0
+    expected_share: float = 0.0
+    warning: bool = False
+
+
+class Evaluation(Result):
+    """How a model compares with the base model and the champion.
+
+    Attributes:
+        metrics: scores by model and metric.
+        gains: gains of the fine-tuned model by the other model and metric.
+        real: scores of the subject's own pictures among themselves.
+        champion: reference of the champion it was compared with; empty: there was none.
+    """
+
+    kind = "evaluation"
+    metrics: dict[str, Scores] = {}
+    gains: dict[str, Scores] = {}
+    real: Scores = {}
+    copies: CopySigns = CopySigns()
+    prompts: tuple[str, ...] = ()
+    prompt_set: str = ""
+    images_per_prompt: int = 0
+    champion: str = ""
+    div_distance: str = ""
+
+    def scores(self, of: str = FINE_TUNED) -> dict[str, Score]:
+        """Return the finite scores of a model, or of the real pictures, known metrics first."""
+        return finite(self.real if of == REAL else self.metrics.get(of, {}))
+
+    def gained(self, over: str = BASE) -> dict[str, Score]:
+        """Return the finite gains of the fine-tuned model over another."""
+        return finite(self.gains.get(over, {}))
+
+    def means(self, of: str = FINE_TUNED) -> dict[str, float]:
+        """Return the finite mean scores of a model by metric, known metrics first."""
+        return {name: score.mean for name, score in self.scores(of).items()}
+
+    def figures(self) -> Iterator[tuple[Literal["metrics", "gains"], str, str, float]]:
+        """Yield every finite mean as (section, model, metric, value)."""
+        for model in self.metrics:
+            for metric, score in self.scores(model).items():
+                yield "metrics", model, metric, score.mean
+        for model in self.gains:
+            for metric, score in self.gained(model).items():
+                yield "gains", model, metric, score.mean
+
+    def written(self) -> Iterator[tuple[str, float | None]]:
+        """Yield every number of a score as it was written, by its dotted name, finite or not."""
+        for section, models in (("metrics", self.metrics), ("gains", self.gains)):
+            for model, scores in models.items():
+                for metric, score in scores.items():
+                    name = f"{section}.{model}.{metric}"
+                    parts = score.model_dump(exclude_unset=True) if score else {"": None}
+                    for part, value in parts.items():
+                        yield f"{name}.{part}" if len(parts) > 1 else name, value
+
+
+class ModelBase(Facts):
+    """The base model of a model: where it was found, and its content."""
+
+    source: str = ""
+    digest: str = ""
+
+
+class Model(Result):
+    """A published model."""
+
+    kind = "model"
+    shown = ("model_name", "identifier", "class_noun", "method")
+    model_name: str = ""
+    identifier: str = ""
+    class_noun: str = ""
+    base_model: ModelBase = ModelBase()
+    method: str = ""
+    state: str = Field(default="", description="Content digest of the exported state.")
+    single_file: bool = False
+    lora: dict[str, JsonValue] | None = None
+
+
+class Training(Result):
+    """A finished training."""
+
+    kind = "training"
+    counted = "num_steps"
+    shown = ("num_steps", "world_size", "num_parameters_trained")
+    final_state: str = Field(default="", description="Content digest of the chosen state.")
+    num_steps: int | None = None
+    world_size: int | None = None
+    base_model_digest: str = ""
+    num_parameters_trained: int | None = None
+    pass_size: int | None = Field(default=None, description="Pictures a pass, if fewer fitted.")
+    chosen_step: int | None = Field(default=None, description="By the validation's score.")
+    last_step: int | None = None
+
+
+class TrainingState(Result):
+    """A state from which a training resumes; a method may add facts of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind = "training_state"
+    step: int = 0
+    lora: dict[str, JsonValue] | None = None
+
+
+class Prior(Result):
+    """One shard of the class pictures."""
+
+    kind = "prior"
+    counted = "num_images"
+    shown = ("num_images", "class_noun")
+    series: str = Field(default="", description="Digest of all they depend on; empty: no prior.")
+    num_images: int = 0
+    class_noun: str = ""
+    base_model_digest: str = ""
+
+
+class Dataset(Result):
+    """The subject's pictures, checked and normalised."""
+
+    kind = "dataset"
+    shown = ("num_images", "num_quarantined", "resolution_px")
+    num_images: int = 0
+    num_class_images: int = 0
+    num_quarantined: int = 0
+    num_warnings: int = 0
+    resolution_px: int = 0
+    identifier: str = ""
+    class_noun: str = ""
+
+
+class EvaluationShard(Result):
+    """One shard of the pictures that the evaluation compares."""
+
+    kind = "evaluation_shard"
+    counted = "num_images"
+    shard: int = 0
+    num_shards: int = 1
+    num_images: int = 0
+
+
+class EvaluationImages(Result):
+    """A set of pictures that one model makes for the evaluation."""
+
+    kind = "evaluation_images"
+    model_digest: str = ""
+    num_images: int = 0
+    shots: tuple[dict[str, JsonValue], ...] = ()
+    sampling: dict[str, JsonValue] = {}
+    resolution_px: int = 0
+
+
+class EvaluationPart(Result):
+    """Pictures of a set that were sampled together."""
+
+    kind = "evaluation_images_part"
+    set: str = Field(default="", description="Digest that names the set.")
+    part: int = 0
+    num_images: int = 0
+
+
+class PriorChunk(Result):
+    """Class pictures that were sampled together."""
+
+    kind = "prior_chunk"
+    series: str = ""
+    first: int = 0
+    num_images: int = 0
+
+
+class ImagesPart(Result):
+    """Pictures of a batch as they are made."""
+
+    kind = "images_part"
+    num_images: int = 0
+
+
+class TrainingOutput(Result):
+    """What the nodes of a training send back."""
+
+    kind = "training_result"
+
+
+class TrainingFiles(Result):
+    """What the nodes of a training are sent."""
+
+    kind = "training_job"
+
+
+KINDS: Final = tuple(Result.__subclasses__())
+"""Every kind of manifest, from the results of a run back to what it was made from, then parts."""
