@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from boothline import errors
 from boothline.addresses import check_service_url
+from boothline.catalogue import ends_run
 from boothline.config import RunConfig
 from boothline.config.notification import NotificationConfig
 from boothline.connecting import Service, http_errors, tls_error
@@ -121,7 +122,7 @@ def ending_of(store: Store, record: RunRecord, *, status: RunStatus, seconds: fl
         status: how it ended.
         seconds: how long it took.
     """
-    steps = [step for step in steps_with_trials(store, record.run_id) if step.step != "finish_run"]
+    steps = [step for step in steps_with_trials(store, record.run_id) if not ends_run(step.step)]
     words: list[str] = []
     for step in steps:
         if step.step == "promote" and step.status == "done":

@@ -41,6 +41,11 @@ class StepInputs(BaseModel):
     config: str
 
     @property
+    def shard_number(self) -> int | None:
+        """The number of the shard; None for a step that is not sharded."""
+        return getattr(self, "shard", None)
+
+    @property
     def of_failed_trial(self) -> bool:
         """Whether an earlier step of the same trial has failed, so that there is nothing to do."""
         references = self.model_dump(exclude={"run_id", "config"})
@@ -101,22 +106,26 @@ class Step(Generic[InputsT]):
 
     Attributes:
         name: the step's verb, the same in folder, component and MLflow run.
+        inputs: what it is given.
         version: raised when the code changes what it produces.
         key: tells what the result depends on.
         produce: makes the result; not called when the store has it already.
-        shard: tells the number of the shard, for sharded steps.
         finish: called with the committed result, made or reused, before the step counts as done;
             must be idempotent and cheap when its work is done already (registration, say).
     """
 
     name: str
+    inputs: type[InputsT]
     version: int
     key: Callable[[StepContext, InputsT], StepKey]
     produce: Callable[[StepContext, InputsT], ManifestDraft]
-    shard: Callable[[InputsT], int | None] = field(default=lambda inputs: None)
     finish: Callable[[StepContext, InputsT, ManifestRef], None] = field(
         default=lambda context, inputs, ref: None
     )
+
+    def run(self, **inputs: object) -> str:
+        """Run the step, or reuse its result, and return the reference of its manifest."""
+        return execute(self, self.inputs.model_validate(inputs))
 
 
 def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, Any]:
@@ -151,7 +160,7 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     settings = settings or environment.current()
     run_id = resolved_run_id(inputs.run_id, job_id=settings.job_id)
     inputs = inputs.model_copy(update={"run_id": run_id})
-    shard, trial = step.shard(inputs), trial_of(inputs.run_id)
+    shard, trial = inputs.shard_number, trial_of(inputs.run_id)
     if shard is None and trial is not None:  # the trials of a sweep report side by side
         shard = trial[1]
     progress = Progress(step.name, shard=shard, run_dir=settings.run_dir)
@@ -199,7 +208,7 @@ def _recorded(
     )
     started_at, counters = time.time(), metering.read()
     record = StepRecord(
-        step=step.name, shard=step.shard(inputs), status="running", started_at=started_at
+        step=step.name, shard=inputs.shard_number, status="running", started_at=started_at
     )
     try:
         with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from boothline.catalogue import trial_steps
 from boothline.config import RunConfig
 from boothline.config.sweep import Value
 from boothline.errors import (
@@ -30,7 +31,6 @@ from boothline.store import Store
 logger = logging.getLogger(__name__)
 
 TRIAL_PIPELINE = "trial"
-TRIAL_STEPS = ("train", "publish_checkpoint", "evaluate")
 FAILED_TRIAL = "failed"
 """What the steps of a failed trial hand on in place of a manifest's reference."""
 _STOPS_ALL_TRIALS = (ServiceError.exit_code, InterruptedRunError.exit_code)
@@ -68,7 +68,7 @@ def failure_of_trial(store: Store, run_id: str, number: int) -> StepRecord | Non
 def trial_status(records: list[StepRecord]) -> RunStatus:
     """Return how a trial ended, when no step of it works any more."""
     done = {record.step for record in records if record.status == "done"}
-    return "done" if done.issuperset(TRIAL_STEPS) else "failed"
+    return "done" if done.issuperset(trial_steps()) else "failed"
 
 
 def steps_with_trials(store: Store, run_id: str) -> list[StepRecord]:

@@ -2,39 +2,17 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterable
 
+from boothline.catalogue import PIPELINES, steps, steps_of, trial_steps
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.progress import label_of
 from boothline.runs import trial_run_id
-from boothline.trials import TRIAL_STEPS, trial_configs
+from boothline.trials import trial_configs
 
-TARGETS = {
-    "dreambooth": "boothline.pipelines.dreambooth:dreambooth",
-    "sweep": "boothline.pipelines.sweep:sweep",
-    "retrain": "boothline.pipelines.retrain:retrain",
-}
+TARGETS = {name: f"boothline.pipelines.{name}:{name}" for name in PIPELINES}
 """Where each pipeline is defined, `<module>:<attribute>`."""
-ALL_STEPS = (
-    "validate_data",
-    "check_triggers",
-    "generate_prior",
-    "train",
-    "publish_checkpoint",
-    "sample_models",
-    "evaluate",
-    "compare_trials",
-    "promote",
-    "batch_infer",
-    "finish_run",
-)
-"""The steps of all pipelines, in an order that holds for each."""
-_ONLY_IN = {
-    "check_triggers": ("retrain",),
-    "compare_trials": ("sweep",),
-    "sample_models": ("dreambooth", "retrain"),
-}
 MAX_PARAMETER_BYTES = 65536
 
 # Text that KFP or Argo replaces inside parameters: {{$...}}, {{...}}, and, under kfp.local, the
@@ -63,14 +41,6 @@ def encode(config: RunConfig) -> str:
     return text
 
 
-def steps_of(pipeline: str) -> tuple[str, ...]:
-    """Return the steps of a pipeline in their order."""
-    return tuple(step for step in ALL_STEPS if pipeline in _ONLY_IN.get(step, (pipeline,)))
-
-
-STEPS = steps_of("dreambooth")
-
-
 def as_ascii(value: object) -> str:
     """Return a value as ASCII JSON that no pipeline engine rewrites; it reads back equal."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
@@ -79,12 +49,7 @@ def as_ascii(value: object) -> str:
 
 def shards(config: RunConfig) -> dict[str, list[int]]:
     """Return the shard numbers of each sharded step."""
-    numbers = {
-        "generate_prior": config.prior.num_shards if config.prior.enabled else 1,
-        "sample_models": config.evaluation.num_shards,
-        "batch_infer": config.inference.num_shards,
-    }
-    return {step: list(range(number)) for step, number in numbers.items()}
+    return {step.name: list(range(step.shards.count(config))) for step in steps() if step.shards}
 
 
 def labels(
@@ -98,35 +63,31 @@ def labels(
         pipeline: the pipeline's name.
         skipped: whether the retraining found nothing to train for.
     """
-    if skipped:
-        return ["validate_data", "check_triggers", "finish_run"]
-    sharded = shards(config)
-    if not promoted:
-        sharded["batch_infer"] = []
+    reached = {"always": True, "trained": not skipped, "promoted": promoted, "end": True}
+    sharded: dict[str, Iterable[int | None]] = {**shards(config)}
     if pipeline == "sweep":
-        sharded |= {step: list(range(len(config.sweep.trials))) for step in TRIAL_STEPS}
+        sharded |= dict.fromkeys(trial_steps(), range(len(config.sweep.trials)))
     return [
-        label_of(step, shard) for step in steps_of(pipeline) for shard in sharded.get(step, (None,))
+        label_of(step.name, shard)
+        for step in steps_of(pipeline)
+        if reached[step.runs]
+        for shard in sharded.get(step.name, (None,))
     ]
 
 
-def arguments(run_id: str, config: RunConfig, *, pipeline: str = "dreambooth") -> dict[str, Any]:
+def arguments(run_id: str, config: RunConfig, *, pipeline: str = "dreambooth") -> dict[str, object]:
     """Return the arguments of a pipeline, by name.
 
     Raises:
         ConfigError: the configuration or the list of trials is too long for a parameter.
     """
-    sharded = shards(config)
-    values: dict[str, Any] = {
-        "run_id": run_id,
-        "config": encode(config),
-        "prior_shards": sharded["generate_prior"],
-        "inference_shards": sharded["batch_infer"],
+    numbers = shards(config)
+    values: dict[str, object] = {"run_id": run_id, "config": encode(config)}
+    values |= {
+        step.shards.argument: numbers[step.name] for step in steps_of(pipeline) if step.shards
     }
     if pipeline == "sweep":
         values["trials"] = trial_arguments(run_id, config)
-    else:
-        values["evaluation_shards"] = sharded["sample_models"]
     return values
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from boothline.catalogue import steps
 from boothline.config import RunConfig
 from boothline.config.loading import resolve
 from boothline.launch.compile import GOLDENS
-from boothline.pipelines.parameters import ALL_STEPS
 from boothline.progress import Progress
 from boothline.settings import Settings
 from boothline.steps import StepContext, key_parts
@@ -100,7 +100,7 @@ def _keys_of(config: RunConfig) -> Iterator[tuple[str, Any]]:
         store = memory_store(folder / "blobs")
         inputs = _commit_inputs(store)
         settings = Settings(home=folder / "home", models_dir=folder / "models", num_processes=None)
-        for step in ALL_STEPS:
+        for step in (one.name for one in steps()):
             scratch = folder / step
             scratch.mkdir()
             context = StepContext(

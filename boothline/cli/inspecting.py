@@ -94,12 +94,12 @@ def explain(
     if run_id is not None and run_id.lower().endswith(".png"):
         _explain_picture(Path(run_id), home=home, output=output)
         return
+    from boothline.catalogue import described
     from boothline.launch.explaining import explain_run
     from boothline.launch.local.folder import existing_folder
     from boothline.launch.local.session import home_folder, open_session
-    from boothline.pipelines.parameters import ALL_STEPS
 
-    if step is None and run_id is not None and run_id.partition("-")[0] in ALL_STEPS:
+    if step is None and run_id is not None and described(run_id.partition("-")[0]):
         run_id, step = None, run_id
     folder = existing_folder(home_folder(home), run_id)
     explanations = explain_run(open_session(home).store, folder.run_id, step=step)

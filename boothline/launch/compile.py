@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from boothline.components.images import TOOLS, TORCH
+from boothline.catalogue import TOOLS, TORCH
 from boothline.errors import ConfigError
 from boothline.pipelines.parameters import TARGETS
 

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from boothline.catalogue import ends_run, trial_steps
 from boothline.runs import StepRecord, read_run, read_steps
 from boothline.store import Store, layout
-from boothline.trials import TRIAL_STEPS, steps_with_trials
+from boothline.trials import steps_with_trials
 
 Outcome = Literal["reused", "made", "failed", "running"]
 _UNSET = object()
@@ -59,13 +60,13 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
 
 def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[str]) -> Explanation:
     """Return the explanation of one step record."""
-    if record.step == "finish_run":
+    if ends_run(record.step):
         reasons = ["Every attempt at a run writes its report anew."]
         return Explanation(step=record.label, outcome=_outcome(record), reasons=reasons)
     outcome = _outcome(record)
     for name in earlier:
         before = _record_of(store, name, record.label)
-        if before is None and record.step in TRIAL_STEPS:  # a plain run, or a trial's own records
+        if before is None and record.step in trial_steps():  # a plain run, or a trial's own records
             before = _record_of(store, name, record.step)
         if before is None or not before.key_parts:
             continue

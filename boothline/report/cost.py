@@ -1,31 +1,10 @@
 """Adds up what a run cost: processor and GPU time, energy, and what a step or picture took."""
 
-from collections.abc import Mapping
-
+from boothline.catalogue import TORCH, described
 from boothline.report.model import Cost, CostLine, UnitCost
 from boothline.report.sources import RunSources
-from boothline.results import Evaluation, EvaluationShard, Images, Prior, Result, Training
 from boothline.runs import StepRecord
 from boothline.store import Manifest
-
-GPU_STEPS = (
-    "generate_prior",
-    "train",
-    "publish_checkpoint",
-    "sample_models",
-    "evaluate",
-    "batch_infer",
-)
-"""Steps of the torch image: while they run they hold every GPU that they see."""
-
-_UNITS: Mapping[str, tuple[str, type[Result]]] = {
-    "train": ("optimizer step", Training),
-    "generate_prior": ("picture", Prior),
-    "sample_models": ("picture", EvaluationShard),
-    "batch_infer": ("picture", Images),
-    "evaluate": ("picture judged", Evaluation),
-}
-"""What a step makes, and its result, which counts it."""
 
 
 def cost_of(run: RunSources) -> Cost:
@@ -39,7 +18,7 @@ def _line(run: RunSources, step: StepRecord) -> CostLine:
     usage = step.usage
     if usage is None:
         return CostLine(label=step.label, reused=step.reused, seconds=step.seconds)
-    gpus = usage.num_gpus if step.step in GPU_STEPS and not step.reused else 0
+    gpus = usage.num_gpus if _holds_gpus(step.step) and not step.reused else 0
     gpu_seconds = gpus * step.seconds if gpus else None
     parts = [part for part in (usage.cpu_joules, usage.gpu_joules) if part is not None]
     joules = sum(parts) if parts else None
@@ -64,11 +43,17 @@ def _line(run: RunSources, step: StepRecord) -> CostLine:
 
 def _unit(run: RunSources, step: StepRecord) -> tuple[str, int]:
     """Return what a step made and how many; 0 for a step that made nothing in this run."""
-    manifest = _manifest(run, step)
-    if manifest is None or step.reused or step.step not in _UNITS:
+    manifest, about = _manifest(run, step), described(step.step)
+    if manifest is None or step.reused or about is None or not about.unit:
         return "", 0
-    unit, kind = _UNITS[step.step]
-    return unit, run.attempt(f"The result of {step.label}", lambda: kind.num_units(manifest)) or 0
+    count = run.attempt(f"The result of {step.label}", lambda: about.result.num_units(manifest))
+    return about.unit, count or 0
+
+
+def _holds_gpus(step: str) -> bool:
+    """Return whether a step holds every GPU that it sees while it runs."""
+    about = described(step)
+    return about is not None and about.image == TORCH
 
 
 def _manifest(run: RunSources, step: StepRecord) -> Manifest | None:

@@ -2,10 +2,11 @@
 
 import re
 
+from boothline.catalogue import steps_of
 from boothline.measures import METRICS, Score
 from boothline.report.axes import number, signed
 from boothline.report.model import FailureNote, Rule, Tone, Verdict
-from boothline.report.sources import STEP_ORDER, RunSources
+from boothline.report.sources import RunSources
 from boothline.results import BASE, CHAMPION, REFUSED, Decision, Evaluation, Promotion, RuleResult
 from boothline.runs import RunStatus, StepRecord
 
@@ -24,11 +25,13 @@ _OUTCOME = re.compile(r": (passed|refused)\.$")
 
 def required_steps(pipeline: str) -> tuple[str, ...]:
     """Return the steps without which a run of this pipeline is not done."""
-    if pipeline == "sweep":
-        return ("validate_data", "generate_prior", "compare_trials", "promote")
-    if pipeline not in ("dreambooth", "retrain"):
-        return ()
-    return tuple(step for step in STEP_ORDER if step not in ("sample_models", "batch_infer"))
+    return tuple(
+        step.name
+        for step in steps_of(pipeline)
+        if step.runs in ("always", "trained")
+        and not step.optional
+        and not (pipeline == "sweep" and step.in_trials)  # which may fail, one trial or the other
+    )
 
 
 def missing_steps(run: RunSources) -> tuple[str, ...]:

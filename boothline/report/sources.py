@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from boothline.catalogue import ends_run, place_of
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
 from boothline.results import Result
@@ -17,17 +18,6 @@ from boothline.trials import steps_with_best_trial
 
 logger = logging.getLogger(__name__)
 
-STEP_ORDER = (
-    "validate_data",
-    "generate_prior",
-    "train",
-    "publish_checkpoint",
-    "sample_models",
-    "evaluate",
-    "promote",
-    "batch_infer",
-)
-OWN_STEP = "finish_run"
 T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Result)
 
@@ -116,8 +106,7 @@ def _first_line(error: Exception) -> str:
 
 def order_of(step: StepRecord) -> tuple[int, str, int]:
     """Return the sort key that puts steps in pipeline order and shards by number."""
-    known = STEP_ORDER.index(step.step) if step.step in STEP_ORDER else len(STEP_ORDER)
-    return known, step.step, step.shard or 0
+    return place_of(step.step), step.step, step.shard or 0
 
 
 def read_sources(store: Store, run_id: str) -> RunSources:
@@ -139,7 +128,7 @@ def read_sources(store: Store, run_id: str) -> RunSources:
 def sources_of(store: Store, record: RunRecord) -> RunSources:
     """Read every manifest that the finished steps of a run name; of a sweep, the best trial's."""
     records = steps_with_best_trial(store, record.run_id)
-    steps = sorted((step for step in records if step.step != OWN_STEP), key=order_of)
+    steps = sorted((step for step in records if not ends_run(step.step)), key=order_of)
     run = RunSources(store=store, record=record, config=None, steps=steps)
     run.config = run.attempt("The configuration", lambda: RunConfig.model_validate(record.config))
     for step in steps:

@@ -1,5 +1,6 @@
 """Opening the tracker of a step, without loading MLflow."""
 
+from boothline.catalogue import ends_run
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import NullTracker, StepTracker
@@ -10,9 +11,7 @@ from boothline.tracking.identity import Mirror
 from boothline.tracking.spool import Spool, spool_folder
 from boothline.tracking.tracker import SpoolTracker
 
-# Steps that look after the run itself: they have no MLflow run of their own.
 TENSORBOARD_FOLDER = "tensorboard"
-UNTRACKED_STEPS = frozenset({"finish_run"})
 
 
 def open_step_tracker(
@@ -40,7 +39,7 @@ def open_step_tracker(
     Raises:
         ConfigError: the library of one of them is missing.
     """
-    if step in UNTRACKED_STEPS:
+    if ends_run(step):  # it has no MLflow run of its own
         return NullTracker()
     tracker = _mlflow_tracker(
         settings, store=store, run_id=run_id, step=step, experiment=experiment

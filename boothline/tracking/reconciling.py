@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from boothline.catalogue import ends_run, steps
 from boothline.errors import DataError, ServiceError, TrackingError
 from boothline.results import Evaluation, Model, Promotion, Result
 from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.client import connect
-from boothline.tracking.datasets import DATASET_STEPS, dataset_input
+from boothline.tracking.datasets import NAMES, dataset_input
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
-from boothline.tracking.opening import UNTRACKED_STEPS
 from boothline.tracking.parent import dotted, log_config
 from boothline.tracking.spool import orphans, spool_folder
 
@@ -81,7 +81,7 @@ class _Reconciliation:
                 sorted(read_steps(mirror.store, mirror.run_id), key=lambda step: step.step),
                 key=lambda step: step.step,
             )
-            if name not in UNTRACKED_STEPS
+            if not ends_run(name)
         }
 
     def carry_out(self, status: RunStatus) -> None:
@@ -178,9 +178,11 @@ class _Reconciliation:
     def _datasets(self) -> list["DatasetInput"]:
         """Return the pictures that the run trained on, and the class pictures, by digest."""
         return [
-            dataset_input(self._mirror.store, record.manifest, step)
-            for step in DATASET_STEPS
-            for record, _ in self._results(step, DATASET_STEPS[step])
+            dataset_input(self._mirror.store, record.manifest, kind)
+            for step in steps()
+            for kind in NAMES
+            if step.result is kind
+            for record, _ in self._results(step.name, kind)
         ]
 
     def _results(self, step: str, kind: type[ResultT]) -> Iterator[tuple[StepRecord, ResultT]]:

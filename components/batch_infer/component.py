@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TORCH
+from boothline.components.batch_infer import ABOUT
 
 
-@dsl.component(base_image=TORCH, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def batch_infer(run_id: str, config: str, model: str, shard: int) -> str:
     """Make one shard of the pictures that the prompts ask for.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boothline.components.batch_infer import ABOUT
 from boothline.components.batch_infer.parts import Parts
 from boothline.config import RunConfig
 from boothline.config.inference import InferenceConfig
@@ -21,7 +22,7 @@ from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
 from boothline.evaluation.prompt_sets import templates
 from boothline.results import Images, Model
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import digest_of
 
@@ -219,15 +220,11 @@ def _track(context: StepContext, shard: int, planned: list[PlannedPicture], part
 
 
 STEP = Step(
-    name="batch_infer",
+    name=ABOUT.name,
+    inputs=Inputs,
     version=1,
     key=key,
     produce=produce,
-    shard=lambda inputs: inputs.shard,
     finish=finish,
 )
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+run = STEP.run

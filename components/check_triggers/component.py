@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from boothline.components.images import TOOLS
+from boothline.components.check_triggers import ABOUT
 
 
-@dsl.component(base_image=TOOLS, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def check_triggers(run_id: str, config: str, dataset: str) -> NamedTuple(
     "Outputs", [("decision", str), ("Output", str)]
 ):

@@ -3,9 +3,10 @@
 import logging
 
 from boothline import settings as environment
+from boothline.components.check_triggers import ABOUT
 from boothline.registry.triggers import claim
 from boothline.results import Decision
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,8 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     return decision.draft(inputs=(dataset,))
 
 
-STEP = Step(name="check_triggers", version=1, key=key, produce=produce)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce)
+run = STEP.run
 
 
 def outcome(decision: str) -> str:

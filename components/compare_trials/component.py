@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from boothline.components.images import TOOLS
+from boothline.components.compare_trials import ABOUT
 
 
-@dsl.component(base_image=TOOLS, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def compare_trials(
     run_id: str,
     config: str,

@@ -6,10 +6,11 @@ import math
 from html import escape
 
 from boothline import settings as environment
+from boothline.components.compare_trials import ABOUT
 from boothline.errors import DataError, TrackingError
 from boothline.measures import METRICS
 from boothline.results import Evaluation, Leaderboard, TrialRow
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
@@ -115,12 +116,8 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
         logger.warning("MLflow does not have the leaderboard: %s", error)
 
 
-STEP = Step(name="compare_trials", version=1, key=key, produce=produce, finish=finish)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of the leaderboard manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
+run = STEP.run
 
 
 def best(leaderboard: str) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TORCH
+from boothline.components.evaluate import ABOUT
 
 
-@dsl.component(base_image=TORCH, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def evaluate(
     run_id: str,
     config: str,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 
 from boothline import settings as environment
+from boothline.components.evaluate import ABOUT
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.contenders import (
@@ -28,7 +29,7 @@ from boothline.evaluation.scoring import (
     summarise,
 )
 from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.trials import FAILED_TRIAL
 
@@ -258,9 +259,5 @@ def _track(context: StepContext, galleries: Mapping[str, Gallery], evaluation: E
         context.tracker.artifact(path, folder="evaluation")
 
 
-STEP = Step(name="evaluate", version=2, key=key, produce=produce)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of the evaluation manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=2, key=key, produce=produce)
+run = STEP.run

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TOOLS
+from boothline.components.finish_run import ABOUT
 
 
-@dsl.component(base_image=TOOLS, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
     """Record how the run ended and write its report; runs whatever happened before.
 

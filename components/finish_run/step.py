@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boothline import settings as environment
+from boothline.components.finish_run import ABOUT
 from boothline.errors import BoothlineError, TrackingError
 from boothline.notifying import tell_ending
 from boothline.report import collect_from, render
@@ -23,7 +24,7 @@ from boothline.runs import (
     write_run,
 )
 from boothline.settings import Settings
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.tracking import reconcile
 from boothline.tracking.client import connect, translated
@@ -32,7 +33,6 @@ from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
 
 logger = logging.getLogger(__name__)
 
-NAME = "finish_run"
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"
 
@@ -112,12 +112,8 @@ class Page:
         return path
 
 
-STEP = Step(name=NAME, version=1, key=key, produce=produce, finish=finish)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of the report manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
+run = STEP.run
 
 
 def html(report: str) -> bytes:
@@ -209,7 +205,7 @@ def _finish_trials(context: StepContext) -> None:
 def _steps(context: StepContext) -> list[StepRecord]:
     """Return the records of the run's steps, without this one's."""
     records = read_steps(context.store, context.run_id)
-    return [record for record in records if record.step != NAME]
+    return [record for record in records if record.step != ABOUT.name]
 
 
 def _results(run: RunSources) -> tuple[ManifestRef, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from boothline.components.generate_prior import ABOUT
 from boothline.components.generate_prior.series import (
     Chunk,
     Series,
@@ -17,7 +18,7 @@ from boothline.components.generate_prior.series import (
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
 from boothline.results import Prior, PriorChunk
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft
 
 if TYPE_CHECKING:
@@ -184,14 +185,10 @@ def _track(context: StepContext, series: Series, pictures: dict[int, StoredPictu
 
 
 STEP = Step(
-    name="generate_prior",
+    name=ABOUT.name,
+    inputs=Inputs,
     version=1,
     key=key,
     produce=produce,
-    shard=lambda inputs: inputs.shard,
 )
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+run = STEP.run

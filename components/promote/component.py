@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from boothline.components.images import TOOLS
+from boothline.components.promote import ABOUT
 
 
-@dsl.component(base_image=TOOLS, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple(
     "Outputs", [("promotion", str), ("Output", str)]
 ):

@@ -3,11 +3,12 @@
 import logging
 
 from boothline import settings as environment
+from boothline.components.promote import ABOUT
 from boothline.errors import DataError
 from boothline.registry.gate import judge
 from boothline.registry.promotion import promote
 from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
 
 logger = logging.getLogger(__name__)
@@ -91,12 +92,8 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     )
 
 
-STEP = Step(name="promote", version=1, key=key, produce=produce, finish=finish)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
+run = STEP.run
 
 
 def verdict(promotion: str) -> str:

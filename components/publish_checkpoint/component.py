@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TORCH
+from boothline.components.publish_checkpoint import ABOUT
 
 
-@dsl.component(base_image=TORCH, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def publish_checkpoint(run_id: str, config: str, training: str) -> str:
     """Export the trained model, load it back, compare, and register it.
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boothline.components.publish_checkpoint import ABOUT
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import ConfigError
 from boothline.results import Dataset, Model, ModelBase, Training, TrainingState
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import files_under
 
@@ -182,9 +183,5 @@ def _report(context: StepContext, stage: int) -> None:
     context.progress.update(stage, len(_STAGES) - 1, unit="stages", note=_STAGES[stage])
 
 
-STEP = Step(name="publish_checkpoint", version=1, key=key, produce=produce, finish=finish)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
+run = STEP.run

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TORCH
+from boothline.components.sample_models import ABOUT
 
 
-@dsl.component(base_image=TORCH, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def sample_models(run_id: str, config: str, model: str, priors: list[str], shard: int) -> str:
     """Sample one shard of the pictures by which the model is judged.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boothline.components.sample_models import ABOUT
 from boothline.evaluation.contenders import (
     Priors,
     Sitting,
@@ -11,7 +12,7 @@ from boothline.evaluation.contenders import (
     sittings_of,
 )
 from boothline.results import EvaluationShard
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef
 
 if TYPE_CHECKING:
@@ -94,14 +95,10 @@ def _share(sittings: list[Sitting], shard: int, num_shards: int) -> list[tuple[S
 
 
 STEP = Step(
-    name="sample_models",
+    name=ABOUT.name,
+    inputs=Inputs,
     version=1,
     key=key,
     produce=produce,
-    shard=lambda inputs: inputs.shard,
 )
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+run = STEP.run

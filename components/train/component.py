@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TORCH
+from boothline.components.train import ABOUT
 
 
-@dsl.component(base_image=TORCH, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def train(run_id: str, config: str, dataset: str, priors: list[str]) -> str:
     """Fine-tune the base model on the instance pictures with prior preservation.
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boothline.components.train import ABOUT
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
 from boothline.results import Training
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
 from boothline.tracking.parent import dotted
@@ -252,9 +253,5 @@ class _Reporter:
         self._progress.update(done, self._total, unit="steps", note=note, once=once)
 
 
-STEP = Step(name="train", version=1, key=key, produce=produce)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of its manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce)
+run = STEP.run

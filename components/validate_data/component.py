@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from boothline.components.images import TOOLS
+from boothline.components.validate_data import ABOUT
 
 
-@dsl.component(base_image=TOOLS, install_kfp_package=False)
+@dsl.component(base_image=ABOUT.image, install_kfp_package=False)
 def validate_data(run_id: str, config: str) -> str:
     """Read, check and normalise the instance pictures.
 

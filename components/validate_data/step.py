@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from boothline.components.validate_data import ABOUT
 from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import CLASS_FOLDER
@@ -12,7 +13,7 @@ from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
 from boothline.results import Dataset
 from boothline.settings import Settings
-from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
+from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import files_under
 
@@ -168,9 +169,5 @@ def _announce(report: DatasetReport, context: StepContext) -> None:
 
 # 3: colours are managed, more captions are read, and no fault of a machine is a verdict; what was
 # committed before may lack all of that. Plain sRGB pictures give the bits that they gave.
-STEP = Step(name="validate_data", version=3, key=key, produce=produce, finish=finish)
-
-
-def run(**inputs: object) -> str:
-    """Run the step and return the reference of the dataset manifest."""
-    return execute(STEP, Inputs.model_validate(inputs))
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=3, key=key, produce=produce, finish=finish)
+run = STEP.run

@@ -9,10 +9,12 @@ import typing
 import pytest
 import yaml
 
+from boothline.catalogue import described, steps, steps_of
 from boothline.launch.compile import GOLDENS, compiled, pipeline_named
 from boothline.pipelines.dreambooth import dreambooth
-from boothline.pipelines.parameters import ALL_STEPS, TARGETS, steps_of
+from boothline.pipelines.parameters import TARGETS
 
+ALL_STEPS = tuple(step.name for step in steps())
 HEAVY = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "minio", "PIL")
 
 
@@ -55,7 +57,8 @@ def test_component_other_parameters_are_output_artifacts(step):
 def test_step_module_exposes_one_step_of_its_own_name(step):
     module = importlib.import_module(f"boothline.components.{step}.step")
 
-    assert module.STEP.name == step
+    assert module.STEP.name == step == described(step).name
+    assert module.STEP.inputs is module.Inputs
     assert module.STEP.version >= 1
     assert callable(module.run)
 
@@ -65,7 +68,7 @@ def test_pipeline_uses_every_component_of_its_own_and_no_other(name):
     spec = yaml.safe_load(compiled(pipeline_named(name)))
 
     used = {key.removeprefix("exec-") for key in spec["deploymentSpec"]["executors"]}
-    assert {key.replace("-", "_") for key in used} == set(steps_of(name))
+    assert {key.replace("-", "_") for key in used} == {step.name for step in steps_of(name)}
 
 
 def test_compiling_loads_no_heavy_module():

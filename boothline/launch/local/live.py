@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.catalogue import steps_of
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import ACTIVE_FILE, RunFolder
-from boothline.pipelines.parameters import steps_of
 
 
 class LiveStep(BaseModel):
@@ -32,7 +32,7 @@ def progress_of(home: Path, folder: RunFolder) -> RunProgress:
         home: the home folder, which knows when the active attempt began.
         folder: the run's folder.
     """
-    progress = RunProgress(steps_of(folder.pipeline))
+    progress = RunProgress([step.name for step in steps_of(folder.pipeline)])
     active = home / ACTIVE_FILE
     since = active.stat().st_mtime if active.exists() else 0.0
     for event in EventTail(folder.path, since=since).read():

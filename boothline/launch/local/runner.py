@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from boothline.catalogue import steps_of
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
-from boothline.pipelines.parameters import steps_of
 
 
 class Display(Protocol):
@@ -73,7 +73,7 @@ class LocalRunner:
         end(processes_of(None, home=self.home), grace_seconds=self.grace_seconds)
         started_at = time.time()
         tail = EventTail(self.folder.path, since=started_at)
-        progress = RunProgress(steps_of(self.folder.pipeline))
+        progress = RunProgress([step.name for step in steps_of(self.folder.pipeline)])
         interrupted = False
         with _signals_as_interrupts():
             child = self._start()

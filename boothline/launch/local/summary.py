@@ -4,11 +4,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.catalogue import place_of
 from boothline.errors import BoothlineError
 from boothline.launch.local.folder import RunFolder, is_active
 from boothline.launch.local.live import LiveStep, live_steps, progress_of
 from boothline.launch.local.session import Session
-from boothline.pipelines.parameters import ALL_STEPS
 from boothline.results import (
     BASE,
     FINE_TUNED,
@@ -174,8 +174,7 @@ def flat_metrics(evaluation: Evaluation | None) -> dict[str, float]:
 
 def _place(record: StepRecord) -> tuple[int, int]:
     """Return where a step stands in the pipeline."""
-    known = record.step in ALL_STEPS
-    return (ALL_STEPS.index(record.step) if known else len(ALL_STEPS), record.shard or 0)
+    return place_of(record.step), record.shard or 0
 
 
 def _trial(row: TrialRow) -> TrialSummary:

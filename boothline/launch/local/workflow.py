@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from boothline.components.images import TOOLS, TORCH
+from boothline.catalogue import TOOLS, TORCH, trial_steps
 from boothline.config import RunConfig
 from boothline.errors import (
     BoothlineError,
@@ -24,7 +24,7 @@ from boothline.progress import Event, label_of
 from boothline.results import Decision, Leaderboard, Promotion
 from boothline.runs import RunRecord, RunStatus, read_run, write_run
 from boothline.store import ManifestRef, Store
-from boothline.trials import TRIAL_STEPS, steps_with_trials
+from boothline.trials import steps_with_trials
 
 _ERRORS = {2: ConfigError, 3: DataError, 5: ServiceError, 130: InterruptedRunError}
 
@@ -180,7 +180,7 @@ def _incomplete(store: Store, run_id: str, config: RunConfig) -> list[str]:
         skipped=decision is not None and decision.decision == "skip",
     )
     without = {  # of trials that failed and were left out of the comparison
-        label_of(step, row.trial) for row in trials for step in TRIAL_STEPS if row.failure
+        label_of(step, row.trial) for row in trials for step in trial_steps() if row.failure
     }
     return [
         label

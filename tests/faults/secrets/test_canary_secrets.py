@@ -82,10 +82,16 @@ def test_step_leaves_no_secret_in_store_logs_and_events(
         logging.getLogger("step").info("settings: %s", context.settings)
         return ManifestDraft(kind="test", files={"file": str(context).encode()})
 
-    step = Step(name="train", version=1, key=lambda c, i: StepKey(config={}), produce=produce)
+    step = Step(
+        name="train",
+        inputs=StepInputs,
+        version=1,
+        key=lambda c, i: StepKey(config={}),
+        produce=produce,
+    )
     execute(step, StepInputs(run_id="r", config="{}"), settings=own)
     failing = Step(
-        name="evaluate", version=1, key=lambda c, i: StepKey(config={}),
+        name="evaluate", inputs=StepInputs, version=1, key=lambda c, i: StepKey(config={}),
         produce=lambda c, i: Store.connect(
             c.settings.model_copy(update={"s3_access_key": "unknown-key"})
         ),

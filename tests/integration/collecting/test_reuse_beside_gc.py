@@ -19,7 +19,13 @@ def test_reused_step_whose_result_is_swept_meanwhile_is_made_again(
         made.append(inputs.run_id)
         return ManifestDraft(kind="test", files={"file": b"content"})
 
-    step = Step(name="train", version=1, key=lambda c, i: StepKey(config={}), produce=produce)
+    step = Step(
+        name="train",
+        inputs=StepInputs,
+        version=1,
+        key=lambda c, i: StepKey(config={}),
+        produce=produce,
+    )
     execute(step, StepInputs(run_id="r1", config="{}"), settings=store_settings)
     for key in store.bucket.keys("runs/"):
         store.bucket.delete(key)

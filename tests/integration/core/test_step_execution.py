@@ -38,7 +38,7 @@ def make_step(
         if finished is not None:
             finished.append(str(ref))
 
-    return Step(name="greet", version=1, key=key, produce=produce, finish=finish)
+    return Step(name="greet", inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
 
 
 def make_inputs(run_id: str, **extra: str) -> Inputs:

@@ -16,8 +16,8 @@ from command_line import boothline
 from PIL import Image, ImageDraw
 
 from boothline import services
+from boothline.catalogue import steps_of
 from boothline.launch.local.processes import processes_of
-from boothline.pipelines.parameters import STEPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
@@ -141,7 +141,9 @@ def test_resume_ends_well_and_repeats_no_finished_step(place, attempts):
     assert summary["run_id"] == attempts.interrupted[1]["run_id"]
     reused = {step["name"] for step in summary["steps"] if step["reused"]}
     assert reused == {"validate_data", "generate_prior-0"}
-    assert {step["name"].partition("-")[0] for step in summary["steps"]} == set(STEPS)
+    assert {step["name"].partition("-")[0] for step in summary["steps"]} == {
+        step.name for step in steps_of("dreambooth")
+    }
     for step in summary["steps"]:
         assert (step["status"], "@sha256:" in step["manifest"]) == ("done", True), step
     assert Path(summary["report"]).read_text().lower().startswith("<!doctype html")

@@ -25,7 +25,9 @@ class Inputs(StepInputs):
 
 
 def step_that(act) -> Step[Inputs]:
-    return Step(name="train", version=1, key=lambda c, i: StepKey(config={}), produce=act)
+    return Step(
+        name="train", inputs=Inputs, version=1, key=lambda c, i: StepKey(config={}), produce=act
+    )
 
 
 def failing(error: Exception):

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from boothline.components.images import TOOLS, TORCH
+from boothline.catalogue import TOOLS, TORCH
 from boothline.errors import ConfigError
 from boothline.launch.compile import compiled, image_choices, with_images
 from boothline.pipelines.dreambooth import dreambooth

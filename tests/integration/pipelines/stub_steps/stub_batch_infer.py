@@ -22,7 +22,7 @@ def produce(context, inputs):
     )
 
 
-STEP = Step(name="batch_infer", version=1, key=key, produce=produce, shard=lambda i: i.shard)
+STEP = Step(name="batch_infer", inputs=Inputs, version=1, key=key, produce=produce)
 
 
 def run(**inputs):

@@ -59,7 +59,7 @@ def means(evaluation):
     return {}
 
 
-STEP = Step(name="evaluate", version=1, key=key, produce=produce)
+STEP = Step(name="evaluate", inputs=Inputs, version=1, key=key, produce=produce)
 
 
 def run(**inputs):

@@ -16,7 +16,7 @@ def produce(context, inputs):
     return ManifestDraft(kind="prior", files={}, metadata={"num_images": 0, "shard": inputs.shard})
 
 
-STEP = Step(name="generate_prior", version=1, key=key, produce=produce, shard=lambda i: i.shard)
+STEP = Step(name="generate_prior", inputs=Inputs, version=1, key=key, produce=produce)
 
 
 def run(**inputs):

@@ -30,7 +30,9 @@ def finish(context, inputs, ref):
     ensure_version(context.store, context.settings, model_name=context.config.model_name, ref=ref)
 
 
-STEP = Step(name="publish_checkpoint", version=1, key=key, produce=produce, finish=finish)
+STEP = Step(
+    name="publish_checkpoint", inputs=Inputs, version=1, key=key, produce=produce, finish=finish
+)
 
 
 def run(**inputs):

@@ -18,7 +18,7 @@ def produce(context, inputs):
     return ManifestDraft(kind="evaluation_shard", files={}, metadata={"num_images": 0})
 
 
-STEP = Step(name="sample_models", version=1, key=key, produce=produce, shard=lambda i: i.shard)
+STEP = Step(name="sample_models", inputs=Inputs, version=1, key=key, produce=produce)
 
 
 def run(**inputs):

@@ -34,7 +34,7 @@ def produce(context, inputs):
     )
 
 
-STEP = Step(name="train", version=1, key=key, produce=produce)
+STEP = Step(name="train", inputs=Inputs, version=1, key=key, produce=produce)
 
 
 def run(**inputs):

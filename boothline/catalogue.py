@@ -1,0 +1,101 @@
+"""The steps as they describe themselves; every list of steps is derived from here.
+
+A step is a folder of `boothline/components`, whose `__init__.py` holds its description as `ABOUT`
+and loads nothing else. Who adds a step adds a folder, and names it in the pipelines that use it.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Literal
+
+import boothline
+from boothline.results import Result
+
+if TYPE_CHECKING:
+    from boothline.config import RunConfig
+
+PIPELINES: Final = ("dreambooth", "sweep", "retrain")
+TOOLS: Final = f"boothline/tools:{boothline.__version__}"
+TORCH: Final = f"boothline/torch:{boothline.__version__}"
+"""Names of the container images that the steps run in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """How a step is cut into shards.
+
+    Attributes:
+        argument: the argument of the pipelines that lists their numbers.
+        count: how many a configuration asks for.
+    """
+
+    argument: str
+    count: "Callable[[RunConfig], int]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDescription:
+    """What the rest of Boothline knows of a step.
+
+    Attributes:
+        name: its verb, the same in folder, component and MLflow run.
+        place: where it stands among the steps of all pipelines, in an order that holds for each.
+        image: the container image that it runs in; TORCH holds every GPU that it sees.
+        result: what its manifest says.
+        unit: what one unit of its work is; empty: nothing is counted.
+        runs: when a run gets to it: `always`; when it is `trained`, which a retraining may find no
+            reason for; when the model was `promoted`; at the `end`, whatever happened before.
+        pipelines: those that have it.
+        shards: how it is cut; None: it is not.
+        in_trials: whether a sweep runs it once a trial.
+        optional: whether a run is complete without it.
+    """
+
+    name: str
+    place: int
+    image: str
+    result: type[Result]
+    unit: str = ""
+    runs: Literal["always", "trained", "promoted", "end"] = "trained"
+    pipelines: tuple[str, ...] = PIPELINES
+    shards: Shards | None = None
+    in_trials: bool = False
+    optional: bool = False
+
+
+@cache
+def steps() -> tuple[StepDescription, ...]:
+    """Return all steps in their order."""
+    package = import_module("boothline.components")
+    folders = [module for module in pkgutil.iter_modules(package.__path__) if module.ispkg]
+    modules = [import_module(f"{package.__name__}.{folder.name}") for folder in folders]
+    return tuple(sorted([module.ABOUT for module in modules], key=lambda step: step.place))
+
+
+def steps_of(pipeline: str) -> tuple[StepDescription, ...]:
+    """Return the steps of a pipeline in their order; none of one that is not known."""
+    return tuple(step for step in steps() if pipeline in step.pipelines)
+
+
+def described(name: str) -> StepDescription | None:
+    """Return the description of a step; None for one that is not known."""
+    return next((step for step in steps() if step.name == name), None)
+
+
+def place_of(name: str) -> int:
+    """Return where a step stands among all; those that are not known come last."""
+    return next((number for number, step in enumerate(steps()) if step.name == name), len(steps()))
+
+
+def trial_steps() -> tuple[str, ...]:
+    """Return the steps that a sweep runs once a trial."""
+    return tuple(step.name for step in steps() if step.in_trials)
+
+
+def ends_run(name: str) -> bool:
+    """Return whether a step looks after the end of the run rather than its model."""
+    step = described(name)
+    return step is not None and step.runs == "end"
