@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -194,7 +193,7 @@ def _webhook(url: str) -> Service:
 
 def message(
     ending: Ending, config: NotificationConfig, *, logs: Path | None, settings: Settings
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the message: `text` to be notified by, `blocks` to read, `boothline` for programs."""
     symbol = _SYMBOLS.get(ending.status, "")
     title = (
@@ -202,7 +201,7 @@ def message(
         f"after {ending.seconds:.0f} s"
     ).strip()
     sections = [f"*{_escaped(title)}*", *(_clean(words, settings) for words in ending.words)]
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "run_id": ending.run_id,
         "pipeline": ending.pipeline,
         "model_name": ending.model_name,

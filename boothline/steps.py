@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -64,7 +64,7 @@ class StepKey:
         inputs: the manifests it reads; their content digests enter the key.
     """
 
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     inputs: tuple[ManifestRef, ...] = ()
 
 
@@ -92,7 +92,7 @@ class StepContext:
     tracker: StepTracker
     folder: Path
     manifest_path: str = ""
-    key_config: Mapping[str, Any] = field(default_factory=dict)
+    key_config: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -128,7 +128,7 @@ class Step(Generic[InputsT]):
         return execute(self, self.inputs.model_validate(inputs))
 
 
-def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, Any]:
+def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, object]:
     """Return all that the step's key digests, as JSON."""
     return {
         "step": step.name,
@@ -225,7 +225,7 @@ def _recorded(
             record = record.model_copy(update={"key_parts": parts})
             ref, reused = _find_or_make(step, inputs, context=context, record=record)
     except BaseException as error:
-        ended: dict[str, Any] = {"status": "failed", "failure": _failure_of(error)}
+        ended: dict[str, object] = {"status": "failed", "failure": _failure_of(error)}
         raise
     else:
         ended = {"status": "done", "reused": reused, "manifest": str(ref)}

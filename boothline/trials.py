@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -104,7 +103,7 @@ def in_words(trial: Mapping[str, Value]) -> str:
     return ", ".join(f"{name}={value}" for name, value in trial.items())
 
 
-def validated(values: dict[str, Any], what: str) -> RunConfig:
+def validated(values: Mapping[str, object], what: str) -> RunConfig:
     """Return values as a configuration.
 
     Raises:
@@ -122,8 +121,12 @@ def validated(values: dict[str, Any], what: str) -> RunConfig:
         ) from error
 
 
-def _put(values: dict[str, Any], names: list[str], value: Value) -> None:
+def _put(values: dict[str, object], names: list[str], value: Value) -> None:
     """Set one setting in nested values."""
-    for name in names[:-1]:
-        values = values.setdefault(name, {})
-    values[names[-1]] = value
+    first, *rest = names
+    if not rest:
+        values[first] = value
+        return
+    found = values.get(first)
+    inner = values[first] = found if isinstance(found, dict) else {}
+    _put(inner, rest, value)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -35,8 +35,8 @@ class Setting:
     """
 
     name: str
-    annotation: Any
-    default: Any
+    annotation: object
+    default: object
     bounds: str
     description: str
     is_section: bool
@@ -100,14 +100,19 @@ def _section_of(info: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _alternatives(annotation: object) -> tuple[Any, ...]:
+def _alternatives(annotation: object) -> tuple[object, ...]:
     if get_origin(annotation) in (Union, UnionType):
         return get_args(annotation)
     return (annotation,)
 
 
 def _type_name(annotation: object) -> str:
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    names: dict[object, str] = {
+        str: "text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+    }
     parts = []
     for kind in _alternatives(annotation):
         if kind is NoneType:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from boothline.config.fields import Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
@@ -40,7 +41,7 @@ def resolve(files: Sequence[Path], overrides: Sequence[str] = ()) -> RunConfig:
     try:
         return RunConfig.model_validate(layers.values)
     except ValidationError as error:
-        problems = list(dict.fromkeys(_explain(dict(item), layers) for item in error.errors()))
+        problems = list(dict.fromkeys(_explain(item, layers) for item in error.errors()))
         raise _combined(problems) from error
 
 
@@ -92,10 +93,10 @@ class _Layers:
         origins: dotted name of each setting and section to the file or override that set it last.
     """
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
-    def add(self, layer: Mapping[str, Any], *, source: str) -> None:
+    def add(self, layer: Mapping[str, object], *, source: str) -> None:
         """Lay settings over those that are there."""
         self._merge(self.values, layer, source=source, prefix="")
 
@@ -108,7 +109,7 @@ class _Layers:
         return ""
 
     def _merge(
-        self, target: dict[str, Any], layer: Mapping[str, Any], *, source: str, prefix: str
+        self, target: dict[str, object], layer: Mapping[str, object], *, source: str, prefix: str
     ) -> None:
         for key, value in layer.items():
             name = f"{prefix}{key}"
@@ -117,9 +118,9 @@ class _Layers:
                 continue  # a section whose settings are all comments
             self.origins[name] = source
             if isinstance(value, Mapping):
-                inner = target.get(key)
-                target[key] = inner if isinstance(inner, dict) else {}
-                self._merge(target[key], value, source=source, prefix=f"{name}.")
+                found = target.get(key)
+                inner = target[key] = found if isinstance(found, dict) else {}
+                self._merge(inner, value, source=source, prefix=f"{name}.")
             else:
                 target[key] = value
 
@@ -128,8 +129,8 @@ class _Loader(yaml.SafeLoader):
     """YAML as Boothline reads it: a key that occurs twice is an error."""
 
 
-def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, object]:
+    values: dict[str, object] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
@@ -147,7 +148,7 @@ def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -183,7 +184,7 @@ def _parse(text: str, *, source: str) -> object:
         ) from error
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def _parse_override(override: str) -> dict[str, object]:
     name, equals, text = override.partition("=")
     name = name.strip()
     if not equals or not all(name.split(".")):
@@ -201,7 +202,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     return {first: value}
 
 
-def _explain(error: Mapping[str, Any], layers: _Layers) -> str:
+def _explain(error: ErrorDetails, layers: _Layers) -> str:
     """Return one validation error as a sentence with the key, the bound, the value and the file."""
     name = ".".join(str(part) for part in error["loc"])
     source = layers.origin(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -57,7 +57,7 @@ class StartPicture:
             mask_sha256=_sha256(row.mask) if row.mask else "",
         )
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return what the picture depends on, by content."""
         return {
             "image_sha256": self.image_sha256,
@@ -108,7 +108,7 @@ class PlannedPicture:
         """File name: prompt row and number, e.g. `00003-00.png`."""
         return f"{self.row:05d}-{self.number:02d}.png"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return the settings that a reader needs to make the picture again."""
         return {
             "prompt": self.prompt,

@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -118,7 +118,7 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-Line = tuple[int, dict[str, Any]]
+Line = tuple[int, dict[str, object]]
 
 
 def _txt_rows(path: Path, text: str) -> Iterator[Line]:
@@ -173,7 +173,7 @@ def _jsonl_rows(path: Path, text: str) -> Iterator[Line]:
         yield number, value
 
 
-def _row(path: Path, line: int, value: dict[str, Any]) -> PromptRow:
+def _row(path: Path, line: int, value: dict[str, object]) -> PromptRow:
     """Return one checked row."""
     try:
         return _located(path, line, PromptRow.model_validate(value))

@@ -19,7 +19,7 @@ from diffusers import (
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion import counters
 
-_SAMPLERS: dict[SamplerName, tuple[Any, dict[str, Any]]] = {
+_SAMPLERS: dict[SamplerName, tuple[Any, dict[str, object]]] = {
     "ddpm": (DDPMScheduler, {"clip_sample": False}),
     "ddim": (DDIMScheduler, {"clip_sample": False}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
@@ -62,7 +62,7 @@ def is_stochastic(sampling: SamplingConfig) -> bool:
 
 def step_arguments(
     scheduler: SchedulerMixin, sampling: SamplingConfig, *, names: Sequence[tuple[int, int]]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the keyword arguments of `scheduler.step`: eta and one generator a picture.
 
     Args:
@@ -71,7 +71,7 @@ def step_arguments(
         names: (seed, index) of each picture of the batch; step noise depends on these alone.
     """
     accepted = inspect.signature(scheduler.step).parameters
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
     if "eta" in accepted:
         arguments["eta"] = sampling.eta
     if "generator" in accepted and is_stochastic(sampling):

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from boothline.errors import ConfigError, IntegrityError
 from boothline.settings import Settings
@@ -72,7 +72,7 @@ def verify_signed(store: Store, settings: Settings, ref: ManifestRef, folder: Pa
     return True
 
 
-def _sign(folder: Path, settings: Settings) -> dict[str, Any]:
+def _sign(folder: Path, settings: Settings) -> dict[str, object]:
     """Return the signature bundle of a folder."""
     try:
         from model_signing import signing
@@ -91,11 +91,11 @@ def _sign(folder: Path, settings: Settings) -> dict[str, Any]:
                 remedy="BOOTHLINE_SIGNING_KEY names an elliptic-curve private key as PEM.",
             ) from error
         config.sign(folder, path)
-        bundle: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        bundle: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
         return bundle
 
 
-def _verify(folder: Path, bundle: dict[str, Any], key: Path, *, name: str) -> None:
+def _verify(folder: Path, bundle: dict[str, object], key: Path, *, name: str) -> None:
     """Raise unless a bundle signs exactly the files of a folder with the key."""
     try:
         from model_signing import verifying

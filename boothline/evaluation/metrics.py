@@ -5,12 +5,10 @@ CVPR 2023. All features are unit vectors, so a cosine is a dot product. Shapes: 
 pictures, P prompts, S pictures of one prompt, D features. Sums run in float64.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+FloatArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 

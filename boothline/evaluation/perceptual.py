@@ -9,7 +9,7 @@ those of the `lpips` package.
 import json
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class Lpips:
     """
 
     def __init__(self, model: BaseModel) -> None:
-        config: Any = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
         if config.get("net") != "alex":
             raise ConfigError(
                 f"{model.source} holds LPIPS on {config.get('net')!r}; only 'alex' is read.",

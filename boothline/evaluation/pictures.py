@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
@@ -96,7 +96,7 @@ class PicturePlan:
         """Return the name of the set of pictures that a model makes of this plan."""
         return layout.key_of({"version": _VERSION, "model": model_digest, **self.facts()})
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return all that the pictures depend on besides the model, as JSON."""
         return {
             "shots": [asdict(shot) for shot in self.shots],

@@ -5,7 +5,6 @@ import importlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,7 +16,7 @@ GOLDENS = Path(__file__).resolve().parents[2] / "tests" / "golden"
 GOLDEN = GOLDENS / "dreambooth.yaml"
 
 
-def pipeline_named(name: str) -> Callable[..., Any]:
+def pipeline_named(name: str) -> Callable[..., object]:
     """Return a pipeline by its name.
 
     Raises:
@@ -28,11 +27,11 @@ def pipeline_named(name: str) -> Callable[..., Any]:
             f"There is no pipeline {name!r}.", remedy=f"The pipelines are {', '.join(TARGETS)}."
         )
     module, _, attribute = TARGETS[name].partition(":")
-    pipeline: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    pipeline: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     return pipeline
 
 
-def compiled(pipeline: Callable[..., Any], *, images: Mapping[str, str] | None = None) -> str:
+def compiled(pipeline: Callable[..., object], *, images: Mapping[str, str] | None = None) -> str:
     """Return the YAML of a pipeline.
 
     Args:

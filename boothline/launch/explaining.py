@@ -1,7 +1,7 @@
 """Why a step was reused or not: its key's parts beside those of the run before."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -129,7 +129,7 @@ def _maker(store: Store, run_id: str, content_digest: object) -> str:
     return ""
 
 
-def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield the leaves of nested mappings and of the list of inputs by dotted names."""
     if isinstance(value, Mapping):
         for key, inner in value.items():

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
 
 from boothline import settings as environment
 from boothline.launch.local.containers import ContainerLauncher, give_folder, run_arguments
@@ -41,7 +40,7 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     launcher.install()
     scratch = folder.path / "kfp"
     config = folder.read_config()
-    runner: Any = local.SubprocessRunner(use_venv=False)
+    runner = local.SubprocessRunner(use_venv=False)
     if folder.in_containers:
         give_folder(folder.path)
         runner = local.DockerRunner(**run_arguments(folder.path, config, os.environ))

@@ -2,13 +2,16 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
 from boothline.config.fields import settings_of
 from boothline.config.sweep import SWEEPABLE, SearchRange, SweepConfig, Value
 from boothline.errors import ConfigError
 from boothline.trials import trial_configs, validated
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 MAX_TRIALS = 100
 _DRAWS_PER_TRIAL = 20
@@ -115,7 +118,7 @@ def _drawn(sweep: SweepConfig) -> list[Trial]:
     return trials
 
 
-def _distribution(values: SearchRange) -> Any:  # noqa: ANN401 - Optuna is optional
+def _distribution(values: SearchRange) -> "BaseDistribution":
     """Return a range as Optuna's distribution."""
     from optuna.distributions import FloatDistribution, IntDistribution
 

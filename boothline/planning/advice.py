@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from boothline.config import RunConfig
 from boothline.planning.memory import Device, MemoryPlan, plan_memory
@@ -22,7 +21,7 @@ class Rung:
         plan: its memory.
     """
 
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, object] = field(default_factory=dict)
     plan: MemoryPlan
 
 
@@ -41,7 +40,7 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
             yield rung
 
 
-def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, Any]]:
+def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
     """Yield what could be changed, in order."""
     training = config.training
     if not training.gradient_checkpointing:
@@ -59,7 +58,7 @@ def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, Any]]:
         yield {"training.method": "lora", "training.optimizer": "adamw"}
 
 
-def _with(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+def _with(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
     """Return the configuration with dotted settings changed."""
     values = config.model_dump()
     for name, value in changes.items():

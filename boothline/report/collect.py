@@ -4,7 +4,6 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
-from typing import Any
 
 import yaml
 
@@ -136,7 +135,7 @@ def step_lines(run: RunSources) -> tuple[StepLine, ...]:
     )
 
 
-def changed_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def changed_settings(config: Mapping[str, object]) -> Iterator[tuple[str, str, str]]:
     """Yield (setting, value, default) for each setting that differs from its default."""
     defaults = dict(_flat(RunConfig().model_dump(mode="json")))
     for name, value in _flat(config):
@@ -145,7 +144,7 @@ def changed_settings(config: Mapping[str, Any]) -> Iterator[tuple[str, str, str]
             yield name, _short(value), _short(default)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(config: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -148,7 +148,7 @@ def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
             method: str,
             url: str,
             redirect: bool = True,
-            **more: Any,  # noqa: ANN401
+            **more: object,
         ) -> "BaseHTTPResponse":
             return super().urlopen(method, url, redirect=False, **more)
 

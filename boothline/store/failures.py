@@ -2,7 +2,6 @@
 
 import time
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from boothline.connecting import Service, excerpt, http_errors, tls_error, tls_fault
 from boothline.errors import BoothlineError, ConflictError, NotFoundError, ServiceError, StoreError
@@ -91,7 +90,7 @@ def clock_skew_seconds(error: BaseException) -> float | None:
     A refusal of a HEAD has no body that could name the clock; the date of the answer tells all the
     same.
     """
-    headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
+    headers = getattr(getattr(error, "response", None), "headers", None) or {}
     try:
         return parsedate_to_datetime(headers["Date"]).timestamp() - time.time()
     except (KeyError, TypeError, ValueError):
@@ -162,7 +161,7 @@ def _service(endpoint: str) -> Service:
 
 def _detail(error: BaseException) -> str:
     """Return one line that says what went wrong, without the SDK's trailing identifiers."""
-    reason: Any = getattr(error, "reason", None)
+    reason = getattr(error, "reason", None)
     innermost = reason if isinstance(reason, BaseException) else error
     message = excerpt(str(getattr(error, "message", None) or innermost))
     code = code_of(error)

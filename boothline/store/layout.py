@@ -22,7 +22,7 @@ Manifests are committed at paths, `<path>/manifest.json`; records are JSON objec
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from boothline.store.manifest import digest_of
 
@@ -51,7 +51,7 @@ SWEEP: Final = re.compile(rf"{SWEEPS}(\d+)\.json")
 _KEY_LENGTH: Final = 32
 
 
-def key_of(parts: Mapping[str, Any]) -> str:
+def key_of(parts: Mapping[str, object]) -> str:
     """Return the key of what depends on these parts: 32 hexadecimal digits of their digest."""
     return digest_of(parts)[:_KEY_LENGTH]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -89,7 +89,7 @@ class Manifest(BaseModel):
     inputs: tuple[str, ...] = Field(
         description="References of the manifests this one was made from."
     )
-    metadata: dict[str, Any] = Field(description="Facts about the content; never clock times.")
+    metadata: dict[str, object] = Field(description="Facts about the content; never clock times.")
     owner: str = Field(default_factory=lambda: uuid4().hex, description="Who wrote it.")
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -143,7 +143,7 @@ class ManifestDraft:
     kind: str
     files: Mapping[str, Path | bytes | FileEntry]
     inputs: tuple[ManifestRef, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 def files_under(folder: Path, *, prefix: str = "") -> dict[str, Path]:

@@ -9,11 +9,13 @@ import hashlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from boothline.errors import BoothlineError, StoreError
 
 if TYPE_CHECKING:
+    from minio.datatypes import Part
+
     from boothline.store.s3 import Bucket, Source
 
 logger = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ def abort(bucket: "Bucket", key: str, upload_id: str) -> None:
 
 def _send_parts(
     bucket: "Bucket", key: str, source: "Source", *, upload_id: str, size_bytes: int
-) -> list[Any]:
+) -> "list[Part]":
     """Send all parts, some at a time, and return them in order.
 
     Raises:
@@ -106,7 +108,7 @@ def _send_part(bucket: "Bucket", key: str, data: bytes, upload_id: str, number: 
 
 
 def _complete(
-    bucket: "Bucket", key: str, *, upload_id: str, parts: list[Any], size_bytes: int
+    bucket: "Bucket", key: str, *, upload_id: str, parts: "list[Part]", size_bytes: int
 ) -> None:
     """Join the parts; a repeated call whose first answer was lost finds the object complete."""
     from minio.error import S3Error

@@ -9,7 +9,7 @@ from boothline.store.s3 import Bucket
 from boothline.store.sealing import BrokenSealError, seal, unseal
 
 
-def put(bucket: Bucket, path: str, value: Mapping[str, Any], *, if_absent: bool) -> None:
+def put(bucket: Bucket, path: str, value: Mapping[str, object], *, if_absent: bool) -> None:
     """Write a record.
 
     Raises:

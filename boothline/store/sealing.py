@@ -7,7 +7,6 @@ was written. It guards against damage, not against a writer who means harm: that
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from boothline.store.manifest import canonical_json, digest_of
 
@@ -19,13 +18,13 @@ class BrokenSealError(ValueError):
     """Bytes are not what was stored at their path; the message reads on from the object's name."""
 
 
-def seal(value: Mapping[str, Any], *, path: str) -> bytes:
+def seal(value: Mapping[str, object], *, path: str) -> bytes:
     """Return the canonical JSON of an object, with the path and the digest added."""
     placed = {**value, _PATH: path}
     return canonical_json({**placed, _SEAL: digest_of(placed)})
 
 
-def unseal(data: bytes, *, path: str) -> dict[str, Any]:
+def unseal(data: bytes, *, path: str) -> dict[str, object]:
     """Return the object in sealed bytes, without path and digest.
 
     An object without either comes from before there were seals, and is returned as it is.
@@ -50,7 +49,7 @@ def unseal(data: bytes, *, path: str) -> dict[str, Any]:
     return value
 
 
-def _digest(value: Mapping[str, Any]) -> str:
+def _digest(value: Mapping[str, object]) -> str:
     """Return the digest of a JSON object; of one that has no canonical form, nothing."""
     try:
         return digest_of(value)

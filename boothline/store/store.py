@@ -221,7 +221,9 @@ class Store:
         """Delete the manifest at a path, never a blob; does nothing when there is none."""
         self._bucket.delete(_key(path))
 
-    def put_record(self, path: str, value: Mapping[str, Any], *, if_absent: bool = False) -> None:
+    def put_record(
+        self, path: str, value: Mapping[str, object], *, if_absent: bool = False
+    ) -> None:
         """Write a small JSON object; its path ends with .json.
 
         Raises:

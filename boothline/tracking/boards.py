@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError
 from boothline.tracking.base import CloseStatus, StepTracker
 from boothline.tracking.delivery import text_of
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 PICTURE_SUFFIX = ".png"
 
@@ -33,7 +36,7 @@ class BoardTracker:
         self._library = tensorboardX
         self._tracker = tracker
         self._folder = folder
-        self._writer: Any = None
+        self._writer: SummaryWriter | None = None
         self._num_pictures: dict[str, int] = {}
 
     def params(self, values: Mapping[str, object]) -> None:
@@ -81,7 +84,7 @@ class BoardTracker:
         self._tracker.close(status)
 
     @property
-    def _board(self) -> Any:  # noqa: ANN401  (tensorboardX has no types)
+    def _board(self) -> "SummaryWriter":
         if self._writer is None:
             self._writer = self._library.SummaryWriter(logdir=str(self._folder))
         return self._writer

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from boothline.config import RunConfig
 from boothline.errors import TrackingError
@@ -42,9 +41,9 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     return parent.mlflow_run_id
 
 
-def dotted(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+def dotted(config: Mapping[str, object], *, prefix: str = "") -> dict[str, object]:
     """Return the values of a nested configuration by dotted name."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             values |= dotted(value, prefix=f"{prefix}{name}.")
@@ -53,7 +52,7 @@ def dotted(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     return values
 
 
-def flattened(config: Mapping[str, Any]) -> dict[str, str]:
+def flattened(config: Mapping[str, object]) -> dict[str, str]:
     """Return a configuration as dotted names and texts that MLflow accepts as parameters."""
     return {
         name: shortened(text_of(value), MAX_PARAM_CHARACTERS)
@@ -61,7 +60,7 @@ def flattened(config: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def log_config(delivery: Delivery, config: Mapping[str, Any]) -> None:
+def log_config(delivery: Delivery, config: Mapping[str, object]) -> None:
     """Log a configuration as parameters; MLflow keeps the first value of each for good.
 
     Raises:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from boothline.catalogue import ends_run, steps
 from boothline.errors import DataError, ServiceError, TrackingError
@@ -212,7 +212,7 @@ def headline_metrics(evaluation: Evaluation) -> dict[str, float]:
     }
 
 
-def _common_config(shards: Sequence[StepRecord]) -> dict[str, Any]:
+def _common_config(shards: Sequence[StepRecord]) -> dict[str, object]:
     """Return what the key of a step holds of the configuration, where all its shards agree."""
     configs = [dotted(shard.key_parts.get("config", {})) for shard in shards]
     return {

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError
 from boothline.tracking.base import CloseStatus, StepTracker
 from boothline.tracking.boards import PICTURE_SUFFIX
+
+if TYPE_CHECKING:
+    from wandb import Run
 
 STEP = "step"
 
@@ -37,11 +40,11 @@ class OfflineTracker:
                 f"tracking.wandb needs the library wandb: {error}.",
                 remedy="Install the extra: pip install 'boothline[wandb]'.",
             ) from error
-        self._library: Any = wandb
+        self._library = wandb
         self._tracker = tracker
         self._folder = folder
-        self._names = {"project": project, "group": group, "name": f"{group}/{step}"}
-        self._opened: Any = None
+        self._project, self._group, self._name = project, group, f"{group}/{step}"
+        self._opened: Run | None = None
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters."""
@@ -71,14 +74,19 @@ class OfflineTracker:
         self._tracker.close(status)
 
     @property
-    def _run(self) -> Any:  # noqa: ANN401  (the library has its own types, which are not needed)
+    def _run(self) -> "Run":
         if self._opened is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             settings = self._library.Settings(
                 silent=True, console="off", x_disable_stats=True, x_disable_meta=True
             )
             self._opened = self._library.init(
-                mode="offline", dir=str(self._folder), settings=settings, **self._names
+                mode="offline",
+                dir=str(self._folder),
+                settings=settings,
+                project=self._project,
+                group=self._group,
+                name=self._name,
             )
             self._opened.define_metric("*", step_metric=STEP)
         return self._opened

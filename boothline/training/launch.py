@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pydantic import SecretStr
 
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
 STOP_SECONDS = 40.0
 ELASTIC = "boothline.training.elastic"
-OnEvent = Callable[[Mapping[str, Any]], None]
+OnEvent = Callable[[Mapping[str, object]], None]
 
 _MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """glibc would give every large activation back to the kernel and fetch zeroed pages for the next:

@@ -46,7 +46,7 @@ def build_optimizer(denoiser: Denoiser, config: TrainingConfig) -> torch.optim.O
     return torch.optim.AdamW(groups, betas=betas, weight_decay=decay, fused=True)
 
 
-def _groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, Any]]:
+def _groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, object]]:
     """Return the trained parameters of each network with their names and peak learning rate."""
     scale = config.batch_size if config.scale_learning_rate else 1
     text_rate = config.text_encoder_learning_rate or config.learning_rate

@@ -2,21 +2,25 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION, name_of
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+    from kubernetes.client.exceptions import ApiException
 
 logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = (5, 30)
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
-def api_client() -> Any:  # noqa: ANN401 - untyped package
+def api_client() -> "ApiClient":
     """Return a client of the cluster that this pod runs in, or that the kubeconfig names.
 
     Raises:
@@ -46,7 +50,7 @@ class Cluster:
         namespace: the namespace.
     """
 
-    def __init__(self, client: Any, *, namespace: str) -> None:  # noqa: ANN401 - untyped package
+    def __init__(self, client: "ApiClient", *, namespace: str) -> None:
         from kubernetes.client import CoreV1Api, CustomObjectsApi
 
         self._translated = partial(translated, client)
@@ -64,7 +68,7 @@ class Cluster:
         """
         return cls(api_client(), namespace=namespace)
 
-    def create(self, manifest: dict[str, Any]) -> bool:
+    def create(self, manifest: Mapping[str, object]) -> bool:
         """Create a TrainJob and return whether it was new; one of that name is left alone.
 
         Raises:
@@ -181,7 +185,7 @@ def state_of(job: dict[str, Any]) -> tuple[str, str]:
 
 @contextmanager
 def translated(
-    client: Any,  # noqa: ANN401 - untyped package
+    client: "ApiClient",
     what: str,
     *,
     quiet: int = 0,
@@ -230,7 +234,7 @@ def _service(host: str) -> Service:
 
 def _refused(
     what: str,
-    error: Any,  # noqa: ANN401 - untyped package
+    error: "ApiException",
     *,
     remedy: str,
 ) -> BoothlineError:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from boothline import errors
 from boothline.diffusion.base_model import resolve
@@ -54,7 +53,7 @@ def receive_job(store: Store, ref: str, folder: Path, *, settings: Settings) -> 
             f"{sent.base_model_digest[:12]}....",
             remedy="Use the same image, and the same models folder, for both.",
         )
-    update: dict[str, Any] = {
+    update: dict[str, object] = {
         "base_model": base.path,
         "instance": folder / "instance",
         "priors": tuple(folder / f"prior-{number:03d}" for number in range(len(sent.priors))),
@@ -118,11 +117,11 @@ def reported_failure(store: Store, job_ref: str) -> BoothlineError | None:
     return error
 
 
-def as_event(line: str) -> dict[str, Any] | None:
+def as_event(line: str) -> dict[str, object] | None:
     """Return the event that a line of a node's log carries, if any."""
     if not line.startswith(EVENT_MARK):
         return None
-    value: dict[str, Any] = json.loads(line.removeprefix(EVENT_MARK))
+    value: dict[str, object] = json.loads(line.removeprefix(EVENT_MARK))
     return value
 
 

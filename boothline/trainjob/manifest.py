@@ -1,7 +1,5 @@
 """Builds the TrainJob of a training: a pure function from settings to plain JSON."""
 
-from typing import Any
-
 from boothline.trainjob.settings import TrainJobSettings
 
 GROUP = "trainer.kubeflow.org"
@@ -18,7 +16,7 @@ def name_of(key: str) -> str:
     return f"boothline-{key[:_NAME_LENGTH]}"
 
 
-def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -> dict[str, Any]:
+def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -> dict[str, object]:
     """Return a TrainJob as JSON.
 
     Args:
@@ -35,7 +33,7 @@ def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -
         labels["kueue.x-k8s.io/queue-name"] = settings.queue
     if settings.priority_class:
         labels["kueue.x-k8s.io/priority-class"] = settings.priority_class
-    trainer: dict[str, Any] = {
+    trainer: dict[str, object] = {
         "command": list(COMMAND),
         "args": [job],
         "numNodes": settings.num_nodes,

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from boothline import settings as environment
 from boothline.errors import BoothlineError, ConfigError
@@ -60,7 +59,7 @@ def run_node(job_ref: str, folder: Path) -> None:
         send_result(store, job, place=result_place(job_ref))
 
 
-def _say(event: Mapping[str, Any]) -> None:
+def _say(event: Mapping[str, object]) -> None:
     """Write an event as a line of the pod's log, which the train step reads."""
     sys.stdout.write(f"{EVENT_MARK}{json.dumps(event)}\n")
     sys.stdout.flush()

@@ -1,6 +1,6 @@
 """`TrainJobSettings`: where and how large the TrainJobs of a deployment are."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, ValidationError
 
@@ -18,7 +18,7 @@ class TrainJobSettings(Section):
     num_nodes: int = Field(default=1, ge=1, le=1024, description="Pods of one training.")
     processes_per_node: int = Field(default=1, ge=1, le=64, description="Ranks in each pod.")
     image: str = Field(default="", description="Image of the pods; empty: the runtime's.")
-    resources: dict[str, Any] = Field(
+    resources: dict[str, object] = Field(
         default_factory=dict, description="requests and limits of each pod; empty: the runtime's."
     )
     queue: str = Field(default="", description="Kueue queue; empty: none.")

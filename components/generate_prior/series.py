@@ -7,7 +7,6 @@ goes on after its last chunk, more pictures top a series up, and none is ever ma
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from boothline.config import RunConfig
 from boothline.config.prior import PriorConfig
@@ -76,7 +75,7 @@ class Series:
         """Digest of all that a picture depends on; the batch size is not among it."""
         return layout.key_of(self.facts())
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """Return what a picture depends on, as JSON."""
         prompts = self.prior.prompts or (self.prior.prompt,)
         return {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
@@ -148,5 +149,5 @@ def _root(matrix: torch.Tensor) -> torch.Tensor:
     return root
 
 
-def _rate(found: torch.Tensor, expected: Sequence[int] | np.ndarray[Any, Any]) -> float:
+def _rate(found: torch.Tensor, expected: Sequence[int] | npt.NDArray[np.int64]) -> float:
     return float((found == torch.as_tensor(np.asarray(expected))).float().mean())

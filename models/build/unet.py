@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from models.build.recipe import UnetSize
 from models.build.stage import StepDraw
 from models.build.tokenizer import tokenize
 
-SCHEDULE: Final[dict[str, Any]] = {
+SCHEDULE: Final[dict[str, object]] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.02,

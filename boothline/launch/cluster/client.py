@@ -1,15 +1,18 @@
 """The Kubeflow Pipelines API: what is asked of it, and its errors as ours."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, NotFoundError, ServiceError
 from boothline.launch.cluster.deployment import Kfp
 from boothline.settings import Settings
+
+if TYPE_CHECKING:
+    from kfp_server_api import Configuration, V2beta1RecurringRun, V2beta1Run
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class PipelinesApi:
             )
             return str(made.experiment_id)
 
-    def find_run(self, run_id: str) -> Any | None:  # noqa: ANN401 - untyped package
+    def find_run(self, run_id: str) -> "V2beta1Run | None":
         """Return the newest run of the API that bears our run id, or None.
 
         Raises:
@@ -98,8 +101,8 @@ class PipelinesApi:
         return named[0] if named else None
 
     def run_body(
-        self, run_id: str, *, pipeline: str, arguments: Mapping[str, Any], experiment_id: str
-    ) -> Any:  # noqa: ANN401 - untyped package
+        self, run_id: str, *, pipeline: str, arguments: Mapping[str, object], experiment_id: str
+    ) -> "V2beta1Run":
         """Return what starts a run.
 
         Args:
@@ -115,7 +118,7 @@ class PipelinesApi:
             **self._what(pipeline, arguments),
         )
 
-    def create_run(self, body: Any) -> Any:  # noqa: ANN401 - untyped package
+    def create_run(self, body: "V2beta1Run") -> "V2beta1Run":
         """Start a run.
 
         Raises:
@@ -124,7 +127,7 @@ class PipelinesApi:
         with self._translated("start the run"):
             return self._runs.run_service_create_run(body, _request_timeout=_TIMEOUT_SECONDS)
 
-    def run(self, kfp_run_id: str) -> Any:  # noqa: ANN401 - untyped package
+    def run(self, kfp_run_id: str) -> "V2beta1Run":
         """Return a run by the API's own id.
 
         Raises:
@@ -142,7 +145,7 @@ class PipelinesApi:
         with self._translated("cancel the run"):
             self._runs.run_service_terminate_run(kfp_run_id, _request_timeout=_TIMEOUT_SECONDS)
 
-    def recurring(self, name: str) -> list[Any]:
+    def recurring(self, name: str) -> "list[V2beta1RecurringRun]":
         """Return the recurring runs of a name.
 
         Raises:
@@ -163,9 +166,9 @@ class PipelinesApi:
         *,
         cron: str,
         pipeline: str,
-        arguments: Mapping[str, Any],
+        arguments: Mapping[str, object],
         experiment_id: str,
-    ) -> Any:  # noqa: ANN401 - untyped package
+    ) -> "V2beta1RecurringRun":
         """Return what registers a recurring run: one at a time, and missed times are left out."""
         trigger = self._api.V2beta1Trigger(cron_schedule=self._api.V2beta1CronSchedule(cron=cron))
         return self._api.V2beta1RecurringRun(
@@ -179,7 +182,7 @@ class PipelinesApi:
             **self._what(pipeline, arguments),
         )
 
-    def create_recurring(self, body: Any) -> str:  # noqa: ANN401 - untyped package
+    def create_recurring(self, body: "V2beta1RecurringRun") -> str:
         """Register a recurring run and return its id.
 
         Raises:
@@ -202,13 +205,13 @@ class PipelinesApi:
                 recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
             )
 
-    def unfinished(self, recurring_run_id: str) -> list[Any]:
+    def unfinished(self, recurring_run_id: str) -> "list[V2beta1Run]":
         """Return the runs of a recurring run that have not ended.
 
         Raises:
             ServiceError: the API is away or refuses.
         """
-        found: list[Any] = []
+        found: list[V2beta1Run] = []
         token: str | None = ""
         while token is not None:
             with self._translated("read the runs"):
@@ -238,11 +241,12 @@ class PipelinesApi:
                 recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
             )
 
-    def plain(self, body: Any) -> Any:  # noqa: ANN401 - untyped package
+    def plain(self, body: object) -> dict[str, object]:
         """Return a body as the JSON that would be sent."""
-        return self._api.ApiClient().sanitize_for_serialization(body)
+        plain: dict[str, object] = self._api.ApiClient().sanitize_for_serialization(body)
+        return plain
 
-    def _what(self, pipeline: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _what(self, pipeline: str, arguments: Mapping[str, object]) -> dict[str, object]:
         """Return what a run and a recurring run say alike: pipeline, arguments and account."""
         return {
             "pipeline_spec": pipeline_document(pipeline),
@@ -270,7 +274,7 @@ class PipelinesApi:
             raise _not_understood(what, self._kfp.host, error) from error
 
 
-def pipeline_document(text: str) -> dict[str, Any]:
+def pipeline_document(text: str) -> dict[str, object]:
     """Return a compiled pipeline as the API takes it."""
     import yaml
 
@@ -286,7 +290,7 @@ def _equals(key: str, value: str) -> str:
     return json.dumps({"predicates": [predicate]})
 
 
-def _token_source(kfp: Kfp, settings: Settings) -> Any:  # noqa: ANN401 - a hook of the package
+def _token_source(kfp: Kfp, settings: Settings) -> "Callable[[Configuration], None] | None":
     """Return what puts the token into every request; None without authentication.
 
     Raises:
@@ -304,7 +308,7 @@ def _token_source(kfp: Kfp, settings: Settings) -> Any:  # noqa: ANN401 - a hook
             )
         file = IN_CLUSTER_TOKEN
 
-    def refresh(configuration: Any) -> None:  # noqa: ANN401 - untyped package
+    def refresh(configuration: "Configuration") -> None:
         configuration.api_key["authorization"] = _read(file) if file else token
 
     return refresh

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -142,8 +142,8 @@ class Deployment(Section):
     labels: dict[str, str] = Field(default_factory=dict, description="Labels of the pods.")
     queue: str = Field(default="", description="Kueue queue of the pods; empty: none.")
     priority_class: str = Field(default="", description="Kueue workload priority class.")
-    defaults: dict[str, Any] = Field(default_factory=dict, description="Placement of all steps.")
-    steps: dict[str, dict[str, Any]] = Field(
+    defaults: dict[str, object] = Field(default_factory=dict, description="Placement of all steps.")
+    steps: dict[str, dict[str, object]] = Field(
         default_factory=dict, description="Placement by step, over the defaults."
     )
     trainer: TrainJobSettings | None = Field(

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from boothline.catalogue import TOOLS, TORCH
 from boothline.errors import ConfigError
 from boothline.launch.cluster.deployment import Deployment, Placement
+
+if TYPE_CHECKING:
+    from kfp.dsl import PipelineTask
 
 CA_FOLDER = "/etc/boothline/ca"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the mount point, not a file
@@ -121,7 +124,7 @@ def _example(step: str, deployment: Deployment) -> tuple[dict[str, Any], dict[st
     def define() -> None:
         _place(example(), step, deployment)
 
-    pipeline: Any = dsl.pipeline(name="example")(define)
+    pipeline = dsl.pipeline(name="example")(define)
     spec = json_format.MessageToDict(pipeline.pipeline_spec)
     platform = json_format.MessageToDict(pipeline.platform_spec)
     kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -132,7 +135,7 @@ def _example(step: str, deployment: Deployment) -> tuple[dict[str, Any], dict[st
     return container, kubernetes["exec-example"]
 
 
-def _place(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN401 - untyped kfp
+def _place(task: "PipelineTask", step: str, deployment: Deployment) -> None:
     """Give a task the settings of a step."""
     placement = deployment.placement(step)
     task.set_cpu_request(placement.cpu).set_cpu_limit(placement.cpu_limit)
@@ -143,7 +146,7 @@ def _place(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN40
     _place_pod(task, step, deployment)
 
 
-def _place_pod(task: Any, step: str, deployment: Deployment) -> None:  # noqa: ANN401
+def _place_pod(task: "PipelineTask", step: str, deployment: Deployment) -> None:
     """Give a task's pod its user, secrets, volumes, labels and place."""
     from kfp import kubernetes
 
@@ -188,7 +191,9 @@ def _labels(deployment: Deployment) -> dict[str, str]:
     return labels
 
 
-def _tolerate(task: Any, placement: Placement, add: Callable[..., Any]) -> None:  # noqa: ANN401
+def _tolerate(
+    task: "PipelineTask", placement: Placement, add: Callable[..., "PipelineTask"]
+) -> None:
     """Let a task's pod live with taints."""
     for toleration in placement.tolerations:
         given = {name: value for name, value in toleration if value}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +25,9 @@ from boothline.launch.compile import compiled, pipeline_named
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
 from boothline.runs import JOB, resolved_run_id
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1RecurringRun, V2beta1Run
 
 # What Kubeflow Pipelines calls a run, at the end of the run id of a recurring run.
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -125,7 +128,7 @@ def run_request(
     run_id: str,
     pipeline: str,
     experiment_id: str,
-) -> Any:  # noqa: ANN401 - a body of the API
+) -> "V2beta1Run":
     """Return what would be sent to start a run."""
     check_reachable(config)
     config = _with_trials(config, pipeline)
@@ -167,7 +170,7 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
             f"Run {run_id} is {former.state}; there is nothing to resume.",
             remedy="See boothline status, or submit a new run.",
         )
-    values: Mapping[str, Any] = former.runtime_config.parameters
+    values: Mapping[str, object] = former.runtime_config.parameters
     spec = former.pipeline_spec or {}
     inner = spec.get("pipeline_spec", spec)
     name = str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
@@ -180,7 +183,7 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
     return described(api.create_run(body), deployment)
 
 
-def found(api: PipelinesApi, run_id: str) -> Any:  # noqa: ANN401 - a body of the API
+def found(api: PipelinesApi, run_id: str) -> "V2beta1Run":
     """Return the newest run with our run id.
 
     Raises:
@@ -249,7 +252,7 @@ def error_of(run: ClusterRun) -> BoothlineError | None:
     )
 
 
-def described(run: Any, deployment: Deployment) -> ClusterRun:  # noqa: ANN401 - a body of the API
+def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
     """Return a run as we tell it."""
     details = run.run_details.task_details if run.run_details else None
     tasks = [
@@ -270,7 +273,7 @@ def described(run: Any, deployment: Deployment) -> ClusterRun:  # noqa: ANN401 -
     )
 
 
-def _run_id(run: Any) -> str:  # noqa: ANN401 - a body of the API
+def _run_id(run: "V2beta1Run") -> str:
     """Return our run id of a run: its name, or what a run of a recurring run makes of its own."""
     given = run.runtime_config.parameters if run.runtime_config else None
     template = str((given or {}).get("run_id", ""))
@@ -310,7 +313,7 @@ def schedule_request(
     *,
     schedule: Schedule,
     experiment_id: str,
-) -> Any:  # noqa: ANN401 - a body of the API
+) -> "V2beta1RecurringRun":
     """Return what would be sent to register a recurring run.
 
     Raises:
@@ -372,7 +375,7 @@ def unregister(api: PipelinesApi, name: str) -> Removal:
     return _retire(api, api.recurring(name))
 
 
-def _retire(api: PipelinesApi, former: Sequence[Any]) -> Removal:
+def _retire(api: PipelinesApi, former: "Sequence[V2beta1RecurringRun]") -> Removal:
     """Stop recurring runs, and delete those that own no unfinished run."""
     unfinished: list[str] = []
     disabled = 0

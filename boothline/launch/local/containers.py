@@ -5,11 +5,14 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.local.processes import STOPPED, StepLauncher
+
+if TYPE_CHECKING:
+    from docker import DockerClient  # type: ignore[import-untyped]
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +52,11 @@ class ContainerLauncher(StepLauncher):
 
     def run_container(
         self,
-        client: Any,  # noqa: ANN401 - untyped package
+        client: "DockerClient",
         image: str,
         command: Sequence[str],
-        volumes: Mapping[str, Any],
-        **container_run_args: Any,  # noqa: ANN401
+        volumes: Mapping[str, object],
+        **container_run_args: object,
     ) -> int:
         """Run a step's container to its end and return its exit status; refuse when stopping."""
         if self.stopping:
@@ -78,7 +81,7 @@ class ContainerLauncher(StepLauncher):
 
 def run_arguments(
     run_dir: Path, config: RunConfig, environment: Mapping[str, str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what every container of a run is started with.
 
     The containers reach the services on this machine's loopback, write into the run's folder and
@@ -166,7 +169,7 @@ def check_images(images: tuple[str, ...]) -> None:
         ServiceError: Docker does not answer.
         ConfigError: an image is missing.
     """
-    import docker  # type: ignore[import-untyped]
+    import docker
     from docker.errors import (  # type: ignore[import-untyped]
         DockerException,
         ImageNotFound,

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -112,8 +111,7 @@ def _any_was_made(run_dir: Path) -> bool:
 def label_of_command(full_command: Sequence[str]) -> str:
     """Return the name of the step, with its shard or trial, that a KFP executor command runs."""
     options = dict(pairwise(full_command))
-    inputs: dict[str, Any] = json.loads(options["--executor_input"]).get("inputs", {})
-    values = inputs.get("parameterValues", {})
+    values = json.loads(options["--executor_input"]).get("inputs", {}).get("parameterValues", {})
     trial = trial_of(str(values.get("run_id", "")))
     shard = values.get("shard", trial[1] if trial else None)
     return label_of(options["--function_to_execute"], None if shard is None else int(shard))
