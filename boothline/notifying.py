@@ -12,7 +12,7 @@ from boothline import errors
 from boothline.addresses import check_service_url
 from boothline.catalogue import ends_run
 from boothline.config import RunConfig
-from boothline.config.notification import NotificationConfig
+from boothline.config.model import NotificationConfig
 from boothline.connecting import Service, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.results import Promotion

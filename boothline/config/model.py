@@ -1,20 +1,20 @@
-"""`RunConfig`: every setting of a run; each section has a module of its own."""
+"""`RunConfig`: every setting of a run; large sections have a module of their own."""
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from boothline.config.evaluation import EvaluationConfig
 from boothline.config.inference import InferenceConfig
-from boothline.config.notification import NotificationConfig
 from boothline.config.prior import PriorConfig
 from boothline.config.promotion import PromotionConfig
-from boothline.config.retrain import RetrainConfig
 from boothline.config.section import Section
 from boothline.config.subject import SubjectConfig
 from boothline.config.sweep import SweepConfig
 from boothline.config.training import CheckpointConfig, TrainingConfig
+
+NotifiedStatus = Literal["done", "refused", "failed", "interrupted"]
 
 
 class BaseModelConfig(Section):
@@ -43,6 +43,43 @@ class TrackingConfig(Section):
         default=False,
         description="Write metrics and sample sheets as offline runs of Weights & Biases too, in "
         "the folder wandb of the run (needs the extra wandb); nothing is sent.",
+    )
+
+
+class NotificationConfig(Section):
+    """When a run tells a webhook how it ended; the URL is BOOTHLINE_NOTIFY_WEBHOOK_URL."""
+
+    statuses: tuple[NotifiedStatus, ...] = Field(
+        default=("done", "refused", "failed", "interrupted"),
+        description="Final statuses that are told: done, refused (by the gate), failed and "
+        "interrupted. A webhook that does not answer never fails a run.",
+    )
+    log_lines: int = Field(
+        default=15, ge=0, le=100, description="Last log lines of a failed step in the message."
+    )
+
+
+class RetrainConfig(Section):
+    """What makes `boothline retrain` train again; other commands ignore it."""
+
+    on_new_data: bool = Field(
+        default=True,
+        description="Train when no registered version of the model was trained on these pictures "
+        "(by digest, so that a renamed or re-saved equal picture set is not new).",
+    )
+    max_champion_age_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=36_500,
+        description="Train when the champion became it longer ago than this, once in each such "
+        "period; unset: never for age.",
+    )
+    min_champion_score: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Train when the score of the champion's evaluation is below this, once for "
+        "each evaluation; unset: never for the score.",
     )
 
 

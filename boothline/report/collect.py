@@ -9,18 +9,19 @@ import yaml
 
 import boothline
 from boothline.config import RunConfig
-from boothline.report.copies import copies_of, warning_of
 from boothline.report.cost import cost_of
-from boothline.report.leaderboard import leaderboard_of
 from boothline.report.lineage import lineage_of
 from boothline.report.model import RunReport, StepLine, Verdict
 from boothline.report.outcome import final_status, read_evaluation, read_promotion, verdict_of
 from boothline.report.pictures import PictureLoader
 from boothline.report.scores import (
+    copies_of,
     evaluation_facts,
     has_papers_encoders,
+    leaderboard_of,
     metrics_of,
     published_of,
+    warning_of,
 )
 from boothline.report.sections import batch_of, comparisons_of, subject_of, training_of
 from boothline.report.sources import RunSources, read_sources

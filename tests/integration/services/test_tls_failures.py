@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tls_servers import PLAIN_REFUSAL, Authority, Identity, Served, serving
 
 from boothline import settings as process_environment
-from boothline.config.notification import NotificationConfig
+from boothline.config.model import NotificationConfig
 from boothline.errors import ServiceError
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Kfp

@@ -5,7 +5,7 @@ import json
 import pytest
 from unit.pipelines.webhook import Hook
 
-from boothline.config.notification import NotificationConfig
+from boothline.config.model import NotificationConfig
 from boothline.notifying import HIDDEN, Ending, notify, without_secrets
 from boothline.runs import Failure, StepRecord
 from boothline.settings import Settings
