@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boothline import addresses
 from boothline.errors import ConfigError
 from boothline.settings import Settings
-from boothline.store import failures
+from boothline.store import failures, sdk
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -124,6 +124,7 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
         cert_reqs="CERT_REQUIRED",
         ca_certs=str(settings.s3_ca_bundle or certifi.where()),
     )
+    sdk.check(Minio)
     return Minio(
         url.netloc,
         access_key=settings.s3_access_key,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from boothline.store import sdk
 from boothline.store.s3 import Bucket
 
 STALE_UPLOAD_SECONDS = 24 * 3600.0
@@ -72,7 +73,7 @@ def abort(bucket: Bucket, upload: UnfinishedUpload) -> None:
     """Give an unfinished upload up, so that its parts are freed."""
     name = bucket.name_of(upload.key)
     bucket.run(
-        lambda: bucket.client._abort_multipart_upload(bucket.name, name, upload.upload_id),
+        lambda: sdk.abort_upload(bucket.client, bucket.name, name, upload_id=upload.upload_id),
         what=f"abort the upload of {bucket.uri(upload.key)}",
     )
 
@@ -80,11 +81,12 @@ def abort(bucket: Bucket, upload: UnfinishedUpload) -> None:
 def _uploads(bucket: Bucket) -> Iterator[UnfinishedUpload]:
     key_marker, id_marker = "", ""
     while True:
-        page = bucket.client._list_multipart_uploads(
+        page = sdk.list_uploads(
+            bucket.client,
             bucket.name,
             prefix=bucket.prefix,
-            key_marker=key_marker or None,
-            upload_id_marker=id_marker or None,
+            key_marker=key_marker,
+            id_marker=id_marker,
         )
         for item in page.uploads:
             if not item.object_name.startswith(bucket.prefix):

@@ -9,9 +9,11 @@ import hashlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from boothline.errors import BoothlineError, StoreError
+from boothline.store import sdk
 
 if TYPE_CHECKING:
     from minio.datatypes import Part
@@ -49,8 +51,8 @@ def upload(
     what = f"write {bucket.uri(key)}"
     name = bucket.name_of(key)
     headers = {"Content-Type": "application/octet-stream"}
-    upload_id: str = bucket.run(
-        lambda: bucket.client._create_multipart_upload(bucket.name, name, dict(headers)), what=what
+    upload_id = bucket.run(
+        lambda: sdk.start_upload(bucket.client, bucket.name, name, headers=headers), what=what
     )
     try:
         with open_source() as source:
@@ -66,7 +68,7 @@ def abort(bucket: "Bucket", key: str, upload_id: str) -> None:
     name = bucket.name_of(key)
     try:
         bucket.brisk().run(
-            lambda: bucket.client._abort_multipart_upload(bucket.name, name, upload_id),
+            lambda: sdk.abort_upload(bucket.client, bucket.name, name, upload_id=upload_id),
             what=f"abort the upload of {bucket.uri(key)}",
         )
     except BoothlineError as error:
@@ -98,13 +100,12 @@ def _send_parts(
 def _send_part(bucket: "Bucket", key: str, data: bytes, upload_id: str, number: int) -> str:
     """Send one part under its digest and return its etag."""
     digest = base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-    etag: str = bucket.run(
-        lambda: bucket.client._upload_part(
-            bucket.name, bucket.name_of(key), data, {"Content-MD5": digest}, upload_id, number
-        ),
+    name = bucket.name_of(key)
+    send = partial(sdk.send_part, bucket.client, bucket.name, name, data, md5=digest)
+    return bucket.run(
+        lambda: send(upload_id=upload_id, number=number),
         what=f"write part {number} of {bucket.uri(key)}",
     )
-    return etag
 
 
 def _complete(
@@ -115,9 +116,8 @@ def _complete(
 
     def join() -> None:
         try:
-            bucket.client._complete_multipart_upload(
-                bucket.name, bucket.name_of(key), upload_id, parts
-            )
+            name = bucket.name_of(key)
+            sdk.complete_upload(bucket.client, bucket.name, name, upload_id=upload_id, parts=parts)
         except S3Error as error:
             if error.code not in _GONE_CODES or bucket.size_now(key) != size_bytes:
                 raise

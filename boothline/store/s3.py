@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures, layout, multipart
+from boothline.store import failures, layout, multipart, sdk
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
 from boothline.store.paths import check_prefix
 
@@ -119,7 +119,7 @@ class Bucket:
 
         def ask() -> bool:
             try:
-                response = self.client._execute("GET", self.name, query_params=dict(query))
+                response = sdk.ask(self.client, self.name, query)
             except Exception as error:
                 if failures.code_of(error) == "NoSuchBucket":
                     return False
@@ -258,7 +258,7 @@ class Bucket:
 
         def ask() -> float:
             query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
-            response = self.client._execute("GET", self.name, query_params=query)
+            response = sdk.ask(self.client, self.name, query)
             return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
 
         return self.run(ask, what=f"read the clock of {self.endpoint}")
@@ -283,8 +283,7 @@ class Bucket:
         return self.run(write, what=f"claim {self.uri(key)}")
 
     def _put(self, key: str, data: bytes, headers: Mapping[str, str]) -> None:
-        # The SDK's public put takes no headers: as metadata, If-None-Match would do nothing.
-        self.client._put_object(self.name, self.name_of(key), data, headers=dict(headers))
+        sdk.put(self.client, self.name, self.name_of(key), data, headers=headers)
 
     def _stat(self, key: str) -> "Object":
         return self.client.stat_object(self.name, self.name_of(key))

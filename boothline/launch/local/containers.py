@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
-from boothline.launch.local.processes import STOPPED, StepLauncher
+from boothline.launch.local.processes import STOPPED, StepLauncher, put_in_place
 
 if TYPE_CHECKING:
     from docker import DockerClient  # type: ignore[import-untyped]
@@ -33,7 +33,7 @@ class ContainerLauncher(StepLauncher):
 
     kfp.local lets Docker remove a container that ended and calls it a success when it is gone
     before its status was read, and it prints the output of all steps as one. So `install` puts
-    this in the place of `run_docker_container` (kfp is pinned, a test holds the signature).
+    this in the place of `run_docker_container`.
 
     Args:
         log_dir: folder that receives `<step>[-<shard>].log`.
@@ -46,9 +46,7 @@ class ContainerLauncher(StepLauncher):
 
     def install(self) -> None:
         """Let kfp.local run its containers through this."""
-        from kfp.local import docker_task_handler
-
-        docker_task_handler.run_docker_container = self.run_container
+        put_in_place("docker_task_handler", "run_docker_container", self.run_container)
 
     def run_container(
         self,

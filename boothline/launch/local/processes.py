@@ -7,18 +7,21 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
+from boothline.catalogue import TORCH, described
+from boothline.errors import ConfigError
 from boothline.progress import label_of, read_events
 from boothline.runs import trial_of
 from boothline.warm import TORCH_LIBRARIES, Warm
 
-_COMPONENT = re.compile(r"boothline\.components\.\w+")
+_COMPONENT = re.compile(r"boothline\.components\.(\w+)")
 RUN_DIR_VARIABLE = "BOOTHLINE_RUN_DIR"
 STOPPED = 143
 
@@ -29,7 +32,7 @@ class StepLauncher:
     kfp.local pipes every step's output through its own process and prints it: a step would die
     with kfp.local's process, shards would mix their lines, and nothing could keep kfp.local from
     starting the next step of a run that is being stopped. So `install` puts this in the place of
-    `run_local_subprocess` (kfp is pinned, a test holds the signature).
+    `run_local_subprocess`, for which kfp.local has no hook.
 
     Args:
         log_dir: folder of the run's folder that receives `<step>[-<shard>].log`.
@@ -43,9 +46,7 @@ class StepLauncher:
 
     def install(self) -> None:
         """Let kfp.local start its processes through this."""
-        from kfp.local import subprocess_task_handler
-
-        subprocess_task_handler.run_local_subprocess = self.run
+        put_in_place("subprocess_task_handler", "run_local_subprocess", self.run)
 
     def run(self, full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
         """Run a step's command to its end and return its exit status; refuse when stopping."""
@@ -100,12 +101,35 @@ class StepLauncher:
 def _needs_torch(program: str) -> bool:
     """Return whether the component whose program this is runs in the image with torch."""
     named = _COMPONENT.search(program)
-    return named is not None and hasattr(import_module(f"{named[0]}.component"), "TORCH")
+    step = described(named[1]) if named else None
+    return step is not None and step.image == TORCH
 
 
 def _any_was_made(run_dir: Path) -> bool:
     """Return whether a step of a run made its result instead of finding it."""
     return any(event.kind == "done" and not event.reused for event in read_events(run_dir))
+
+
+def put_in_place(module: str, name: str, ours: Callable[..., int]) -> None:
+    """Put a function of ours in the place of one of kfp.local's: all such replacements are here.
+
+    Args:
+        module: module of `kfp.local`.
+        name: its function; kfp is pinned, and this refuses one with other parameters.
+        ours: what is called instead.
+
+    Raises:
+        ConfigError: kfp has another function of that name, or none.
+    """
+    handlers = import_module(f"kfp.local.{module}")
+    theirs = getattr(handlers, name, None)
+    wanted = list(signature(ours).parameters)
+    if theirs is None or list(signature(theirs).parameters) != wanted:
+        raise ConfigError(
+            f"The installed kfp package has another {name} than Boothline was written for.",
+            remedy="Install the release that Boothline names: pip install --upgrade boothline.",
+        )
+    setattr(handlers, name, ours)
 
 
 def label_of_command(full_command: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from boothline.errors import ConfigError
 from boothline.launch.local.processes import (
     RUN_DIR_VARIABLE,
     StepLauncher,
@@ -12,6 +13,7 @@ from boothline.launch.local.processes import (
     end_run,
     label_of_command,
     processes_of,
+    put_in_place,
 )
 
 
@@ -92,3 +94,22 @@ def test_end_run_without_grace_kills_at_once(tmp_path):
     assert processes_of(tmp_path) == []
     process.wait(timeout=5)
     process.stdout.close()
+
+
+def test_put_in_place_replaces_a_function_of_kfp(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kfp.local import subprocess_task_handler
+
+    theirs = subprocess_task_handler.run_local_subprocess
+    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", theirs)
+
+    def ours(full_command, env_vars=None) -> int:
+        return 7
+
+    put_in_place("subprocess_task_handler", "run_local_subprocess", ours)
+    assert subprocess_task_handler.run_local_subprocess(["x"]) == 7
+
+
+@pytest.mark.parametrize("name", ["run_local_subprocess", "run_something_else"])
+def test_put_in_place_refuses_a_function_that_is_another(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"another {name}"):
+        put_in_place("subprocess_task_handler", name, lambda command: 0)
