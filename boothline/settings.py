@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     )
     warm: str = Field(
         default="",
-        description="Set by a local run: the process that forks its steps, see boothline/warm.py.",
+        description="Set by a local run: the process that forks its steps, see boothline/warm.",
     )
     models_dir: Path = Field(
         default=Path(__file__).resolve().parent / "models",

@@ -1,14 +1,4 @@
-"""A process that has loaded the libraries and forks what it is asked to run.
-
-Loading torch, diffusers and transformers takes several seconds of processor time. A local run has
-seven steps that need them, and a training starts processes of its own: without this, each would
-load them again. The warm process loads them once, runs nothing itself, and stays single-threaded,
-so that a fork of it is as good as a new Python that has just imported the same modules.
-
-A request goes over a socket that only descendants of the process's owner have. A connection is the
-life of what was started: when its other end closes, the child receives SIGTERM. Children die with
-the warm process, and it ends when its owner has ended and no child is left.
-"""
+"""The warm process itself: `python -m boothline.warm.server SOCKET CHANNEL [LIBRARY ...]`."""
 
 import atexit
 import ctypes
@@ -21,209 +11,22 @@ import runpy
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from boothline import settings as environment
+from boothline.warm.client import MAX_MESSAGE_BYTES, Request
 
-STEP_LIBRARIES = ("kfp", "kfp.dsl.executor", "boothline.steps")
-"""Modules whose import loads what every step uses."""
-
-TORCH_LIBRARIES = (
-    "boothline.training.worker",
-    "torch.distributed.launcher.api",
-    "boothline.diffusion.sampling",
-    "boothline.evaluation.encoders",
-)
-"""Modules whose import loads what the steps with torch use."""
-
-_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_MAX_": -4, "MALLOC_ARENA_MAX": -8}
 _INT_MAX = 2**31 - 1
-_MAX_MESSAGE_BYTES = 64
 _ENDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What a child has to do; the attributes are the arguments of `Warm.start`."""
-
-    module: str
-    arguments: list[str]
-    env: dict[str, str]
-    libraries: list[str]
-    folder: str
-    leads_session: bool
-
-
-class Child(Protocol):
-    """What is used of a started process; `subprocess.Popen` has it, too."""
-
-    pid: int
-    returncode: int | None
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None while the process is running."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status; raises `subprocess.TimeoutExpired`."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-
-
-@dataclass(frozen=True)
-class Warm:
-    """The address of a warm process, for its owner and all that it has started.
-
-    Attributes:
-        channel: descriptor of the socket that takes requests.
-        pid: process id of the warm process, which is the parent of all that it starts.
-    """
-
-    channel: int
-    pid: int
-
-    @classmethod
-    def of(cls, address: str) -> "Warm | None":
-        """Return what `str` has made a text of; None for the empty text."""
-        if not address:
-            return None
-        channel, pid = address.split(":")
-        return cls(int(channel), int(pid))
-
-    def __str__(self) -> str:
-        """Return the address as a text."""
-        return f"{self.channel}:{self.pid}"
-
-    def start(
-        self,
-        module: str,
-        arguments: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        libraries: Sequence[str] = (),
-        output: int | None = None,
-        start_new_session: bool = False,
-    ) -> "ForkedChild":
-        """Fork a process that runs a module as `python -m MODULE ARGUMENTS` would.
-
-        Args:
-            module: name of the module.
-            arguments: its arguments.
-            env: its whole environment.
-            libraries: modules that the warm process imports first, unless it has them.
-            output: descriptor that receives stdout and stderr; None: ours.
-            start_new_session: whether it leads a session of its own.
-        """
-        request = _Request(
-            module=module,
-            arguments=list(arguments),
-            env=dict(env),
-            libraries=list(libraries),
-            folder=str(Path.cwd()),
-            leads_session=start_new_session,
-        )
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        outputs = (1, 2) if output is None else (output, output)
-        with theirs, tempfile.TemporaryFile() as file:
-            file.write(json.dumps(asdict(request)).encode())
-            file.flush()
-            with socket.socket(fileno=os.dup(self.channel)) as channel:
-                socket.send_fds(channel, [b"."], [theirs.fileno(), file.fileno(), *outputs])
-        return ForkedChild(ours, module)
-
-
-class ForkedChild:
-    """A process that the warm process has forked for us.
-
-    Args:
-        connection: our end of its life.
-        name: what it runs, for messages.
-
-    Raises:
-        OSError: the warm process is gone.
-    """
-
-    def __init__(self, connection: socket.socket, name: str) -> None:
-        self._connection = connection
-        self._name = name
-        self.returncode: int | None = None
-        self.pid = int(self._connection.recv(_MAX_MESSAGE_BYTES) or b"0")
-        if not self.pid:
-            raise ConnectionResetError(f"the process that was to start {name} is gone")
-
-    def poll(self) -> int | None:
-        """Return the exit status, or None while the process is running."""
-        return self._receive(0.0)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status, negative for a signal as `subprocess` has it.
-
-        Raises:
-            subprocess.TimeoutExpired: it is still running after `timeout` seconds.
-        """
-        status = self._receive(timeout)
-        if status is None:
-            raise subprocess.TimeoutExpired(self._name, timeout or 0.0)
-        return status
-
-    def terminate(self) -> None:
-        """Send SIGTERM, unless the process has ended."""
-        if self.poll() is None:
-            self._connection.send(b"%d" % signal.SIGTERM)
-
-    def _receive(self, timeout: float | None) -> int | None:
-        if self.returncode is None:
-            self._connection.settimeout(timeout)
-            try:
-                message = self._connection.recv(_MAX_MESSAGE_BYTES)
-            except (BlockingIOError, TimeoutError):
-                return None
-            # Closed without a word: the warm process was killed, and its children with it.
-            self.returncode = int(message) if message else -signal.SIGKILL
-            self._connection.close()
-        return self.returncode
-
-
-@contextmanager
-def warm_process(*libraries: str, has_device: bool | None = None) -> Iterator[Warm | None]:
-    """Start a warm process for as long as the block lasts.
-
-    Yields None where a fork is not as good as a new process: on other systems than Linux, and with
-    an accelerator, whose driver does not survive a fork.
-
-    Args:
-        libraries: modules that it imports at once.
-        has_device: whether the machine has an accelerator; None looks for its device files.
-    """
-    if has_device is None:
-        has_device = any(path.exists() for path in _DEVICES)
-    if has_device or sys.platform != "linux":
-        yield None
-        return
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        descriptors = (theirs.fileno(), ours.fileno())
-        process = subprocess.Popen(
-            [sys.executable, "-m", "boothline.warm", *map(str, descriptors), *libraries],
-            stdin=subprocess.PIPE,
-            pass_fds=descriptors,
-        )
-        theirs.close()
-        try:
-            yield Warm(ours.fileno(), process.pid)
-        finally:
-            process.communicate()
 
 
 class _Server:
@@ -240,7 +43,7 @@ class _Server:
         self._abandoned: set[int] = set()
         self._selector = selectors.DefaultSelector()
 
-    def serve(self) -> _Request | None:
+    def serve(self) -> Request | None:
         """Serve until the owner is gone; in a child, return at once what it has to do."""
         wakes, woken = socket.socketpair()
         for end in (wakes, woken):
@@ -271,13 +74,13 @@ class _Server:
                     self._signal(key.data)
         return None
 
-    def _fork(self) -> _Request | None:
+    def _fork(self) -> Request | None:
         """Start what was asked for; return the request in the child, None in the parent."""
-        _, descriptors, _, _ = socket.recv_fds(self._requests, _MAX_MESSAGE_BYTES, 4)
+        _, descriptors, _, _ = socket.recv_fds(self._requests, MAX_MESSAGE_BYTES, 4)
         connection, file = socket.socket(fileno=descriptors[0]), descriptors[1]
         with os.fdopen(file, "rb") as stream:
             stream.seek(0)
-            request = _Request(**json.load(stream))
+            request = Request(**json.load(stream))
         for name in request.libraries:
             importlib.import_module(name)
         gc.freeze()  # a collection in a child would copy the memory that it shares with us
@@ -338,7 +141,7 @@ class _Server:
         """Pass a signal on to a child; SIGTERM once who asked for it is gone."""
         connection = self._connections[pid]
         try:
-            message = connection.recv(_MAX_MESSAGE_BYTES)
+            message = connection.recv(MAX_MESSAGE_BYTES)
         except OSError:
             message = b""
         os.kill(pid, int(message or signal.SIGTERM))
@@ -351,7 +154,7 @@ def _prctl(option: int, value: int | bytes) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _run(request: _Request) -> NoReturn:
+def _run(request: Request) -> NoReturn:
     """Do in a child what `python -m MODULE` does in a new process."""
     if request.leads_session:
         os.setsid()
