@@ -10,10 +10,10 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
 	$(BIN)/coverage erase
 	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered --durations=15
+
+test-s3: $(VENV)/.development  ## the contract of the store on another S3: ENDPOINT=URL, keys in BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY
+	@test -n "$(ENDPOINT)" || { echo "usage: make test-s3 ENDPOINT=https://s3.example.org"; exit 2; }
+	BOOTHLINE_TEST_S3_ENDPOINT=$(ENDPOINT) $(BIN)/pytest -q tests/integration/store tests/integration/collecting
 
 test-gpu: $(VENV)/.development  ## what needs CUDA, on one GPU, within 6 minutes (ON=cpu: the same bodies here)
 	@$(INSTALL) -e '.[gpu,optimizers]'

@@ -7,9 +7,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import s3_servers
 from fault_proxy import FaultProxy
 
 from boothline import services
+from boothline.doctor.findings import Finding
 from boothline.services import Endpoints
 from boothline.settings import Settings
 from boothline.store import Store
@@ -34,11 +36,35 @@ def nothing_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    """Endpoints of a SeaweedFS that lives as long as the session."""
+def object_store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Endpoints]:
+    """Endpoints of an object store that lives as long as the session: SeaweedFS if not another."""
     home = tmp_path_factory.mktemp("object-store")
-    yield services.ensure(home, only=["seaweedfs"])
-    services.stop(home)
+    name = getattr(request, "param", "seaweedfs")
+    if name == "seaweedfs":
+        yield services.ensure(home, only=["seaweedfs"])
+        services.stop(home)
+    elif name == "moto":
+        with s3_servers.moto(home) as endpoints:
+            yield endpoints
+    else:
+        with s3_servers.given(home) as endpoints:
+            yield endpoints
+
+
+@pytest.fixture(scope="session")
+def store_lacks(
+    object_store: Endpoints, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Finding]:
+    """What the object store of this session lacks, as the doctor finds it."""
+    home = tmp_path_factory.mktemp("examined")
+    settings = object_store.settings(
+        home=home, bucket=s3_servers.BUCKET, prefix=f"test-{uuid4().hex[:12]}"
+    )
+    lacks = s3_servers.lacks_of(settings)
+    s3_servers.leave_nothing(settings)
+    return lacks
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +76,14 @@ def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def store_settings(object_store: Endpoints, tmp_path: Path) -> Settings:
+def store_settings(object_store: Endpoints, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a fresh, empty store and a fresh home; no tracking."""
-    return object_store.settings(
-        home=tmp_path / "home", bucket="boothline-tests", prefix=f"test-{uuid4().hex[:12]}"
+    settings = object_store.settings(
+        home=tmp_path / "home", bucket=s3_servers.BUCKET, prefix=f"test-{uuid4().hex[:12]}"
     )
+    yield settings
+    if s3_servers.GIVEN:
+        s3_servers.leave_nothing(settings)
 
 
 @pytest.fixture(scope="session")

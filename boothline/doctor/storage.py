@@ -32,8 +32,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield ok("store", f"{bucket.uri('')} at {settings.s3_endpoint}")
     yield _transport(settings)
     yield guarded("store permissions", lambda: _permissions(bucket))
-    yield guarded("store races", lambda: _race(probes.count_race_winners(bucket)))
+    races = guarded("store races", lambda: _race(probes.count_race_winners(bucket)))
+    yield races
+    if races.status == "ok":
+        yield _asked("store owners", lambda: _owners(probes.keeps_owner_marks(bucket)))
     yield guarded("store checksums", lambda: _checksum(probes.refuses_wrong_checksum(bucket)))
+    yield _asked("store ranges", lambda: _ranges(probes.reads_from_an_offset(bucket)))
+    yield _asked("store parts", lambda: _parts(probes.fault_of_uploads(bucket)))
+    yield guarded("store signatures", lambda: _signatures(probes.refuses_wrong_secret(settings)))
     yield guarded("store clock", lambda: _clock(bucket.clock_skew_seconds()))
     yield guarded("store uploads", lambda: _uploads(bucket))
 
@@ -116,6 +122,58 @@ def _checksum(refused: bool) -> Finding:
         "store checksums",
         "wrong bytes are accepted",
         "Reads verify every byte all the same; prefer a store that checks x-amz-checksum-sha256.",
+    )
+
+
+def _asked(name: str, probe: Callable[[], Finding]) -> Finding:
+    """Return what a probe found; an identity that may not try it finds nothing."""
+    try:
+        return probe()
+    except BoothlineError as error:
+        if failures.is_denial(error.__cause__):
+            return ok(name, "not examined: this identity may not do what that takes")
+        return failed(name, error.message, error.remedy)
+
+
+def _owners(kept: bool) -> Finding:
+    if kept:
+        return ok("store owners", "the writer of an object is known by its mark")
+    return failed(
+        "store owners",
+        "the metadata sent with an object is lost, so that a commit whose answer was lost would"
+        " count as another writer's",
+        "Use a store that keeps x-amz-meta headers.",
+    )
+
+
+def _ranges(honoured: bool) -> Finding:
+    if honoured:
+        return ok("store ranges", "broken downloads continue where they stopped")
+    return warning(
+        "store ranges",
+        "reads from an offset return something else, so that broken downloads cannot continue",
+        "Every read is verified all the same; prefer a store that honours Range.",
+    )
+
+
+def _parts(fault: str) -> Finding:
+    if not fault:
+        return ok("store parts", "uploads in parts are completed, listed with their age, given up")
+    return warning(
+        "store parts",
+        fault,
+        "`boothline gc --delete` gives up uploads older than a day by what the store lists: run it"
+        " only while nothing is written, or use another store.",
+    )
+
+
+def _signatures(checked: bool) -> Finding:
+    if checked:
+        return ok("store signatures", "a wrong secret is refused")
+    return warning(
+        "store signatures",
+        "any secret is accepted: whoever reaches the store may read and write everything",
+        "Switch the store's authentication on, or use it for tests alone.",
     )
 
 

@@ -102,6 +102,11 @@ def is_denial(error: BaseException | None) -> bool:
     return error is not None and (code_of(error) in _DENIED_CODES or status_of(error) in (401, 403))
 
 
+def is_not_implemented(error: BaseException | None) -> bool:
+    """Return whether the store says that it does not know such a request."""
+    return error is not None and (status_of(error) == 501 or code_of(error) == "NotImplemented")
+
+
 def is_internal(error: BaseException) -> bool:
     """Tell whether the store answered that it failed itself."""
     return status_of(error) == 500

@@ -299,13 +299,22 @@ class Bucket:
         """
         if self.conditional.is_set():
             return
-        if self._claim(_PROBE_KEY, b"{}") and self._claim(_PROBE_KEY, b"{}"):
-            raise StoreError(
-                f"The object store at {self.endpoint} ignores If-None-Match, so that commits could"
-                " overwrite each other.",
-                remedy="Use a store with conditional puts (SeaweedFS 4, MinIO, Ceph 19, AWS).",
-            )
+        try:
+            honoured = not (self._claim(_PROBE_KEY, b"{}") and self._claim(_PROBE_KEY, b"{}"))
+        except StoreError as error:
+            if not failures.is_not_implemented(error.__cause__):
+                raise
+            raise self._unconditional("does not know") from error
+        if not honoured:
+            raise self._unconditional("ignores")
         self.conditional.set()
+
+    def _unconditional(self, what: str) -> StoreError:
+        return StoreError(
+            f"The object store at {self.endpoint} {what} If-None-Match, so that commits could"
+            " overwrite each other.",
+            remedy="Use a store with conditional puts (SeaweedFS 4, MinIO, Ceph 19, AWS).",
+        )
 
     def name_of(self, key: str) -> str:
         """Return the full name of an object in the bucket."""
@@ -355,4 +364,13 @@ def _from_sdk(error: BaseException) -> bool:
     from minio.error import MinioAdminException, MinioException
 
     own = (MinioException, MinioAdminException, ParseError)
-    return isinstance(error, own) or failures.is_client_failure(error)
+    return isinstance(error, own) or failures.is_client_failure(error) or _is_misreading(error)
+
+
+def _is_misreading(error: BaseException) -> bool:
+    """Return whether the SDK missed in an answer what every S3 sends: a ValueError of its own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    origin = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
+    return isinstance(error, ValueError) and origin.startswith("minio.")

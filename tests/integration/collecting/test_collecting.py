@@ -232,6 +232,7 @@ def test_collect_after_a_killed_one_goes_on(
     assert not sweeps.current(store.bucket).active
 
 
+@pytest.mark.store_needs("parts")
 def test_collect_aborts_stale_uploads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = store.bucket
     bucket.client._create_multipart_upload(bucket.name, bucket.name_of("blobs/x"), {})

@@ -14,6 +14,7 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from racing import race
 
+from boothline.doctor import storage
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
@@ -120,13 +121,25 @@ def test_connect_to_a_silent_server_fails_within_ten_seconds(store_settings: Set
     assert time.monotonic() - started_at < 10
 
 
-def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        ((200, b""), "ignores If-None-Match"),
+        ((501, b"<Error><Code>NotImplemented</Code></Error>"), "does not know If-None-Match"),
+    ],
+    ids=["ignored", "not-implemented"],
+)
+def test_commit_to_a_store_without_conditional_puts_is_refused(
+    store_settings: Settings, answer: tuple[int, bytes], what: str
+) -> None:
+    listing = b"<ListBucketResult><Name>boothline-tests</Name></ListBucketResult>"
+
     class Careless(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             if "list-type" in self.path:
-                self.answer(200, b"<ListBucketResult></ListBucketResult>")
+                self.answer(200, listing)
             else:
                 self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
@@ -135,7 +148,10 @@ def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: S
 
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.answer(200, b"")
+            self.answer(*answer if "If-None-Match" in self.headers else (200, b""))
+
+        def do_DELETE(self) -> None:
+            self.answer(204, b"")
 
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)
@@ -151,9 +167,34 @@ def test_commit_to_a_store_without_conditional_puts_is_refused(store_settings: S
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        careless = Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
-        with pytest.raises(StoreError, match="ignores If-None-Match"):
-            careless.commit("steps/train/key", draft(b"content"))
+        settings = store_settings.model_copy(update={"s3_endpoint": url})
+        with pytest.raises(StoreError, match=what):
+            Store.connect(settings).commit("steps/train/key", draft(b"content"))
+        found = {finding.name: finding for finding in storage.examine(settings)}
+        server.shutdown()
+    assert found["store races"].status == "failed"
+    assert what in found["store races"].detail
+    assert "conditional puts" in found["store races"].remedy
+
+
+def test_listing_without_what_every_s3_sends_is_an_error_of_the_store(
+    store_settings: Settings,
+) -> None:
+    class Terse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<ListBucketResult></ListBucketResult>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Terse) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        bucket = Bucket.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+        with pytest.raises(StoreError, match=r"failed to list .*<Name> not found"):
+            bucket.keys("steps/")
         server.shutdown()
 
 

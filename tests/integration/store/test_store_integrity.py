@@ -107,6 +107,7 @@ def test_find_flipped_manifest_raises(store: Store, ref: ManifestRef, bucket: Bu
         store.find(ref.path)
 
 
+@pytest.mark.store_needs("checksums")
 def test_put_with_wrong_checksum_is_refused_by_the_server(bucket: Bucket) -> None:
     with pytest.raises(StoreError, match="BadDigest"):
         bucket.put("blobs/x", b"content", sha256_hex="0" * 64)
