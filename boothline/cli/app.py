@@ -16,6 +16,7 @@ from boothline.cli import (
     keeping,
     models,
     planning,
+    registry,
     retraining,
     running,
     serving,
@@ -45,6 +46,7 @@ for group in (
     models,
     generating,
     keeping,
+    registry,
 ):
     app.add_typer(group.app)
 

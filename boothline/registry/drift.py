@@ -5,23 +5,24 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.registry import ledger
+from boothline.registry import ledger, mirror
 from boothline.registry.versions import (
     CHALLENGER,
     CHAMPION,
-    DIGEST_TAG,
     ModelVersion,
     challenger,
     find,
+    model_names,
+    versions,
 )
 from boothline.settings import Settings
-from boothline.store import Store, layout
-from boothline.tracking.client import MissingError, connect, translated
+from boothline.store import Store
+from boothline.tracking.client import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-REMEDY = "The ledger counts, and runs follow it: set the aliases in MLflow as it says."
+REMEDY = "The ledger counts, and runs follow it: `boothline registry repair` mends MLflow."
 
 
 class Drift(BaseModel):
@@ -32,7 +33,8 @@ class Drift(BaseModel):
         alias: champion or challenger.
         ledger_version: the version by the ledger; None: none.
         mlflow_version: the version that MLflow shows; None: none.
-        other_model: whether the version of that number in MLflow has another manifest.
+        other_model: whether MLflow shows a model that the store does not know; its number is then
+            MLflow's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,13 +48,10 @@ class Drift(BaseModel):
     @property
     def text(self) -> str:
         """The difference as a sentence without its full stop."""
-        if self.other_model:
-            return (
-                f"version {self.ledger_version} of {self.name}, the {self.alias}, is another model"
-                " in MLflow than in the ledger"
-            )
         known = "none" if self.ledger_version is None else f"version {self.ledger_version}"
         shown = "none" if self.mlflow_version is None else f"version {self.mlflow_version}"
+        if self.other_model:
+            shown = f"a model that the store does not know (MLflow's version {self.mlflow_version})"
         return f"the {self.alias} of {self.name} is {known} by the ledger, and {shown} in MLflow"
 
 
@@ -66,13 +65,7 @@ def find_drift(store: Store, settings: Settings) -> list[Drift]:
     Raises:
         TrackingError: MLflow is unreachable.
     """
-    names = sorted(
-        {
-            match["model_name"]
-            for path in store.list_records(layout.REGISTRY)
-            if (match := layout.VERSION.fullmatch(path))
-        }
-    )
+    names = model_names(store)
     if not names or not settings.mlflow_uri:
         return []
     client = connect(settings.mlflow_uri)
@@ -81,43 +74,40 @@ def find_drift(store: Store, settings: Settings) -> list[Drift]:
 
 def _of_model(client: "MlflowClient", store: Store, name: str) -> Sequence[Drift]:
     """Return the differences of one model."""
-    aliases = _aliases(client, name)
-    entry = ledger.champion(store, name)
-    expected = {
-        CHAMPION: None if entry is None else find(store, name, entry.ref),
-        CHALLENGER: challenger(store, name),
-    }
+    aliases = mirror.aliases(client, name)
+    numbers = {version.digest: version.version for version in versions(store, name)}
     return [
         drift
-        for alias, version in expected.items()
-        if (drift := _of_alias(client, name, alias, version, aliases.get(alias)))
+        for alias, version in expected(store, name).items()
+        if (drift := _of_alias(client, numbers, name, alias, version, aliases.get(alias)))
     ]
 
 
+def expected(store: Store, name: str) -> dict[str, ModelVersion | None]:
+    """Return the versions that the aliases of a model have to mean, by the ledger."""
+    entry = ledger.champion(store, name)
+    return {
+        CHAMPION: None if entry is None else find(store, name, entry.ref),
+        CHALLENGER: challenger(store, name),
+    }
+
+
 def _of_alias(
-    client: "MlflowClient", name: str, alias: str, version: ModelVersion | None, shown: int | None
+    client: "MlflowClient",
+    numbers: Mapping[str, int],
+    name: str,
+    alias: str,
+    version: ModelVersion | None,
+    shown: int | None,
 ) -> Drift | None:
     """Return the difference of one alias, if there is one."""
-    number = None if version is None else version.version
-    found = Drift(name=name, alias=alias, ledger_version=number, mlflow_version=shown)
-    if number != shown:
-        return found
-    if version is not None and _digest(client, name, version.version) != version.digest:
-        return found.model_copy(update={"other_model": True})
-    return None
-
-
-def _aliases(client: "MlflowClient", name: str) -> Mapping[str, int]:
-    """Return the versions that MLflow's aliases of a model mean; none for an unknown model."""
-    try:
-        with translated(f"show the model {name}"):
-            shown = client.get_registered_model(name).aliases
-    except MissingError:
-        return {}
-    return {alias: int(version) for alias, version in shown.items()}
-
-
-def _digest(client: "MlflowClient", name: str, version: int) -> str:
-    """Return the digest of the manifest that a version has in MLflow."""
-    with translated(f"show version {version} of {name}"):
-        return str(client.get_model_version(name, str(version)).tags.get(DIGEST_TAG, ""))
+    digest = "" if shown is None else mirror.tags(client, name, shown).get(mirror.DIGEST_TAG, "")
+    if digest == ("" if version is None else version.digest):
+        return None
+    return Drift(
+        name=name,
+        alias=alias,
+        ledger_version=None if version is None else version.version,
+        mlflow_version=numbers.get(digest, shown),
+        other_model=shown is not None and digest not in numbers,
+    )

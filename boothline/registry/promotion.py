@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from boothline.errors import ConfigError, ConflictError
-from boothline.registry import ledger
+from boothline.registry import ledger, mirror
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.versions import (
     CHALLENGER,
@@ -13,10 +13,11 @@ from boothline.registry.versions import (
     ModelVersion,
     challenger,
     ensure_version,
+    find,
 )
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
-from boothline.tracking.client import MissingError, RejectedError, connect, translated
+from boothline.tracking.client import MissingError, RejectedError, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -215,32 +216,30 @@ def sync_aliases(
         return
     client = connect(settings.mlflow_uri)
     while entry is not None:
-        _move(client, model_name, entry, challenger(store, model_name))
+        _move(client, store, entry)
         store.put_record(path, {"number": entry.number})
         newest = ledger.champion(store, model_name)
         entry = None if newest == entry else newest
 
 
-def _move(
-    client: "MlflowClient", model_name: str, entry: LedgerEntry, rival: ModelVersion | None
-) -> None:
-    """Set both aliases and read the champion's back.
+def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
+    """Set both aliases, and show the champion in MLflow if it is not there.
 
     Raises:
         TrackingError: MLflow is unreachable.
     """
-    with translated(f"make version {entry.version} of {model_name} its champion"):
-        client.set_registered_model_alias(model_name, CHAMPION, str(entry.version))
-        seen = client.get_model_version_by_alias(model_name, CHAMPION)
-    logger.info("champion of %s is version %s (entry %d)", model_name, seen.version, entry.number)
+    name = entry.model_name
+    champion = find(store, name, entry.ref) or ModelVersion(
+        name=name, version=entry.version, digest=entry.ref.digest, ref=entry.ref
+    )
+    mirror.set_alias(client, name, CHAMPION, mirror.show(client, store, champion))
+    logger.info("champion of %s is version %d (entry %d)", name, champion.version, entry.number)
+    rival = challenger(store, name)
     try:
-        with translated(f"set the challenger of {model_name}"):
-            if rival is None:
-                client.delete_registered_model_alias(model_name, CHALLENGER)
-            else:
-                client.set_registered_model_alias(model_name, CHALLENGER, str(rival.version))
+        number = None if rival is None else mirror.show(client, store, rival)
+        mirror.set_alias(client, name, CHALLENGER, number)
     except (MissingError, RejectedError) as error:
-        logger.info("%s keeps its challenger: %s", model_name, error)
+        logger.info("%s keeps its challenger: %s", name, error)
 
 
 def _next(view: ledger.View, version: ModelVersion, *, reason: str, actor: str) -> LedgerEntry:

@@ -1,34 +1,24 @@
-"""Versions of a model: numbered once for each manifest, in MLflow and in the store.
+"""Versions of a model: numbered once for each manifest, by the store.
 
-The store's records `registry/<model name>/<manifest digest>.json` are what Boothline reads; MLflow
-is asked only to register a manifest that has no record yet. Without a tracking server the numbers
-come from conditional puts of `registry/<model name>/numbers/<number>.json`.
+A number is claimed by a conditional put of `registry/<model name>/numbers/<number>.json`, and the
+record `registry/<model name>/<manifest digest>.json` is what Boothline reads. MLflow shows the same
+versions (`boothline.registry.mirror`); whatever numbers it gives them, ours is a tag there.
 """
 
 import logging
 from itertools import count
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.errors import ConflictError, ModelNotFoundError, TrackingError
-from boothline.registry import ledger
+from boothline.errors import ConflictError, DataError, ModelNotFoundError
+from boothline.registry import ledger, mirror
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
-from boothline.tracking.client import RejectedError, connect, translated
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
-DIGEST_TAG = "boothline.manifest_digest"
-REF_TAG = "boothline.manifest"
 CHAMPION = "champion"
-CHALLENGER = "challenger"
-# Registration is the one call to MLflow that a run cannot do without: an outage of a minute is
-# waited out.
-PATIENCE_SECONDS = 75.0
+CHALLENGER = mirror.CHALLENGER
 
 
 class ModelVersion(BaseModel):
@@ -55,7 +45,7 @@ def ensure_version(
     *,
     model_name: str,
     ref: ManifestRef,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_seconds: float = mirror.PATIENCE_SECONDS,
 ) -> ModelVersion:
     """Return the version of a model manifest, registered now if it is not yet.
 
@@ -75,13 +65,10 @@ def ensure_version(
     existing = find(store, model_name, ref)
     if existing is not None:
         return existing
-    if settings.mlflow_uri:
-        number = _register_patiently(
-            store, settings, model_name=model_name, ref=ref, patience_seconds=patience_seconds
-        )
-    else:
-        number = _claim_number(store, model_name, ref)
+    number = next_number(store, model_name, ref)
     made = ModelVersion(name=model_name, version=number, digest=ref.digest, ref=ref)
+    if settings.mlflow_uri:
+        mirror.register_patiently(store, settings, made, patience_seconds=patience_seconds)
     try:
         path = layout.version(model_name, ref.digest)
         store.put_record(path, made.model_dump(mode="json"), if_absent=True)
@@ -95,6 +82,17 @@ def find(store: Store, model_name: str, ref: ManifestRef) -> ModelVersion | None
     """Return the version of a model manifest, or None when it is not registered."""
     value = store.get_record(layout.version(model_name, ref.digest))
     return None if value is None else ModelVersion.model_validate(value)
+
+
+def model_names(store: Store) -> list[str]:
+    """Return the names of the registered models, sorted."""
+    return sorted(
+        {
+            match["model_name"]
+            for path in store.list_records(layout.REGISTRY)
+            if (match := layout.VERSION.fullmatch(path))
+        }
+    )
 
 
 def versions(store: Store, model_name: str) -> list[ModelVersion]:
@@ -118,9 +116,15 @@ def resolve(store: Store, model_name: str, selector: str) -> ModelVersion:
 
     Raises:
         ModelNotFoundError: there is no such version.
+        DataError: two versions have that number.
     """
     registered = versions(store, model_name)
     by_number = {str(version.version): version for version in registered}
+    if (num := [str(version.version) for version in registered].count(selector)) > 1:
+        raise DataError(
+            f"{num} versions of {model_name!r} have the number {selector}.",
+            remedy="`boothline registry repair` gives each a number of its own.",
+        )
     if selector == CHAMPION:
         entry = ledger.champion(store, model_name)
         chosen = None if entry is None else find(store, model_name, entry.ref)
@@ -146,86 +150,37 @@ def challenger(store: Store, model_name: str) -> ModelVersion | None:
     return newest
 
 
-def _register_patiently(
-    store: Store,
-    settings: Settings,
-    *,
-    model_name: str,
-    ref: ManifestRef,
-    patience_seconds: float,
-) -> int:
-    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+def next_number(store: Store, model_name: str, ref: ManifestRef) -> int:
+    """Return the number that a manifest has claimed, or claim the one after the highest.
 
-    client = connect(settings.mlflow_uri)
-    retrying = Retrying(
-        stop=stop_after_delay(patience_seconds),
-        wait=wait_exponential_jitter(multiplier=0.5, max=5),
-        retry=retry_if_exception(_is_outage),
-        before_sleep=lambda state: logger.warning(
-            "registering %s again: %s", model_name, state.outcome
-        ),
-        reraise=True,
-    )
-    return retrying(_register, client, store, model_name, ref)
-
-
-def _is_outage(error: BaseException) -> bool:
-    return isinstance(error, TrackingError) and not isinstance(error, RejectedError)
-
-
-def _register(client: "MlflowClient", store: Store, model_name: str, ref: ManifestRef) -> int:
-    """Return the MLflow version that carries the manifest's digest, made if there is none.
-
-    Two processes may each make one at the same time. The lower number stays, since nobody can have
-    seen only the higher one; whoever made the other deletes it.
+    Numbers of versions that were recorded without a claim are never given again.
     """
-    numbers = _numbers_of(client, model_name, ref)
-    if not numbers:
-        _ensure_model(client, model_name)
-        with translated(f"register {ref} as a version of {model_name}"):
-            made = client.create_model_version(
-                model_name,
-                store.uri_of(ref),
-                tags={DIGEST_TAG: ref.digest, REF_TAG: str(ref)},
-                await_creation_for=0,
-            )
-        numbers = _numbers_of(client, model_name, ref)
-        if int(made.version) != numbers[0]:
-            with translated(f"delete the second version of {ref}"):
-                client.delete_model_version(model_name, made.version)
-    with translated(f"make version {numbers[0]} of {model_name} the challenger"):
-        client.set_registered_model_alias(model_name, CHALLENGER, str(numbers[0]))
-    return numbers[0]
-
-
-def _numbers_of(client: "MlflowClient", model_name: str, ref: ManifestRef) -> list[int]:
-    with translated(f"list the versions of {model_name}"):
-        found = client.search_model_versions(
-            f"name = '{model_name}' and tags.`{DIGEST_TAG}` = '{ref.digest}'"
-        )
-    return sorted(int(version.version) for version in found)
-
-
-def _ensure_model(client: "MlflowClient", model_name: str) -> None:
-    try:
-        with translated(f"create the model {model_name}"):
-            client.create_registered_model(model_name)
-    except RejectedError:  # it exists
-        with translated(f"show the model {model_name}"):
-            client.get_registered_model(model_name)
-
-
-def _claim_number(store: Store, model_name: str, ref: ManifestRef) -> int:
-    """Return the number that a manifest has without MLflow: the next free one if it has none."""
-    for number in count(1):
-        path = layout.version_number(model_name, number)
-        taken = store.get_record(path)
-        if taken is None:
-            try:
-                store.put_record(path, {"digest": ref.digest}, if_absent=True)
-                break
-            except ConflictError:
-                taken = store.get_record(path) or {}
-        if taken.get("digest") == ref.digest:
+    recorded = {version.version for version in versions(store, model_name)}
+    claimed = [
+        int(match["number"])
+        for path in store.list_records(layout.registered(model_name))
+        if (match := layout.VERSION_NUMBER.fullmatch(path))
+    ]
+    for number in sorted(set(claimed) - recorded):
+        if claimant(store, model_name, number) == ref.digest:
+            return number
+    for number in count(max([0, *recorded, *claimed]) + 1):
+        if claim(store, model_name, number, ref.digest):
             break
     return number
+
+
+def claim(store: Store, model_name: str, number: int, digest: str) -> bool:
+    """Return whether a number belongs to a manifest, by a claim that is made now or stands."""
+    try:
+        path = layout.version_number(model_name, number)
+        store.put_record(path, {"digest": digest}, if_absent=True)
+    except ConflictError:
+        return claimant(store, model_name, number) == digest
+    return True
+
+
+def claimant(store: Store, model_name: str, number: int) -> str:
+    """Return the digest of the manifest that has claimed a number; empty: none."""
+    value = store.get_record(layout.version_number(model_name, number)) or {}
+    return str(value.get("digest", ""))

@@ -46,6 +46,7 @@ STEP_RECORD: Final = re.compile(rf"{RUNS}[^/]+/steps/[^/]+\.json")
 PROMOTION: Final = re.compile(rf"{PROMOTIONS}(\d+)\.json")
 ALIASES: Final = re.compile(rf"{REGISTRY}[^/]+/aliases\.json")
 VERSION: Final = re.compile(rf"{REGISTRY}(?P<model_name>[^/]+)/[0-9a-f]{{64}}\.json")
+VERSION_NUMBER: Final = re.compile(rf"{REGISTRY}[^/]+/numbers/(?P<number>\d+)\.json")
 SWEEP: Final = re.compile(rf"{SWEEPS}(\d+)\.json")
 
 _KEY_LENGTH: Final = 32
