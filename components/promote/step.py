@@ -5,8 +5,9 @@ import logging
 from boothline import settings as environment
 from boothline.components.promote import ABOUT
 from boothline.errors import DataError
-from boothline.registry.gate import judge
+from boothline.registry.gate import Verdict, judge
 from boothline.registry.promotion import promote
+from boothline.registry.subjects import judge_subject
 from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
@@ -46,13 +47,17 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     promotion = context.config.promotion
     evaluation = context.store.read_as(Evaluation, inputs.evaluation)
     _check_subject(context.store, context.store.read(inputs.evaluation), inputs)
+    champion = evaluation.champion
     judgement = judge(evaluation, promotion)
+    if champion:
+        models = ManifestRef.parse(inputs.model), ManifestRef.parse(champion)
+        rule = judge_subject(context.store, *models)
+        judgement = Verdict(rules=(*judgement.rules, rule))
     outcome = PROMOTED if judgement.promoted else REFUSED
     for rule in judgement.rules:
         logger.info("%s: %s", rule.name, rule.text)
     context.progress.update(1, 1, unit="verdicts", note=outcome)
     context.tracker.tags({"boothline.verdict": outcome})
-    champion = evaluation.champion
     inputs_read = [inputs.model, inputs.evaluation, *([champion] if champion else [])]
     result = Promotion(
         verdict=outcome,

@@ -139,6 +139,45 @@ def test_promote_against_the_champion_needs_a_better_score(store: Store, enact: 
     assert ledger.champion_to_beat(store, NAME, third) == first
 
 
+def trained(store: Store, label: str, noun: str, *pictures: bytes) -> ManifestRef:
+    """A model with a dataset above it, as a run leaves it."""
+    files = {f"images/{number:03d}.png": data for number, data in enumerate(pictures)}
+    draft = ManifestDraft(
+        kind="dataset", files=files | {"class/images/0.png": b"any"}, metadata={"class_noun": noun}
+    )
+    dataset = store.commit(f"steps/validate_data/{label}", draft)
+    training = store.commit(
+        f"steps/train/{label}", ManifestDraft(kind="training", files={}, inputs=(dataset,))
+    )
+    return store.commit(
+        f"steps/publish_checkpoint/{label}",
+        ManifestDraft(kind="model", files={}, inputs=(training,), metadata={"label": label}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("noun", "pictures", "verdict"),
+    [
+        ("cat", (b"c1", b"c2"), "refused"),
+        ("cat", (b"c1", b"d2"), "promoted"),
+        ("Dog", (b"c1", b"c2"), "promoted"),
+    ],
+    ids=["another-subject", "shared-picture", "same-noun"],
+)
+def test_promote_over_a_champion_of_another_subject(
+    store: Store, context: StepContext, noun: str, pictures: tuple[bytes, ...], verdict: str
+) -> None:
+    dog = trained(store, "a", "dog", b"d1", b"d2")
+    other = trained(store, "b", noun, *pictures)
+    facts = step.produce(context, inputs_for(store, other, gain=0.2, champion=dog)).metadata
+    rule = next(rule for rule in facts["rules"] if rule["name"] == "same_subject")
+    assert facts["verdict"] == verdict
+    assert rule["passed"] == (verdict == "promoted")
+    if verdict == "refused":
+        assert "its class is 'dog', this model's is 'cat'" in rule["text"]
+        assert "subject.name" in rule["text"]
+
+
 def test_promote_with_evaluation_of_another_model_is_refused(
     store: Store, context: StepContext
 ) -> None:
