@@ -62,6 +62,18 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Overrides training.num_processes on this machine."
     )
 
+    rank_warning_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="A rank of a training that gives no sign of life for so long is named.",
+    )
+    rank_limit_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="A rank that gives no sign of life for so long is killed; the training ends "
+        "and can be resumed.",
+    )
+
     notify_webhook_url: SecretStr = Field(
         default=SecretStr(""),
         description="Webhook that is told how runs end (Slack-compatible); empty: none.",

@@ -45,6 +45,11 @@ def mark_done(folder: Path, *, rank: int) -> None:
     (folder / f"done-{rank}").touch()
 
 
+def has_ended(folder: Path, *, rank: int) -> bool:
+    """Return whether a rank has said how it ended."""
+    return (folder / f"done-{rank}").exists() or (folder / f"error-{rank}.json").exists()
+
+
 def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> BoothlineError:
     """Return the error that stopped a training: the cause, not what followed from it.
 

@@ -19,6 +19,7 @@ from boothline.cores import available_cores
 from boothline.errors import InterruptedRunError
 from boothline.settings import Settings
 from boothline.training.failures import failure_of
+from boothline.training.heartbeat import Watch
 from boothline.training.job import (
     CURVE_FILE,
     EVENTS_FILE,
@@ -80,7 +81,7 @@ def train(
         job: what to train; its folder receives all files.
         settings: the environment that the ranks run in; secrets travel nowhere else.
         on_event: called with each event of rank 0: `phase`, `start`, `inputs`, `step`, `sheet`,
-            `smaller` (passes, for want of memory).
+            `smaller` (passes, because memory ran out); and with `silent`: a rank does not answer.
 
     Raises:
         BoothlineError: what stopped the ranks, as the class it had there.
@@ -116,10 +117,18 @@ def run_ranks(
         BoothlineError: what stopped the ranks, as the class it had there.
     """
     events = _EventReader(job.folder / EVENTS_FILE)
+    watch = Watch(
+        job.folder,
+        ranks=ranks,
+        warning_seconds=settings.rank_warning_seconds,
+        limit_seconds=settings.rank_limit_seconds,
+    )
     process = _started(job, settings, agent=agent, num_ranks=len(ranks))
     with _ended_with_us(process), _signals_passed_on(process, job) as received:
         while process.poll() is None:
             events.forward(on_event)
+            if silence := watch.look():
+                on_event({"event": "silent", "text": silence})
             try:
                 process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
@@ -127,7 +136,7 @@ def run_ranks(
     events.forward(on_event)
     if process.returncode == 0:
         return
-    error = failure_of(job.folder, world_size=job.world_size, ranks=ranks)
+    error = watch.error() or failure_of(job.folder, world_size=job.world_size, ranks=ranks)
     if received and not isinstance(error, InterruptedRunError):
         raise InterruptedRunError(
             f"Training was stopped by {signal.Signals(received[0]).name}.",

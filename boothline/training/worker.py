@@ -17,6 +17,7 @@ from boothline.settings import Settings
 from boothline.store import Store
 from boothline.training.determinism import deterministic_kernels
 from boothline.training.failures import mark_done, write_failure
+from boothline.training.heartbeat import start_beating
 from boothline.training.job import PROCESS_FILE, RESULT_FILE, TrainingJob
 from boothline.training.ranks import Ranks
 from boothline.training.requests import Requests
@@ -72,6 +73,7 @@ def main(arguments: list[str]) -> int:
     job = TrainingJob.load(Path(arguments[0]))
     rank = int(os.environ.get("RANK", "0"))  # set by torchrun
     (job.folder / PROCESS_FILE.format(rank=rank)).write_text(str(os.getpid()), encoding="utf-8")
+    start_beating(job.folder, rank=rank)
     try:
         run_rank(job, settings=environment.current(), requests=requests)
     except BoothlineError as error:

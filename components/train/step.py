@@ -221,6 +221,7 @@ class _Reporter:
         self._progress = context.progress
         self._tracker = context.tracker
         self._total = context.config.training.num_steps
+        self._done = 0
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Report one event."""
@@ -239,6 +240,8 @@ class _Reporter:
             self._tracker.metrics({"pass_size": event["pass_size"]}, step=int(event["step"]))
         elif event["event"] == "start" and event["step"] > 0:
             self._update(event["step"], note=f"going on after step {event['step']}", once=True)
+        elif event["event"] == "silent":
+            self._update(self._done, note=event["text"], once=True)
         elif event["event"] == "phase":
             self._update(0, note=event["name"], once=True)
 
@@ -250,6 +253,7 @@ class _Reporter:
         self._tracker.metrics(values, step=int(event["step"]))
 
     def _update(self, done: int, *, note: str, once: bool = False) -> None:
+        self._done = done
         self._progress.update(done, self._total, unit="steps", note=note, once=once)
 
 

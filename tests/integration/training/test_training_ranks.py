@@ -141,3 +141,32 @@ def poisoned_base(source: Path, target: Path) -> Path:
     weights[name][tokenizer("snow").input_ids[1]] = float("nan")
     save_file(weights, path, metadata={"format": "pt"})
     return target
+
+
+def test_training_with_a_stopped_rank_names_it_ends_at_the_limit_and_resumes_to_the_same_bits(
+    make_job: JobMaker,
+    digests: Callable[[str], dict[str, str]],
+    store_settings: Settings,
+) -> None:
+    whole = make_job("training/whole", world_size=2)
+    expected = train(whole, settings=store_settings)
+
+    job = make_job("training/stopped", world_size=2)
+    limits = {"rank_warning_seconds": 3.0, "rank_limit_seconds": 6.0}
+    stopped: list[float] = []
+    said: list[str] = []
+
+    def stop_rank_1(event: Mapping[str, Any]) -> None:
+        if event["event"] == "silent":
+            said.append(event["text"])
+        if event["event"] == "step" and event["step"] == 3 and not stopped:
+            stopped.append(time.monotonic())
+            ranks(job)[1].send_signal(signal.SIGSTOP)
+
+    with pytest.raises(TrainingError, match="For 6 s rank 1 did not answer"):
+        train(job, settings=store_settings.model_copy(update=limits), on_event=stop_rank_1)
+    assert time.monotonic() - stopped[0] < 36
+    assert said[0] == "no step for 3 s: rank 1 does not answer"
+    assert ranks(job) == []
+    again = train(make_job("training/stopped", world_size=2), settings=store_settings)
+    assert digests(again.final_state) == digests(expected.final_state)
