@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from boothline.launch.cluster.client import PipelinesApi
     from boothline.launch.cluster.deployment import Deployment
-    from boothline.launch.cluster.runs import ClusterRun, Removal
+    from boothline.launch.cluster.runs import Removal
+    from boothline.launch.cluster.states import ClusterRun
 
 app = typer.Typer()
 
@@ -137,9 +138,10 @@ def _say_removal(target: "Console", name: str, removal: "Removal") -> None:
 def cluster_status(deployment: Path, run_id: str | None, output: Output) -> None:
     """Print what Kubeflow Pipelines tells of a run."""
     from boothline.launch.cluster import runs
+    from boothline.launch.cluster.states import described
 
     settings, api = _opened(deployment)
-    run = runs.described(runs.found(api, _named(run_id)), settings)
+    run = described(runs.found(api, _named(run_id)), settings)
     emit(run, output, lambda target: _say_run(target, run))
 
 

@@ -1,5 +1,6 @@
 """Commands on configurations and pipelines: init, validate, compile."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,7 +53,8 @@ def load_config(
     settings = list(overrides or [])
     if subject is not None:
         settings = [
-            f"subject.images={subject}",
+            # A path has lost the second slash of an s3:// prefix.
+            f"subject.images={re.sub(r'^s3:/+', 's3://', str(subject))}",
             f"subject.name={subject_name(subject)}",
             *settings,
         ]

@@ -10,6 +10,7 @@ from boothline.data.report import DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
 from boothline.diffusion.prompts import read_prompts
+from boothline.settings import Settings
 
 
 def _long_prompts(config: RunConfig, counter: TokenCounter) -> list[DatasetWarning]:
@@ -45,6 +46,21 @@ def check_readable(config: RunConfig) -> DatasetReport:
     return report
 
 
+def _settings(home: Path) -> Settings:
+    """Return the environment, with the local store where it names none and one runs.
+
+    So an s3:// prefix means the same here as in a run.
+    """
+    from boothline import services
+
+    settings = process_environment.current().model_copy(update={"home": home})
+    if settings.s3_endpoint:
+        return settings
+    local = services.running(home)
+    fields = {"s3_endpoint", "s3_access_key", "s3_secret_key"}
+    return settings.model_copy(update={name: getattr(local, name) for name in fields})
+
+
 def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None) -> DatasetReport:
     """Return what the validate_data step would find.
 
@@ -57,7 +73,7 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
         ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
         DataError: the source holds no picture or exceeds the limits.
     """
-    settings = process_environment.current().model_copy(update={"home": home})
+    settings = _settings(home)
     base = config.base_model
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
     with scratch_folder("boothline-validate-") as folder:

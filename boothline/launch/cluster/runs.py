@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from boothline.config import RunConfig
 from boothline.errors import (
     BoothlineError,
@@ -18,13 +16,14 @@ from boothline.errors import (
     NotFoundError,
     ServiceError,
 )
-from boothline.launch.cluster.client import CANCELED, FAILED, FINAL, SUCCEEDED, PipelinesApi
+from boothline.launch.cluster.client import CANCELED, FAILED, SUCCEEDED, PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
+from boothline.launch.cluster.states import ClusterRun, described, run_id_of
 from boothline.launch.compile import compiled, pipeline_named
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
-from boothline.runs import JOB, resolved_run_id
+from boothline.runs import JOB
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1RecurringRun, V2beta1Run
@@ -33,34 +32,6 @@ if TYPE_CHECKING:
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _LONGEST_WAIT_SECONDS = 60.0
 OnState = Callable[["ClusterRun"], None]
-
-
-class ClusterTask(BaseModel):
-    """One task of a run, as Kubeflow Pipelines tells it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    state: str
-    error: str = ""
-
-
-class ClusterRun(BaseModel):
-    """One run on a cluster."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    run_id: str
-    kfp_run_id: str
-    state: str = Field(description="State in Kubeflow Pipelines, e.g. RUNNING.")
-    error: str = ""
-    tasks: list[ClusterTask] = Field(default_factory=list)
-    url: str
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it will not change any more."""
-        return self.state in FINAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +136,10 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
         ConfigError: it still runs, or it succeeded.
     """
     former = found(api, run_id)
-    if former.state not in (FAILED, CANCELED):
+    state = described(former, deployment).state
+    if state not in (FAILED, CANCELED):
         raise ConfigError(
-            f"Run {run_id} is {former.state}; there is nothing to resume.",
+            f"Run {run_id} is {state}; there is nothing to resume.",
             remedy="See boothline status, or submit a new run.",
         )
     values: Mapping[str, object] = former.runtime_config.parameters
@@ -250,36 +222,6 @@ def error_of(run: ClusterRun) -> BoothlineError | None:
         f"Run {run.run_id} failed{what or '.'}",
         remedy=f"See boothline logs {run.run_id} --deployment FILE. {again}",
     )
-
-
-def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
-    """Return a run as we tell it."""
-    details = run.run_details.task_details if run.run_details else None
-    tasks = [
-        ClusterTask(
-            name=str(task.display_name or task.task_id),
-            state=str(task.state or ""),
-            error=str(task.error.message or "") if task.error else "",
-        )
-        for task in details or []
-    ]
-    return ClusterRun(
-        run_id=_run_id(run),
-        kfp_run_id=str(run.run_id),
-        state=str(run.state or "PENDING"),
-        error=str(run.error.message or "") if run.error else "",
-        tasks=sorted(tasks, key=lambda task: task.name),
-        url=f"{deployment.kfp.host.rstrip('/')}/#/runs/details/{run.run_id}",
-    )
-
-
-def _run_id(run: "V2beta1Run") -> str:
-    """Return our run id of a run: its name, or what a run of a recurring run makes of its own."""
-    given = run.runtime_config.parameters if run.runtime_config else None
-    template = str((given or {}).get("run_id", ""))
-    if JOB in template:
-        return resolved_run_id(template, job_id=str(run.run_id))
-    return str(run.display_name)
 
 
 def scheduled_run_id(name: str) -> str:
@@ -382,7 +324,7 @@ def _retire(api: PipelinesApi, former: "Sequence[V2beta1RecurringRun]") -> Remov
     for item in former:
         identity = str(item.recurring_run_id)
         api.stop_recurring(identity)  # first, so that none starts between look and deletion
-        active = [_run_id(run) for run in api.unfinished(identity)]
+        active = [run_id_of(run) for run in api.unfinished(identity)]
         unfinished += active
         disabled += bool(active)
         if not active:

@@ -19,11 +19,12 @@ def check(config: RunConfig, *, home: Path) -> None:
     Raises:
         ModelNotFoundError: a model does not exist.
         ConfigError: the pictures' or prompts' path does not exist.
-        DataError: the pictures' folder holds no file, or the base model is of another family or
-            has no safetensors weights.
+        DataError: the pictures' folder holds no file, or the base model or an encoder is of another
+            kind, lacks a file or has no safetensors weights.
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
     from boothline.diffusion.layout import check_folder
+    from boothline.evaluation.folders import check_encoder
 
     check_pictures(config.subject.images)
     for section in ("inference", "evaluation"):
@@ -41,10 +42,13 @@ def check(config: RunConfig, *, home: Path) -> None:
         if not base.source.startswith(BUILTIN):  # of those an image may lack the weights
             check_folder(model.path)
     evaluation = config.evaluation
-    for encoder in (evaluation.clip_model, evaluation.dino_model, evaluation.lpips_model):
+    for name in ("clip_model", "dino_model", "lpips_model"):
+        encoder = getattr(evaluation, name)
         local = encoder and (encoder.startswith(BUILTIN) or Path(encoder).exists())
         if encoder and (local or not base.allow_hub):
-            resolve(encoder, settings=settings)
+            model = resolve(encoder, settings=settings)
+            if name != "lpips_model" and not encoder.startswith(BUILTIN):
+                check_encoder(model.path, setting=name)
 
 
 def check_pictures(images: str) -> None:

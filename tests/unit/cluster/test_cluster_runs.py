@@ -142,6 +142,35 @@ def test_follow_sees_failure_and_names_the_task(server: FakePipelines) -> None:
     assert f"boothline resume {RUN_ID}" in error.remedy
 
 
+def test_run_called_succeeded_with_a_failed_task_is_failed_and_can_be_resumed(
+    server: FakePipelines,
+) -> None:
+    server.states = ("SUCCEEDED",)
+    server.tasks = [
+        {"display_name": "Train", "state": "FAILED", "error": {"message": "exit code 3"}},
+        {"display_name": "Finish run", "state": "SUCCEEDED"},
+    ]
+    run, _ = submit(server)
+    end = follow(server, run)
+    error = runs.error_of(end)
+    assert end.state == "FAILED"
+    assert end.error == "Kubeflow Pipelines says SUCCEEDED, but Train failed"
+    assert isinstance(error, BoothlineError)
+    assert "at Train: exit code 3" in error.message
+    assert runs.resume(api_of(server), deployment(server), RUN_ID).run_id == RUN_ID
+
+
+def test_run_whose_failed_attempt_was_tried_again_is_a_success(server: FakePipelines) -> None:
+    server.states = ("SUCCEEDED",)
+    server.tasks = [
+        {"display_name": "executor(0)", "state": "FAILED"},
+        {"display_name": "executor(1)", "state": "SUCCEEDED"},
+        {"display_name": "executor", "state": "SUCCEEDED"},
+    ]
+    run, _ = submit(server)
+    assert runs.error_of(follow(server, run)) is None
+
+
 def test_follow_sees_cancellation(server: FakePipelines) -> None:
     server.states = ("RUNNING",)
     run, _ = submit(server)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from boothline.launch.local.prechecks import check, check_pictures, with_absolut
 def values(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_model_layout(tmp_path / "base")
-    for name in ("clip", "dino"):
+    for name, kind in (("clip", "clip"), ("dino", "dinov2")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": kind}))
+        for file in ("model.safetensors", "preprocessor_config.json"):
+            (tmp_path / name / file).write_bytes(b"")
+    (tmp_path / "clip" / "tokenizer.json").write_bytes(b"")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "a.png").write_bytes(b"x")
@@ -42,6 +46,46 @@ def test_check_of_unknown_builtin_encoder_names_it(values):
 
     with pytest.raises(ModelNotFoundError, match="nothing"):
         check(RunConfig.model_validate(values), home=Path("home"))
+
+
+ENCODER_FAULTS = {
+    "other-kind": (
+        "clip", lambda f: (f / "config.json").write_text('{"model_type": "vit"}'), "'vit'"
+    ),
+    "clip-as-dino": (
+        "dino", lambda f: (f / "config.json").write_text('{"model_type": "clip"}'), "clip"
+    ),
+    "no-config": ("dino", lambda f: (f / "config.json").write_text("{}"), "unknown"),
+    "no-weights": ("clip", lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    "pickle": (
+        "dino",
+        lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+        r"only pickle weights.*pytorch_model\.bin",
+    ),
+    "fp16-alone": (
+        "dino",
+        lambda f: (f / "model.safetensors").rename(f / "model.fp16.safetensors"),
+        "fp16 weights alone",
+    ),
+    "no-processor": (
+        "dino", lambda f: (f / "preprocessor_config.json").unlink(), "no preprocessor_config.json"
+    ),
+    "no-tokenizer": ("clip", lambda f: (f / "tokenizer.json").unlink(), "no tokenizer.json"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ENCODER_FAULTS)
+def test_check_of_an_encoder_that_cannot_be_used_names_it(values, tmp_path, fault):
+    name, damage, what = ENCODER_FAULTS[fault]
+    damage(tmp_path / name)
+    with pytest.raises(DataError, match=what) as caught:
+        check(RunConfig.model_validate(values), home=Path("home"))
+    assert str(tmp_path / name) in caught.value.message
+
+
+def test_check_of_the_encoders_that_tests_load_passes(values, tiny_clip, tiny_dino):
+    values["evaluation"] = {"clip_model": str(tiny_clip), "dino_model": str(tiny_dino)}
+    check(RunConfig.model_validate(values), home=Path("home"))
 
 
 def test_check_of_missing_prompts_file_names_it(values):

@@ -1,0 +1,98 @@
+"""How runs on Kubeflow Pipelines stand, as Boothline shows them."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.launch.cluster.client import FAILED, FINAL, SUCCEEDED
+from boothline.launch.cluster.deployment import Deployment
+from boothline.runs import JOB, resolved_run_id
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+# An attempt at a task that is tried again.
+_ATTEMPT = re.compile(r"\(\d+\)$")
+
+
+class ClusterTask(BaseModel):
+    """One task of a run, as Kubeflow Pipelines tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    state: str
+    error: str = ""
+
+
+class ClusterRun(BaseModel):
+    """One run on a cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    kfp_run_id: str
+    state: str = Field(
+        description="State in Kubeflow Pipelines, e.g. RUNNING; FAILED if a task failed."
+    )
+    error: str = ""
+    tasks: list[ClusterTask] = Field(default_factory=list)
+    url: str
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state in FINAL
+
+
+def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
+    """Return a run as we tell it."""
+    details = run.run_details.task_details if run.run_details else None
+    tasks = [
+        ClusterTask(
+            name=str(task.display_name or task.task_id),
+            state=str(task.state or ""),
+            error=str(task.error.message or "") if task.error else "",
+        )
+        for task in details or []
+    ]
+    state, error = str(run.state or "PENDING"), str(run.error.message or "") if run.error else ""
+    if state == SUCCEEDED and (failed := _failed(tasks)):
+        state = FAILED
+        error = f"Kubeflow Pipelines says {SUCCEEDED}, but {', '.join(failed)} failed"
+    return ClusterRun(
+        run_id=run_id_of(run),
+        kfp_run_id=str(run.run_id),
+        state=state,
+        error=error,
+        tasks=sorted(tasks, key=lambda task: task.name),
+        url=f"{deployment.kfp.host.rstrip('/')}/#/runs/details/{run.run_id}",
+    )
+
+
+def _failed(tasks: Sequence[ClusterTask]) -> list[str]:
+    """Return the names of the tasks that failed for good.
+
+    An exit handler that ends well makes a run SUCCEEDED whatever failed before it. A failed
+    attempt, `executor(0)`, does not count where a later one of that task succeeded.
+    """
+    well = {_ATTEMPT.sub("", task.name) for task in tasks if task.state == SUCCEEDED}
+    return sorted(
+        {
+            task.name
+            for task in tasks
+            if task.state == FAILED
+            and not (_ATTEMPT.search(task.name) and _ATTEMPT.sub("", task.name) in well)
+        }
+    )
+
+
+def run_id_of(run: "V2beta1Run") -> str:
+    """Return our run id of a run: its name, or what a run of a recurring run makes of its own."""
+    given = run.runtime_config.parameters if run.runtime_config else None
+    template = str((given or {}).get("run_id", ""))
+    if JOB in template:
+        return resolved_run_id(template, job_id=str(run.run_id))
+    return str(run.display_name)
