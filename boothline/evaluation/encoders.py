@@ -3,6 +3,7 @@
 Anything with these two methods will do; metrics never see more than the features.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from boothline.errors import ConfigError
 from boothline.evaluation.metrics import normalised
 
 Features = npt.NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = 32
 
@@ -100,9 +103,13 @@ class ClipEncoder:
         return normalised(np.concatenate(rows))
 
     def encode_texts(self, texts: Sequence[str]) -> Features:
-        """Return (N, D) float32 unit features of N texts; what exceeds the context is cut off."""
+        """Return (N, D) float32 unit features of N texts; what exceeds the context is cut off.
+
+        Each text that is cut is logged.
+        """
         import torch
 
+        self._warn_of_cuts(texts)
         rows: list[Features] = []
         with torch.inference_mode():
             for start in range(0, len(texts), _BATCH_SIZE):
@@ -118,6 +125,18 @@ class ClipEncoder:
                 ).pooler_output
                 rows.append(self._model.text_projection(pooled_BD).float().cpu().numpy())
         return normalised(np.concatenate(rows))
+
+    def _warn_of_cuts(self, texts: Sequence[str]) -> None:
+        limit = int(self._model.config.text_config.max_position_embeddings)
+        for text in dict.fromkeys(texts):
+            num_tokens = len(self._tokenizer(text, truncation=False, verbose=False).input_ids)
+            if num_tokens > limit:
+                logger.warning(
+                    "CLIP-T compares with the first %d of the %d tokens of %r",
+                    limit,
+                    num_tokens,
+                    text,
+                )
 
 
 def load_dino(model: BaseModel) -> ImageEncoder:

@@ -33,6 +33,25 @@ def _long_prompts(config: RunConfig, counter: TokenCounter) -> list[DatasetWarni
     return length_warnings(named, counter=counter, what="has a prompt")
 
 
+def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
+    """Return a sentence about each prompt of a run that its text encoder cuts off.
+
+    Args:
+        config: names the prompts and the base model; nothing is said of one on a hub.
+        home: the home folder, which remembers digests of models.
+
+    Raises:
+        ModelNotFoundError: the base model does not exist.
+        DataError: a prompts file cannot be read.
+    """
+    base = config.base_model
+    if base.allow_hub and not Path(base.source).exists():
+        return []
+    model = resolve(base.source, settings=_settings(home))
+    found = _long_prompts(config, TokenCounter.load(model.path / "tokenizer"))
+    return [f"{item.source} {item.message}. {item.advice}" for item in found]
+
+
 def check_readable(config: RunConfig) -> DatasetReport:
     """Return what the pictures are, whatever the base model; they are decoded, and no more.
 

@@ -18,6 +18,7 @@ from boothline.launch.local.prechecks import check
 from boothline.launch.local.runner import Display, LocalRunner, Outcome
 from boothline.launch.local.session import Session, open_session
 from boothline.launch.local.summary import Summary, summarise
+from boothline.launch.validating import cut_prompts
 from boothline.notifying import tell_ending
 from boothline.pipelines.parameters import arguments, labels
 from boothline.progress import Event, label_of
@@ -52,6 +53,8 @@ def carry_out(
         ServiceError: a service does not start, or the store is gone at the end.
     """
     check(config, home=home)
+    for sentence in cut_prompts(config, home=home):
+        display.say(f"Warning: {sentence}")
     if folder.in_containers:
         check_images((TOOLS, TORCH))
         check_readable(config)

@@ -195,3 +195,10 @@ def test_clip_encoder_reads_the_layout_of_the_papers_encoder(hub_clip, images):
         expected = model.visual_projection(pooled.pooler_output)[0]
     assert features == pytest.approx((expected / expected.norm()).numpy(), abs=1e-3)
     assert texts.shape == (3, 20)
+
+
+def test_clip_encoder_says_which_text_it_cuts_off(clip, caplog):
+    clip.encode_texts(["a bear", "a photo of " * 50, "a bear"])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "CLIP-T compares with the first" in caplog.text
+    assert "'a photo of a photo of" in caplog.text
