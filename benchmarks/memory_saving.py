@@ -77,7 +77,7 @@ def autoencoder_bytes(shapes: ModelShapes, *, num_pictures: int) -> int:
         num_pictures: pictures that are encoded at once.
     """
     with FakeTensorMode():
-        settings = {k: v for k, v in shapes.vae.items() if not k.startswith("_")}
+        settings = {k: v for k, v in shapes.configs["vae"].items() if not k.startswith("_")}
         autoencoder = AutoencoderKL.from_config(settings).requires_grad_(True)
         recorder = Recorder(autoencoder)
         side_px = SD15_PX if shapes is FAMILIES["sd15"] else 64

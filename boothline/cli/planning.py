@@ -95,17 +95,22 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
     from boothline import settings as environment
     from boothline.diffusion.base_model import resolve
+    from boothline.diffusion.fitting import check_config
+    from boothline.diffusion.layout import check_folder
     from boothline.planning import ModelShapes
     from boothline.planning.shapes import FAMILIES
 
     if family is None:
         base = config.base_model
         found = resolve(base.source, settings=environment.current(), allow_hub=base.allow_hub)
-        return ModelShapes.read(found.path)
+        shapes = ModelShapes.read(found.path)
+        check_config(check_folder(found.path), config)
+        return shapes
     if family not in FAMILIES:
         raise ConfigError(
             f"--family {family} is unknown.", remedy=f"Use one of: {', '.join(FAMILIES)}."
         )
+    check_config(FAMILIES[family].family, config)
     return FAMILIES[family]
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from boothline.errors import ConfigError, ModelNotFoundError, ServiceError
+from boothline.diffusion.layout import family_of
+from boothline.errors import ConfigError, DataError, ModelNotFoundError, ServiceError
 from boothline.settings import Settings
 from boothline.store.manifest import digest_of
 
 logger = logging.getLogger(__name__)
 
 BUILTIN = "builtin:"
-COMPONENT_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 CONTENT_SUFFIXES = frozenset({".json", ".txt", ".safetensors"})
 _HUB_SOURCE = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -150,13 +150,22 @@ def content_files(path: Path) -> Iterator[Path]:
     """Yield the files of a model folder that are loaded: not READMEs, pictures or pickle files."""
     if (path / "model_index.json").is_file():
         yield path / "model_index.json"
-        roots = [path / name for name in COMPONENT_FOLDERS]
+        roots = [path / name for name in _folders(path)]
     else:
         roots = [path]
     for root in roots:
         for file in sorted(root.glob("*")):
             if file.is_file() and file.suffix in CONTENT_SUFFIXES:
                 yield file
+
+
+def _folders(path: Path) -> list[str]:
+    """Return the folders of a model that count: its family's, or all that are there."""
+    try:
+        return list(family_of(path).folders)
+    except DataError as error:
+        logger.debug("%s is of no known family: %s", path, error)
+        return sorted(folder.name for folder in path.iterdir() if folder.is_dir())
 
 
 def digest_folder(path: Path, *, settings: Settings) -> str:

@@ -96,7 +96,7 @@ class Canvas:
         if len(self.timesteps) == 0:
             return self._clean_BCHW
         if self._from_noise:
-            noise: torch.Tensor = self._noise_BCHW * self._scheduler.init_noise_sigma
+            noise: torch.Tensor = self._noise_BCHW * start_level(self._scheduler)
             return noise
         return self._noised(self.timesteps[0])
 
@@ -117,10 +117,19 @@ class Canvas:
     def _noised(self, timestep: torch.Tensor) -> torch.Tensor:
         """Return the pictures with the noise of a timestep, always the same noise."""
         timesteps = timestep.reshape(1).repeat(len(self._clean_BCHW))
-        noised: torch.Tensor = self._scheduler.add_noise(
-            self._clean_BCHW, self._noise_BCHW, timesteps
-        )
+        if hasattr(self._scheduler, "add_noise"):
+            noised: torch.Tensor = self._scheduler.add_noise(
+                self._clean_BCHW, self._noise_BCHW, timesteps
+            )
+        else:
+            noised = self._scheduler.scale_noise(self._clean_BCHW, timesteps, self._noise_BCHW)
         return noised
+
+
+def start_level(scheduler: Any) -> float | torch.Tensor:  # noqa: ANN401
+    """Return the standard deviation of the start noise; flow matching begins with plain noise."""
+    level: float | torch.Tensor = getattr(scheduler, "init_noise_sigma", 1.0)
+    return level
 
 
 def _encode(pipeline: DiffusionParts, pixels_BHWC: torch.Tensor) -> torch.Tensor:
@@ -128,8 +137,7 @@ def _encode(pipeline: DiffusionParts, pixels_BHWC: torch.Tensor) -> torch.Tensor
     vae: Any = pipeline.vae
     pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
     posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype)).latent_dist
-    latents: torch.Tensor = posterior.mode().float() * vae.config.scaling_factor
-    return latents
+    return pipeline.latent_scale.scaled(posterior.mode().float())
 
 
 @contextmanager

@@ -4,24 +4,25 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from boothline.diffusion import single_file
 from boothline.diffusion.base_model import content_files
-from boothline.diffusion.layout import WEIGHT_NAMES, weight_variant
+from boothline.diffusion.families.family import SCHEDULER
+from boothline.diffusion.layout import family_of, weight_variant
 from boothline.diffusion.loading import DiffusionParts, quiet_libraries
 from boothline.errors import DataError, IntegrityError, TrainingError
 
 logger = logging.getLogger(__name__)
 
 AVERAGE_FILE = "ema.safetensors"
-TRAINABLE = ("unet", "text_encoder")
 PICTURE_TOLERANCE = 1e-4
 _CHECK_STEPS = 4
 _CHECK_SEED = 0
@@ -33,7 +34,7 @@ def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
 
     Args:
         parts: the base model.
-        state: folder with `unet.safetensors`, `text_encoder.safetensors` if it was trained, and
+        state: folder with `<network>.safetensors` of each network that was trained, and
             `ema.safetensors` (weights by `<network>.<name>`) if averages are to be used.
 
     Returns:
@@ -44,9 +45,9 @@ def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
         DataError: the weights do not fit the base model.
     """
     trained = []
-    for name, weights in trained_weights(state).items():
+    for name, weights in trained_weights(state, names=parts.family.trainable).items():
         try:
-            getattr(parts, name).load_state_dict(weights)
+            parts.part(name).load_state_dict(weights)
         except RuntimeError as error:
             raise DataError(
                 f"The trained weights of the {name} do not fit the base model: "
@@ -57,11 +58,14 @@ def apply_trained_weights(parts: DiffusionParts, state: Path) -> list[str]:
     return trained
 
 
-def trained_weights(state: Path, *, suffix: str = "") -> dict[str, dict[str, torch.Tensor]]:
+def trained_weights(
+    state: Path, *, names: Sequence[str], suffix: str = ""
+) -> dict[str, dict[str, torch.Tensor]]:
     """Return the weights that a training state holds, by network; averages where it has them.
 
     Args:
         state: folder as in `apply_trained_weights`.
+        names: networks that may have been trained.
         suffix: end of the files' stems, e.g. `_lora` for adapters.
 
     Raises:
@@ -70,7 +74,7 @@ def trained_weights(state: Path, *, suffix: str = "") -> dict[str, dict[str, tor
     """
     average = load_file(state / AVERAGE_FILE) if (state / AVERAGE_FILE).is_file() else {}
     found = {}
-    for name in TRAINABLE:
+    for name in names:
         path = state / f"{name}{suffix}.safetensors"
         if not path.is_file():
             continue
@@ -97,21 +101,22 @@ def check_finite(weights: Mapping[str, torch.Tensor], *, name: str) -> None:
 
 
 def stored_dtype(base: Path) -> torch.dtype:
-    """Return the type in which a model folder stores its UNet: float32 or float16."""
-    folder, stem = base / "unet", WEIGHT_NAMES["unet"]
+    """Return the type in which a model folder stores its denoiser: float32, float16, bfloat16."""
+    family = family_of(base)
+    folder, stem = base / family.denoiser, family.stems[family.denoiser]
     suffix = ".fp16" if weight_variant(folder, stem) else ""
     path = next(iter(sorted(folder.glob(f"{stem}{suffix}*.safetensors"))))
     with safe_open(path, framework="pt") as weights:
-        half = weights.get_slice(next(iter(weights.keys()))).get_dtype() == "F16"
-    return torch.float16 if half else torch.float32
+        name = weights.get_slice(next(iter(weights.keys()))).get_dtype()
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(name, torch.float32)
 
 
 def save_diffusers(parts: DiffusionParts, folder: Path, *, base: Path, trained: list[str]) -> None:
-    """Write a StableDiffusionPipeline folder.
+    """Write a folder of diffusers' pipeline.
 
     Files that training does not change (VAE, tokenizer, scheduler, configurations) are copied byte
     for byte, so that the store keeps them once. Trained weights are stored as the base stores its
-    UNet: float16 where that is float16, else float32; `parts` is rounded to that type too.
+    denoiser: float16 where that is float16, else float32; `parts` is rounded to that type too.
 
     Args:
         parts: the fine-tuned model.
@@ -121,26 +126,36 @@ def save_diffusers(parts: DiffusionParts, folder: Path, *, base: Path, trained: 
     """
     dtype = stored_dtype(base)
     for file in content_files(base):
-        _copy_unchanged(file, folder / file.relative_to(base), trained=trained)
+        target = folder / file.relative_to(base)
+        _copy_unchanged(file, target, trained=trained, stems=parts.family.stems)
     index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
     index.pop("_name_or_path", None)
     dropped = {part: [None, None] for part in _DROPPED_PARTS if part in index}
-    index = {**index, **dropped, "requires_safety_checker": False}
+    index.update(dropped)
+    if "requires_safety_checker" in parts.family.extras:
+        index["requires_safety_checker"] = False
     (folder / "model_index.json").write_text(
         json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     for name in trained:
-        module = getattr(parts, name)
+        module = parts.part(name)
         for parameter in module.parameters():
             parameter.data = parameter.data.to(dtype).to(torch.float32)
         weights = {
             key: weight.to(dtype) if weight.is_floating_point() else weight
             for key, weight in module.state_dict().items()
         }
-        if name == "text_encoder":
+        if name in parts.family.text_encoders:
             # The prefix is what every release of transformers reads.
-            weights = {f"text_model.{k.removeprefix('text_model.')}": w for k, w in weights.items()}
-        _save_weights(weights, folder / name / f"{WEIGHT_NAMES[name]}.safetensors")
+            weights = {_with_prefix(key): w for key, w in weights.items()}
+        _save_weights(weights, folder / name / f"{parts.family.stems[name]}.safetensors")
+
+
+def _with_prefix(key: str) -> str:
+    """Return a CLIP weight's name with the prefix of the text model; the projection has none."""
+    if key.startswith("text_projection."):
+        return key
+    return f"text_model.{key.removeprefix('text_model.')}"
 
 
 def save_single_file(parts: DiffusionParts, path: Path, *, dtype: torch.dtype) -> bool:
@@ -170,12 +185,12 @@ def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tupl
     Raises:
         IntegrityError: they differ.
     """
-    from diffusers import StableDiffusionPipeline
-
     with quiet_libraries():
-        loaded = StableDiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True
-        ).to(parts.device)
+        loaded = (
+            _pipeline_class(parts)
+            .from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            .to(parts.device)
+        )
         _check_weights(loaded, parts, where=folder)
         ours = plain_pipeline(parts, scheduler=loaded.scheduler)
         got, wanted = check_picture(loaded, prompt), check_picture(ours, prompt)
@@ -206,19 +221,19 @@ def check_single_file(path: Path, parts: DiffusionParts, *, config: Path) -> Non
     Raises:
         IntegrityError: a weight differs.
     """
-    from diffusers import StableDiffusionPipeline
-
     with quiet_libraries():
-        loaded = StableDiffusionPipeline.from_single_file(
-            str(path), config=str(config), local_files_only=True
-        ).to(parts.device)
+        loaded = (
+            _pipeline_class(parts)
+            .from_single_file(str(path), config=str(config), local_files_only=True)
+            .to(parts.device)
+        )
     _check_weights(loaded, parts, where=path)
 
 
 def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None:  # noqa: ANN401
     """Raise `IntegrityError` unless a loaded pipeline has exactly the weights of the parts."""
-    for name in WEIGHT_NAMES:
-        wanted = getattr(parts, name).state_dict()
+    for name in parts.family.stems:
+        wanted = parts.part(name).state_dict()
         got = getattr(loaded, name).state_dict()
         for key in sorted(wanted.keys() | got.keys()):
             same = key in wanted and key in got and torch.equal(wanted[key], got[key].float())
@@ -237,18 +252,13 @@ def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None: 
 
 def plain_pipeline(parts: DiffusionParts, *, scheduler: Any = None) -> Any:  # noqa: ANN401
     """Return diffusers' own pipeline over the networks of a model, which are shared."""
-    from diffusers import StableDiffusionPipeline
+    modules = {**parts.modules, SCHEDULER: scheduler or parts.scheduler}
+    settings = {k: v for k, v in parts.index.items() if k == "force_zeros_for_empty_prompt"}
+    return _pipeline_class(parts)(**modules, **parts.family.extras, **settings)
 
-    return StableDiffusionPipeline(
-        unet=parts.unet,
-        vae=parts.vae,
-        text_encoder=parts.text_encoder,
-        tokenizer=parts.tokenizer,
-        scheduler=scheduler or parts.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+
+def _pipeline_class(parts: DiffusionParts) -> Any:  # noqa: ANN401
+    return getattr(diffusers, parts.family.pipeline)
 
 
 def check_picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
@@ -260,12 +270,14 @@ def check_picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
     ).images
 
 
-def _copy_unchanged(file: Path, target: Path, *, trained: list[str]) -> None:
+def _copy_unchanged(
+    file: Path, target: Path, *, trained: list[str], stems: Mapping[str, str]
+) -> None:
     """Copy a file of the base model, unless it holds weights that are trained or never loaded."""
     part = file.parent.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if part in WEIGHT_NAMES and ".safetensors" in file.name:
-        stem = WEIGHT_NAMES[part]
+    if part in stems and ".safetensors" in file.name:
+        stem = stems[part]
         variant = weight_variant(file.parent, stem)
         wanted = f"{stem}.{variant}" if variant else stem
         rest = file.name.removeprefix(wanted)

@@ -4,45 +4,60 @@ import json
 from pathlib import Path
 from typing import Any
 
+from boothline.diffusion.families import FAMILIES, Family
+from boothline.diffusion.families.family import SCHEDULER
 from boothline.errors import DataError
 
-ALLOWED_CLASSES = {
-    "unet": ("diffusers", "UNet2DConditionModel"),
-    "vae": ("diffusers", "AutoencoderKL"),
-    "text_encoder": ("transformers", "CLIPTextModel"),
-    "tokenizer": ("transformers", "CLIPTokenizer"),
-}
-WEIGHT_NAMES = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-}
 PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"})
 
 
-def check_folder(path: Path) -> None:
-    """Raise `DataError` unless a folder holds a Stable Diffusion model with safetensors weights."""
-    index = read_json(path / "model_index.json")
-    declared = index.get("_class_name")
-    if declared != "StableDiffusionPipeline":
+def family_of(path: Path) -> Family:
+    """Return the family of a model's folder.
+
+    Raises:
+        DataError: the folder is not a text-to-image model, or of no family that is known.
+    """
+    index = path / "model_index.json"
+    if not index.is_file() and (path / "config.json").is_file():
         raise DataError(
-            f"{path / 'model_index.json'} names the pipeline {declared!r}; "
-            "only StableDiffusionPipeline is loaded, custom pipelines are refused.",
-            remedy="Use a model whose _class_name is StableDiffusionPipeline.",
+            f"{path} is a single network, not a text-to-image model: it has no model_index.json.",
+            remedy="Name the folder that holds model_index.json as base_model.source.",
         )
-    for part, allowed in ALLOWED_CLASSES.items():
-        found = tuple(index.get(part) or ())
-        # Both names are the same tokenizer.
-        if part == "tokenizer" and found == ("transformers", "CLIPTokenizerFast"):
-            found = allowed
-        if found != allowed:
+    declared = read_json(index).get("_class_name")
+    if not isinstance(declared, str) or declared not in FAMILIES:
+        raise DataError(
+            f"{index} names the pipeline {declared!r}; only {', '.join(FAMILIES)} are loaded, "
+            "custom pipelines are refused.",
+            remedy=f"Use a model whose _class_name is one of them: "
+            f"{', '.join(family.name for family in FAMILIES.values())}.",
+        )
+    return FAMILIES[declared]
+
+
+def check_folder(path: Path) -> Family:
+    """Return the family of a folder that holds all of a model, with safetensors weights.
+
+    Raises:
+        DataError: it does not; the message names the part.
+    """
+    family = family_of(path)
+    index = read_json(path / "model_index.json")
+    for part in family.parts:
+        found = tuple(index.get(part.name) or ())
+        if found not in {(part.library, name) for name in part.classes}:
             raise DataError(
-                f"{path / 'model_index.json'} names {found!r} as {part}; "
-                f"only {allowed[1]} is loaded.",
-                remedy="Use a model in the Stable Diffusion 1.x or 2.x layout.",
+                f"{path / 'model_index.json'} names {found!r} as {part.name}; "
+                f"only {part.classes[0]} is loaded.",
+                remedy=f"Use a model in the layout of {family.name}.",
             )
-    for part, stem in WEIGHT_NAMES.items():
-        weight_variant(path / part, stem)
+    for name, stem in family.stems.items():
+        weight_variant(path / name, stem)
+    for name in (*family.names("tokenizer"), SCHEDULER):
+        if not (path / name).is_dir():
+            raise DataError(
+                f"{path / name} does not exist.", remedy="The model folder is incomplete."
+            )
+    return family
 
 
 def weight_variant(folder: Path, stem: str) -> str | None:

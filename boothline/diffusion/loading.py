@@ -1,57 +1,109 @@
-"""Loads a Stable Diffusion model from a folder: safetensors only, no code from the folder."""
+"""Loads a text-to-image model from a folder: safetensors only, no code from the folder."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import diffusers
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+import transformers
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
-from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from boothline.diffusion.layout import WEIGHT_NAMES, check_folder, read_json, weight_variant
+from boothline.diffusion.families import STABLE_DIFFUSION, Family, LatentScale, Part
+from boothline.diffusion.families.family import SCHEDULER
+from boothline.diffusion.layout import check_folder, read_json, weight_variant
 from boothline.diffusion.threads import fix_bits
 from boothline.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-ModelT = TypeVar("ModelT", bound=torch.nn.Module)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionParts:
-    """The parts of a Stable Diffusion model, as the training and sampling loops use them.
+    """The parts of a text-to-image model, as the training and sampling loops use them.
 
     Attributes:
-        unet: `UNet2DConditionModel`, predicts noise (or v) from latents_BCHW.
-        vae: `AutoencoderKL`, pixels in [-1, 1] to latents and back.
-        text_encoder: `CLIPTextModel`.
-        tokenizer: `CLIPTokenizer`.
-        scheduler: `DDPMScheduler` with the model's noise schedule: `alphas_cumprod`, `add_noise`,
-            `config.prediction_type`.
+        family: whose layout it has.
+        modules: networks, tokenizers and the noise schedule by the names of their folders; what
+            was let go of is missing.
+        index: content of model_index.json.
     """
 
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
-    scheduler: DDPMScheduler
+    family: Family = STABLE_DIFFUSION
+    modules: Mapping[str, Any]
+    index: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, name: str) -> Any:  # noqa: ANN401 - neither library has types
+        """Return a part by the name of its folder."""
+        return self.modules[name]
+
+    def changed(self, modules: Mapping[str, Any]) -> "DiffusionParts":
+        """Return the model with some parts in the place of its own."""
+        return replace(self, modules={**self.modules, **modules})
+
+    def without(self, *names: str) -> "DiffusionParts":
+        """Return the model without some parts."""
+        return replace(self, modules={k: v for k, v in self.modules.items() if k not in names})
+
+    @property
+    def denoiser(self) -> Any:  # noqa: ANN401
+        """The network that predicts noise, v or velocity from latents_BCHW."""
+        return self.part(self.family.denoiser)
+
+    @property
+    def unet(self) -> Any:  # noqa: ANN401
+        """The denoiser of a family whose denoiser is a UNet."""
+        return self.part("unet")
+
+    @property
+    def vae(self) -> Any:  # noqa: ANN401
+        """The autoencoder: pixels in [-1, 1] to latents and back."""
+        return self.part("vae")
+
+    @property
+    def text_encoder(self) -> Any:  # noqa: ANN401
+        """The first text encoder."""
+        return self.part("text_encoder")
+
+    @property
+    def tokenizer(self) -> Any:  # noqa: ANN401
+        """The first text encoder's tokenizer."""
+        return self.part("tokenizer")
+
+    @property
+    def scheduler(self) -> Any:  # noqa: ANN401
+        """The noise schedule, from `Family.load_schedule`."""
+        return self.part(SCHEDULER)
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """All text encoders by name."""
+        return {name: self.part(name) for name in self.family.text_encoders}
+
+    def tokenizer_of(self, text_encoder: str) -> Any:  # noqa: ANN401
+        """Return a text encoder's tokenizer; None where only sizes are known."""
+        return self.modules.get(text_encoder.replace("text_encoder", "tokenizer"))
 
     @property
     def device(self) -> torch.device:
-        """Device that the UNet is on."""
-        device: torch.device = self.unet.device
+        """Device that the denoiser is on."""
+        device: torch.device = self.denoiser.device
         return device
+
+    @property
+    def latent_scale(self) -> LatentScale:
+        """How the autoencoder's latents are scaled for the denoiser."""
+        return self.family.latent_scale(self.vae)
 
     @property
     def resolution_px(self) -> int:
         """Side of the pictures that the model was made for, in pixels."""
-        return int(self.unet.config.sample_size) * self.vae_scale
+        return self.family.resolution_px(self)
 
     @property
     def vae_scale(self) -> int:
@@ -64,86 +116,91 @@ def load_pipeline(
 ) -> DiffusionParts:
     """Load a model's parts in float32, in evaluation mode.
 
-    Only safetensors files are opened and only the classes of the Stable Diffusion layout are made:
+    Only safetensors files are opened and only the classes of the family's layout are made:
     pickle weights, custom pipelines and code in the folder are refused by name. The safety checker
     is left out.
 
     Args:
-        path: folder with model_index.json, unet/, vae/, text_encoder/, tokenizer/ and scheduler/.
+        path: folder with model_index.json and the folders of the parts.
         device: where the weights go; the first CUDA device or else the CPU when unset.
         for_sampling: lay the convolutions out for speed (channels last) and freeze the weights.
 
     Raises:
         DataError: the folder is not such a model; the message names the file.
     """
-    check_folder(path)
+    family = check_folder(path)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with quiet_libraries():
         parts = DiffusionParts(
-            unet=_load(UNet2DConditionModel, path, "unet").to(where),
-            vae=_load(AutoencoderKL, path, "vae").to(where),
-            text_encoder=_load(CLIPTextModel, path, "text_encoder").to(where),
-            tokenizer=CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True),
-            scheduler=load_noise_schedule(path),
+            family=family,
+            modules={
+                **{part.name: _part(part, path, device=where) for part in family.parts},
+                SCHEDULER: family.load_schedule(path),
+            },
+            index=read_json(path / "model_index.json"),
         )
     parts.vae.requires_grad_(False)
     if for_sampling:
-        for part in (parts.unet, parts.vae):
-            part.to(memory_format=torch.channels_last)
+        for network in (parts.denoiser, parts.vae):
+            network.to(memory_format=torch.channels_last)
             if torch.device(where).type == "cpu":
-                fix_bits(part)
-        for part in (parts.unet, parts.text_encoder):
-            part.requires_grad_(False)
+                fix_bits(network)
+        for network in (parts.denoiser, *parts.text_encoders.values()):
+            network.requires_grad_(False)
     return parts
 
 
-def load_vae(path: Path, *, device: str | torch.device) -> AutoencoderKL:
-    """Load a checked folder's autoencoder alone: float32, frozen.
+def load_frozen(
+    path: Path, names: Iterator[str] | list[str], *, device: str | torch.device
+) -> dict[str, Any]:
+    """Load some networks of a checked folder alone: float32, frozen.
 
     Raises:
-        DataError: it cannot be loaded.
+        DataError: one cannot be loaded.
     """
+    family = check_folder(path)
+    wanted = set(names)
     with quiet_libraries():
-        return _load(AutoencoderKL, path, "vae").to(device).requires_grad_(False)
+        return {
+            part.name: _part(part, path, device=device).requires_grad_(False)
+            for part in family.parts
+            if part.name in wanted
+        }
 
 
-def load_text_encoder(path: Path, *, device: str | torch.device) -> CLIPTextModel:
-    """Load a checked folder's text encoder alone: float32, frozen.
-
-    Raises:
-        DataError: it cannot be loaded.
-    """
-    with quiet_libraries():
-        return _load(CLIPTextModel, path, "text_encoder").to(device).requires_grad_(False)
+def class_of(part: Part) -> Any:  # noqa: ANN401 - neither library has types
+    """Return the class that a part is loaded with."""
+    library = diffusers if part.library == "diffusers" else transformers
+    return getattr(library, part.classes[0])
 
 
-def load_noise_schedule(path: Path) -> DDPMScheduler:
-    """Return the folder's noise schedule, whatever sampler the folder names."""
-    config = read_json(path / "scheduler" / "scheduler_config.json")
-    # Latents are not bounded to [-1, 1], so clipping them is wrong; not every config says so.
-    return DDPMScheduler.from_config(config, clip_sample=config.get("clip_sample", False))
+def _part(part: Part, path: Path, *, device: str | torch.device) -> Any:  # noqa: ANN401
+    """Load one part."""
+    if part.role == "tokenizer":
+        return class_of(part).from_pretrained(path / part.name, local_files_only=True)
+    return _load(class_of(part), path, part).to(device)
 
 
-def _load(cls: type[ModelT], path: Path, part: str) -> ModelT:
-    """Load one model part from its safetensors file."""
+def _load(cls: Any, path: Path, part: Part) -> Any:  # noqa: ANN401
+    """Load one network from its safetensors file."""
+    folder = path / part.name
     try:
-        model: Any = cls.from_pretrained(  # type: ignore[attr-defined]
-            path / part,
+        model = cls.from_pretrained(
+            folder,
             use_safetensors=True,
             local_files_only=True,
-            variant=weight_variant(path / part, WEIGHT_NAMES[part]),
-            **({"dtype" if cls is CLIPTextModel else "torch_dtype": torch.float32}),
+            variant=weight_variant(folder, str(part.stem)),
+            **({"dtype" if part.library == "transformers" else "torch_dtype": torch.float32}),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first_line = (
             str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         )
         raise DataError(
-            f"{path / part} cannot be loaded: {first_line}",
+            f"{folder} cannot be loaded: {first_line}",
             remedy="The files are damaged or of another layout.",
         ) from error
-    loaded: ModelT = model.eval()
-    return loaded
+    return model.eval()
 
 
 @contextmanager

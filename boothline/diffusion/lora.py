@@ -6,7 +6,7 @@ LoRA: Hu et al., "LoRA: low-rank adaptation of large language models", 2021. DoR
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -41,17 +41,26 @@ def add_adapters(
     Raises:
         ConfigError: no layer of a network has a name that ends like a target.
     """
-    targets = {"unet": lora.targets}
-    if text_encoder:
-        targets["text_encoder"] = lora.text_encoder_targets
-    parts.text_encoder.requires_grad_(False)
+    targets = {parts.family.denoiser: lora.targets}
+    for name, encoder in parts.text_encoders.items():
+        encoder.requires_grad_(False)
+        if text_encoder:
+            targets[name] = lora.text_encoder_targets
     for name, ends in targets.items():
-        network: nn.Module = getattr(parts, name).requires_grad_(False)
+        network: nn.Module = parts.part(name).requires_grad_(False)
         draw = counters.integers((), high=2**31, seed=seed, stream=f"lora/{name}", index=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(draw))
             _inject(network, lora, ends=ends, name=name)
+    if text_encoder:
+        freeze_unread(parts)
     return list(targets)
+
+
+def freeze_unread(parts: DiffusionParts) -> None:
+    """Freeze the layers of the text encoders that get no gradient: nothing reads their output."""
+    for layer in parts.family.unread(parts.text_encoders):
+        layer.requires_grad_(False)
 
 
 def _inject(network: nn.Module, lora: LoraConfig, *, ends: tuple[str, ...], name: str) -> None:
@@ -64,7 +73,7 @@ def _inject(network: nn.Module, lora: LoraConfig, *, ends: tuple[str, ...], name
     except ValueError as error:
         linear = (key for key, layer in network.named_modules() if isinstance(layer, nn.Linear))
         known = sorted({".".join(key.split(".")[-2:]) for key in linear})
-        setting = "targets" if name == "unet" else "text_encoder_targets"
+        setting = "text_encoder_targets" if name.startswith("text_encoder") else "targets"
         raise ConfigError(
             f"training.lora.{setting} {list(ends)} cannot be adapted in the {name}: "
             f"{' '.join(str(error).split())[:200]}",
@@ -90,10 +99,10 @@ def load_adapters(parts: DiffusionParts, state: Path, *, lora: LoraConfig) -> li
     """
     from boothline.diffusion.export import trained_weights
 
-    weights = trained_weights(state, suffix=STATE_SUFFIX)
+    weights = trained_weights(state, names=parts.family.trainable, suffix=STATE_SUFFIX)
     adapted = add_adapters(parts, lora, text_encoder="text_encoder" in weights)
     for name in adapted:
-        network = getattr(parts, name)
+        network = parts.part(name)
         wanted = {key for key, p in network.named_parameters() if p.requires_grad}
         if weights[name].keys() != wanted:
             raise DataError(
@@ -133,8 +142,8 @@ def adapter_weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def merge_adapters(parts: DiffusionParts) -> None:
     """Add the adapters to the weights that they sit on, and take them out, in place."""
-    for name in ("unet", "text_encoder"):
-        network = cast(nn.Module, getattr(parts, name))
+    for name in parts.family.trainable:
+        network: nn.Module = parts.part(name)
         for path, layer in list(adapter_layers(network)):
             layer.merge(safe_merge=True)
             parent, _, leaf = path.rpartition(".")

@@ -17,16 +17,14 @@ from boothline.errors import IntegrityError
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "lora.safetensors"
 MERGE_TOLERANCE = 1 / 255
-_NETWORKS = ("unet", "text_encoder")
-_KOHYA_PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}
 
 
 def save_adapters(parts: DiffusionParts, folder: Path, *, lora: LoraConfig) -> list[Path]:
     """Write the adapters of a model, float32, and return the files.
 
     `pytorch_lora_weights.safetensors` has diffusers' names. `lora.safetensors` has the names of
-    kohya's trainer, which A1111 and ComfyUI read; it is left out for DoRA, whose weights diffusers
-    drops under these names, so that nobody could check them.
+    kohya's trainer, which A1111 and ComfyUI read; it is left out for families without such names
+    and for DoRA, whose weights diffusers drops under these names, so that nobody could check them.
 
     Args:
         parts: the model with its adapters.
@@ -40,7 +38,7 @@ def save_adapters(parts: DiffusionParts, folder: Path, *, lora: LoraConfig) -> l
         files[0],
         metadata={"lora_adapter_metadata": json.dumps(_facts(parts, lora), sort_keys=True)},
     )
-    if not lora.dora:
+    if parts.family.kohya_prefixes and not lora.dora:
         files.append(folder / KOHYA_FILE)
         _save(
             kohya_weights(parts, alpha=lora.alpha),
@@ -57,10 +55,10 @@ def save_adapters(parts: DiffusionParts, folder: Path, *, lora: LoraConfig) -> l
 def diffusers_weights(parts: DiffusionParts) -> dict[str, torch.Tensor]:
     """Return the adapters under diffusers' names: `unet.<layer>.lora_A.weight` and so on."""
     named = {}
-    for name in _NETWORKS:
+    for name in parts.family.trainable:
         # Older releases of transformers have this prefix in the layers' names; new ones drop it.
-        infix = "text_model." if name == "text_encoder" else ""
-        for key, weight in adapter_weights(getattr(parts, name)).items():
+        infix = "text_model." if name in parts.family.text_encoders else ""
+        for key, weight in adapter_weights(parts.part(name)).items():
             named[f"{name}.{infix}{key.removeprefix('text_model.')}"] = weight
     return named
 
@@ -69,12 +67,12 @@ def kohya_weights(parts: DiffusionParts, *, alpha: float) -> dict[str, torch.Ten
     """Return the adapters under the names that A1111 and ComfyUI read.
 
     `lora_unet_<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`, the layer's name with
-    underscores for dots; `lora_te_` for the text encoder.
+    underscores for dots; `lora_te_` for a text encoder, `lora_te1_` and `lora_te2_` for two.
     """
     named = {}
     ends = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
-    for name, prefix in _KOHYA_PREFIXES.items():
-        for key, weight in adapter_weights(getattr(parts, name)).items():
+    for name, prefix in parts.family.kohya_prefixes.items():
+        for key, weight in adapter_weights(parts.part(name)).items():
             for ours, theirs in ends.items():
                 if not key.endswith(f".{ours}"):
                     continue
@@ -109,8 +107,8 @@ def check_adapters(file: Path, parts: DiffusionParts, *, base: Path, prompt: str
             loaded.load_lora_weights(str(file.parent), weight_name=file.name, local_files_only=True)
         except (ValueError, KeyError, RuntimeError) as error:
             raise _refusal(f"cannot be loaded by diffusers: {error}", file) from error
-        for name in _NETWORKS:
-            ours, theirs = getattr(parts, name), getattr(loaded, name)
+        for name in parts.family.trainable:
+            ours, theirs = parts.part(name), getattr(loaded, name)
             if not _equal(adapter_weights(ours), adapter_weights(theirs)):
                 raise _refusal(f"gives the {name} other adapters than were trained", file)
             if _scales(ours) != _scales(theirs):
@@ -145,10 +143,10 @@ def merge_checked(parts: DiffusionParts, *, prompt: str) -> float:
 
 def _facts(parts: DiffusionParts, lora: LoraConfig) -> dict[str, Any]:
     """Return what diffusers needs to know to put the adapters in, by network."""
-    targets = {"unet": lora.targets, "text_encoder": lora.text_encoder_targets}
     facts: dict[str, Any] = {}
-    for name, ends in targets.items():
-        if any(adapter_layers(getattr(parts, name))):
+    for name in parts.family.trainable:
+        ends = lora.targets if name == parts.family.denoiser else lora.text_encoder_targets
+        if any(adapter_layers(parts.part(name))):
             facts[f"{name}.r"] = lora.rank
             facts[f"{name}.lora_alpha"] = lora.alpha
             facts[f"{name}.target_modules"] = list(ends)

@@ -1,42 +1,63 @@
-"""Turns prompts into the text features that condition the UNet."""
+"""Turns prompts into the text features that condition the denoiser."""
 
 import logging
 from typing import Any
 
 import torch
 
+from boothline.diffusion.families import Tensors
 from boothline.diffusion.loading import DiffusionParts
 
 logger = logging.getLogger(__name__)
 
 
-def max_tokens(pipeline: DiffusionParts) -> int:
-    """Return the length of a tokenised prompt, start and end tokens included."""
-    positions = int(pipeline.text_encoder.config.max_position_embeddings)
-    return min(int(pipeline.tokenizer.model_max_length), positions)
+def tokenize(pipeline: DiffusionParts, prompt: str) -> dict[str, torch.Tensor]:
+    """Return tokens_L for each text encoder: int64, padded or cut to its length.
 
-
-def tokenize(pipeline: DiffusionParts, prompt: str) -> torch.Tensor:
-    """Return tokens_L: int64, padded or cut to the model's length; cutting is logged."""
-    length = max_tokens(pipeline)
-    tokenizer: Any = pipeline.tokenizer
-    tokens = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
-    num_tokens = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
-    if num_tokens > length:
+    What no text encoder reads to its end is logged.
+    """
+    tokens: dict[str, torch.Tensor] = {}
+    cut: list[tuple[int, int]] = []
+    for name, length in pipeline.family.token_lengths(pipeline).items():
+        tokenizer: Any = pipeline.tokenizer_of(name)
+        numbers = tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True
+        ).input_ids
+        tokens[name] = torch.tensor(numbers, dtype=torch.int64)
+        cut.append((len(tokenizer(prompt, truncation=False, verbose=False).input_ids), length))
+    if all(num_tokens > length for num_tokens, length in cut):
+        num_tokens, length = max(cut, key=lambda pair: pair[1])
         logger.warning(
             "The prompt %r has %d tokens; the text encoder reads %d, so its end is left out.",
             prompt,
             num_tokens,
             length,
         )
-    return torch.tensor(tokens, dtype=torch.int64)
+    return tokens
 
 
-def encode_prompt(pipeline: DiffusionParts, prompt: str) -> torch.Tensor:
-    """Return context_LD: the text encoder's last hidden state for one prompt.
+def encode_prompt(
+    pipeline: DiffusionParts, prompt: str, *, negative: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return the conditioning of one prompt: `context` (L, D) and, for some, `pooled` (P,).
 
     Each prompt goes through alone, so that its features do not depend on its neighbours.
+
+    Args:
+        pipeline: the model.
+        prompt: the text.
+        negative: it is what a picture should not show; empty, some families take zeros for it.
     """
-    tokens_BL = tokenize(pipeline, prompt)[None].to(pipeline.device)
-    features_BLD: torch.Tensor = pipeline.text_encoder(tokens_BL, return_dict=False)[0]
-    return features_BLD[0]
+    tokens_UL = {
+        name: tokens_L[None].to(pipeline.device)
+        for name, tokens_L in tokenize(pipeline, prompt).items()
+    }
+    features = pipeline.family.embed(pipeline.text_encoders, tokens_UL)
+    if negative and not prompt:
+        features = pipeline.family.without_text(pipeline, features)
+    return {name: value[0] for name, value in features.items()}
+
+
+def stacked(rows: list[Tensors]) -> dict[str, torch.Tensor]:
+    """Return the conditioning of several prompts, a row each."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

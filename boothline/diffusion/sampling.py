@@ -16,10 +16,13 @@ from PIL import Image
 
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion import counters
-from boothline.diffusion.editing import Canvas, Edit
+from boothline.diffusion.editing import Canvas, Edit, start_level
+from boothline.diffusion.families import Tensors
+from boothline.diffusion.fitting import check_sampler
 from boothline.diffusion.loading import DiffusionParts
-from boothline.diffusion.prompt_encoding import encode_prompt
-from boothline.diffusion.samplers import make_scheduler, step_arguments
+from boothline.diffusion.prompt_encoding import encode_prompt, stacked
+from boothline.diffusion.samplers import step_arguments
+from boothline.errors import ConfigError
 
 OnProgress = Callable[[int, int], None]
 _MAX_CACHED_PROMPTS = 256
@@ -67,8 +70,8 @@ def sample(
 
     Every batch has exactly `sampling.batch_size` rows (the last is padded with repeats), because
     float results depend on the batch shape but not on the place in the batch. With guidance, the
-    conditional and unconditional halves go through the UNet together; at a guidance scale of 1 or
-    less there is no unconditional half.
+    conditional and unconditional halves go through the network together; at a guidance scale of 1
+    or less, or with a guidance that the network reads, there is no unconditional half.
 
     Args:
         pipeline: the model; its training mode is restored after each batch.
@@ -78,9 +81,10 @@ def sample(
     """
 
     @lru_cache(maxsize=_MAX_CACHED_PROMPTS)
-    def encode(prompt: str) -> torch.Tensor:
-        return encode_prompt(pipeline, prompt)
+    def encode(prompt: str, negative: bool) -> Tensors:
+        return encode_prompt(pipeline, prompt, negative=negative)
 
+    _check_sampling(pipeline, requests, sampling)
     done = 0
     for _, group in groupby(requests, key=lambda request: request.kind):
         alike = list(group)
@@ -96,32 +100,54 @@ def sample(
                 yield Image.fromarray(row)
 
 
+def _check_sampling(
+    pipeline: DiffusionParts, requests: Sequence[SampleRequest], sampling: SamplingConfig
+) -> None:
+    """Raise `ConfigError` for what the model's family cannot do."""
+    check_sampler(pipeline.family, sampling, name="sampling")
+    embedded = pipeline.family.guidance == "embedded"
+    if embedded and any(request.negative_prompt for request in requests):
+        raise ConfigError(
+            f"{pipeline.family.name} has no negative prompts: its guidance is an input of the "
+            "network.",
+            remedy="Leave the negative prompt out.",
+        )
+
+
 def _sample_batch(
     pipeline: DiffusionParts,
     batch: Sequence[SampleRequest],
     *,
     sampling: SamplingConfig,
-    encode: Callable[[str], torch.Tensor],
+    encode: Callable[[str, bool], Tensors],
 ) -> torch.Tensor:
     """Return pixels_BHWC: uint8, on the CPU."""
-    guided = sampling.guidance_scale > 1
-    texts = [request.prompt for request in batch]
+    family = pipeline.family
+    guided = family.guidance == "classifier_free" and sampling.guidance_scale > 1
+    texts = [(request.prompt, False) for request in batch]
     if guided:
-        texts = [r.negative_prompt or sampling.negative_prompt for r in batch] + texts
-    context_BLD = torch.stack([encode(text) for text in texts])
-    scheduler = make_scheduler(pipeline.scheduler, sampling, device=pipeline.device)
+        texts = [(r.negative_prompt or sampling.negative_prompt, True) for r in batch] + texts
+    conditioning = stacked([encode(*text) for text in texts])
+    noise_BCHW = start_noise(pipeline, batch)
+    height, width = noise_BCHW.shape[2:]
+    scheduler = family.sampling_scheduler(
+        pipeline.scheduler,
+        sampling,
+        num_tokens=family.num_tokens(pipeline, height=height, width=width),
+        device=pipeline.device,
+    )
     names = [(request.seed, request.index) for request in batch]
     arguments = step_arguments(scheduler, sampling, names=names)
-    noise_BCHW = start_noise(pipeline, batch)
     canvas = _canvas(pipeline, scheduler, batch, noise_BCHW=noise_BCHW)
-    latents_BCHW = canvas.start() if canvas else noise_BCHW * scheduler.init_noise_sigma
+    latents_BCHW = canvas.start() if canvas else noise_BCHW * start_level(scheduler)
     for position, timestep in enumerate(canvas.timesteps if canvas else scheduler.timesteps):
         predicted = _predict(
             pipeline,
-            scheduler.scale_model_input(latents_BCHW, timestep),
+            _model_input(scheduler, latents_BCHW, timestep),
             timestep,
-            context_BLD,
-            guidance_scale=sampling.guidance_scale if guided else None,
+            conditioning,
+            guidance_scale=sampling.guidance_scale,
+            guided=guided,
         )
         latents_BCHW = scheduler.step(
             predicted, timestep, latents_BCHW, **arguments, return_dict=False
@@ -148,33 +174,52 @@ def _predict(
     pipeline: DiffusionParts,
     latents_BCHW: torch.Tensor,
     timestep: torch.Tensor,
-    context_BLD: torch.Tensor,
+    conditioning: Tensors,
     *,
-    guidance_scale: float | None,
+    guidance_scale: float,
+    guided: bool,
 ) -> torch.Tensor:
-    """Return the (guided) prediction in one UNet forward.
+    """Return the (guided) prediction in one forward.
 
     Guidance is eps_u + scale (eps_c - eps_u): Ho and Salimans, "Classifier-free diffusion
     guidance", 2022.
     """
-    dtype = pipeline.unet.dtype
-    rows = latents_BCHW if guidance_scale is None else torch.cat([latents_BCHW] * 2)
-    predicted: torch.Tensor = pipeline.unet(
-        rows.to(dtype), timestep, encoder_hidden_states=context_BLD.to(dtype), return_dict=False
-    )[0].float()
-    if guidance_scale is None:
+    dtype = pipeline.denoiser.dtype
+    rows = torch.cat([latents_BCHW] * 2) if guided else latents_BCHW
+    predicted: torch.Tensor = pipeline.family.predict(
+        pipeline.denoiser,
+        rows.to(dtype),
+        timestep,
+        {name: value.to(dtype) for name, value in conditioning.items()},
+        pixels_per_latent=pipeline.vae_scale,
+        guidance_scale=guidance_scale,
+    ).float()
+    if not guided:
         return predicted
     unconditional, conditional = predicted.chunk(2)
     return unconditional + guidance_scale * (conditional - unconditional)
 
 
+def _model_input(
+    scheduler: SchedulerMixin, latents_BCHW: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """Return the latents as the network reads them; flow schedulers have nothing to scale."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return latents_BCHW
+    scaled: torch.Tensor = scheduler.scale_model_input(latents_BCHW, timestep)
+    return scaled
+
+
 def start_noise(pipeline: DiffusionParts, batch: Sequence[SampleRequest]) -> torch.Tensor:
     """Return latents_BCHW: standard normal, float32, on the model's device, one row a request."""
     scale = pipeline.vae_scale
+    # A UNet pads sides that it cannot halve; a transformer cuts latents into whole tokens.
+    multiple = pipeline.family.side_multiple(pipeline) if pipeline.family.is_flow else scale
     height_px, width_px = (side or pipeline.resolution_px for side in batch[0].size)
-    if height_px % scale or width_px % scale:
-        raise ValueError(f"{height_px} x {width_px} pixels is not a multiple of {scale}")
-    shape = (int(pipeline.unet.config.in_channels), height_px // scale, width_px // scale)
+    if height_px % multiple or width_px % multiple:
+        raise ValueError(f"{height_px} x {width_px} pixels is not a multiple of {multiple}")
+    channels = pipeline.family.latent_channels(pipeline)
+    shape = (channels, height_px // scale, width_px // scale)
     rows = [
         counters.normal(shape, seed=request.seed, stream="sampling/start", index=request.index)
         for request in batch
@@ -183,10 +228,10 @@ def start_noise(pipeline: DiffusionParts, batch: Sequence[SampleRequest]) -> tor
 
 
 def decode(pipeline: DiffusionParts, latents_BCHW: torch.Tensor) -> torch.Tensor:
-    """Return pixels_BHWC: uint8 on the CPU, from latents_BCHW in the UNet's scale."""
+    """Return pixels_BHWC: uint8 on the CPU, from latents_BCHW in the denoiser's scale."""
     vae: Any = pipeline.vae
-    scaled = (latents_BCHW / vae.config.scaling_factor).to(vae.dtype)
-    pixels_BCHW = vae.decode(scaled, return_dict=False)[0].float()
+    unscaled = pipeline.latent_scale.unscaled(latents_BCHW).to(vae.dtype)
+    pixels_BCHW = vae.decode(unscaled, return_dict=False)[0].float()
     levels: torch.Tensor = (pixels_BCHW / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu()
 
@@ -194,7 +239,8 @@ def decode(pipeline: DiffusionParts, latents_BCHW: torch.Tensor) -> torch.Tensor
 @contextmanager
 def _evaluating(pipeline: DiffusionParts) -> Iterator[None]:
     """Put the models into evaluation mode inside the block."""
-    models = [m for m in (pipeline.unet, pipeline.vae, pipeline.text_encoder) if m.training]
+    networks = (pipeline.denoiser, pipeline.vae, *pipeline.text_encoders.values())
+    models = [network for network in networks if network.training]
     for model in models:
         model.eval()
     try:

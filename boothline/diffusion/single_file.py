@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from boothline.diffusion.families import STABLE_DIFFUSION
 from boothline.diffusion.loading import DiffusionParts
 
 Weights = dict[str, torch.Tensor]
@@ -44,6 +45,8 @@ def supports(parts: DiffusionParts) -> bool:
     Stable Diffusion 2.x has an OpenCLIP text encoder, whose original layout merges the attention
     weights.
     """
+    if parts.family is not STABLE_DIFFUSION:
+        return False
     return not parts.unet.config.use_linear_projection
 
 

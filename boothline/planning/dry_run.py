@@ -9,13 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from boothline.buckets import sizes_of
 from boothline.config import RunConfig
-from boothline.diffusion.loading import DiffusionParts
+from boothline.diffusion.families import Part, Tensors
+from boothline.diffusion.loading import DiffusionParts, class_of
 from boothline.planning.shapes import ModelShapes
 from boothline.planning.tracing import Recorder, Trace
 from boothline.training.assembly import trained_networks
@@ -48,8 +47,9 @@ def trace_step(config: RunConfig, shapes: ModelShapes) -> TracedStep:
         if config.training.gradient_checkpointing:
             _checkpoint(denoiser, recorder)
         dtype = _PRECISIONS.get(config.training.precision)
+        batch = _micro_batch(config, networks)
         with recorder.recording(), torch.autocast("cpu", dtype, enabled=dtype is not None):
-            prediction = denoiser(*_micro_batch(config, shapes))
+            prediction = denoiser(*batch)
             prediction.float().pow(2).mean()
         return TracedStep(
             trace=recorder.trace,
@@ -59,22 +59,31 @@ def trace_step(config: RunConfig, shapes: ModelShapes) -> TracedStep:
 
 
 def _networks(shapes: ModelShapes) -> DiffusionParts:
-    """Return the three networks of the base model, frozen."""
-    text = {k: v for k, v in shapes.text_encoder.items() if k not in ("architectures", "dtype")}
+    """Return the networks of the base model, frozen; nothing else takes part in a step."""
     return DiffusionParts(
-        unet=UNet2DConditionModel.from_config(_public(shapes.unet)).requires_grad_(False),
-        text_encoder=CLIPTextModel(CLIPTextConfig(**text)).requires_grad_(False),
-        vae=AutoencoderKL.from_config(_public(shapes.vae)).requires_grad_(False),
-        tokenizer=None,  # neither takes part in a step
-        scheduler=None,
+        family=shapes.family,
+        modules={
+            part.name: _built(part, shapes.configs[part.name]).requires_grad_(False)
+            for part in shapes.family.parts
+            if part.stem is not None
+        },
     )
+
+
+def _built(part: Part, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - neither has types
+    """Return a network of given settings."""
+    cls = class_of(part)
+    if part.library == "diffusers":
+        return cls.from_config(_public(settings))
+    known = {k: v for k, v in settings.items() if k not in ("architectures", "dtype")}
+    return cls(cls.config_class(**known))
 
 
 def _resident(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Module]:
     """Return the networks that stay in memory: with caches, the frozen ones do not."""
-    resident: list[torch.nn.Module] = [networks.unet]
+    resident: list[torch.nn.Module] = [networks.denoiser]
     if not config.training.caches or config.training.trains_text_encoder:
-        resident.append(networks.text_encoder)
+        resident += networks.text_encoders.values()
     if not config.training.caches:
         resident.append(networks.vae)
     return resident
@@ -82,32 +91,33 @@ def _resident(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Modu
 
 def _checkpoint(denoiser: Denoiser, recorder: Recorder) -> None:
     """Let the blocks that would be recomputed report to the recorder."""
-    unet: Any = denoiser.unet
-    unet.enable_gradient_checkpointing(recorder.checkpoint)
-    text_encoder: Any = denoiser.text_encoder
-    if text_encoder is not None:
+    network: Any = denoiser.network
+    network.enable_gradient_checkpointing(recorder.checkpoint)
+    text_encoders: dict[str, Any] = denoiser.text_encoders
+    for text_encoder in text_encoders.values():
         text_encoder._set_gradient_checkpointing(
             enable=True, gradient_checkpointing_func=recorder.checkpoint
         )
 
 
-def _micro_batch(config: RunConfig, shapes: ModelShapes) -> tuple[torch.Tensor, ...]:
+def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[Any, ...]:
     """Return noisy latents, timesteps, captions and their rows as one rank gets them at once."""
-    training = config.training
+    training, family = config.training, networks.family
     has_prior = config.prior.enabled and config.prior.weight > 0
     count = training.batch_size // (training.num_processes * training.accumulation)
     count *= 2 if has_prior else 1
     width_px, height_px = max(sizes_of(config.subject), key=prod)
-    scale, channels = shapes.pixels_per_latent, int(shapes.vae["latent_channels"])
+    scale, channels = networks.vae_scale, family.latent_channels(networks)
     num_captions = min(count, 2 if has_prior else 1)
-    if training.trains_text_encoder:
-        captions = torch.zeros(num_captions, shapes.num_tokens, dtype=torch.int64)
-    else:
-        width = int(shapes.unet["cross_attention_dim"])
-        captions = torch.zeros(num_captions, shapes.num_tokens, width)
+    captions: Tensors = {
+        name: torch.zeros(num_captions, length, dtype=torch.int64)
+        for name, length in family.token_lengths(networks).items()
+    }
+    if not training.trains_text_encoder:
+        captions = family.embed(networks.text_encoders, captions)
     return (
         torch.zeros(count, channels, height_px // scale, width_px // scale),
-        torch.zeros(count, dtype=torch.int64),
+        torch.zeros(count, dtype=torch.float32 if family.is_flow else torch.int64),
         captions,
         torch.zeros(count, dtype=torch.int64),
     )

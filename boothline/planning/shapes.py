@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from boothline.diffusion.families import STABLE_DIFFUSION, Family
+from boothline.diffusion.layout import family_of
 from boothline.errors import ConfigError
 
 Settings = Mapping[str, Any]
@@ -17,84 +19,84 @@ _SD_VAE: Final[Settings] = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
+_CLIP_L: Final[Settings] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShapes:
-    """Sizes of the networks of a text-to-image model in the Stable Diffusion layout.
+    """Sizes of the networks of a text-to-image model.
 
     Attributes:
-        name: folder or family, for messages.
-        unet: settings of a UNet2DConditionModel.
-        text_encoder: settings of a CLIPTextModel.
-        vae: settings of an AutoencoderKL; its number of levels gives the pixels a latent covers.
+        name: of the folder or the model, for messages.
+        family: whose layout it has.
+        configs: settings of each network by the name of its folder.
     """
 
     name: str
-    unet: Settings = field(default_factory=dict)
-    text_encoder: Settings = field(default_factory=dict)
-    vae: Settings = field(default_factory=dict)
+    family: Family = STABLE_DIFFUSION
+    configs: Mapping[str, Settings] = field(default_factory=dict)
 
     @property
     def pixels_per_latent(self) -> int:
         """Side of the square of pixels that one latent stands for."""
-        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of a tokenised caption."""
-        return int(self.text_encoder.get("max_position_embeddings", 77))
+        return int(2 ** (len(self.configs["vae"]["block_out_channels"]) - 1))
 
     @classmethod
     def read(cls, folder: Path) -> "ModelShapes":
         """Return the shapes of a model in the diffusers layout; no weight is read.
 
         Raises:
+            DataError: the folder is of no family that is known.
             ConfigError: the folder lacks the settings of a network.
         """
-        parts = {part: folder / part / "config.json" for part in ("unet", "text_encoder", "vae")}
+        family = family_of(folder)
+        parts = {part: folder / part / "config.json" for part in family.stems}
         for part, path in parts.items():
             if not path.is_file():
                 raise ConfigError(
                     f"{folder} has no {part}/config.json, so its memory cannot be planned.",
-                    remedy="Name a model in the diffusers layout, or a family: "
+                    remedy=f"Name a model in the layout of {family.name}, or a known one: "
                     f"{', '.join(FAMILIES)}.",
                 )
         read = {part: json.loads(path.read_text("utf-8")) for part, path in parts.items()}
-        return cls(name=folder.name, **read)
+        return cls(name=folder.name, family=family, configs=read)
 
 
 FAMILIES: Final[Mapping[str, ModelShapes]] = {
     "sd15": ModelShapes(
         name="Stable Diffusion 1.5",
-        unet={"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-        text_encoder={
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "max_position_embeddings": 77,
+        configs={
+            "unet": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+            "text_encoder": _CLIP_L,
+            "vae": _SD_VAE,
         },
-        vae=_SD_VAE,
     ),
     "sd21": ModelShapes(
         name="Stable Diffusion 2.1",
-        unet={
-            "sample_size": 96,
-            "cross_attention_dim": 1024,
-            "attention_head_dim": [5, 10, 20, 20],
-            "use_linear_projection": True,
+        configs={
+            "unet": {
+                "sample_size": 96,
+                "cross_attention_dim": 1024,
+                "attention_head_dim": [5, 10, 20, 20],
+                "use_linear_projection": True,
+            },
+            "text_encoder": {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 23,
+                "num_attention_heads": 16,
+                "hidden_act": "gelu",
+                "max_position_embeddings": 77,
+            },
+            "vae": _SD_VAE,
         },
-        text_encoder={
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 23,
-            "num_attention_heads": 16,
-            "hidden_act": "gelu",
-            "max_position_embeddings": 77,
-        },
-        vae=_SD_VAE,
     ),
 }
-"""Families whose sizes are known, so that a plan needs no download. Sizes: the models' published
+"""Models whose sizes are known, so that a plan needs no download. Sizes: the models' published
 configuration files."""

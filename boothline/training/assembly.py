@@ -1,15 +1,21 @@
 """Puts the parts of a training together: base model, pictures, captions, objective."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
 
 from boothline.buckets import Size, size_of, sizes_of
+from boothline.config.subject import SubjectConfig
 from boothline.config.training import TrainingConfig
+from boothline.diffusion.families.flow import FlowFamily
+from boothline.diffusion.fitting import check_config
+from boothline.diffusion.layout import family_of
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
-from boothline.diffusion.lora import add_adapters
+from boothline.diffusion.lora import add_adapters, freeze_unread
+from boothline.diffusion.prompt_encoding import tokenize
 from boothline.errors import ConfigError
 from boothline.training.batches import BatchMaker, Half
 from boothline.training.bucketing import BucketedBatches, Turns, sorted_by_size
@@ -17,7 +23,7 @@ from boothline.training.compiling import can_compile
 from boothline.training.denoiser import Denoiser
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
-from boothline.training.objective import Objective
+from boothline.training.objective import FlowObjective, Objective, ScheduleObjective
 from boothline.training.pictures import (
     Crops,
     Picture,
@@ -27,6 +33,7 @@ from boothline.training.pictures import (
     split_off,
 )
 from boothline.training.ranks import Ranks
+from boothline.training.timesteps import FlowTimesteps, Timesteps, UniformTimesteps
 from boothline.training.validation import (
     FixedDraws,
     History,
@@ -63,22 +70,43 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
         DataError: a picture is unusable.
     """
     training = job.config.training
+    check_config(family_of(job.base_model), job.config)
     pipeline = load_pipeline(job.base_model, device=ranks.device)
     compiled = training.compile and can_compile(ranks.device)
     denoiser = trained_networks(pipeline, training, compiled=compiled)
+    objective = _objective(pipeline, training)
+    objective.to(ranks.device)
+    return Assembly(
+        pipeline=pipeline,
+        denoiser=denoiser,
+        batches=_Loader(job, pipeline, ranks=ranks).batches(),
+        objective=objective,
+    )
+
+
+def _objective(pipeline: DiffusionParts, training: TrainingConfig) -> Objective:
+    """Return the loss of a family."""
+    if pipeline.family.is_flow:
+        return FlowObjective(huber_delta=training.huber_delta)
     schedule = pipeline.scheduler
-    objective = Objective(
+    return ScheduleObjective(
         schedule.alphas_cumprod,
         prediction_type=schedule.config.prediction_type,
         min_snr_gamma=training.min_snr_gamma,
         huber_delta=training.huber_delta,
     )
-    objective.to(ranks.device)
-    return Assembly(
-        pipeline=pipeline,
-        denoiser=denoiser,
-        batches=_Loader(job, pipeline, ranks=ranks).batches(num_timesteps=objective.num_timesteps),
-        objective=objective,
+
+
+def _timesteps(pipeline: DiffusionParts, training: TrainingConfig, *, size: Size) -> Timesteps:
+    """Return what draws the timesteps of pictures of a size, (width, height) in pixels."""
+    family = pipeline.family
+    if not isinstance(family, FlowFamily):
+        return UniformTimesteps(count=len(pipeline.scheduler.alphas_cumprod))
+    width, height = (side // pipeline.vae_scale for side in size)
+    num_tokens = family.num_tokens(pipeline, height=height, width=width)
+    return FlowTimesteps(
+        density=family.density,
+        shift=family.shift(pipeline.scheduler, num_tokens=num_tokens),
     )
 
 
@@ -120,7 +148,7 @@ def assemble_validator(
         objective=assembly.objective,
         num_draws=config.training.validation.num_draws,
         seed=config.training.seed,
-        scaling_factor=float(assembly.pipeline.vae.config.scaling_factor),
+        scale=assembly.pipeline.latent_scale,
         batch_size=job.micro_batch_size * (2 if job.has_prior else 1),
         ranks=ranks,
     )
@@ -178,14 +206,16 @@ def trained_networks(
     Args:
         pipeline: the base model, changed in place.
         training: what is trained and how.
-        compiled: compile the UNet.
+        compiled: compile the denoiser.
     """
-    unet: nn.Module = pipeline.unet
-    text_encoder: nn.Module = pipeline.text_encoder
+    family = pipeline.family
+    network: nn.Module = pipeline.denoiser
+    text_encoders: dict[str, nn.Module] = pipeline.text_encoders
     if training.gradient_checkpointing:
-        pipeline.unet.enable_gradient_checkpointing()
+        pipeline.denoiser.enable_gradient_checkpointing()
         if training.trains_text_encoder:
-            pipeline.text_encoder.gradient_checkpointing_enable()
+            for text_encoder in pipeline.text_encoders.values():
+                text_encoder.gradient_checkpointing_enable()
     adapted = training.method == "lora"
     if adapted:
         add_adapters(
@@ -195,17 +225,29 @@ def trained_networks(
             seed=training.seed,
         )
     else:
-        unet.requires_grad_(True)
-    unet.train()
-    if pipeline.unet.device.type == "cpu" and training.precision == "fp32":
+        network.requires_grad_(True)
+    network.train()
+    on_cpu = pipeline.denoiser.device.type == "cpu"
+    if family.convolutional and on_cpu and training.precision == "fp32":
         # Measured there alone: most convolutions take a quarter less time or better.
-        pipeline.unet.to(memory_format=torch.channels_last)
-    if not training.trains_text_encoder:
-        text_encoder.requires_grad_(False).eval()
-        return Denoiser(unet, None, adapted=adapted, compiled=compiled)
-    if not adapted:
-        text_encoder.requires_grad_(True)
-    return Denoiser(unet, text_encoder.train(), adapted=adapted, compiled=compiled)
+        pipeline.denoiser.to(memory_format=torch.channels_last)
+    for text_encoder in text_encoders.values():
+        if not training.trains_text_encoder:
+            text_encoder.requires_grad_(False).eval()
+            continue
+        if not adapted:
+            text_encoder.requires_grad_(True)
+        text_encoder.train()
+    if training.trains_text_encoder:
+        freeze_unread(pipeline)
+    return Denoiser(
+        network,
+        text_encoders if training.trains_text_encoder else None,
+        family=family,
+        pixels_per_latent=pipeline.vae_scale,
+        adapted=adapted,
+        compiled=compiled,
+    )
 
 
 class _Loader:
@@ -223,7 +265,7 @@ class _Loader:
         self._kept, self._held_out = _instance_pictures(job)
         self._prior = read_pictures(job.priors) if job.has_prior else []
 
-    def batches(self, *, num_timesteps: int) -> Batches:
+    def batches(self) -> Batches:
         """Return what makes the batches, of one shape or of several.
 
         Raises:
@@ -233,10 +275,10 @@ class _Loader:
         subject = self._job.config.subject
         sizes = sizes_of(subject)
         captions = self._captions()
+        check_shapes(self._pipeline, subject)
         if not subject.aspect_buckets:
             halves = self._halves(self._kept, sizes[0], turn=int)
-            return self._maker(halves, captions=captions, num_timesteps=num_timesteps)
-        check_shapes(self._pipeline, subject.aspect_buckets)
+            return self._maker(halves, captions=captions, size=sizes[0])
         filled = [
             (size, pictures)
             for size, pictures in zip(sizes, sorted_by_size(self._kept, sizes), strict=True)
@@ -248,22 +290,22 @@ class _Loader:
             self._maker(
                 self._halves(pictures, size, turn=turns.earlier),
                 captions=captions,
-                num_timesteps=num_timesteps,
+                size=size,
             )
             for size, pictures in filled
         ]
         return BucketedBatches(makers=makers, turns=turns, captions=captions)
 
     def _maker(
-        self, halves: tuple[Half, ...], *, captions: CaptionSource, num_timesteps: int
+        self, halves: tuple[Half, ...], *, captions: CaptionSource, size: Size
     ) -> BatchMaker:
         return BatchMaker(
             halves=halves,
             captions=captions,
             seed=self._training.seed,
             batch_size=self._training.batch_size,
-            num_timesteps=num_timesteps,
-            scaling_factor=float(self._pipeline.vae.config.scaling_factor),
+            timesteps=_timesteps(self._pipeline, self._training, size=size),
+            scale=self._pipeline.latent_scale,
             noise_offset=self._training.noise_offset,
         )
 
@@ -321,28 +363,36 @@ class _Loader:
         """Return every caption that a batch or a validation may ask for."""
         pictures = [*self._kept, *self._prior, *self._held_out]
         used = [caption for picture in self._kept for caption in self._captions_of(picture)]
-        frozen = None if self._training.trains_text_encoder else self._pipeline.text_encoder
+        pipeline = self._pipeline
+        embed = None
+        if not self._training.trains_text_encoder:
+            embed = partial(pipeline.family.embed, pipeline.text_encoders)
         return CaptionSource(
             used + [picture.caption for picture in pictures],
-            tokenizer=self._pipeline.tokenizer,
-            frozen_text_encoder=frozen,
+            tokenize=partial(tokenize, pipeline),
+            embed=embed,
             cached=self._training.caches,
             ranks=self._ranks,
         )
 
 
-def check_shapes(pipeline: DiffusionParts, buckets: Sequence[str]) -> None:
-    """Check that the base model halves every bucket's latents without a rest.
+def check_shapes(pipeline: DiffusionParts, subject: SubjectConfig) -> None:
+    """Check that the base model cuts the latents of every size without a rest.
+
+    A UNet alone pads a single size that it cannot halve, and takes it.
 
     Raises:
         ConfigError: a side is no multiple of what the networks need.
     """
-    levels = len(pipeline.unet.config.block_out_channels)
-    multiple = pipeline.vae_scale * 2 ** (levels - 1)
-    odd = [b for b in buckets if any(side % multiple for side in size_of(b))]
+    multiple = pipeline.family.side_multiple(pipeline)
+    sizes = subject.aspect_buckets
+    if not sizes and pipeline.family.is_flow:
+        sizes = (f"{subject.resolution_px}x{subject.resolution_px}",)
+    odd = [size for size in sizes if any(side % multiple for side in size_of(size))]
     if odd:
+        setting = "aspect_buckets" if subject.aspect_buckets else "resolution_px"
         raise ConfigError(
             f"This base model needs sides that are multiples of {multiple} pixels; "
-            f"subject.aspect_buckets has {', '.join(odd)}.",
+            f"subject.{setting} has {', '.join(odd)}.",
             remedy=f"Round the sides to multiples of {multiple}.",
         )

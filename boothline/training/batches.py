@@ -5,17 +5,19 @@ order and of the prior order. Every draw is named by (seed, stream, step, slot),
 place in the global batch, so it does not matter which rank computes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from boothline.diffusion import counters
+from boothline.diffusion.families import LatentScale
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.pictures import Picture, picture_at
+from boothline.training.timesteps import Timesteps
 
-Sample = tuple[torch.Tensor, torch.Tensor, int, int]
+Sample = tuple[torch.Tensor, torch.Tensor, float, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,8 @@ class MicroBatch:
     Attributes:
         latents_BCHW: scaled latents, float32.
         noise_BCHW: noise, float32.
-        timesteps_B: int64.
-        captions: the distinct captions, tokens (U, L) or embeddings (U, L, D).
+        timesteps_B: int64, or float32 for flow matching.
+        captions: the distinct captions: tokens (U, L) by text encoder, or conditionings of U rows.
         caption_rows_B: which caption each sample has, int64.
         num_instance: size of the instance half.
     """
@@ -34,7 +36,7 @@ class MicroBatch:
     latents_BCHW: torch.Tensor
     noise_BCHW: torch.Tensor
     timesteps_B: torch.Tensor
-    captions: torch.Tensor
+    captions: Mapping[str, torch.Tensor]
     caption_rows_B: torch.Tensor
     num_instance: int
 
@@ -43,11 +45,16 @@ class MicroBatch:
         if device.type == "cpu":
             return self
         tensors: dict[str, Any] = {
-            name: value.pin_memory().to(device, non_blocking=True)
+            name: _moved(value, device)
             for name, value in vars(self).items()
             if isinstance(value, torch.Tensor)
         }
-        return replace(self, **tensors)
+        captions = {name: _moved(value, device) for name, value in self.captions.items()}
+        return replace(self, **tensors, captions=captions)
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +91,8 @@ class BatchMaker:
         captions: captions of all pictures.
         seed: seed of the training.
         batch_size: size of one half of the global batch.
-        num_timesteps: timesteps of the noise schedule.
-        scaling_factor: factor of the VAE's latents.
+        timesteps: draws the timesteps.
+        scale: of the VAE's latents.
         noise_offset: strength of the offset noise (Guttenberg, "Diffusion with
             Offset Noise", 2023).
     """
@@ -94,8 +101,8 @@ class BatchMaker:
     captions: CaptionSource
     seed: int
     batch_size: int
-    num_timesteps: int
-    scaling_factor: float
+    timesteps: Timesteps
+    scale: LatentScale
     noise_offset: float = 0.0
 
     def make(self, step: int, *, slots: range) -> MicroBatch:
@@ -131,12 +138,13 @@ class BatchMaker:
         crop = self._choice(half, "crop", half.num_crops, place)
         mean, log_variance = half.moments.moments(index, flip=flip, crop=crop).chunk(2)
         draw = self._normal(half, "posterior", tuple(mean.shape), place)
-        latents = (mean + (0.5 * log_variance.clamp(-30, 20)).exp() * draw) * self.scaling_factor
+        latents = self.scale.scaled(mean + (0.5 * log_variance.clamp(-30, 20)).exp() * draw)
         noise = self._normal(half, "noise", tuple(mean.shape), place)
         if self.noise_offset:
             offset = self._normal(half, "offset", (mean.shape[0], 1, 1), place)
             noise = noise + self.noise_offset * offset
-        timestep = self._choice(half, "timestep", self.num_timesteps, place)
+        stream = f"{half.name}/timestep"
+        timestep = self.timesteps.draw(seed=self.seed, stream=stream, index=place)
         captions = half.captions[index]
         caption = captions[self._choice(half, "caption", len(captions), place)]
         return latents, noise, timestep, self.captions.row(caption)

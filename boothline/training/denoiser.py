@@ -1,11 +1,12 @@
 """`Denoiser`: the trained networks as one module, so that DDP synchronises them together."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
+from boothline.diffusion.families import STABLE_DIFFUSION, Family
 from boothline.diffusion.lora import STATE_SUFFIX
 
 
@@ -13,7 +14,8 @@ class RowsOf(torch.autograd.Function):
     """Rows of a table, as index_select gives them; samples that share a row add their gradients.
 
     They are added in the order of the samples, as index_select's own backward pass does on a CPU.
-    On CUDA that one adds atomically, in an order that differs from run to run.
+    On CUDA that one adds atomically, in an order that differs from run to run. A row may have any
+    shape, such as (L, D) for tokens or (P,) for pooled features.
     """
 
     @staticmethod
@@ -28,10 +30,11 @@ class RowsOf(torch.autograd.Function):
         """Return the table's gradient, (U, L, D); nothing waits for the device."""
         (rows_B,), (gradient_BLD,) = ctx.saved_tensors, gradients
         numbers_U = torch.arange(ctx.num_rows, device=rows_B.device)
-        is_row_BU11 = (rows_B[:, None] == numbers_U)[:, :, None, None]
+        is_row_BU = rows_B[:, None] == numbers_U
         wide = torch.promote_types(gradient_BLD.dtype, torch.float32)  # a half's sum rounds once
         total_ULD = gradient_BLD.new_zeros(ctx.num_rows, *gradient_BLD.shape[1:], dtype=wide)
-        for is_row_U11, gradient_LD in zip(is_row_BU11, gradient_BLD, strict=True):
+        for is_row_U, gradient_LD in zip(is_row_BU, gradient_BLD, strict=True):
+            is_row_U11 = is_row_U.reshape(-1, *(1 for _ in gradient_LD.shape))
             total_ULD += torch.where(is_row_U11, gradient_LD, 0)
         return total_ULD.to(gradient_BLD.dtype), None
 
@@ -40,57 +43,78 @@ class Denoiser(nn.Module):
     """Predicts from noisy latents and captions.
 
     Args:
-        unet: a UNet2DConditionModel.
-        text_encoder: the CLIP text encoder when it is trained; None: captions come as embeddings.
+        network: the family's denoiser.
+        text_encoders: the text encoders by name when they are trained; None: captions come as
+            conditionings.
+        family: how the network is called.
+        pixels_per_latent: of the autoencoder, along a side.
         adapted: the networks carry adapters, and these alone are trained.
-        compiled: compile the UNet for its training; evaluation, whose shapes vary, runs it as is.
+        compiled: compile the denoiser for its training; evaluation, whose shapes vary, runs it as
+            is.
     """
 
     def __init__(
         self,
-        unet: nn.Module,
-        text_encoder: nn.Module | None,
+        network: nn.Module,
+        text_encoders: Mapping[str, nn.Module] | None,
         *,
+        family: Family = STABLE_DIFFUSION,
+        pixels_per_latent: int = 8,
         adapted: bool = False,
         compiled: bool = False,
     ) -> None:
         super().__init__()
         # In a tuple, so that its weights are not listed a second time.
-        self._compiled = (torch.compile(unet, dynamic=False),) if compiled else ()
-        self.unet = unet
-        self.text_encoder = text_encoder
+        self._compiled = (torch.compile(network, dynamic=False),) if compiled else ()
+        self._family = family
+        self._pixels_per_latent = pixels_per_latent
         self._adapted = adapted
+        self.trained = nn.ModuleDict({family.denoiser: network, **(text_encoders or {})})
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that denoises."""
+        return self.trained[self._family.denoiser]
+
+    @property
+    def text_encoders(self) -> dict[str, nn.Module]:
+        """The text encoders in training by name."""
+        return {n: module for n, module in self.trained.items() if n != self._family.denoiser}
 
     def forward(
         self,
         noisy_BCHW: torch.Tensor,
         timesteps_B: torch.Tensor,
-        captions: torch.Tensor,
+        captions: Mapping[str, torch.Tensor],
         caption_rows_B: torch.Tensor,
     ) -> torch.Tensor:
         """Return the prediction: (B, C, H, W).
 
         Args:
             noisy_BCHW: noisy latents, float32.
-            timesteps_B: int64.
-            captions: the distinct captions: tokens (U, L) int64 when the text encoder is
-                trained, else embeddings (U, L, D) float32.
+            timesteps_B: int64, or float32 for flow matching.
+            captions: the distinct captions: tokens (U, L) int64 by text encoder where these are
+                trained, else conditionings of U rows, float32.
             caption_rows_B: which caption each sample has, int64 in [0, U).
         """
-        hidden = captions if self.text_encoder is None else self.text_encoder(captions)[0]
-        conditioning: torch.Tensor = RowsOf.apply(hidden, caption_rows_B)  # type: ignore[no-untyped-call]
-        unet = self._compiled[0] if self._compiled and self.training else self.unet
-        (prediction,) = unet(
-            noisy_BCHW, timesteps_B, encoder_hidden_states=conditioning, return_dict=False
+        text_encoders = self.text_encoders
+        features = self._family.embed(text_encoders, captions) if text_encoders else captions
+        conditioning = {
+            name: RowsOf.apply(value, caption_rows_B)  # type: ignore[no-untyped-call]
+            for name, value in features.items()
+        }
+        network = self._compiled[0] if self._compiled and self.training else self.network
+        return self._family.predict(
+            network,
+            noisy_BCHW,
+            timesteps_B,
+            conditioning,
+            pixels_per_latent=self._pixels_per_latent,
         )
-        return cast(torch.Tensor, prediction)
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the trained networks by the name their weights are stored under."""
-        networks = {"unet": self.unet}
-        if self.text_encoder is not None:
-            networks["text_encoder"] = self.text_encoder
-        return networks
+        return dict(self.trained.items())
 
     def trained_weights(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the weights that a training state keeps, by the name of their file.

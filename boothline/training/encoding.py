@@ -4,14 +4,16 @@ Everything is encoded alone, never as part of a batch, so that a cached encoding
 as a fresh one. With a cache the ranks share the work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from boothline.buckets import Size
+from boothline.diffusion.families import Tensors
 from boothline.training.pictures import Crops, Picture, load_pixels
 from boothline.training.ranks import Ranks
 
@@ -99,12 +101,13 @@ class MomentSource:
 
 
 class CaptionSource:
-    """The distinct captions as tokens, or as embeddings of a frozen text encoder.
+    """The distinct captions as tokens, or as what a frozen text encoder makes of them.
 
     Args:
         captions: captions of all pictures; repeats are kept once.
-        tokenizer: the base model's CLIPTokenizer.
-        frozen_text_encoder: given, captions become embeddings; None: they stay tokens.
+        tokenize: returns tokens_L of a caption for each text encoder.
+        embed: given, captions become conditionings: (U, L) tokens to tensors of U rows; None: they
+            stay tokens.
         cached: embed each once, now.
         ranks: who shares the work.
     """
@@ -113,42 +116,54 @@ class CaptionSource:
         self,
         captions: Sequence[str],
         *,
-        tokenizer: Callable[..., Any],
-        frozen_text_encoder: nn.Module | None,
+        tokenize: Callable[[str], Tensors],
+        embed: Callable[[Tensors], Tensors] | None,
         cached: bool,
         ranks: Ranks,
     ) -> None:
         distinct = sorted(set(captions))
         self._rows = {caption: row for row, caption in enumerate(distinct)}
-        self._tokens: torch.Tensor = tokenizer(
-            distinct,
-            padding="max_length",
-            max_length=cast(Any, tokenizer).model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        self._text_encoder = frozen_text_encoder
+        tokens = [tokenize(caption) for caption in distinct]
+        self._tokens = {name: torch.stack([row[name] for row in tokens]) for name in tokens[0]}
+        self._embedder = embed
         self._device = ranks.device
-        self._cache: torch.Tensor | None = None
-        if frozen_text_encoder is not None and cached:
-            self._cache = share(len(distinct), self._embed, ranks=ranks)
-            self._text_encoder = None
+        self._cache: dict[str, torch.Tensor] | None = None
+        if embed is not None and cached:
+            shapes = {name: value.shape for name, value in self._embed(0).items()}
+            flat = share(len(distinct), lambda row: _flat(self._embed(row)), ranks=ranks)
+            self._cache = _unflattened(flat, shapes)
+            self._embedder = None
 
     def row(self, caption: str) -> int:
         """Return the row of a caption."""
         return self._rows[caption]
 
-    def encoded(self, rows: Sequence[int]) -> torch.Tensor:
-        """Return the captions of rows on the CPU: tokens (U, L) or embeddings (U, L, D)."""
+    def encoded(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return captions on the CPU: tokens (U, L) of each text encoder, or conditionings."""
         if self._cache is not None:
-            return self._cache[list(rows)]
-        if self._text_encoder is None:
-            return self._tokens[list(rows)]
-        return torch.stack([self._embed(row).cpu() for row in rows])
+            return {name: value[list(rows)] for name, value in self._cache.items()}
+        if self._embedder is None:
+            return {name: value[list(rows)] for name, value in self._tokens.items()}
+        found = [self._embed(row) for row in rows]
+        return {name: torch.stack([row[name].cpu() for row in found]) for name in found[0]}
 
     @torch.no_grad()
-    def _embed(self, row: int) -> torch.Tensor:
-        """Embed one caption: (L, D) float32."""
-        assert self._text_encoder is not None  # noqa: S101 - a fact for the type checker
-        hidden = self._text_encoder(self._tokens[row : row + 1].to(self._device))[0]
-        return cast(torch.Tensor, hidden[0].float())
+    def _embed(self, row: int) -> dict[str, torch.Tensor]:
+        """Return the conditioning of one caption, float32."""
+        assert self._embedder is not None  # noqa: S101 - a fact for the type checker
+        tokens = {name: t[row : row + 1].to(self._device) for name, t in self._tokens.items()}
+        return {name: value[0].float() for name, value in self._embedder(tokens).items()}
+
+
+def _flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the numbers of some tensors in a row."""
+    return torch.cat([value.flatten() for value in tensors.values()])
+
+
+def _unflattened(rows: torch.Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """Return tensors of the given shapes from rows of numbers; the first dimension is the row."""
+    pieces = torch.split(rows, [prod(shape) for shape in shapes.values()], dim=1)
+    return {
+        name: piece.reshape(len(rows), *shape)
+        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }

@@ -14,18 +14,84 @@ SNR_t = a_t^2 / s_t^2:
                     parameter", 1964; twice it, so that small errors count alike):
                     d^2 where |d| <= delta, delta (2 |d| - delta) beyond
     loss of i       weight(t_i) x mean error of sample i, in float32
+    flow matching   z_s = (1 - s) z + s e, target e - z  (Lipman et al., "Flow matching for
+                                                          generative modeling", 2023)
     loss            mean over the instance half + prior.weight x mean over the prior half
                     (Ruiz et al., "DreamBooth", 2023, equation 2)
 """
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
+
+from boothline.training.timesteps import FLOW_TIMESTEPS
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
 
-class Objective:
+class Objective(Protocol):
+    """Noises latents, and scores predictions."""
+
+    def to(self, device: torch.device) -> None:
+        """Move what it holds to a device."""
+
+    def timestep_at(self, fraction: float) -> float:
+        """Return the timestep at a fraction in [0, 1) of all."""
+
+    def noisy(
+        self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noisy latents: float32, (B, C, H, W)."""
+
+    def losses(
+        self,
+        prediction_BCHW: torch.Tensor,
+        *,
+        latents_BCHW: torch.Tensor,
+        noise_BCHW: torch.Tensor,
+        timesteps_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the weighted mean error of each sample: float32, (B,), at least 0."""
+
+
+class FlowObjective:
+    """Flow matching: the target is the velocity from the picture to the noise.
+
+    Args:
+        huber_delta: where the error turns from squared to linear; None: nowhere.
+    """
+
+    def __init__(self, *, huber_delta: float | None = None) -> None:
+        self._huber_delta = huber_delta
+
+    def to(self, device: torch.device) -> None:
+        """Nothing is held."""
+
+    def timestep_at(self, fraction: float) -> float:
+        """Return the timestep at a fraction in [0, 1) of all."""
+        return fraction * FLOW_TIMESTEPS
+
+    def noisy(
+        self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noisy latents z_s: float32, (B, C, H, W)."""
+        level = (timesteps_B.float() / FLOW_TIMESTEPS)[:, None, None, None]
+        return (1 - level) * latents_BCHW + level * noise_BCHW
+
+    def losses(
+        self,
+        prediction_BCHW: torch.Tensor,
+        *,
+        latents_BCHW: torch.Tensor,
+        noise_BCHW: torch.Tensor,
+        timesteps_B: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the mean error of each sample: float32, (B,), at least 0."""
+        difference = prediction_BCHW.float() - (noise_BCHW - latents_BCHW)
+        return _mean_errors(difference, self._huber_delta)
+
+
+class ScheduleObjective:
     """Noises latents and scores predictions.
 
     Args:
@@ -55,6 +121,10 @@ class Objective:
         """Number of timesteps T of the noise schedule."""
         return self._signal.numel()
 
+    def timestep_at(self, fraction: float) -> int:
+        """Return the timestep at a fraction in [0, 1) of all."""
+        return int(fraction * self.num_timesteps)
+
     def to(self, device: torch.device) -> None:
         """Move the schedule to a device."""
         self._signal, self._sigma, self._weights = (
@@ -79,12 +149,7 @@ class Objective:
         """Return the weighted mean error of each sample: float32, (B,), at least 0."""
         target = self._target(latents_BCHW, noise_BCHW, timesteps_B)
         difference = prediction_BCHW.float() - target
-        errors = difference.square()
-        if self._huber_delta is not None:
-            size = difference.abs()
-            linear = self._huber_delta * (2 * size - self._huber_delta)
-            errors = torch.where(size <= self._huber_delta, errors, linear)
-        return errors.flatten(1).mean(1) * self._weights[timesteps_B]
+        return _mean_errors(difference, self._huber_delta) * self._weights[timesteps_B]
 
     def _target(
         self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
@@ -102,6 +167,16 @@ class Objective:
         return self._signal[timesteps_B][:, None, None, None], self._sigma[timesteps_B][
             :, None, None, None
         ]
+
+
+def _mean_errors(difference_BCHW: torch.Tensor, huber_delta: float | None) -> torch.Tensor:
+    """Return the mean squared, or Huber's, error of each sample: (B,)."""
+    errors = difference_BCHW.square()
+    if huber_delta is not None:
+        size = difference_BCHW.abs()
+        linear = huber_delta * (2 * size - huber_delta)
+        errors = torch.where(size <= huber_delta, errors, linear)
+    return errors.flatten(1).mean(1)
 
 
 def _timestep_weights(

@@ -50,16 +50,16 @@ def _groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, object
     """Return the trained parameters of each network with their names and peak learning rate."""
     scale = config.batch_size if config.scale_learning_rate else 1
     text_rate = config.text_encoder_learning_rate or config.learning_rate
-    rates = {"unet": config.learning_rate * scale, "text_encoder": text_rate * scale}
     groups = []
     for network, module in denoiser.networks().items():
+        rate = (text_rate if network.startswith("text_encoder") else config.learning_rate) * scale
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         groups.append(
             {
                 "params": list(named.values()),
                 "names": [f"{network}.{name}" for name in named],
-                "peak_lr": rates[network],
-                "lr": rates[network],
+                "peak_lr": rate,
+                "lr": rate,
             }
         )
     return groups
@@ -107,7 +107,7 @@ def rate_factor(step: int, config: TrainingConfig) -> float:
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, *, step: int, config: TrainingConfig
 ) -> float:
-    """Set every group's learning rate for a step and return the UNet's."""
+    """Set every group's learning rate for a step and return the denoiser's."""
     factor = rate_factor(step, config)
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor

@@ -14,6 +14,7 @@ from PIL import Image
 
 from boothline.config import RunConfig
 from boothline.diffusion import counters
+from boothline.diffusion.families import LatentScale
 from boothline.evaluation import metrics
 from boothline.training.batches import MicroBatch
 from boothline.training.denoiser import Denoiser
@@ -59,7 +60,7 @@ class FixedDraws:
         objective: the loss.
         num_draws: draws of a picture, one in each of as many equal stretches of the timesteps.
         seed: seed of the training.
-        scaling_factor: factor of the VAE's latents.
+        scale: of the VAE's latents.
         batch_size: pairs in one forward pass.
         ranks: who shares the work.
     """
@@ -69,7 +70,7 @@ class FixedDraws:
     objective: Objective
     num_draws: int
     seed: int
-    scaling_factor: float
+    scale: LatentScale
     batch_size: int
     ranks: Ranks
 
@@ -107,7 +108,7 @@ class FixedDraws:
         distinct = sorted(set(rows))
         means = [part.moments.moments(index, flip=False).chunk(2)[0] for index, _ in draws]
         return MicroBatch(
-            latents_BCHW=torch.stack(means) * self.scaling_factor,
+            latents_BCHW=self.scale.scaled(torch.stack(means)),
             noise_BCHW=torch.stack(
                 [
                     counters.normal(
@@ -125,12 +126,12 @@ class FixedDraws:
             num_instance=len(draws),
         )
 
-    def _timestep(self, part: ValidationSet, draw: Draw) -> int:
+    def _timestep(self, part: ValidationSet, draw: Draw) -> float:
         """Return a timestep in the draw's stretch of the timesteps."""
         place = counters.uniform(
             (), seed=self.seed, stream=f"validation/{part.stream}/timestep", index=draw
         )
-        return int((draw[1] + float(place)) / self.num_draws * self.objective.num_timesteps)
+        return self.objective.timestep_at((draw[1] + float(place)) / self.num_draws)
 
 
 class SheetJudge:

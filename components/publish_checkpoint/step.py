@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DIFFUSERS_FOLDER = "diffusers"
 SINGLE_FILE = "single_file/model.safetensors"
 LORA_FOLDER = "lora"
-_STATE_FILES = ("unet", "text_encoder", "ema.safetensors")  # `unet` is a prefix: adapters too
+_STATE_FILES = ("unet", "transformer", "text_encoder", "ema.safetensors")  # prefixes: adapters too
 _PROMPT = "a photo of a {subject}"
 _STAGES = ("fetching the state", "exporting", "loading back", "done")
 

@@ -71,7 +71,7 @@ class SmallTraining:
         torch.manual_seed(0)
         self._config = job.config.training
         unet, text_encoder = nn.Linear(SIDE, SIDE), nn.Linear(SIDE, 1)
-        denoiser = Denoiser(unet, text_encoder).to(device)
+        denoiser = Denoiser(unet, {"text_encoder": text_encoder}).to(device)
         self._inputs = torch.randn(8, SIDE).to(device)
         optimizer = build_optimizer(denoiser, self._config)
         self.parts = TrainedParts(denoiser=denoiser, optimizer=optimizer)

@@ -23,7 +23,8 @@ def check(config: RunConfig, *, home: Path) -> None:
             kind, lacks a file or has no safetensors weights.
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
-    from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.fitting import check_config
+    from boothline.diffusion.layout import check_folder, family_of
     from boothline.evaluation.folders import check_encoder
 
     check_pictures(config.subject.images)
@@ -41,6 +42,7 @@ def check(config: RunConfig, *, home: Path) -> None:
         model = resolve(base.source, settings=settings)
         if not base.source.startswith(BUILTIN):  # of those an image may lack the weights
             check_folder(model.path)
+        check_config(family_of(model.path), config)
     evaluation = config.evaluation
     for name in ("clip_model", "dino_model", "lpips_model"):
         encoder = getattr(evaluation, name)

@@ -127,7 +127,7 @@ def test_validation_looks_at_the_averaged_weights_where_they_are_kept(
     measure = Validator.measure
 
     def looking(self: Validator, step: int, denoiser: Denoiser, pictures: Any) -> bool:
-        seen.append({name: w.detach().clone() for name, w in denoiser.unet.named_parameters()})
+        seen.append({name: w.detach().clone() for name, w in denoiser.network.named_parameters()})
         return measure(self, step, denoiser, pictures)
 
     monkeypatch.setattr(Validator, "measure", looking)

@@ -26,7 +26,7 @@ def model(settings: Settings) -> Path:
     """A folder in the diffusers layout; its weights are not real."""
     folder = settings.models_dir / "tiny-one"
     (folder / "unet").mkdir(parents=True)
-    (folder / "model_index.json").write_text("{}")
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     (folder / "unet" / "config.json").write_text("{}")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
     for path in folder.rglob("*"):

@@ -93,7 +93,7 @@ def test_load_pipeline_pickle_beside_safetensors_is_ignored(copy: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "pipeline", ["MyPipeline", ["pipeline", "MyPipeline"], "StableDiffusionXLPipeline", None]
+    "pipeline", ["MyPipeline", ["pipeline", "MyPipeline"], "StableDiffusionUpscalePipeline", None]
 )
 def test_load_pipeline_custom_pipeline_is_refused_by_name(copy: Path, pipeline: object) -> None:
     _change_index(copy, _class_name=pipeline)

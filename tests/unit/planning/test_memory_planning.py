@@ -62,7 +62,11 @@ def test_plan_step_equals_what_autograd_keeps(shapes: ModelShapes, tiny_pipeline
         return tensor
 
     latents = torch.zeros(8, 4, 16, 16)
-    text = torch.zeros(8, shapes.num_tokens, int(shapes.unet["cross_attention_dim"]))
+    text = torch.zeros(
+        8,
+        int(shapes.configs["text_encoder"]["max_position_embeddings"]),
+        int(shapes.configs["unet"]["cross_attention_dim"]),
+    )
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         unet(latents, torch.zeros(8, dtype=torch.int64), text).sample.pow(2).mean()
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
@@ -99,6 +103,7 @@ def test_plan_with_accumulation_needs_a_smaller_step(shapes: ModelShapes) -> Non
 
 
 def test_shapes_of_a_folder_without_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     with pytest.raises(ConfigError, match=r"unet/config\.json"):
         ModelShapes.read(tmp_path)
 
@@ -108,7 +113,10 @@ def test_preset_is_a_valid_configuration_of_its_family(preset: Path) -> None:
     config = resolve([preset], [])
     family = FAMILIES[preset.stem.split("-")[0]]
     assert config.training.method == preset.stem.split("-")[1]
-    assert config.subject.resolution_px == family.unet["sample_size"] * family.pixels_per_latent
+    assert (
+        config.subject.resolution_px
+        == family.configs["unet"]["sample_size"] * family.pixels_per_latent
+    )
 
 
 def test_ladder_goes_down_to_adapters(shapes: ModelShapes) -> None:

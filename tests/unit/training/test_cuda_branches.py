@@ -4,7 +4,6 @@
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -138,11 +137,13 @@ def test_frozen_parts_lent_on_cuda_leave_the_memory_again(
     emptied: list[None] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(None))
     whole = load_pipeline(tiny_pipeline)
-    monkeypatch.setattr(surroundings, "load_vae", lambda folder, device: whole.vae)
+    monkeypatch.setattr(
+        surroundings, "load_frozen", lambda folder, names, device: {"vae": whole.vae}
+    )
     frozen = surroundings.Surroundings(whole, folder=tiny_pipeline, text_encoder_trained=True)
     frozen.release()
     on_cuda: Any = SimpleNamespace(device=CUDA)
-    frozen._pipeline = replace(frozen._pipeline, unet=on_cuda)
+    frozen._pipeline = frozen._pipeline.changed({"unet": on_cuda})
     with frozen.whole() as lent:
         assert lent.vae is whole.vae
         assert emptied == []

@@ -35,7 +35,7 @@ def training_step(base: Path) -> set[str]:
     """Return the operations of one pass, forward and backward, of the tiny model."""
     training = RunConfig.model_validate({"training": {"train_text_encoder": True}}).training
     denoiser = trained_networks(load_pipeline(base), training)
-    tokens = torch.zeros(2, 12, dtype=torch.int64)
+    tokens = {"text_encoder": torch.zeros(2, 12, dtype=torch.int64)}
     with Operations() as operations:
         prediction = denoiser(
             torch.ones(3, 4, 16, 16), torch.tensor([1, 2, 3]), tokens, torch.tensor([0, 1, 0])

@@ -37,9 +37,10 @@ def test_optimizer_step_changes_what_is_trained_and_nothing_else(
     optimizer = build_optimizer(denoiser, config)
     networks = {"unet": parts.unet, "text_encoder": parts.text_encoder, "vae": parts.vae}
     before = {name: weights_of(network) for name, network in networks.items()}
-    captions = torch.zeros(1, 12, dtype=torch.int64)
+    tokens = torch.zeros(1, 12, dtype=torch.int64)
+    captions = {"text_encoder": tokens}
     if not train_text_encoder:
-        captions = parts.text_encoder(captions)[0].detach()
+        captions = {"context": parts.text_encoder(tokens)[0].detach()}
     rows = torch.tensor([0])
     prediction = denoiser(torch.ones(1, 4, 16, 16), torch.tensor([1]), captions, rows)
     prediction.square().mean().backward()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from boothline.training.objective import Objective, total_loss
+from boothline.training.objective import ScheduleObjective, total_loss
 
 ALPHA_BAR = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.005])
 TIMESTEPS = torch.tensor([0, 2, 4, 1, 3])
@@ -45,7 +45,7 @@ def test_loss_and_gradient_equal_the_float64_formulas(
     torch.manual_seed(0)
     latents, noise = torch.randn(5, 2, 3, 3), torch.randn(5, 2, 3, 3)
     theta = torch.randn(2, 3, 3, requires_grad=True)
-    objective = Objective(
+    objective = ScheduleObjective(
         ALPHA_BAR, prediction_type=prediction_type, min_snr_gamma=gamma, huber_delta=delta
     )
     noisy = objective.noisy(latents, noise, TIMESTEPS)
@@ -67,7 +67,7 @@ def test_loss_and_gradient_equal_the_float64_formulas(
 def test_min_snr_at_zero_terminal_snr_stays_finite() -> None:
     alpha_bar = torch.tensor([0.5, 0.0])
     for prediction_type in ("epsilon", "v_prediction", "sample"):
-        objective = Objective(alpha_bar, prediction_type=prediction_type, min_snr_gamma=5.0)
+        objective = ScheduleObjective(alpha_bar, prediction_type=prediction_type, min_snr_gamma=5.0)
         picture = torch.ones(2, 1, 2, 2)
         losses = objective.losses(
             2 * picture,
@@ -89,11 +89,11 @@ def test_total_loss_scale_multiplies_the_loss_only() -> None:
 
 
 def test_objective_counts_the_timesteps_of_its_schedule() -> None:
-    assert Objective(ALPHA_BAR, prediction_type="epsilon").num_timesteps == len(ALPHA_BAR)
+    assert ScheduleObjective(ALPHA_BAR, prediction_type="epsilon").num_timesteps == len(ALPHA_BAR)
 
 
 def test_objective_moves_its_whole_schedule_to_a_device() -> None:
-    objective = Objective(ALPHA_BAR, prediction_type="v_prediction", min_snr_gamma=5.0)
+    objective = ScheduleObjective(ALPHA_BAR, prediction_type="v_prediction", min_snr_gamma=5.0)
     objective.to(torch.device("meta"))
     picture, timesteps = torch.ones(2, 1, 2, 2, device="meta"), torch.zeros(2, dtype=torch.int64)
     timesteps = timesteps.to("meta")
@@ -115,7 +115,7 @@ def test_total_loss_alone_is_differentiated_and_its_sums_are_exact() -> None:
 
 
 def test_losses_of_a_half_precision_prediction_are_float32() -> None:
-    objective = Objective(ALPHA_BAR, prediction_type="epsilon")
+    objective = ScheduleObjective(ALPHA_BAR, prediction_type="epsilon")
     picture = torch.full((1, 1, 2, 2), 0.1)
     losses = objective.losses(
         torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16), latents_BCHW=picture,
@@ -134,7 +134,7 @@ def test_min_snr_at_its_bounds_equals_the_float64_formula() -> None:
         "v_prediction": [0.1, 0.5, 0.1],
     }
     for kind, wanted in weights.items():
-        objective = Objective(alpha_bar, prediction_type=kind, min_snr_gamma=1.0)  # type: ignore[arg-type]
+        objective = ScheduleObjective(alpha_bar, prediction_type=kind, min_snr_gamma=1.0)  # type: ignore[arg-type]
         losses = objective.losses(
             torch.zeros(3, 1, 1, 1), latents_BCHW=torch.ones(3, 1, 1, 1),
             noise_BCHW=torch.ones(3, 1, 1, 1), timesteps_B=torch.arange(3),

@@ -40,7 +40,9 @@ def test_set_learning_rate_keeps_the_ratio_of_the_groups() -> None:
     config = TrainingConfig(
         learning_rate=1e-2, text_encoder_learning_rate=1e-3, warmup_steps=1, num_steps=4
     )
-    optimizer = build_optimizer(Denoiser(nn.Linear(2, 2), nn.Linear(2, 2)), config)
+    optimizer = build_optimizer(
+        Denoiser(nn.Linear(2, 2), {"text_encoder": nn.Linear(2, 2)}), config
+    )
     assert set_learning_rate(optimizer, step=0, config=config) == pytest.approx(5e-3)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-3, 5e-4])
 
@@ -59,7 +61,9 @@ def test_set_learning_rate_scaled_is_multiplied_by_the_global_batch() -> None:
         learning_rate=1e-3, text_encoder_learning_rate=1e-4, batch_size=8, warmup_steps=0,
         accumulation=2, scale_learning_rate=True,
     )  # fmt: skip
-    optimizer = build_optimizer(Denoiser(nn.Linear(2, 2), nn.Linear(2, 2)), config)
+    optimizer = build_optimizer(
+        Denoiser(nn.Linear(2, 2), {"text_encoder": nn.Linear(2, 2)}), config
+    )
     assert set_learning_rate(optimizer, step=0, config=config) == pytest.approx(8e-3)
     assert optimizer.param_groups[1]["lr"] == pytest.approx(8e-4)
 
@@ -224,7 +228,9 @@ def test_build_optimizer_eight_bits_passes_decay_and_betas_on(monkeypatch) -> No
 
 def test_build_optimizer_gives_both_networks_the_one_rate() -> None:
     config = TrainingConfig(learning_rate=2e-3)
-    optimizer = build_optimizer(Denoiser(nn.Linear(1, 1), nn.Linear(1, 1)), config)
+    optimizer = build_optimizer(
+        Denoiser(nn.Linear(1, 1), {"text_encoder": nn.Linear(1, 1)}), config
+    )
     assert [group["peak_lr"] for group in optimizer.param_groups] == [2e-3, 2e-3]
     assert optimizer.param_groups[1]["names"] == ["text_encoder.weight", "text_encoder.bias"]
 
@@ -252,6 +258,8 @@ def test_rate_factor_with_a_warm_up_as_long_as_the_training_ends_at_the_peak() -
 
 def test_set_learning_rate_returns_the_rate_of_the_unet() -> None:
     config = TrainingConfig(learning_rate=0.5, text_encoder_learning_rate=0.25, warmup_steps=0)
-    optimizer = build_optimizer(Denoiser(nn.Linear(1, 1), nn.Linear(1, 1)), config)
+    optimizer = build_optimizer(
+        Denoiser(nn.Linear(1, 1), {"text_encoder": nn.Linear(1, 1)}), config
+    )
     rate = set_learning_rate(optimizer, step=3, config=config)
     assert (rate, type(rate)) == (0.5, float)

@@ -17,7 +17,7 @@ from boothline.training.averaging import WeightAverage
 from boothline.training.batches import MicroBatch
 from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
-from boothline.training.objective import Objective
+from boothline.training.objective import ScheduleObjective
 from boothline.training.ranks import Ranks
 from boothline.training.stepping import Stepper, StepSums
 
@@ -58,7 +58,7 @@ class Places:
             latents_BCHW=values.reshape(-1, 1, 1, 1),
             noise_BCHW=values.reshape(-1, 1, 1, 1) / 4 - 1,
             timesteps_B=torch.tensor([(half + slot) % 3 for half, slot in places]),
-            captions=torch.zeros(1, 1, 1),
+            captions={"context": torch.zeros(1, 1, 1)},
             caption_rows_B=torch.zeros(len(places), dtype=torch.int64),
             num_instance=len(slots),
         )
@@ -114,7 +114,7 @@ class SmallTraining:
             model=Denoiser(self.network, None),
             optimizer=optimizer,
             batches=self.places,  # type: ignore[arg-type]
-            objective=Objective(ALPHA_BAR, prediction_type="epsilon"),
+            objective=ScheduleObjective(ALPHA_BAR, prediction_type="epsilon"),
             on_smaller=lambda step, size: self.smaller.append((step, size)),
         )
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from boothline.diffusion import counters
+from boothline.diffusion.families import LatentScale
 from boothline.training.batches import BatchMaker, Half, MicroBatch
 from boothline.training.pictures import Picture
+from boothline.training.timesteps import UniformTimesteps
 
 NUM_PICTURES = 3
 
@@ -29,8 +31,8 @@ class NumberedCaptions:
     def row(self, caption: str) -> int:
         return int(caption)
 
-    def encoded(self, rows: list[int]) -> torch.Tensor:
-        return torch.tensor(rows)
+    def encoded(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        return {"number": torch.tensor(rows)}
 
 
 def names_of(steps: int, *, captions: int = 1, **half: Any) -> list[tuple[int, int, int, int]]:
@@ -44,8 +46,8 @@ def names_of(steps: int, *, captions: int = 1, **half: Any) -> list[tuple[int, i
             Half(name="instance", pictures=pictures, moments=moments,
                  captions=[texts] * NUM_PICTURES, **half),
         ),
-        captions=rows, seed=0, batch_size=6, num_timesteps=10,
-        scaling_factor=1.0,
+        captions=rows, seed=0, batch_size=6, timesteps=UniformTimesteps(count=10),
+        scale=LatentScale(factor=1.0),
     )  # fmt: skip
     found = []
     for step in range(steps):
@@ -53,7 +55,7 @@ def names_of(steps: int, *, captions: int = 1, **half: Any) -> list[tuple[int, i
         for value, row in zip(batch.latents_BCHW[:, 0, 0, 0], batch.caption_rows_B, strict=True):
             flip, rest = divmod(round(float(value)), 100)
             crop, picture = divmod(rest, 10)
-            found.append((picture, crop, flip, int(batch.captions[row])))
+            found.append((picture, crop, flip, int(batch.captions["number"][row])))
     return found
 
 
@@ -109,8 +111,8 @@ def known_maker(**settings: Any) -> BatchMaker:
         halves.append(Half(name=name, pictures=pictures, moments=moments, captions=captions))
     rows: Any = NumberedCaptions()
     return BatchMaker(
-        halves=tuple(halves), captions=rows, seed=SEED, batch_size=4, num_timesteps=50,
-        scaling_factor=SCALE, **settings,
+        halves=tuple(halves), captions=rows, seed=SEED, batch_size=4,
+        timesteps=UniformTimesteps(count=50), scale=LatentScale(factor=SCALE), **settings,
     )  # fmt: skip
 
 
@@ -144,10 +146,11 @@ def test_batch_holds_the_draws_of_its_places(settings, step, slots) -> None:
         )
         assert batch.timesteps_B[row] == timestep
         caption = 7 if half == "prior" else 4 - picture
-        assert batch.captions[batch.caption_rows_B[row]] == caption
+        assert batch.captions["number"][batch.caption_rows_B[row]] == caption
     assert batch.latents_BCHW.dtype == batch.noise_BCHW.dtype == torch.float32
     assert batch.num_instance == len(slots)
-    assert batch.captions.tolist() == sorted(set(batch.captions.tolist()))
+    numbers = batch.captions["number"].tolist()
+    assert numbers == sorted(set(numbers))
 
 
 @pytest.mark.parametrize(("log_variance", "deviation"), [(100.0, np.exp(10)), (-90.0, np.exp(-15))])
@@ -190,10 +193,11 @@ def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
     assert isinstance(moved, MicroBatch)
     assert moved.num_instance == 2
     assert waits == [False] * 5
-    for name, value in vars(moved).items():
-        if name != "num_instance":
+    tensors = {**vars(moved), **moved.captions}
+    for name, value in tensors.items():
+        if name not in ("num_instance", "captions"):
             assert value.device.type == "meta"
-            assert value.shape == vars(batch)[name].shape
+            assert value.shape == {**vars(batch), **batch.captions}[name].shape
 
 
 @pytest.mark.parametrize("kind", [MicroBatch, Half, BatchMaker])

@@ -43,7 +43,7 @@ class SmallTraining:
         torch.manual_seed(0)
         self._config = job.config.training
         unet, text_encoder = nn.Linear(3, 4), nn.Linear(4, 1)
-        denoiser = Denoiser(unet, text_encoder)
+        denoiser = Denoiser(unet, {"text_encoder": text_encoder})
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126, growth_interval=2, enabled=scaled)
         named = {
             f"{name}.{key}": p

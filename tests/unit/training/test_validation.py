@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from boothline.diffusion.families import LatentScale
 from boothline.errors import ConfigError
-from boothline.training.objective import Objective
+from boothline.training.objective import ScheduleObjective
 from boothline.training.pictures import Picture, split_off
 from boothline.training.ranks import Ranks
 from boothline.training.validation import FixedDraws, History, ValidationSet
@@ -67,8 +68,8 @@ class FixedCaptions:
     def row(self, caption: str) -> int:
         return int(caption.split()[1])
 
-    def encoded(self, rows: list[int]) -> torch.Tensor:
-        return torch.tensor(rows)
+    def encoded(self, rows: list[int]) -> dict[str, torch.Tensor]:
+        return {"number": torch.tensor(rows)}
 
 
 class Recorder(nn.Module):
@@ -80,10 +81,10 @@ class Recorder(nn.Module):
         self.modes: set[bool] = set()
 
     def forward(
-        self, noisy: torch.Tensor, timesteps: torch.Tensor, captions: torch.Tensor,
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, captions: dict[str, torch.Tensor],
         rows: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        self.asked += list(zip(captions[rows].tolist(), timesteps.tolist(), strict=True))
+        self.asked += list(zip(captions["number"][rows].tolist(), timesteps.tolist(), strict=True))
         self.modes.add(self.training)
         return torch.zeros_like(noisy)
 
@@ -96,10 +97,12 @@ def draws(**changes: Any) -> FixedDraws:
             ValidationSet(name="instance", stream="instance", pictures=PICTURES, moments=moments)
         ],
         "captions": captions,
-        "objective": Objective(torch.linspace(0.999, 0.001, 100), prediction_type="epsilon"),
+        "objective": ScheduleObjective(
+            torch.linspace(0.999, 0.001, 100), prediction_type="epsilon"
+        ),
         "num_draws": 5,
         "seed": 0,
-        "scaling_factor": 1.0,
+        "scale": LatentScale(factor=1.0),
         "batch_size": 4,
         "ranks": Ranks(),
         **changes,

@@ -1,0 +1,20 @@
+"""The model families, by the `_class_name` of model_index.json."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from boothline.diffusion.families.family import CONTEXT, POOLED, Family, LatentScale, Part, Tensors
+from boothline.diffusion.families.stable_diffusion import STABLE_DIFFUSION
+
+FAMILIES: Final[Mapping[str, Family]] = {family.pipeline: family for family in (STABLE_DIFFUSION,)}
+
+__all__ = [
+    "CONTEXT",
+    "FAMILIES",
+    "POOLED",
+    "STABLE_DIFFUSION",
+    "Family",
+    "LatentScale",
+    "Part",
+    "Tensors",
+]

@@ -1,0 +1,224 @@
+"""`Family`: what the product must know of a layout of text-to-image models, and nothing else does.
+
+A family is one file here and one row of the registry (`families/__init__.py`). Facts about folders
+are read without torch; what computes imports torch where it runs.
+
+Shapes: U distinct texts, B samples, C latent channels, H and W latent sides, L tokens, D features,
+P pooled features.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from boothline.config.sampling import SamplerName, SamplingConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from boothline.diffusion.loading import DiffusionParts
+
+Tensors = Mapping[str, "torch.Tensor"]
+Role = Literal["denoiser", "autoencoder", "text_encoder", "tokenizer"]
+CONTEXT = "context"
+POOLED = "pooled"
+SCHEDULER = "scheduler"
+_STEMS: Mapping[str, str] = {
+    "diffusers": "diffusion_pytorch_model",
+    "transformers": "model",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A folder of a model.
+
+    Attributes:
+        name: of the folder, e.g. `text_encoder_2`.
+        library: `diffusers` or `transformers`.
+        classes: names of the classes that are loaded; the first is made.
+        role: what it does.
+    """
+
+    name: str
+    library: str
+    classes: tuple[str, ...]
+    role: Role
+
+    @property
+    def stem(self) -> str | None:
+        """Name of its weight files without suffix; None: it has no weights."""
+        return None if self.role == "tokenizer" else _STEMS[self.library]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentScale:
+    """How the autoencoder's latents become those that the denoiser reads.
+
+    Attributes:
+        factor: multiplies, after the shift is taken away.
+        shift: mean of the autoencoder's latents.
+    """
+
+    factor: float
+    shift: float = 0.0
+
+    def scaled(self, latents: "torch.Tensor") -> "torch.Tensor":
+        """Return the denoiser's latents of the autoencoder's."""
+        return (latents - self.shift) * self.factor
+
+    def unscaled(self, latents: "torch.Tensor") -> "torch.Tensor":
+        """Return the autoencoder's latents of the denoiser's."""
+        return latents / self.factor + self.shift
+
+
+class Family(ABC):
+    """One layout of text-to-image models.
+
+    Attributes:
+        name: for messages.
+        pipeline: class of diffusers' pipeline: the `_class_name` of model_index.json.
+        parts: its folders, apart from the scheduler's.
+        methods: values of training.method that work.
+        trains_text_encoders: whether the text encoders can be trained.
+        guidance: `classifier_free` (two halves in one forward), or `embedded`: the scale is an
+            input of the network, and negative prompts have no effect.
+        samplers: values of `sampler` that fit.
+        convolutional: the denoiser is made of convolutions, which like the layout channels last.
+        is_flow: trained by flow matching, else by a noise schedule.
+        kohya_prefixes: beginnings of kohya's names of adapters, by network; empty: not written.
+        extras: further arguments of the pipeline's class.
+    """
+
+    name: ClassVar[str]
+    pipeline: ClassVar[str]
+    parts: ClassVar[tuple[Part, ...]]
+    methods: ClassVar[tuple[str, ...]] = ("full", "lora")
+    trains_text_encoders: ClassVar[bool] = True
+    guidance: ClassVar[Literal["classifier_free", "embedded"]] = "classifier_free"
+    samplers: ClassVar[tuple[SamplerName, ...]]
+    convolutional: ClassVar[bool] = True
+    is_flow: ClassVar[bool] = False
+    kohya_prefixes: ClassVar[Mapping[str, str]] = {}
+    extras: ClassVar[Mapping[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders whose files decide what the model does."""
+        return (*(part.name for part in self.parts), SCHEDULER)
+
+    def names(self, role: Role) -> tuple[str, ...]:
+        """Return the parts of a role."""
+        return tuple(part.name for part in self.parts if part.role == role)
+
+    @property
+    def denoiser(self) -> str:
+        """Name of the network that denoises: `unet` or `transformer`."""
+        return self.names("denoiser")[0]
+
+    @property
+    def text_encoders(self) -> tuple[str, ...]:
+        """Names of the text encoders."""
+        return self.names("text_encoder")
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the networks that a training may change."""
+        return (self.denoiser, *(self.text_encoders if self.trains_text_encoders else ()))
+
+    @property
+    def stems(self) -> dict[str, str]:
+        """Name of the weight files of each part that has weights."""
+        return {part.name: part.stem for part in self.parts if part.stem is not None}
+
+    def latent_scale(self, vae: Any) -> LatentScale:  # noqa: ANN401 - diffusers has no types
+        """Return the scale of the latents of an autoencoder."""
+        config = vae.config
+        shift = config.get("shift_factor") or 0.0
+        return LatentScale(factor=float(config.scaling_factor), shift=float(shift))
+
+    def latent_channels(self, model: "DiffusionParts") -> int:
+        """Return the channels of the latents that the denoiser reads."""
+        return int(model.denoiser.config.in_channels)
+
+    def resolution_px(self, model: "DiffusionParts") -> int:
+        """Return the side of the pictures that a model was made for, in pixels."""
+        return int(model.denoiser.config.sample_size) * model.vae_scale
+
+    @abstractmethod
+    def side_multiple(self, model: "DiffusionParts") -> int:
+        """Return what the sides of pictures must be multiples of, in pixels."""
+
+    @abstractmethod
+    def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
+        """Return the length of a tokenised text for each text encoder, marks included."""
+
+    @abstractmethod
+    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> "Tensors":
+        """Return what texts give the denoiser: `context` (U, L, D) and, for some, `pooled` (U, P).
+
+        Args:
+            text_encoders: the networks by name.
+            tokens_UL: int64 for each of them.
+        """
+
+    def without_text(self, model: "DiffusionParts", conditioning: "Tensors") -> "Tensors":
+        """Return the conditioning of an empty negative prompt, given its embedding."""
+        return conditioning
+
+    def unread(self, text_encoders: Mapping[str, Any]) -> "Sequence[torch.nn.Module]":
+        """Return the layers of text encoders whose output nothing reads: they cannot learn."""
+        return ()
+
+    @abstractmethod
+    def predict(
+        self,
+        denoiser: Any,  # noqa: ANN401 - a network, compiled or not
+        noisy_BCHW: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        conditioning: "Tensors",
+        *,
+        pixels_per_latent: int,
+        guidance_scale: float | None = None,
+    ) -> "torch.Tensor":
+        """Return the denoiser's prediction: (B, C, H, W).
+
+        Args:
+            denoiser: the network.
+            noisy_BCHW: noisy latents.
+            timesteps: one for all, or (B,).
+            conditioning: from `embed`, a row for each sample.
+            pixels_per_latent: of the autoencoder, along a side.
+            guidance_scale: for embedded guidance; None: the scale of the family's training.
+        """
+
+    @abstractmethod
+    def load_schedule(self, folder: Path) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+        """Return the noise schedule of a model's folder."""
+
+    @abstractmethod
+    def sampling_scheduler(
+        self,
+        schedule: Any,  # noqa: ANN401 - a scheduler of diffusers
+        sampling: SamplingConfig,
+        *,
+        num_tokens: int,
+        device: "torch.device | str",
+    ) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+        """Return a new scheduler with its timesteps set.
+
+        Args:
+            schedule: from `load_schedule`.
+            sampling: names the sampler and the number of steps.
+            num_tokens: of the latents, as the denoiser counts them.
+            device: where the timesteps go.
+        """
+
+    def num_tokens(self, model: "DiffusionParts", *, height: int, width: int) -> int:
+        """Return how many tokens latents of a size are for the denoiser."""
+        return height * width

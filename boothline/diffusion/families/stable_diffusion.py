@@ -1,0 +1,66 @@
+"""Stable Diffusion 1.x and 2.x, the layout that the others grew from.
+
+Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from boothline.diffusion.families.clip_unet import UnetFamily
+from boothline.diffusion.families.family import CONTEXT, Part, Tensors
+
+if TYPE_CHECKING:
+    import torch
+
+
+class StableDiffusion(UnetFamily):
+    """One CLIP text encoder, of which the last hidden state conditions the UNet."""
+
+    name = "Stable Diffusion 1.x / 2.x"
+    pipeline = "StableDiffusionPipeline"
+    parts = (
+        Part(name="unet", library="diffusers", classes=("UNet2DConditionModel",), role="denoiser"),
+        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
+        Part(
+            name="text_encoder",
+            library="transformers",
+            classes=("CLIPTextModel",),
+            role="text_encoder",
+        ),
+        Part(
+            name="tokenizer",
+            library="transformers",
+            classes=("CLIPTokenizer", "CLIPTokenizerFast"),
+            role="tokenizer",
+        ),
+    )
+    kohya_prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}  # noqa: RUF012
+    extras = {  # noqa: RUF012
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+
+    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+        """Return the last hidden state."""
+        encoder = text_encoders["text_encoder"]
+        return {CONTEXT: encoder(tokens_UL["text_encoder"], return_dict=False)[0]}
+
+    def predict(
+        self,
+        denoiser: Any,  # noqa: ANN401
+        noisy_BCHW: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        conditioning: Tensors,
+        *,
+        pixels_per_latent: int,
+        guidance_scale: float | None = None,
+    ) -> "torch.Tensor":
+        """Return the UNet's prediction of the noise, the picture or v."""
+        (prediction,) = denoiser(
+            noisy_BCHW, timesteps, encoder_hidden_states=conditioning[CONTEXT], return_dict=False
+        )
+        return cast("torch.Tensor", prediction)
+
+
+STABLE_DIFFUSION = StableDiffusion()
