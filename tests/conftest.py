@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "service_fixtures",
+    "family_fixtures",
     "model_fixtures",
     "picture_fixtures",
     "browser_fixtures",

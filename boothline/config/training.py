@@ -154,6 +154,11 @@ class TrainingConfig(Section):
     ema_decay: float | None = Field(
         default=None, gt=0, lt=1, description="Decay of the weight average; unset: none."
     )
+    timestep_density: Literal["uniform", "logit_normal", "shifted"] | None = Field(
+        default=None,
+        description="Density of the noise levels of flow matching: shifted is logit-normal moved "
+        "towards noise as the model's scheduler says; unset: the usual one of the model's family.",
+    )
     min_snr_gamma: float | None = Field(
         default=None, gt=0, description="Min-SNR loss weighting on both halves; unset: none."
     )

@@ -193,7 +193,8 @@ def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tupl
         )
         _check_weights(loaded, parts, where=folder)
         ours = plain_pipeline(parts, scheduler=loaded.scheduler)
-        got, wanted = check_picture(loaded, prompt), check_picture(ours, prompt)
+        side_px = parts.family.check_side_px(parts)
+        got, wanted = (check_picture(each, prompt, side_px=side_px) for each in (loaded, ours))
         difference = float(abs(got - wanted).max())
     if not math.isfinite(difference):
         raise DataError(
@@ -261,12 +262,17 @@ def _pipeline_class(parts: DiffusionParts) -> Any:  # noqa: ANN401
     return getattr(diffusers, parts.family.pipeline)
 
 
-def check_picture(pipeline: Any, prompt: str) -> Any:  # noqa: ANN401
-    """Return pixels_BHWC: float32 in [0, 1], of one picture at a fixed seed."""
+def check_picture(pipeline: Any, prompt: str, *, side_px: int) -> Any:  # noqa: ANN401
+    """Return pixels_BHWC: float32 in [0, 1], of one square picture at a fixed seed."""
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(_CHECK_SEED)
     return pipeline(
-        prompt, num_inference_steps=_CHECK_STEPS, generator=generator, output_type="np"
+        prompt,
+        height=side_px,
+        width=side_px,
+        num_inference_steps=_CHECK_STEPS,
+        generator=generator,
+        output_type="np",
     ).images
 
 

@@ -30,6 +30,12 @@ def check_config(family: Family, config: RunConfig) -> None:
             "matching.",
             remedy="Leave training.min_snr_gamma unset.",
         )
+    if not family.is_flow and training.timestep_density is not None:
+        raise ConfigError(
+            f"training.timestep_density is for flow matching; the timesteps of {family.name} are "
+            "uniform.",
+            remedy="Leave training.timestep_density unset.",
+        )
     sections = {
         "evaluation.sampling": config.evaluation.sampling,
         "inference.sampling": config.inference.sampling,

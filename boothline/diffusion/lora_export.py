@@ -113,7 +113,11 @@ def check_adapters(file: Path, parts: DiffusionParts, *, base: Path, prompt: str
                 raise _refusal(f"gives the {name} other adapters than were trained", file)
             if _scales(ours) != _scales(theirs):
                 raise _refusal(f"scales the adapters of the {name} otherwise", file)
-        difference = _difference(loaded, plain_pipeline(parts), prompt)
+        side_px = parts.family.check_side_px(parts)
+        got, wanted = (
+            check_picture(each, prompt, side_px=side_px) for each in (loaded, plain_pipeline(parts))
+        )
+        difference = float(abs(got - wanted).max())
     if not difference <= PICTURE_TOLERANCE:
         raise _refusal(f"makes another picture (difference {difference:.3g})", file)
     return difference
@@ -129,9 +133,11 @@ def merge_checked(parts: DiffusionParts, *, prompt: str) -> float:
         IntegrityError: it exceeds one grey level.
     """
     with quiet_libraries():
-        before = check_picture(plain_pipeline(parts), prompt)
+        side_px = parts.family.check_side_px(parts)
+        before = check_picture(plain_pipeline(parts), prompt, side_px=side_px)
         merge_adapters(parts)
-        difference = float(abs(check_picture(plain_pipeline(parts), prompt) - before).max())
+        after = check_picture(plain_pipeline(parts), prompt, side_px=side_px)
+        difference = float(abs(after - before).max())
     if not difference <= MERGE_TOLERANCE:
         raise IntegrityError(
             f"Merged into the weights, the adapters make another picture: it differs by "
@@ -168,10 +174,6 @@ def _equal(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor])
 
 def _scales(network: torch.nn.Module) -> dict[str, list[float]]:
     return {name: list(layer.scaling.values()) for name, layer in adapter_layers(network)}
-
-
-def _difference(loaded: Any, ours: Any, prompt: str) -> float:  # noqa: ANN401
-    return float(abs(check_picture(loaded, prompt) - check_picture(ours, prompt)).max())
 
 
 def _refusal(what: str, file: Path) -> IntegrityError:

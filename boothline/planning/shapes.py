@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from boothline.diffusion.families import STABLE_DIFFUSION, Family
+from boothline.diffusion.families.sdxl import SDXL
 from boothline.diffusion.layout import family_of
 from boothline.errors import ConfigError
 
@@ -24,6 +25,15 @@ _CLIP_L: Final[Settings] = {
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
+    "max_position_embeddings": 77,
+}
+_CLIP_G: Final[Settings] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "hidden_act": "gelu",
+    "projection_dim": 1280,
     "max_position_embeddings": 77,
 }
 
@@ -94,6 +104,28 @@ FAMILIES: Final[Mapping[str, ModelShapes]] = {
                 "hidden_act": "gelu",
                 "max_position_embeddings": 77,
             },
+            "vae": _SD_VAE,
+        },
+    ),
+    "sdxl": ModelShapes(
+        name="SDXL 1.0",
+        family=SDXL,
+        configs={
+            "unet": {
+                "sample_size": 128,
+                "block_out_channels": [320, 640, 1280],
+                "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2],
+                "up_block_types": [*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
+                "transformer_layers_per_block": [1, 2, 10],
+                "attention_head_dim": [5, 10, 20],
+                "cross_attention_dim": 2048,
+                "use_linear_projection": True,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256,
+                "projection_class_embeddings_input_dim": 2816,
+            },
+            "text_encoder": _CLIP_L,
+            "text_encoder_2": _CLIP_G,
             "vae": _SD_VAE,
         },
     ),

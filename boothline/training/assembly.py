@@ -105,7 +105,7 @@ def _timesteps(pipeline: DiffusionParts, training: TrainingConfig, *, size: Size
     width, height = (side // pipeline.vae_scale for side in size)
     num_tokens = family.num_tokens(pipeline, height=height, width=width)
     return FlowTimesteps(
-        density=family.density,
+        density=training.timestep_density or family.density,
         shift=family.shift(pipeline.scheduler, num_tokens=num_tokens),
     )
 

@@ -29,6 +29,7 @@ _LATER_SETTINGS = (
     "caption_templates",
     "compile",
     "deterministic",
+    "timestep_density",
 )
 
 

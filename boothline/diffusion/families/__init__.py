@@ -4,9 +4,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from boothline.diffusion.families.family import CONTEXT, POOLED, Family, LatentScale, Part, Tensors
+from boothline.diffusion.families.flux import FLUX
+from boothline.diffusion.families.sd3 import SD3
+from boothline.diffusion.families.sdxl import SDXL
 from boothline.diffusion.families.stable_diffusion import STABLE_DIFFUSION
 
-FAMILIES: Final[Mapping[str, Family]] = {family.pipeline: family for family in (STABLE_DIFFUSION,)}
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.pipeline: family for family in (STABLE_DIFFUSION, SDXL, SD3, FLUX)
+}
 
 __all__ = [
     "CONTEXT",

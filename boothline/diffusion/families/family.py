@@ -150,6 +150,10 @@ class Family(ABC):
         """Return the side of the pictures that a model was made for, in pixels."""
         return int(model.denoiser.config.sample_size) * model.vae_scale
 
+    def check_side_px(self, model: "DiffusionParts") -> int:
+        """Return the side of the pictures by which an export is compared with the model."""
+        return self.resolution_px(model)
+
     @abstractmethod
     def side_multiple(self, model: "DiffusionParts") -> int:
         """Return what the sides of pictures must be multiples of, in pixels."""

@@ -86,6 +86,10 @@ class FlowFamily(Family):
         slope = (most - least) / (high - low)
         return float(num_tokens * slope + (least - slope * low))
 
+    def check_side_px(self, model: "DiffusionParts") -> int:
+        """Return a side of at most 32 tokens: large models take long on a CPU."""
+        return min(self.resolution_px(model), 32 * self.side_multiple(model))
+
     def side_multiple(self, model: "DiffusionParts") -> int:
         """Return the pixels of one token: two by two latents."""
         return 2 * model.vae_scale

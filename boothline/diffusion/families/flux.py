@@ -1,0 +1,124 @@
+"""FLUX.1: Black Forest Labs' rectified-flow transformer, 2024, as diffusers' pipeline runs it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from boothline.diffusion.families.clip_unet import clip_length
+from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+from boothline.diffusion.families.flow import FlowFamily
+
+if TYPE_CHECKING:
+    import torch
+
+    from boothline.diffusion.loading import DiffusionParts
+
+TRAINING_GUIDANCE = 3.5
+"""Guidance scale that a distilled model is told in training: the one it is usually sampled at."""
+_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
+_T5_LENGTH = 512
+_TIMESTEPS = 1000
+_LATENT_SIDE = 128
+
+
+class Flux(FlowFamily):
+    """CLIP's pooled output and T5's tokens; latents go in as tokens of two by two."""
+
+    name = "FLUX.1"
+    pipeline = "FluxPipeline"
+    guidance = "embedded"
+    density = "uniform"
+    parts = (
+        Part(
+            name="transformer",
+            library="diffusers",
+            classes=("FluxTransformer2DModel",),
+            role="denoiser",
+        ),
+        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
+        Part(
+            name="text_encoder",
+            library="transformers",
+            classes=("CLIPTextModel",),
+            role="text_encoder",
+        ),
+        Part(
+            name="text_encoder_2",
+            library="transformers",
+            classes=("T5EncoderModel",),
+            role="text_encoder",
+        ),
+        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
+        Part(
+            name="tokenizer_2",
+            library="transformers",
+            classes=("T5Tokenizer", "T5TokenizerFast"),
+            role="tokenizer",
+        ),
+    )
+
+    def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
+        """Return CLIP's length and the pipeline's for T5, which has no limit of its own."""
+        return {"text_encoder": clip_length(model, "text_encoder"), "text_encoder_2": _T5_LENGTH}
+
+    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+        """Return T5's hidden state and CLIP's pooled output."""
+        pooled = text_encoders["text_encoder"](tokens_UL["text_encoder"]).pooler_output
+        context = text_encoders["text_encoder_2"](tokens_UL["text_encoder_2"])[0]
+        return {CONTEXT: context, POOLED: pooled}
+
+    def latent_channels(self, model: "DiffusionParts") -> int:
+        """Return the channels before packing."""
+        return int(model.denoiser.config.in_channels) // 4
+
+    def resolution_px(self, model: "DiffusionParts") -> int:
+        """Return the pipeline's own side: the transformer names none."""
+        return _LATENT_SIDE * model.vae_scale
+
+    def sigmas(self, num_steps: int) -> list[float]:
+        """Return levels from 1 down to one step above 0."""
+        import numpy as np
+
+        return [float(level) for level in np.linspace(1.0, 1 / num_steps, num_steps)]
+
+    def predict(
+        self,
+        denoiser: Any,  # noqa: ANN401
+        noisy_BCHW: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        conditioning: Tensors,
+        *,
+        pixels_per_latent: int,
+        guidance_scale: float | None = None,
+    ) -> "torch.Tensor":
+        """Return the transformer's velocity; a distilled model is told the guidance scale."""
+        count, channels, height, width = noisy_BCHW.shape
+        rows, columns = height // 2, width // 2
+        squares = noisy_BCHW.view(count, channels, rows, 2, columns, 2)
+        packed = squares.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, channels * 4)
+        scale = TRAINING_GUIDANCE if guidance_scale is None else guidance_scale
+        (velocity,) = denoiser(
+            hidden_states=packed,
+            timestep=timesteps.expand(count).to(packed.dtype) / _TIMESTEPS,
+            guidance=packed.new_full((count,), scale) if denoiser.config.guidance_embeds else None,
+            encoder_hidden_states=conditioning[CONTEXT],
+            pooled_projections=conditioning[POOLED],
+            txt_ids=packed.new_zeros(conditioning[CONTEXT].shape[1], 3),
+            img_ids=_places(rows, columns, like=packed),
+            return_dict=False,
+        )
+        squares = velocity.view(count, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        unpacked: torch.Tensor = squares.reshape(count, channels, height, width)
+        return unpacked
+
+
+def _places(rows: int, columns: int, *, like: "torch.Tensor") -> "torch.Tensor":
+    """Return (0, row, column) of each token: (rows x columns, 3)."""
+    import torch
+
+    places = like.new_zeros(rows, columns, 3)
+    places[..., 1] += torch.arange(rows, device=like.device)[:, None]
+    places[..., 2] += torch.arange(columns, device=like.device)[None, :]
+    return places.reshape(rows * columns, 3)
+
+
+FLUX = Flux()

@@ -1,0 +1,115 @@
+"""Stable Diffusion 3 and 3.5, flow matching with three text encoders.
+
+Esser et al., "Scaling rectified flow transformers for high-resolution image synthesis", 2024.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from boothline.diffusion.families.clip_unet import clip_length
+from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+from boothline.diffusion.families.flow import FlowFamily
+
+if TYPE_CHECKING:
+    import torch
+
+    from boothline.diffusion.loading import DiffusionParts
+
+_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
+_T5_LENGTH = 256
+
+
+class StableDiffusion3(FlowFamily):
+    """Two CLIP text encoders and T5: the first two side by side, then T5's tokens."""
+
+    name = "Stable Diffusion 3 / 3.5"
+    pipeline = "StableDiffusion3Pipeline"
+    density = "shifted"
+    max_shift = 1.16
+    parts = (
+        Part(
+            name="transformer",
+            library="diffusers",
+            classes=("SD3Transformer2DModel",),
+            role="denoiser",
+        ),
+        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
+        Part(
+            name="text_encoder",
+            library="transformers",
+            classes=("CLIPTextModelWithProjection",),
+            role="text_encoder",
+        ),
+        Part(
+            name="text_encoder_2",
+            library="transformers",
+            classes=("CLIPTextModelWithProjection",),
+            role="text_encoder",
+        ),
+        Part(
+            name="text_encoder_3",
+            library="transformers",
+            classes=("T5EncoderModel",),
+            role="text_encoder",
+        ),
+        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
+        Part(name="tokenizer_2", library="transformers", classes=_CLIP, role="tokenizer"),
+        Part(
+            name="tokenizer_3",
+            library="transformers",
+            classes=("T5Tokenizer", "T5TokenizerFast"),
+            role="tokenizer",
+        ),
+    )
+
+    def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
+        """Return CLIP's lengths and the pipeline's for T5, which has no limit of its own."""
+        clip = {name: clip_length(model, name) for name in ("text_encoder", "text_encoder_2")}
+        return {**clip, "text_encoder_3": _T5_LENGTH}
+
+    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+        """Return CLIP's hidden states filled up to T5's width, then T5's; both projections."""
+        import torch
+
+        hidden, pooled = [], []
+        for name in ("text_encoder", "text_encoder_2"):
+            found = text_encoders[name](tokens_UL[name], output_hidden_states=True)
+            hidden.append(found.hidden_states[-2])
+            pooled.append(found[0])
+        t5_ULD = text_encoders["text_encoder_3"](tokens_UL["text_encoder_3"])[0]
+        clip_ULD = torch.cat(hidden, dim=-1)
+        room = t5_ULD.shape[-1] - clip_ULD.shape[-1]
+        wide_ULD = torch.nn.functional.pad(clip_ULD, (0, room))
+        return {CONTEXT: torch.cat([wide_ULD, t5_ULD], dim=-2), POOLED: torch.cat(pooled, dim=-1)}
+
+    def side_multiple(self, model: "DiffusionParts") -> int:
+        """Return the pixels of one token."""
+        return int(model.vae_scale * model.denoiser.config.patch_size)
+
+    def num_tokens(self, model: "DiffusionParts", *, height: int, width: int) -> int:
+        """Return the number of patches."""
+        patch = int(model.denoiser.config.patch_size)
+        return (height // patch) * (width // patch)
+
+    def predict(
+        self,
+        denoiser: Any,  # noqa: ANN401
+        noisy_BCHW: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        conditioning: Tensors,
+        *,
+        pixels_per_latent: int,
+        guidance_scale: float | None = None,
+    ) -> "torch.Tensor":
+        """Return the transformer's velocity."""
+        (prediction,) = denoiser(
+            hidden_states=noisy_BCHW,
+            timestep=timesteps.expand(len(noisy_BCHW)),
+            encoder_hidden_states=conditioning[CONTEXT],
+            pooled_projections=conditioning[POOLED],
+            return_dict=False,
+        )
+        return cast("torch.Tensor", prediction)
+
+
+SD3 = StableDiffusion3()

@@ -1,0 +1,103 @@
+"""SDXL, with two text encoders and the size of the picture as inputs.
+
+Podell et al., "SDXL: improving latent diffusion models for high-resolution image synthesis", 2023.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from boothline.diffusion.families.clip_unet import UnetFamily
+from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+
+if TYPE_CHECKING:
+    import torch
+
+    from boothline.diffusion.loading import DiffusionParts
+
+_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
+
+
+class Sdxl(UnetFamily):
+    """Two CLIP text encoders; the UNet is conditioned on picture size and crop too.
+
+    Every picture counts as one of its bucket's size, cut at the upper left corner: the size ids
+    follow from the latents, in training as in sampling.
+    """
+
+    name = "SDXL"
+    pipeline = "StableDiffusionXLPipeline"
+    parts = (
+        Part(name="unet", library="diffusers", classes=("UNet2DConditionModel",), role="denoiser"),
+        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
+        Part(
+            name="text_encoder",
+            library="transformers",
+            classes=("CLIPTextModel",),
+            role="text_encoder",
+        ),
+        Part(
+            name="text_encoder_2",
+            library="transformers",
+            classes=("CLIPTextModelWithProjection",),
+            role="text_encoder",
+        ),
+        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
+        Part(name="tokenizer_2", library="transformers", classes=_CLIP, role="tokenizer"),
+    )
+    kohya_prefixes = {  # noqa: RUF012
+        "unet": "lora_unet_",
+        "text_encoder": "lora_te1_text_model_",
+        "text_encoder_2": "lora_te2_text_model_",
+    }
+    extras = {"add_watermarker": False}  # noqa: RUF012
+
+    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+        """Return both hidden states before the last side by side, and the second projection."""
+        import torch
+
+        hidden, pooled = [], None
+        for name in self.text_encoders:
+            found = text_encoders[name](tokens_UL[name], output_hidden_states=True)
+            hidden.append(found.hidden_states[-2])
+            pooled = found[0]
+        return {CONTEXT: torch.cat(hidden, dim=-1), POOLED: cast("torch.Tensor", pooled)}
+
+    def without_text(self, model: "DiffusionParts", conditioning: Tensors) -> Tensors:
+        """Return zeros, where the model says so; SDXL was trained with them for no text."""
+        if not model.index.get("force_zeros_for_empty_prompt", True):
+            return conditioning
+        return {name: value.new_zeros(value.shape) for name, value in conditioning.items()}
+
+    def unread(self, text_encoders: Mapping[str, Any]) -> "Sequence[torch.nn.Module]":
+        """Return the first encoder's end: its hidden state before the last layer is read."""
+        encoder = text_encoders["text_encoder"]
+        model = getattr(encoder, "text_model", encoder)
+        return [model.encoder.layers[-1], model.final_layer_norm]
+
+    def predict(
+        self,
+        denoiser: Any,  # noqa: ANN401
+        noisy_BCHW: "torch.Tensor",
+        timesteps: "torch.Tensor",
+        conditioning: Tensors,
+        *,
+        pixels_per_latent: int,
+        guidance_scale: float | None = None,
+    ) -> "torch.Tensor":
+        """Return the UNet's prediction, told that the picture is whole and of its own size."""
+        height, width = (side * pixels_per_latent for side in noisy_BCHW.shape[2:])
+        ids = noisy_BCHW.new_tensor([height, width, 0, 0, height, width])
+        (prediction,) = denoiser(
+            noisy_BCHW,
+            timesteps,
+            encoder_hidden_states=conditioning[CONTEXT],
+            added_cond_kwargs={
+                "text_embeds": conditioning[POOLED],
+                "time_ids": ids.expand(len(noisy_BCHW), -1),
+            },
+            return_dict=False,
+        )
+        return cast("torch.Tensor", prediction)
+
+
+SDXL = Sdxl()
