@@ -42,6 +42,8 @@ def make_model_layout(folder: Path) -> Path:
         (folder / part).mkdir(parents=True)
         (folder / part / f"{weights}.safetensors").write_bytes(b"")
         index[part] = [library, name]
+    for part in ("tokenizer", "scheduler"):
+        (folder / part).mkdir()
     index["tokenizer"] = ["transformers", "CLIPTokenizer"]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

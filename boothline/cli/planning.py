@@ -103,9 +103,8 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     if family is None:
         base = config.base_model
         found = resolve(base.source, settings=environment.current(), allow_hub=base.allow_hub)
-        shapes = ModelShapes.read(found.path)
         check_config(check_folder(found.path), config)
-        return shapes
+        return ModelShapes.read(found.path)
     if family not in FAMILIES:
         raise ConfigError(
             f"--family {family} is unknown.", remedy=f"Use one of: {', '.join(FAMILIES)}."

@@ -9,8 +9,6 @@ from boothline.data.identifier import TokenCounter, length_warnings
 from boothline.data.report import DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
-from boothline.diffusion.fitting import check_config
-from boothline.diffusion.layout import check_folder
 from boothline.diffusion.prompts import read_prompts
 from boothline.settings import Settings
 
@@ -97,7 +95,6 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
     settings = _settings(home)
     base = config.base_model
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
-    check_config(check_folder(model.path), config)
     with scratch_folder("boothline-validate-") as folder:
         report = examine(
             config.subject,

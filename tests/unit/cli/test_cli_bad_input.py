@@ -248,8 +248,8 @@ def test_compile_writes_the_pipeline_with_the_images_asked_for(cli):
 @pytest.mark.parametrize(
     ("index", "weights", "reason"),
     [
-        ({"_class_name": "FluxPipeline"}, "model.safetensors", "FluxPipeline"),
-        ({"_class_name": "StableDiffusionXLPipeline"}, "model.safetensors", "XLPipeline"),
+        ({"_class_name": "KolorsPipeline"}, "model.safetensors", "names the pipeline 'KolorsPi"),
+        ({"_class_name": "FluxPipeline"}, "model.safetensors", "names () as transformer"),
         (STABLE_DIFFUSION, "diffusion_pytorch_model.bin", "only pickle weights"),
         (STABLE_DIFFUSION, "README.md", "holds no diffusion_pytorch_model.safetensors"),
     ],
@@ -261,6 +261,18 @@ def test_validate_names_a_base_model_that_a_run_would_refuse(cli, index, weights
         Path("base", part, weights).write_bytes(b"")
     Path("base/model_index.json").write_text(json.dumps(index))
     words = ("--subject", "pictures", "--set", "base_model.source=base")
-    for command in ("validate", "run"):
-        code, _, said = cli(command, *words)
+    Path("run.yaml").write_text("subject: {images: pictures}\nbase_model: {source: base}\n")
+    for arguments in (("validate", *words), ("run", *words), ("plan", "run.yaml")):
+        code, _, said = cli(*arguments)
         assert (code, reason in said) == (3, True)
+
+
+def test_setting_that_the_family_of_the_base_cannot_do_is_named(cli, family_folders):
+    write_pictures("pictures", 3)
+    base = str(family_folders("flux"))
+    write_config(subject={"images": "pictures"}, base_model={"source": base})
+    for command in ("validate", "run", "plan"):
+        code, _, said = cli(command, "run.yaml")
+        assert code == 2
+        assert "training.method full does not work for FLUX.1" in said
+        assert "Set training.method to lora" in said
