@@ -103,7 +103,7 @@ def fault_of_uploads(bucket: Bucket) -> str:
     finally:
         _clean_up(bucket, key)
     bucket.run(
-        lambda: bucket.client._create_multipart_upload(bucket.name, bucket.name_of(key), {}),
+        lambda: sdk.start_upload(bucket.client, bucket.name, bucket.name_of(key), headers={}),
         what=f"write {bucket.uri(key)}",
     )
     begun = [upload for upload in inventory.unfinished_uploads(bucket) if upload.key == key]
