@@ -70,6 +70,9 @@ FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
 	tests/integration/pipelines/test_sweep_and_retrain.py::test_retrain_pipeline_that_finds_nothing_ends_well_after_its_check \
 	tests/unit/store/test_store_sealing.py tests/unit/data tests/unit/training/test_training_failures.py \
 	tests/unit/tracking/test_tracker.py tests/integration/tracking tests/integration/training/test_training_ranks.py \
+	tests/integration/registry/test_repair.py tests/integration/registry/test_drift.py \
+	tests/integration/services/test_tls_failures.py tests/unit/services/test_client_errors.py \
+	tests/unit/training/test_heartbeat.py \
 	tests/unit/diffusion/test_loading.py tests/integration/training/test_training_kill_matrix.py \
 	tests/integration/training/test_training_run.py::test_training_compiled_resumes_to_the_same_bits \
 	tests/integration/training/test_training_run.py::test_training_short_of_memory_takes_smaller_passes_and_ends_the_same
