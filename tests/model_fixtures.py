@@ -49,6 +49,15 @@ def make_model_layout(folder: Path) -> Path:
     return folder
 
 
+def make_encoder_layout(folder: Path, *, kind: str) -> Path:
+    """Write what looks like an encoder by its files' names; it cannot be loaded."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    for file in ("model.safetensors", "preprocessor_config.json", "tokenizer.json"):
+        (folder / file).write_bytes(b"")
+    return folder
+
+
 def make_tiny_tokenizer(folder: Path, words: Sequence[str] = WORDS) -> Path:
     """Save a CLIPTokenizer in which each word is one token and other text falls back to bytes."""
     from transformers import CLIPTokenizer

@@ -47,8 +47,10 @@ def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
     base = config.base_model
     if base.allow_hub and not Path(base.source).exists():
         return []
-    model = resolve(base.source, settings=_settings(home))
-    found = _long_prompts(config, TokenCounter.load(model.path / "tokenizer"))
+    tokenizer = resolve(base.source, settings=_settings(home)).path / "tokenizer"
+    if not tokenizer.is_dir():  # the first step says so
+        return []
+    found = _long_prompts(config, TokenCounter.load(tokenizer))
     return [f"{item.source} {item.message}. {item.advice}" for item in found]
 
 

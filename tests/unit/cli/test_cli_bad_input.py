@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from model_fixtures import make_model_layout
+from model_fixtures import make_encoder_layout, make_model_layout
 from PIL import Image, ImageDraw
 
 from boothline import settings as process_environment
@@ -30,11 +30,11 @@ def _fresh_environment(monkeypatch, tmp_path):
 def models(tmp_path):
     """Settings that name folders which look like models."""
     make_model_layout(tmp_path / "base")
-    (tmp_path / "clip").mkdir()
-    (tmp_path / "clip/config.json").write_text("{}")
+    for name, kind in (("clip", "clip"), ("dino", "dinov2")):
+        make_encoder_layout(tmp_path / name, kind=kind)
     return {
         "base_model": {"source": "base"},
-        "evaluation": {"clip_model": "clip", "dino_model": "clip"},
+        "evaluation": {"clip_model": "clip", "dino_model": "dino"},
     }
 
 

@@ -1,8 +1,7 @@
-import json
 from pathlib import Path
 
 import pytest
-from model_fixtures import make_model_layout
+from model_fixtures import make_encoder_layout, make_model_layout
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
@@ -14,11 +13,7 @@ def values(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_model_layout(tmp_path / "base")
     for name, kind in (("clip", "clip"), ("dino", "dinov2")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": kind}))
-        for file in ("model.safetensors", "preprocessor_config.json"):
-            (tmp_path / name / file).write_bytes(b"")
-    (tmp_path / "clip" / "tokenizer.json").write_bytes(b"")
+        make_encoder_layout(tmp_path / name, kind=kind)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "a.png").write_bytes(b"x")
