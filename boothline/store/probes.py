@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from boothline.errors import StoreError
 from boothline.settings import Settings
-from boothline.store import failures, inventory, layout
+from boothline.store import failures, inventory, layout, sdk
 from boothline.store.connection import BRISK
 from boothline.store.s3 import Bucket
 
