@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,9 +49,13 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 
-test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services, and the coverage gate
+SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --durations=15
+test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services
+	$(SUITE)
+
+coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the same with the lines that no test executes; slower
 	$(BIN)/coverage erase
-	$(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --cov --cov-report=term:skip-covered --durations=15
+	$(SUITE) --cov --cov-report=term:skip-covered
 
 test-s3: $(VENV)/.development  ## the contract of the store on another S3: ENDPOINT=URL, keys in BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY
 	@test -n "$(ENDPOINT)" || { echo "usage: make test-s3 ENDPOINT=https://s3.example.org"; exit 2; }
