@@ -1,0 +1,82 @@
+"""Other families through the training loop: resumed to the same bits, and published whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boothline.config.sampling import SamplingConfig
+from boothline.config.training import LoraConfig
+from boothline.diffusion.export import PICTURE_TOLERANCE, check_diffusers, save_diffusers
+from boothline.diffusion.loading import load_pipeline
+from boothline.diffusion.lora import load_adapters
+from boothline.diffusion.lora_export import merge_checked
+from boothline.errors import InterruptedRunError
+from boothline.store import Store
+from boothline.training.job import TrainingJob
+from boothline.training.requests import Requests
+
+pytestmark = pytest.mark.services
+
+JobMaker = Callable[..., TrainingJob]
+Runner = Callable[..., dict[str, Any]]
+LORA = {"rank": 2, "alpha": 3.0}
+PROMPT = "a photo of sks dog"
+
+
+class StopOnce(Requests):
+    """Asks to stop at its rank's second report."""
+
+    reports = 0
+
+    @property
+    def stop(self) -> bool:
+        self.reports += 1
+        return self.reports > 1
+
+    @stop.setter
+    def stop(self, value: bool) -> None:
+        assert not value
+
+
+@pytest.mark.proves("F26/loop")
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+def test_training_of_a_family_resumes_to_the_same_bits_and_is_published(
+    make_job: JobMaker,
+    run_here: Runner,
+    digests: Callable[[str], dict[str, str]],
+    store: Store,
+    family_folders: Callable[[str], Path],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    base, flow = family_folders(name), name != "sdxl"
+
+    def job(states: str) -> TrainingJob:
+        made = make_job(
+            states, num_steps=4, method="lora", lora=LORA, train_text_encoder=not flow,
+            ema_decay=0.9,
+        )  # fmt: skip
+        config, euler = made.config, {"sampling": SamplingConfig(sampler="euler", num_steps=1)}
+        changed = {
+            section: getattr(config, section).model_copy(update=euler)
+            for section in ("evaluation", "inference", "prior")
+        }
+        return made.model_copy(
+            update={"base_model": base, "config": config.model_copy(update=changed)}
+        )
+
+    expected = run_here(job("training/whole"))
+    with pytest.raises(InterruptedRunError):
+        run_here(job("training/cut"), StopOnce())
+    resumed = run_here(job("training/cut"))
+    assert digests(resumed["final_state"]) == digests(expected["final_state"])
+
+    parts = load_pipeline(base, device="cpu")
+    state = store.fetch(resumed["final_state"], tmp_path / "state")
+    trained = load_adapters(parts, state, lora=LoraConfig.model_validate(LORA))
+    merge_checked(parts, prompt=PROMPT)
+    save_diffusers(parts, tmp_path / "diffusers", base=base, trained=trained)
+    _, difference = check_diffusers(tmp_path / "diffusers", parts, prompt=PROMPT)
+    assert difference <= PICTURE_TOLERANCE

@@ -1,0 +1,38 @@
+"""Memory of a training is planned for every family from its folder's settings alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.planning import ModelShapes, plan_memory
+
+
+@pytest.mark.proves("F47/counted")
+@pytest.mark.parametrize(
+    ("name", "training"),
+    [
+        ("sdxl", {"method": "full"}),
+        ("sdxl", {"method": "lora", "train_text_encoder": False}),
+        ("sd3", {"method": "lora", "train_text_encoder": False}),
+        ("flux", {"method": "lora", "train_text_encoder": False}),
+    ],
+)
+def test_plan_of_a_family_counts_the_weights_of_the_loaded_model(
+    family_folders: Callable[[str], Path], name: str, training: dict[str, Any]
+) -> None:
+    from boothline.diffusion.loading import load_pipeline
+    from boothline.training.assembly import trained_networks
+
+    config = RunConfig.model_validate(
+        {"subject": {"resolution_px": 32}, "training": {**training, "caches": False}}
+    )
+    plan = plan_memory(config, ModelShapes.read(family_folders(name)), device="cpu")
+    parts = load_pipeline(family_folders(name), device="cpu")
+    denoiser = trained_networks(parts, config.training)
+    networks = [parts.part(part) for part in parts.family.stems]
+    assert plan.weights == sum(4 * w.numel() for net in networks for w in net.parameters())
+    assert plan.num_trained == sum(w.numel() for w in denoiser.parameters() if w.requires_grad)
+    assert plan.step > 0
