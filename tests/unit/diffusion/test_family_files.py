@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import boothline
 from boothline.config import RunConfig
@@ -110,6 +110,8 @@ def test_export_of_sdxl_loads_back_equal_and_has_no_single_file(
     _, difference = check_diffusers(folder, parts, prompt=PROMPT)
     assert difference <= PICTURE_TOLERANCE
     assert not save_single_file(parts, tmp_path / "model.safetensors", dtype=torch.float32)
+    weights = "text_encoder_2/model.safetensors"
+    assert load_file(folder / weights).keys() == load_file(base / weights).keys()
     reloaded = load_pipeline(folder, device="cpu")
     got, wanted = reloaded.part("text_encoder_2"), parts.part("text_encoder_2")
     assert torch.equal(got.text_projection.weight, wanted.text_projection.weight)
