@@ -4,6 +4,7 @@ Each maker is deterministic: equal arguments give equal weights. Heavy modules a
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ WORDS = (
     "sks", "zwx", "a", "of", "on", "in", "the", "photo", "bear", "dog", "cat",
     "red", "blue", "green", "beach", "moon", "snow", "grass", "background",
 )  # fmt: skip
+TOKENIZER = Path(__file__).resolve().parents[1] / "models/tiny-emoji-sd/tokenizer"
 NUM_TOKENS = 12
 RESOLUTION_PX = 32
 BOS = "<|startoftext|>"
@@ -32,7 +34,7 @@ def _byte_symbols() -> list[str]:
 
 
 def make_model_layout(folder: Path) -> Path:
-    """Write what looks like a Stable Diffusion model by its files' names; none can be loaded."""
+    """Write what looks like a Stable Diffusion model by its files' names; its tokenizer is one."""
     index: dict[str, object] = {"_class_name": "StableDiffusionPipeline"}
     for part, (library, name, weights) in {
         "unet": ("diffusers", "UNet2DConditionModel", "diffusion_pytorch_model"),
@@ -42,8 +44,8 @@ def make_model_layout(folder: Path) -> Path:
         (folder / part).mkdir(parents=True)
         (folder / part / f"{weights}.safetensors").write_bytes(b"")
         index[part] = [library, name]
-    for part in ("tokenizer", "scheduler"):
-        (folder / part).mkdir()
+    (folder / "scheduler").mkdir()
+    shutil.copytree(TOKENIZER, folder / "tokenizer")
     index["tokenizer"] = ["transformers", "CLIPTokenizer"]
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder

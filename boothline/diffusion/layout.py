@@ -45,9 +45,9 @@ def check_folder(path: Path) -> Family:
     for part in family.parts:
         found = tuple(index.get(part.name) or ())
         if found not in {(part.library, name) for name in part.classes}:
+            names = f"{'.'.join(found)} as {part.name}" if found else f"no {part.name}"
             raise DataError(
-                f"{path / 'model_index.json'} names {found!r} as {part.name}; "
-                f"only {part.classes[0]} is loaded.",
+                f"{path / 'model_index.json'} names {names}; {part.classes[0]} is needed.",
                 remedy=f"Use a model in the layout of {family.name}.",
             )
     for name, stem in family.stems.items():

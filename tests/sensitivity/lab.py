@@ -195,11 +195,12 @@ def in_this_process(store: Store) -> Iterator[None]:
 def _copied(load: Callable[..., Any]) -> Callable[..., Any]:
     """Return a loader that reads equal weights once and then copies the model."""
 
-    def copy(kind: type, folder: Path, part: str = "") -> Any:
-        weights = [p.read_bytes() for p in sorted((folder / part).glob("*.safetensors"))]
+    def copy(kind: type, folder: Path, *part: Any) -> Any:
+        place = folder.joinpath(*(named.name for named in part))
+        weights = [p.read_bytes() for p in sorted(place.glob("*.safetensors"))]
         name = f"{kind.__name__} {hashlib.sha256(b''.join(weights)).hexdigest()}"
         if name not in _LOADED:
-            _LOADED[name] = load(kind, folder, *([part] if part else []))
+            _LOADED[name] = load(kind, folder, *part)
         return deepcopy(_LOADED[name])
 
     return copy

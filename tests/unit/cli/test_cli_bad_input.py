@@ -249,7 +249,7 @@ def test_compile_writes_the_pipeline_with_the_images_asked_for(cli):
     ("index", "weights", "reason"),
     [
         ({"_class_name": "KolorsPipeline"}, "model.safetensors", "names the pipeline 'KolorsPi"),
-        ({"_class_name": "FluxPipeline"}, "model.safetensors", "names () as transformer"),
+        ({"_class_name": "FluxPipeline"}, "model.safetensors", "names no transformer"),
         (STABLE_DIFFUSION, "diffusion_pytorch_model.bin", "only pickle weights"),
         (STABLE_DIFFUSION, "README.md", "holds no diffusion_pytorch_model.safetensors"),
     ],
