@@ -38,11 +38,14 @@ def command_lines(page: str) -> Iterator[list[str]]:
 
 @every_page
 def test_commands_have_the_options_that_are_shown(page: str) -> None:
-    commands = typer.main.get_command(app).commands
     found = 0
-    for name, *words in command_lines(page):
-        assert name in commands, name
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+    for words in command_lines(page):
+        command = typer.main.get_command(app)
+        while hasattr(command, "commands"):  # a group: the next word is one of its commands
+            name, *words = words
+            assert name in command.commands, name
+            command = command.commands[name]
+        options = {option for parameter in command.params for option in parameter.opts}
         for word in words:
             if word.startswith("-"):
                 assert word in options, (name, word)

@@ -11,6 +11,7 @@ from reference.product import in_float64, run_one_rank, run_ranks, settings_of
 from safetensors.torch import load_file
 
 from boothline.config.sampling import SamplingConfig
+from boothline.warm import Warm
 
 TOLERANCE = 1e-6
 LORA = {"method": "lora", "lora": {"rank": 2, "alpha": 3.0}}
@@ -77,18 +78,25 @@ def test_training_of_a_family_equals_the_reference(
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["sdxl, full", "sdxl, lora", "sd3, shifted", "flux, uniform"])
 def test_training_of_a_family_with_two_ranks_equals_the_reference(
-    make_job: Any, family_folders: Callable[[str], Path], case: str
+    make_job: Any, family_folders: Callable[[str], Path], warm: Warm | None, case: str
 ) -> None:
-    assert error_of(make_job, family_folders, case, ranks=2) <= TOLERANCE
+    assert error_of(make_job, family_folders, case, ranks=2, warm=warm) <= TOLERANCE
 
 
-def error_of(make_job: Any, folders: Callable[[str], Path], case: str, *, ranks: int) -> float:
+def error_of(
+    make_job: Any,
+    folders: Callable[[str], Path],
+    case: str,
+    *,
+    ranks: int,
+    warm: Warm | None = None,
+) -> float:
     """Train a case by the product and by the reference; return how far they end apart."""
     name, pipeline, training, density, shift = CASES[case]
     settings = {**training, "world_size": ranks}
     job = job_of(make_job, folders(name), settings, flow=bool(density))
     if ranks > 1:
-        run_ranks(job)
+        run_ranks(job, warm)
     with in_float64():
         if ranks == 1:
             run_one_rank(job)
