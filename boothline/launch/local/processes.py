@@ -79,13 +79,16 @@ class StepLauncher:
         with tempfile.TemporaryDirectory(prefix="component-") as folder:
             program = Path(folder, "ephemeral_component.py")
             program.write_text(program_text, encoding="utf-8")
-            return warm.start(
+            child = warm.start(
                 "kfp.dsl.executor_main",
                 ["--component_module_path", str(program), *full_command[first:]],
                 env={**variables, "_KFP_RUNTIME": "true", "BOOTHLINE_WARM": str(warm)},
                 libraries=libraries,
                 output=output,
-            ).wait()
+            )
+            if self.stopping:  # it was not there yet when the others were told
+                child.terminate()
+            return child.wait()
 
     def log_of(self, full_command: Sequence[str]) -> Path:
         """Return the log of the step that a command runs; its folder is made."""

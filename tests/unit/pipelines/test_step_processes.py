@@ -53,6 +53,31 @@ def test_launcher_writes_each_step_to_its_own_log_and_returns_its_status(tmp_pat
     assert (tmp_path / "logs" / "batch_infer-0.log").read_text() == "output of batch_infer\n"
 
 
+class LateWarm:
+    """Forks a step only when the run is being stopped already."""
+
+    def __init__(self) -> None:
+        self.launcher: StepLauncher | None = None
+        self.terminated = False
+
+    def start(self, *arguments, **options):
+        self.launcher.stopping = True
+        return self
+
+    def terminate(self):
+        self.terminated = True
+
+    def wait(self):
+        return -15 if self.terminated else 0
+
+
+def test_step_that_is_forked_after_the_stop_is_told_to_end(tmp_path):
+    warm = LateWarm()
+    warm.launcher = StepLauncher(tmp_path / "logs", warm=warm)
+
+    assert warm.launcher.run(command_of("train")) == -15
+
+
 def test_launcher_that_is_stopping_starts_nothing(tmp_path):
     launcher = StepLauncher(tmp_path / "logs")
     launcher.stopping = True
