@@ -2,7 +2,7 @@
 
 Loading torch, diffusers and transformers takes several seconds of processor time. A local run has
 seven steps that need them, and a training starts processes of its own: without this, each would
-load them again. The warm process loads them once, runs nothing itself, and stays single-threaded,
+load them again. The warm process loads them once, runs nothing itself, and starts no thread,
 so that a fork of it is as good as a new Python that has just imported the same modules.
 
 A request goes over a socket that only descendants of the process's owner have. A connection is the
@@ -25,6 +25,9 @@ from typing import Protocol
 
 STEP_LIBRARIES = ("kfp", "kfp.dsl.executor", "boothline.steps")
 """Modules whose import loads what every step uses."""
+
+TRACKING_LIBRARIES = ("mlflow",)
+"""Modules whose import loads what steps send their figures with."""
 
 TORCH_LIBRARIES = (
     "boothline.training.worker",

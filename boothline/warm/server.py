@@ -81,8 +81,7 @@ class _Server:
         with os.fdopen(file, "rb") as stream:
             stream.seek(0)
             request = Request(**json.load(stream))
-        for name in request.libraries:
-            importlib.import_module(name)
+        _load(request.libraries)
         gc.freeze()  # a collection in a child would copy the memory that it shares with us
         # What arrives before the child has handlers of its own waits until it has.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDED)
@@ -150,6 +149,13 @@ class _Server:
             self._abandoned.add(pid)
 
 
+def _load(libraries: Sequence[str]) -> None:
+    """Import modules; what is not installed is named by the step that needs it."""
+    for name in libraries:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+
 def _prctl(option: int, value: int | bytes) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
@@ -211,8 +217,7 @@ def _apply_environment() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve; a child runs its module here, on the stack of the warm process's main."""
     requests, _, *libraries = arguments
-    for name in libraries:
-        importlib.import_module(name)
+    _load(libraries)
     request = _Server(socket.socket(fileno=int(requests))).serve()
     if request is not None:
         _run(request)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from boothline import settings as environment
 from boothline.catalogue import TORCH, described
 from boothline.errors import ConfigError
 from boothline.progress import label_of, read_events
 from boothline.runs import trial_of
-from boothline.warm import TORCH_LIBRARIES, Warm
+from boothline.warm import TORCH_LIBRARIES, TRACKING_LIBRARIES, Warm
 
 _COMPONENT = re.compile(r"boothline\.components\.(\w+)")
 RUN_DIR_VARIABLE = "BOOTHLINE_RUN_DIR"
@@ -69,13 +70,12 @@ class StepLauncher:
     ) -> int:
         """Do what the shell command of a lightweight component does, in a fork.
 
-        The libraries of a step with torch are loaded once a step of this run had to be made: where
-        all are reused, none is needed.
+        What a step needs to make its result is loaded once a step of this run had to be made: where
+        all are reused, none of it is needed.
         """
         first = full_command.index("--executor_input")
         program_text = full_command[first - 1]
-        is_needed = _needs_torch(program_text) and _any_was_made(self._log_dir.parent)
-        libraries = TORCH_LIBRARIES if is_needed else ()
+        libraries = _libraries_of(program_text) if _any_was_made(self._log_dir.parent) else ()
         with tempfile.TemporaryDirectory(prefix="component-") as folder:
             program = Path(folder, "ephemeral_component.py")
             program.write_text(program_text, encoding="utf-8")
@@ -101,11 +101,14 @@ class StepLauncher:
         os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
-def _needs_torch(program: str) -> bool:
-    """Return whether the component whose program this is runs in the image with torch."""
+def _libraries_of(program: str) -> tuple[str, ...]:
+    """Return what the step loads that a component's program calls; nothing for another program."""
     named = _COMPONENT.search(program)
     step = described(named[1]) if named else None
-    return step is not None and step.image == TORCH
+    if step is None:
+        return ()
+    tracking = TRACKING_LIBRARIES if environment.current().mlflow_uri else ()
+    return (*tracking, *(TORCH_LIBRARIES if step.image == TORCH else ()))
 
 
 def _any_was_made(run_dir: Path) -> bool:

@@ -87,7 +87,7 @@ def test_start_loads_libraries_before_the_fork_and_once_for_all(tmp_path, monkey
     name = program(tmp_path, "import costly, os\nprint(costly.loaded_by == os.getppid())\n")
     with warm_process(has_device=False) as own, (tmp_path / "output").open("ab") as output:
         assert own is not None
-        for libraries in (["costly"], []):
+        for libraries in (["no_such_module", "costly"], []):
             child = own.start(name, [], env=os.environ, libraries=libraries, output=output.fileno())
             assert child.wait() == 0
     assert (tmp_path / "output").read_text() == "True\nTrue\n"
