@@ -1,7 +1,7 @@
 """The trials of a sweep as configurations and records of their own."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -83,19 +83,20 @@ def steps_with_trials(store: Store, run_id: str) -> list[StepRecord]:
     return sorted(records, key=lambda record: record.started_at)
 
 
-def steps_with_best_trial(store: Store, run_id: str) -> list[StepRecord]:
-    """Return the records of a run's steps; of a sweep, those of its best trial too."""
-    records = read_steps(store, run_id)
+def best_trial(store: Store, records: Sequence[StepRecord]) -> int | None:
+    """Return the number of the best trial of a sweep; None for another run, or where it is lost.
+
+    Args:
+        store: holds the leaderboard.
+        records: of the run's steps.
+    """
     for record in records:
-        if record.step != "compare_trials" or not record.manifest:
-            continue
-        try:
-            best = store.read_as(Leaderboard, record.manifest).best.trial
-        except (NotFoundError, DataError) as error:
-            logger.warning("the best trial of %s is not known: %s", run_id, error)
-            continue
-        return [*records, *read_steps(store, trial_run_id(run_id, best))]
-    return records
+        if record.step == "compare_trials" and record.manifest:
+            try:
+                return store.read_as(Leaderboard, record.manifest).best.trial
+            except (NotFoundError, DataError) as error:
+                logger.warning("the best trial is not known: %s", error)
+    return None
 
 
 def in_words(trial: Mapping[str, Value]) -> str:

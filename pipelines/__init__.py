@@ -1,1 +1,1 @@
-"""How steps are chained and where they run; the command line."""
+"""How steps are chained into pipelines; what runs a pipeline is in boothline/launch."""

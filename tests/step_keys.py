@@ -22,8 +22,7 @@ from boothline.launch.compile import GOLDENS
 from boothline.progress import Progress
 from boothline.settings import Settings
 from boothline.steps import StepContext, key_parts
-from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.store.manifest import digest_of
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.store.memory import memory_store
 from boothline.tracking import MemoryTracker
 
@@ -113,7 +112,7 @@ def _keys_of(config: RunConfig) -> Iterator[tuple[str, Any]]:
                 folder=scratch,
             )
             parts = _parts_of(step, context, inputs)
-            yield step, {"key": digest_of(parts)[:32], "parts": parts}
+            yield step, {"key": layout.key_of(parts), "parts": parts}
 
 
 def _parts_of(step: str, context: StepContext, inputs: _Inputs) -> dict[str, Any]:

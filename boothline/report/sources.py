@@ -12,9 +12,9 @@ from boothline.catalogue import ends_run, place_of
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
 from boothline.results import Result
-from boothline.runs import RunRecord, StepRecord, read_run
+from boothline.runs import RunRecord, StepRecord, read_run, read_steps, trial_run_id
 from boothline.store import Manifest, ManifestRef, Store
-from boothline.trials import steps_with_best_trial
+from boothline.trials import best_trial, trial_configs
 
 logger = logging.getLogger(__name__)
 
@@ -127,10 +127,13 @@ def read_sources(store: Store, run_id: str) -> RunSources:
 
 def sources_of(store: Store, record: RunRecord) -> RunSources:
     """Read every manifest that the finished steps of a run name; of a sweep, the best trial's."""
-    records = steps_with_best_trial(store, record.run_id)
+    records = read_steps(store, record.run_id)
+    best = best_trial(store, records)
+    if best is not None:
+        records += read_steps(store, trial_run_id(record.run_id, best))
     steps = sorted((step for step in records if not ends_run(step.step)), key=order_of)
     run = RunSources(store=store, record=record, config=None, steps=steps)
-    run.config = run.attempt("The configuration", lambda: RunConfig.model_validate(record.config))
+    run.config = run.attempt("The configuration", lambda: _config_of(record, best))
     for step in steps:
         if not step.manifest:
             continue
@@ -138,6 +141,14 @@ def sources_of(store: Store, record: RunRecord) -> RunSources:
         if source and all(source.ref != other.ref for other in run.sources.get(step.step, [])):
             run.sources.setdefault(step.step, []).append(source)
     return run
+
+
+def _config_of(record: RunRecord, best: int | None) -> RunConfig:
+    """Return what a run was made with; of a sweep, what its best trial was."""
+    config = RunConfig.model_validate(record.config)
+    if best is None or best >= len(config.sweep.trials):
+        return config
+    return trial_configs(config)[best]
 
 
 def _source(store: Store, ref: str) -> Source:

@@ -113,8 +113,13 @@ def test_report_of_a_sweep_shows_its_best_trial(store):
         step="compare_trials", status="done", manifest=str(leaderboard), started_at=1.0
     )
     write_step(store, run_id, ranked)
+    record = store.get_record(f"runs/{run_id}/run.json")
+    trials = [{"training.learning_rate": 3e-6}, {"training.learning_rate": 7e-5}]
+    config = record["config"] | {"sweep": {"trials": trials}}
+    store.put_record(f"runs/{run_id}/run.json", record | {"config": config})
 
     report = collect(store, run_id)
 
+    assert dict(report.training.facts)["Learning rate"].startswith("7e-05")
     assert len(report.metrics) == len(whole.metrics) > 0
     assert report.comparisons == whole.comparisons
