@@ -33,6 +33,8 @@ decode, left = decode_worker.decode, Path({left!r})
 def decode_or_die(path, **options):
     if path.stem.endswith("1") and (number := int(left.read_text())):
         left.write_text(str(number - 1))
+        if signal.getsignal(signal.{name}) is signal.SIG_IGN:  # as a shell's background job has it
+            signal.signal(signal.{name}, signal.SIG_DFL)
         os.kill(os.getpid(), signal.{name})
     return decode(path, **options)
 
