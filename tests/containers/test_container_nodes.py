@@ -225,14 +225,16 @@ def test_two_containers_train_what_one_does_and_a_killed_one_changes_nothing(
 def test_container_limited_to_one_core_trains_at_the_pace_of_one_thread(
     network: Network, store: Store, store_settings: Settings, tmp_path: Path
 ) -> None:
-    paces: dict[str, list[float]] = {"free": [], "one": []}
-    for number in range(2):
-        for name, more in (("free", ONE_CORE), ("one", (*ONE_CORE, *ONE_THREAD))):
-            folder = tmp_path / f"{name}-{number}"
-            job = job_of(folder, BUILTIN, store_settings, world_size=1, num_steps=12)
-            ref = str(send_job(store, job))
-            with network.nodes(ref, 1, more=more) as containers:
-                steps = [event for event in events_of(*containers) if event["event"] == "step"]
-                assert wait_for(containers) == [0], log_of(*containers)
-            paces[name] += [event["images_per_second"] for event in steps[3:]]
-    assert statistics.median(paces["free"]) > 0.9 * statistics.median(paces["one"]), paces
+    seconds: dict[str, list[float]] = {"first": [], "free": [], "one": []}
+    # What runs first, with all caches cold, is slower than the others and is not compared.
+    for number, name in enumerate(("first", "free", "one", "free", "one")):
+        threads = ONE_THREAD if name == "one" else ()
+        job = job_of(tmp_path / str(number), BUILTIN, store_settings, world_size=1, num_steps=15)
+        ref = str(send_job(store, job))
+        with network.nodes(ref, 1, more=(*ONE_CORE, *threads)) as containers:
+            steps = [event for event in events_of(*containers) if event["event"] == "step"]
+            assert wait_for(containers) == [0], log_of(*containers)
+        # Steps that are reported together have uneven paces, but their times add up.
+        seconds[name] += [statistics.mean(1 / event["images_per_second"] for event in steps[3:])]
+    # The rest of the machine can only make a training slower: the better one of each counts.
+    assert 0.9 * min(seconds["free"]) < min(seconds["one"]), seconds
