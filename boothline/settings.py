@@ -100,6 +100,21 @@ class Settings(BaseSettings):
         default=None, description="File with that token, read anew for every request."
     )
 
+    def variables(self) -> dict[str, str]:
+        """Return the environment that gives these settings to a new process, secrets included.
+
+        The warm process is not among them: only what it has forked can reach it.
+        """
+        values = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in self
+        }
+        return {
+            f"BOOTHLINE_{name.upper()}": str(value)
+            for name, value in values.items()
+            if value not in (None, "") and name != "warm"
+        }
+
     @property
     def blob_cache(self) -> Path:
         """Local folder of verified blobs, shared by all steps on this machine."""

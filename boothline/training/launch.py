@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from pydantic import SecretStr
-
 from boothline.cores import available_cores
 from boothline.errors import InterruptedRunError
 from boothline.settings import Settings
@@ -164,11 +162,7 @@ def _started(job: TrainingJob, settings: Settings, *, agent: str, num_ranks: int
 
 def _environment(job: TrainingJob, settings: Settings, *, num_ranks: int) -> dict[str, str]:
     """Return the ranks' environment: ours, the settings, and their share of the cores."""
-    environment = dict(os.environ)
-    for name, value in settings:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if text not in (None, ""):
-            environment[f"BOOTHLINE_{name.upper()}"] = str(text)
+    environment = {**os.environ, **settings.variables()}
     threads = max(1, available_cores() // num_ranks)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     for name, value in _MALLOC.items():

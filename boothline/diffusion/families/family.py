@@ -31,26 +31,34 @@ _STEMS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Part:
     """A folder of a model.
 
     Attributes:
         name: of the folder, e.g. `text_encoder_2`.
-        library: `diffusers` or `transformers`.
-        classes: names of the classes that are loaded; the first is made.
         role: what it does.
+        classes: names of the classes that are loaded; the first is made.
     """
 
     name: str
-    library: str
-    classes: tuple[str, ...]
     role: Role
+    classes: tuple[str, ...]
+
+    @property
+    def library(self) -> str:
+        """Whose classes they are: `diffusers` or `transformers`."""
+        return "diffusers" if self.role in ("denoiser", "autoencoder") else "transformers"
 
     @property
     def stem(self) -> str | None:
         """Name of its weight files without suffix; None: it has no weights."""
         return None if self.role == "tokenizer" else _STEMS[self.library]
+
+
+AUTOENCODER = Part("vae", "autoencoder", ("AutoencoderKL",))
+CLIP_TOKENIZER = ("CLIPTokenizer", "CLIPTokenizerFast")
+T5_TOKENIZER = ("T5Tokenizer", "T5TokenizerFast")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boothline.diffusion.families.clip_unet import clip_length
-from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+from boothline.diffusion.families.family import (
+    AUTOENCODER,
+    CLIP_TOKENIZER,
+    CONTEXT,
+    POOLED,
+    T5_TOKENIZER,
+    Part,
+    Tensors,
+)
 from boothline.diffusion.families.flow import FlowFamily
 
 if TYPE_CHECKING:
@@ -14,7 +22,6 @@ if TYPE_CHECKING:
 
 TRAINING_GUIDANCE = 3.5
 """Guidance scale that a distilled model is told in training: the one it is usually sampled at."""
-_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
 _T5_LENGTH = 512
 _TIMESTEPS = 1000
 _LATENT_SIDE = 128
@@ -28,32 +35,12 @@ class Flux(FlowFamily):
     guidance = "embedded"
     density = "uniform"
     parts = (
-        Part(
-            name="transformer",
-            library="diffusers",
-            classes=("FluxTransformer2DModel",),
-            role="denoiser",
-        ),
-        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
-        Part(
-            name="text_encoder",
-            library="transformers",
-            classes=("CLIPTextModel",),
-            role="text_encoder",
-        ),
-        Part(
-            name="text_encoder_2",
-            library="transformers",
-            classes=("T5EncoderModel",),
-            role="text_encoder",
-        ),
-        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
-        Part(
-            name="tokenizer_2",
-            library="transformers",
-            classes=("T5Tokenizer", "T5TokenizerFast"),
-            role="tokenizer",
-        ),
+        Part("transformer", "denoiser", ("FluxTransformer2DModel",)),
+        AUTOENCODER,
+        Part("text_encoder", "text_encoder", ("CLIPTextModel",)),
+        Part("text_encoder_2", "text_encoder", ("T5EncoderModel",)),
+        Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
+        Part("tokenizer_2", "tokenizer", T5_TOKENIZER),
     )
 
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:

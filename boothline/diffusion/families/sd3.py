@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from boothline.diffusion.families.clip_unet import clip_length
-from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+from boothline.diffusion.families.family import (
+    AUTOENCODER,
+    CLIP_TOKENIZER,
+    CONTEXT,
+    POOLED,
+    T5_TOKENIZER,
+    Part,
+    Tensors,
+)
 from boothline.diffusion.families.flow import FlowFamily
 
 if TYPE_CHECKING:
@@ -15,7 +23,6 @@ if TYPE_CHECKING:
 
     from boothline.diffusion.loading import DiffusionParts
 
-_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
 _T5_LENGTH = 256
 
 
@@ -27,39 +34,14 @@ class StableDiffusion3(FlowFamily):
     density = "shifted"
     max_shift = 1.16
     parts = (
-        Part(
-            name="transformer",
-            library="diffusers",
-            classes=("SD3Transformer2DModel",),
-            role="denoiser",
-        ),
-        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
-        Part(
-            name="text_encoder",
-            library="transformers",
-            classes=("CLIPTextModelWithProjection",),
-            role="text_encoder",
-        ),
-        Part(
-            name="text_encoder_2",
-            library="transformers",
-            classes=("CLIPTextModelWithProjection",),
-            role="text_encoder",
-        ),
-        Part(
-            name="text_encoder_3",
-            library="transformers",
-            classes=("T5EncoderModel",),
-            role="text_encoder",
-        ),
-        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
-        Part(name="tokenizer_2", library="transformers", classes=_CLIP, role="tokenizer"),
-        Part(
-            name="tokenizer_3",
-            library="transformers",
-            classes=("T5Tokenizer", "T5TokenizerFast"),
-            role="tokenizer",
-        ),
+        Part("transformer", "denoiser", ("SD3Transformer2DModel",)),
+        AUTOENCODER,
+        Part("text_encoder", "text_encoder", ("CLIPTextModelWithProjection",)),
+        Part("text_encoder_2", "text_encoder", ("CLIPTextModelWithProjection",)),
+        Part("text_encoder_3", "text_encoder", ("T5EncoderModel",)),
+        Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
+        Part("tokenizer_2", "tokenizer", CLIP_TOKENIZER),
+        Part("tokenizer_3", "tokenizer", T5_TOKENIZER),
     )
 
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:

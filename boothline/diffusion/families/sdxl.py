@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from boothline.diffusion.families.clip_unet import UnetFamily
-from boothline.diffusion.families.family import CONTEXT, POOLED, Part, Tensors
+from boothline.diffusion.families.family import (
+    AUTOENCODER,
+    CLIP_TOKENIZER,
+    CONTEXT,
+    POOLED,
+    Part,
+    Tensors,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from boothline.diffusion.loading import DiffusionParts
-
-_CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
 
 
 class Sdxl(UnetFamily):
@@ -27,22 +32,12 @@ class Sdxl(UnetFamily):
     name = "SDXL"
     pipeline = "StableDiffusionXLPipeline"
     parts = (
-        Part(name="unet", library="diffusers", classes=("UNet2DConditionModel",), role="denoiser"),
-        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
-        Part(
-            name="text_encoder",
-            library="transformers",
-            classes=("CLIPTextModel",),
-            role="text_encoder",
-        ),
-        Part(
-            name="text_encoder_2",
-            library="transformers",
-            classes=("CLIPTextModelWithProjection",),
-            role="text_encoder",
-        ),
-        Part(name="tokenizer", library="transformers", classes=_CLIP, role="tokenizer"),
-        Part(name="tokenizer_2", library="transformers", classes=_CLIP, role="tokenizer"),
+        Part("unet", "denoiser", ("UNet2DConditionModel",)),
+        AUTOENCODER,
+        Part("text_encoder", "text_encoder", ("CLIPTextModel",)),
+        Part("text_encoder_2", "text_encoder", ("CLIPTextModelWithProjection",)),
+        Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
+        Part("tokenizer_2", "tokenizer", CLIP_TOKENIZER),
     )
     kohya_prefixes = {  # noqa: RUF012
         "unet": "lora_unet_",

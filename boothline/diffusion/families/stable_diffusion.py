@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from boothline.diffusion.families.clip_unet import UnetFamily
-from boothline.diffusion.families.family import CONTEXT, Part, Tensors
+from boothline.diffusion.families.family import AUTOENCODER, CLIP_TOKENIZER, CONTEXT, Part, Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -19,20 +19,10 @@ class StableDiffusion(UnetFamily):
     name = "Stable Diffusion 1.x / 2.x"
     pipeline = "StableDiffusionPipeline"
     parts = (
-        Part(name="unet", library="diffusers", classes=("UNet2DConditionModel",), role="denoiser"),
-        Part(name="vae", library="diffusers", classes=("AutoencoderKL",), role="autoencoder"),
-        Part(
-            name="text_encoder",
-            library="transformers",
-            classes=("CLIPTextModel",),
-            role="text_encoder",
-        ),
-        Part(
-            name="tokenizer",
-            library="transformers",
-            classes=("CLIPTokenizer", "CLIPTokenizerFast"),
-            role="tokenizer",
-        ),
+        Part("unet", "denoiser", ("UNet2DConditionModel",)),
+        AUTOENCODER,
+        Part("text_encoder", "text_encoder", ("CLIPTextModel",)),
+        Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
     )
     kohya_prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}  # noqa: RUF012
     extras = {  # noqa: RUF012

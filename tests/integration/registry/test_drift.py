@@ -62,16 +62,7 @@ def crown(
 
 
 def run(settings: Settings, folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
-    variables = {
-        "BOOTHLINE_HOME": str(settings.home),
-        "BOOTHLINE_S3_ENDPOINT": settings.s3_endpoint,
-        "BOOTHLINE_S3_ACCESS_KEY": settings.s3_access_key,
-        "BOOTHLINE_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
-        "BOOTHLINE_BUCKET": settings.bucket,
-        "BOOTHLINE_PREFIX": settings.prefix,
-        "BOOTHLINE_MLFLOW_URI": settings.mlflow_uri,
-    }
-    return boothline(folder, *words, variables=variables)
+    return boothline(folder, *words, variables=settings.variables())
 
 
 def test_find_drift_after_promotions_and_rollback_finds_none(

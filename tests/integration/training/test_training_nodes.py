@@ -46,12 +46,7 @@ def nodes(ref: str, settings: Settings, folder: Path) -> Iterator[list["subproce
         port = probe.getsockname()[1]
     environment = {
         **os.environ,
-        "BOOTHLINE_HOME": str(settings.home),
-        "BOOTHLINE_S3_ENDPOINT": settings.s3_endpoint,
-        "BOOTHLINE_S3_ACCESS_KEY": settings.s3_access_key,
-        "BOOTHLINE_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
-        "BOOTHLINE_BUCKET": settings.bucket,
-        "BOOTHLINE_PREFIX": settings.prefix,
+        **settings.variables(),
         "OMP_NUM_THREADS": "1",
         "PET_NNODES": str(NODES),
         "PET_NPROC_PER_NODE": "1",
