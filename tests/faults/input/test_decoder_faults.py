@@ -20,7 +20,7 @@ from boothline.settings import Settings
 Note = Callable[[str, str], None]
 OUTSIDE = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT", "SIGBUS", "SIGQUIT")
 ITS_OWN = ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE")
-# Started in place of Python: the real worker, which a signal ends while it decodes.
+# Started in place of Python: the real worker, which meets a fault while it decodes.
 WORKER = """#!{python}
 import os, signal, sys
 from pathlib import Path
@@ -33,14 +33,22 @@ decode, left = decode_worker.decode, Path({left!r})
 def decode_or_die(path, **options):
     if path.stem.endswith("1") and (number := int(left.read_text())):
         left.write_text(str(number - 1))
-        if signal.getsignal(signal.{name}) is signal.SIG_IGN:  # as a shell's background job has it
-            signal.signal(signal.{name}, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.{name})
+        {fault}
     return decode(path, **options)
 
 decode_worker.decode = decode_or_die
 decode_worker.main()
 """
+# A shell's background job ignores some signals; so does what it starts.
+ENDED = """signal.getsignal({name}) is signal.SIG_IGN and signal.signal({name}, signal.SIG_DFL)
+        os.kill(os.getpid(), {name})"""
+
+
+def worker_with(fault: str, *, left: Path, worker: Path) -> str:
+    """Write a worker that meets `fault` as often as the file `left` says; return its path."""
+    worker.write_text(WORKER.format(python=sys.executable, left=str(left), fault=fault))
+    worker.chmod(0o755)
+    return str(worker)
 
 
 @pytest.fixture
@@ -59,9 +67,8 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int
     def arrange(name: str, times: int) -> None:
         left, worker = tmp_path / "left", tmp_path / "worker"
         left.write_text(str(times))
-        worker.write_text(WORKER.format(python=sys.executable, left=str(left), name=name))
-        worker.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(worker))
+        fault = ENDED.format(name=f"signal.{name}")
+        monkeypatch.setattr(sys, "executable", worker_with(fault, left=left, worker=worker))
 
     return arrange
 
@@ -196,12 +203,9 @@ def test_no_temporary_folder_at_all_is_a_full_disk(
 def test_picture_that_the_machine_cannot_read_is_no_verdict(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    worker = tmp_path / "worker"
-    text = WORKER.replace("os.kill(os.getpid(), signal.{name})", f"raise OSError({number}, 'x')")
-    (tmp_path / "left").write_text("2")
-    left = str(tmp_path / "left")
-    worker.write_text(text.format(python=sys.executable, left=left, name=""))
-    worker.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(worker))
+    left = tmp_path / "left"
+    left.write_text("2")
+    worker = worker_with(f"raise OSError({number}, 'x')", left=left, worker=tmp_path / "worker")
+    monkeypatch.setattr(sys, "executable", worker)
     with pytest.raises(MachineError, match=os.strerror(number)):
         decoded(pictures, tmp_path / "decoded")
