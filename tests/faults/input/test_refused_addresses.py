@@ -1,8 +1,9 @@
 """No configuration and no setting sends Boothline to a metadata service or to a local file."""
 
-import sys
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pydantic import SecretStr
@@ -69,18 +70,24 @@ PRIVATE = (
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Every address that this process looks up or connects to while the test runs."""
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every address that Python code looks up or connects to while the test runs.
+
+    Not by an audit hook: none can be removed, and each is called for every id() from then on.
+    """
     seen: list[str] = []
-    active = [True]
 
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        if active[0] and event in ("socket.connect", "socket.getaddrinfo"):
-            seen.append(f"{event} {arguments[-1] if event == 'socket.connect' else arguments[0]}")
+    def connect(_: socket.socket, address: object) -> NoReturn:
+        seen.append(f"connect {address}")
+        raise OSError("no connection in this test")
 
-    sys.addaudithook(hook)
-    yield seen
-    active[0] = False
+    def look_up(host: object, *_: object, **__: object) -> NoReturn:
+        seen.append(f"look up {host}")
+        raise OSError("no name in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return seen
 
 
 def settings(tmp_path: Path, **changes: object) -> Settings:
