@@ -57,7 +57,7 @@ def with_images(text: str, images: Mapping[str, str]) -> str:
         ConfigError: an image to replace does not occur.
     """
     comments = [line for line in text.splitlines() if line.startswith("#")]
-    spec = yaml.safe_load(text)
+    spec = yaml.load(text, Loader=yaml.CSafeLoader)
     containers = [
         executor["container"] for executor in spec["deploymentSpec"]["executors"].values()
     ]

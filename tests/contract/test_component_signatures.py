@@ -65,7 +65,7 @@ def test_step_module_exposes_one_step_of_its_own_name(step):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_pipeline_uses_every_component_of_its_own_and_no_other(name):
-    spec = yaml.safe_load(compiled(pipeline_named(name)))
+    spec = yaml.load(compiled(pipeline_named(name)), yaml.CSafeLoader)
 
     used = {key.removeprefix("exec-") for key in spec["deploymentSpec"]["executors"]}
     assert {key.replace("-", "_") for key in used} == {step.name for step in steps_of(name)}
@@ -128,7 +128,7 @@ def test_compiled_pipeline_caches_nothing_and_retries_nothing(name):
     ],
 )
 def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves(name, steps):
-    spec = yaml.safe_load(compiled(pipeline_named(name)))
+    spec = yaml.load(compiled(pipeline_named(name)), yaml.CSafeLoader)
     tasks = [
         task
         for component in [*spec["components"].values(), spec["root"]]
@@ -144,7 +144,7 @@ def test_compiled_conditions_ask_only_for_outputs_that_kfp_local_resolves(name, 
 
 
 def test_compiled_pipeline_runs_each_step_in_its_image():
-    executors = yaml.safe_load(compiled(dreambooth))["deploymentSpec"]["executors"]
+    executors = yaml.load(compiled(dreambooth), yaml.CSafeLoader)["deploymentSpec"]["executors"]
 
     images = {name: executor["container"]["image"] for name, executor in executors.items()}
     tools = {name for name, image in images.items() if image.startswith("boothline/tools:")}

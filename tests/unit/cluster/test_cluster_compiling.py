@@ -32,7 +32,7 @@ def compiled_full(full: Deployment) -> str:
 
 
 def documents(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    spec, platform = yaml.safe_load_all(text)
+    spec, platform = yaml.load_all(text, yaml.CSafeLoader)
     return (
         spec["deploymentSpec"]["executors"],
         platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"],
@@ -113,7 +113,7 @@ def test_train_step_starts_the_train_job(compiled_full: str) -> None:
 
 
 def test_steps_are_tried_again(compiled_full: str) -> None:
-    spec = next(yaml.safe_load_all(compiled_full))
+    spec = next(yaml.load_all(compiled_full, yaml.CSafeLoader))
     tasks = [
         task
         for component in (spec["root"], *spec["components"].values())
@@ -146,7 +146,7 @@ def test_compiled_pipeline_is_what_kubeflows_own_messages_allow(compiled_full: s
     from kfp.kubernetes import kubernetes_executor_config_pb2
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    spec, platform = yaml.safe_load_all(compiled_full)
+    spec, platform = yaml.load_all(compiled_full, yaml.CSafeLoader)
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
     for pod in documents(compiled_full)[1].values():
