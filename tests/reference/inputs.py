@@ -5,7 +5,7 @@ The networks are those of diffusers and transformers; the start of the adapters 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ ADAPTER = ".lora_A.default.weight"
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A base model in float64."""
+    """A base model in float64, and the moments of the pictures that it has encoded."""
 
     unet: Any
     vae: Any
@@ -33,6 +33,7 @@ class Base:
     tokenizer: Any
     alpha_bar: list[float]
     kind: str
+    moments: dict[Any, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     @lru_cache(maxsize=8)
@@ -95,8 +96,11 @@ def moments_of(base: Base, image: Image.Image, *, size: tuple[int, int], flip: b
         image = ImageOps.fit(image, size, Image.Resampling.LANCZOS)
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    pixels = torch.from_numpy(np.array(image)).double().permute(2, 0, 1) / 127.5 - 1
-    return base.vae.encode(pixels[None]).latent_dist.parameters[0]
+    name = (image.size, image.tobytes())
+    if name not in base.moments:
+        pixels = torch.from_numpy(np.array(image)).double().permute(2, 0, 1) / 127.5 - 1
+        base.moments[name] = base.vae.encode(pixels[None]).latent_dist.parameters[0]
+    return base.moments[name]
 
 
 def start_weights(base: Base, training: dict[str, Any]) -> Tensors:
