@@ -16,11 +16,17 @@ from boothline.results import Result
 
 if TYPE_CHECKING:
     from boothline.config import RunConfig
+    from boothline.steps import StepContext
+    from boothline.store import ManifestRef
 
 PIPELINES: Final = ("dreambooth", "sweep", "retrain")
 TOOLS: Final = f"boothline/tools:{boothline.__version__}"
 TORCH: Final = f"boothline/torch:{boothline.__version__}"
 """Names of the container images that the steps run in."""
+
+
+def show_nothing(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log nothing of a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,8 @@ class StepDescription:
         shards: how it is cut; None: it is not.
         in_trials: whether a sweep runs it once a trial.
         optional: whether a run is complete without it.
+        show: logs to the context's tracker what a committed result shows, from the store alone:
+            the settings are the context's `key_config`.
     """
 
     name: str
@@ -64,6 +72,7 @@ class StepDescription:
     shards: Shards | None = None
     in_trials: bool = False
     optional: bool = False
+    show: "Callable[[StepContext, ManifestRef], None]" = show_nothing
 
 
 @cache

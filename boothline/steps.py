@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict
 import boothline
 from boothline import metering
 from boothline import settings as environment
+from boothline.catalogue import described
 from boothline.config import RunConfig
+from boothline.connecting import excerpt
 from boothline.errors import BoothlineError, DiskFullError
 from boothline.progress import Event, Progress
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
@@ -250,8 +252,27 @@ def _find_or_make(
         write_step(context.store, inputs.run_id, record)
         ref = context.store.commit(path, step.produce(context, inputs))
         context.tracker.tags({"boothline.manifest": str(ref)})
+        show(step.name, context, ref)
     step.finish(context, inputs, ref)
     return ref, reused
+
+
+def show(step: str, context: StepContext, ref: ManifestRef) -> None:
+    """Log what the committed result of a step shows; what cannot be read is left out.
+
+    Args:
+        step: name of the step.
+        context: has the tracker that is logged to and a folder for files.
+        ref: the result, or a training state of a training that has none.
+    """
+    description = described(step)
+    if description is None or context.tracker.drops_all:
+        return
+    try:
+        description.show(context, ref)
+    except (BoothlineError, LookupError, OSError, TypeError, ValueError) as error:
+        # A step must not fail for it: a result of an older version may lack what is shown.
+        logger.warning("the result of %s is not shown in tracking: %s", step, excerpt(str(error)))
 
 
 def _find(store: Store, path: str, *, record: StepRecord, run_id: str) -> ManifestRef | None:

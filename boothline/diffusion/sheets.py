@@ -1,5 +1,6 @@
 """Puts pictures side by side on one sheet."""
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,16 +43,23 @@ def contact_sheet(
 
 
 def track_sheet(
-    tracker: "StepTracker", images: Sequence[Image.Image], *, path: Path, folder: str
+    tracker: "StepTracker",
+    pictures: Sequence[bytes],
+    *,
+    path: Path,
+    folder: str,
+    num_columns: int | None = None,
 ) -> None:
     """Save pictures as one sheet and hand it to the tracker; nothing happens without pictures.
 
     Args:
         tracker: of the step.
-        images: what to show, about square.
+        pictures: what to show, as PNG.
         path: file to write.
         folder: where the tracker puts it.
+        num_columns: pictures per row; about square when unset.
     """
-    if images:
-        contact_sheet(images).save(path)
+    if pictures:
+        images = [Image.open(io.BytesIO(picture), formats=("PNG",)) for picture in pictures]
+        contact_sheet(images, num_columns=num_columns).save(path)
         tracker.artifact(path, folder=folder)

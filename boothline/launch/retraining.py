@@ -13,7 +13,7 @@ from boothline.steps import StepContext, key_parts
 from boothline.store import Manifest, ManifestDraft, layout
 from boothline.store.blobs import describe
 from boothline.store.manifest import FileEntry
-from boothline.tracking import NullTracker
+from boothline.tracking import StepTracker
 
 
 def look(session: Session, config: RunConfig) -> Decision:
@@ -42,7 +42,7 @@ def dataset_digest(session: Session, config: RunConfig) -> str:
             settings=session.settings,
             store=store,
             progress=Progress(validate_data.STEP.name),
-            tracker=NullTracker(),
+            tracker=StepTracker(),
             folder=Path(folder),
         )
         inputs = validate_data.Inputs(run_id="", config="")

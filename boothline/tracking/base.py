@@ -1,80 +1,164 @@
-"""What a step can tell a tracker, with two trackers that need no server."""
+"""What a step logs, and where it goes: each value once to every sink."""
 
-from collections.abc import Mapping
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 CloseStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
+logger = logging.getLogger(__name__)
 
-class StepTracker(Protocol):
-    """Receives parameters, metrics and files of one step.
 
-    No method raises for an unreachable server and none waits for it: a step never fails or slows
-    for tracking.
+@dataclass(frozen=True, kw_only=True)
+class Values:
+    """What is logged at once.
+
+    Attributes:
+        time_ms: when, in milliseconds since the epoch.
+        params: parameters by name.
+        metrics: numbers by name.
+        step: training step of the metrics.
+        tags: texts by name.
+        file: path of a small file among the run's artifacts; empty: there is none.
+        content: of the file.
     """
+
+    time_ms: int
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    step: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
+    file: str = ""
+    content: bytes = b""
+
+
+class Sink(Protocol):
+    """Keeps what a step logs; it neither raises for a server nor waits for one."""
+
+    def write(self, values: Values) -> None:
+        """Keep values."""
+
+    def close(self, status: CloseStatus) -> None:
+        """Keep how the step ended; does nothing if nothing was written."""
+
+
+class Logged(list[Values]):
+    """A sink that keeps what is logged, in order."""
+
+    def write(self, values: Values) -> None:
+        """Keep values."""
+        self.append(values)
+
+    def close(self, status: CloseStatus) -> None:
+        """Keep nothing of it."""
+
+
+class StepTracker:
+    """Receives parameters, metrics and files of one step and passes each on once.
+
+    A step logs while it works, and what its result shows is logged after it: what is the same is
+    left out the second time.
+
+    Args:
+        sinks: receive the values; without any, everything is dropped.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, *sinks: Sink, clock: Callable[[], float] = time.time) -> None:
+        self._sinks = sinks
+        self._clock = clock
+        self._seen: set[tuple[object, ...]] = set()
+
+    @property
+    def drops_all(self) -> bool:
+        """Whether nobody receives what is logged."""
+        return not self._sinks
 
     def params(self, values: Mapping[str, object]) -> None:
         """Log parameters; the first value of a name stays."""
+        new = {name: value for name, value in values.items() if self._is_new("param", name)}
+        if new:
+            self._write(Values(time_ms=self._now_ms(), params=new))
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log metrics at a training step."""
+        numbers = {name: float(value) for name, value in values.items()}
+        new = {name: n for name, n in numbers.items() if self._is_new("metric", name, step, n)}
+        if new:
+            self._write(Values(time_ms=self._now_ms(), metrics=new, step=step))
 
     def artifact(self, path: Path, *, folder: str = "") -> None:
-        """Log a small file (a picture, a report) under a folder of the run's artifacts."""
+        """Log a copy of a small file (a picture, a report) under a folder of the artifacts."""
+        name = f"{folder}/{path.name}".lstrip("/")
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # a step must not fail for it
+            logger.warning("left out of tracking (%s): %s", name, error)
+            return
+        if self._is_new("file", name):
+            self._write(Values(time_ms=self._now_ms(), file=name, content=content))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
+        self._write(Values(time_ms=self._now_ms(), tags=dict(values)))
 
     def close(self, status: CloseStatus) -> None:
-        """Flush and end the run; does nothing if nothing was logged."""
+        """Flush what is left and end the run; does nothing if nothing was logged."""
+        for sink in self._sinks:
+            sink.close(status)
+
+    def _is_new(self, *value: object) -> bool:
+        is_new = value not in self._seen
+        self._seen.add(value)
+        return is_new
+
+    def _write(self, values: Values) -> None:
+        for sink in self._sinks:
+            sink.write(values)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
 
 
-class NullTracker:
-    """Drops everything: used when no tracking server is configured."""
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """Drop parameters."""
-
-    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Drop metrics."""
-
-    def artifact(self, path: Path, *, folder: str = "") -> None:
-        """Drop a file."""
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Drop tags."""
-
-    def close(self, status: CloseStatus) -> None:
-        """Do nothing."""
-
-
-class MemoryTracker(NullTracker):
+class MemoryTracker(StepTracker):
     """Keeps everything in memory: the fake that tests use."""
 
     def __init__(self) -> None:
+        super().__init__(self)
         self.logged_params: dict[str, object] = {}
         self.logged_metrics: list[tuple[int, dict[str, float]]] = []
         self.logged_tags: dict[str, str] = {}
         self.logged_artifacts: list[str] = []
         self.status: str = ""
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Keep parameters."""
-        self.logged_params.update(values)
-
-    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Keep metrics."""
-        self.logged_metrics.append((step, dict(values)))
-
-    def artifact(self, path: Path, *, folder: str = "") -> None:
-        """Keep the name of a file."""
-        self.logged_artifacts.append(f"{folder}/{path.name}".lstrip("/"))
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Keep tags."""
-        self.logged_tags.update(values)
+    def write(self, values: Values) -> None:
+        """Keep values."""
+        self.logged_params.update(values.params)
+        if values.metrics:
+            self.logged_metrics.append((values.step, dict(values.metrics)))
+        self.logged_tags.update(values.tags)
+        self.logged_artifacts += [values.file] if values.file else []
 
     def close(self, status: CloseStatus) -> None:
         """Keep the status."""
         self.status = status
+
+
+def dotted(config: Mapping[str, object], *, prefix: str = "") -> dict[str, object]:
+    """Return the values of a nested configuration by dotted name."""
+    values: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            values |= dotted(value, prefix=f"{prefix}{name}.")
+        else:
+            values[f"{prefix}{name}"] = value
+    return values
+
+
+def text_of(value: object) -> str:
+    """Return a parameter as text: texts as they are, everything else as JSON where it can be."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,12 +1,12 @@
-"""TensorBoard event files next to another tracker: curves, pictures, hyperparameters."""
+"""TensorBoard event files: curves, pictures, hyperparameters."""
 
-from collections.abc import Mapping
+import io
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError
-from boothline.tracking.base import CloseStatus, StepTracker
-from boothline.tracking.delivery import text_of
+from boothline.tracking.base import CloseStatus, Values, text_of
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 PICTURE_SUFFIX = ".png"
 
 
-class BoardTracker:
-    """Passes everything on to a tracker, and writes it for TensorBoard too, but for tags.
+class Board:
+    """Writes what a step logs for TensorBoard, but for tags and files that are no pictures.
 
     Args:
-        tracker: receives everything.
         folder: where the event files of the step go; made when there is something to write.
 
     Raises:
         ConfigError: the library that writes event files is missing.
     """
 
-    def __init__(self, tracker: StepTracker, *, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         try:
             import tensorboardX
         except ImportError as error:
@@ -34,57 +33,49 @@ class BoardTracker:
                 remedy="Install the extra: pip install 'boothline[tensorboard]'.",
             ) from error
         self._library = tensorboardX
-        self._tracker = tracker
         self._folder = folder
-        self._writer: SummaryWriter | None = None
-        self._num_pictures: dict[str, int] = {}
+        self._opened: SummaryWriter | None = None
+        self._num_pictures: Counter[str] = Counter()
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters: they stand in TensorBoard's HPARAMS tab."""
-        self._tracker.params(values)
-        from tensorboardX.summary import hparams
+    def write(self, values: Values) -> None:
+        """Write values; parameters stand in the HPARAMS tab, a folder's pictures in a row."""
+        if values.params:
+            from tensorboardX.summary import hparams
 
-        shown = {
-            name: value if isinstance(value, bool | int | float | str) else text_of(value)
-            for name, value in values.items()
-        }
-        experiment, start, _ = hparams(shown, {})
-        for summary in (experiment, start):
-            self._board.file_writer.add_summary(summary)
+            shown = {
+                name: value if isinstance(value, bool | int | float | str) else text_of(value)
+                for name, value in values.params.items()
+            }
+            for summary in hparams(shown, {})[:2]:
+                self._writer.file_writer.add_summary(summary)
+        for name, number in values.metrics.items():
+            self._writer.add_scalar(name, number, values.step)
+        if values.file.endswith(PICTURE_SUFFIX):
+            self._picture(values)
 
-    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics at a training step."""
-        self._tracker.metrics(values, step=step)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+    def close(self, status: CloseStatus) -> None:
+        """Flush the event files."""
+        if self._opened is not None:
+            self._opened.close()
 
-    def artifact(self, path: Path, *, folder: str = "") -> None:
-        """Log a small file; the PNG pictures of a folder become a sequence."""
-        self._tracker.artifact(path, folder=folder)
-        if path.suffix != PICTURE_SUFFIX:
-            return
+    def _picture(self, values: Values) -> None:
         import numpy as np
         from PIL import Image
 
-        name = folder or path.stem
-        number = self._num_pictures.get(name, 0)
-        self._num_pictures[name] = number + 1
-        with Image.open(path, formats=("PNG",)) as image:
+        name = shown_as(values.file)
+        with Image.open(io.BytesIO(values.content), formats=("PNG",)) as image:
             pixels_HWC = np.asarray(image.convert("RGB"))
-        self._board.add_image(name, pixels_HWC, number, dataformats="HWC")
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._tracker.tags(values)
-
-    def close(self, status: CloseStatus) -> None:
-        """Flush the event files and end the run."""
-        if self._writer is not None:
-            self._writer.close()
-        self._tracker.close(status)
+        self._writer.add_image(name, pixels_HWC, self._num_pictures[name], dataformats="HWC")
+        self._num_pictures[name] += 1
 
     @property
-    def _board(self) -> "SummaryWriter":
-        if self._writer is None:
-            self._writer = self._library.SummaryWriter(logdir=str(self._folder))
-        return self._writer
+    def _writer(self) -> "SummaryWriter":
+        if self._opened is None:
+            self._opened = self._library.SummaryWriter(logdir=str(self._folder))
+        return self._opened
+
+
+def shown_as(file: str) -> str:
+    """Return the name under which a picture is shown: its folder, or its own without a suffix."""
+    folder, _, name = file.rpartition("/")
+    return folder or name.removesuffix(PICTURE_SUFFIX)

@@ -1,36 +1,23 @@
-"""Sending entries of a spool to an MLflow run."""
+"""Sending what was logged to one MLflow run: what is there already stays, nothing is doubled."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boothline.tracking.base import CloseStatus, Values, text_of
 from boothline.tracking.client import RejectedError, translated
-from boothline.tracking.spool import Entry, Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Param, RunTag
+    from mlflow.entities import DatasetInput
 
 logger = logging.getLogger(__name__)
 
-# Of one request: MLflow takes 1,000 items, among them 100 parameters and 100 tags.
-MAX_METRICS = 800
-MAX_TEXTS = 100
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
-
-
-def text_of(value: object) -> str:
-    """Return a parameter as text: texts as they are, everything else as JSON where it can be.
-
-    A parameter never changes in MLflow, so whoever logs it must write it the same way.
-    """
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+Point = tuple[str, int, str]
 
 
 def shortened(text: str, limit: int) -> str:
@@ -39,7 +26,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 class Delivery:
-    """Sends entries to one MLflow run.
+    """Sends values to one MLflow run; sending the same again, from anywhere, changes nothing.
 
     Args:
         client: of the tracking server.
@@ -49,88 +36,21 @@ class Delivery:
     def __init__(self, client: "MlflowClient", mlflow_run_id: str) -> None:
         self._client = client
         self._run_id = mlflow_run_id
+        self._points: dict[str, set[Point]] = {}
+        self._files: dict[str, dict[str, int]] = {}
 
-    def drain(self, spool: Spool) -> int:
-        """Send all unsent entries of a spool and return their number.
-
-        Raises:
-            TrackingError: MLflow is unreachable; what was sent is acknowledged.
-        """
-        num_sent = 0
-        entries, offset = spool.read()
-        while entries:
-            self.send(entries, files=spool.files)
-            spool.acknowledge(offset)
-            num_sent += len(entries)
-            entries, offset = spool.read()
-        return num_sent
-
-    def send(self, entries: Sequence[Entry], *, files: Path) -> None:
-        """Send entries; those that MLflow refuses for good are named in the log and left out.
+    def send(self, values: Sequence[Values]) -> None:
+        """Send values; those that MLflow refuses for good are named in the log and left out.
 
         Raises:
-            TrackingError: MLflow is unreachable.
+            TrackingError: MLflow is unreachable; the same values can be sent again.
         """
-        try:
-            self._send(entries, files=files)
-        except RejectedError as error:
-            if len(entries) == 1:
-                logger.warning("left out of tracking (%s): %s", entries[0].kind, error)
-                return
-            middle = len(entries) // 2
-            self.send(entries[:middle], files=files)
-            self.send(entries[middle:], files=files)
-
-    def _send(self, entries: Sequence[Entry], *, files: Path) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        texts = [
-            (entry.kind, key, value) for entry in entries for key, value in entry.texts.items()
-        ]
-        self.batch(
-            metrics=[
-                Metric(key, value, entry.time_ms, entry.step)
-                for entry in entries
-                for key, value in entry.numbers.items()
-            ],
-            params=[
-                Param(key, shortened(value, MAX_PARAM_CHARACTERS))
-                for kind, key, value in texts
-                if kind == "params"
-            ],
-            tags=[
-                RunTag(key, shortened(value, MAX_TAG_CHARACTERS))
-                for kind, key, value in texts
-                if kind == "tags"
-            ],
-        )
-        for entry in entries:
-            if entry.kind == "artifact":
-                self._artifact(files / entry.file, folder=entry.folder)
-            elif entry.kind == "status":
-                self.end(entry.status, time_ms=entry.time_ms)
-
-    def batch(
-        self,
-        *,
-        metrics: Sequence["Metric"] = (),
-        params: Sequence["Param"] = (),
-        tags: Sequence["RunTag"] = (),
-    ) -> None:
-        """Log any number of metrics, parameters and tags in requests that MLflow accepts.
-
-        Raises:
-            RejectedError: MLflow refuses a value.
-            TrackingError: MLflow is unreachable.
-        """
-        kinds = [
-            _chunks(metrics, MAX_METRICS),
-            _chunks(params, MAX_TEXTS),
-            _chunks(tags, MAX_TEXTS),
-        ]
-        with translated(f"log to run {self._run_id}"):
-            for some_metrics, some_params, some_tags in zip_longest(*kinds, fillvalue=()):
-                self._client.log_batch(self._run_id, some_metrics, some_params, some_tags)
+        for send in (self._params, self._metrics, self._tags, self._artifacts):
+            try:
+                with translated(f"log to run {self._run_id}"):
+                    send(values)
+            except RejectedError as error:
+                logger.warning("left out of tracking: %s", error)
 
     def inputs(self, datasets: Sequence["DatasetInput"]) -> None:
         """Name datasets as inputs of the run; those that it has already stay as they are.
@@ -152,7 +72,7 @@ class Delivery:
         with translated(f"start run {self._run_id}"):
             self._client.update_run(self._run_id, status="RUNNING")
 
-    def end(self, status: str, *, time_ms: int) -> None:
+    def end(self, status: CloseStatus, *, time_ms: int) -> None:
         """End the run; the last call decides.
 
         Raises:
@@ -161,13 +81,63 @@ class Delivery:
         with translated(f"end run {self._run_id}"):
             self._client.set_terminated(self._run_id, status=status, end_time=time_ms)
 
-    def _artifact(self, path: Path, *, folder: str) -> None:
-        if not path.is_file():
-            logger.warning("left out of tracking (artifact): %s is gone", path)
-            return
-        with translated(f"take the artifact {path.name}"):
-            self._client.log_artifact(self._run_id, str(path), folder or None)
+    def _params(self, values: Sequence[Values]) -> None:
+        """Log the parameters that MLflow lacks: it keeps the first value of each for good."""
+        from mlflow.entities import Param
 
+        wanted = {name: value for one in reversed(values) for name, value in one.params.items()}
+        if wanted:
+            known = self._client.get_run(self._run_id).data.params
+            new = [
+                Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
+                for name, value in wanted.items()
+                if name not in known
+            ]
+            self._client.log_batch(self._run_id, params=new)
 
-def _chunks(items: Sequence["object"], size: int) -> Iterable[Sequence["object"]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+    def _metrics(self, values: Sequence[Values]) -> None:
+        """Log the points that MLflow lacks."""
+        from mlflow.entities import Metric
+
+        new: dict[Point, Metric] = {}
+        for one in values:
+            for name, number in one.metrics.items():
+                point = (name, one.step, str(number))
+                if point not in self._known_points(name):
+                    new[point] = Metric(name, number, one.time_ms, one.step)
+        self._client.log_batch(self._run_id, metrics=list(new.values()))
+        for point in new:
+            self._points[point[0]].add(point)
+
+    def _known_points(self, name: str) -> set[Point]:
+        if name not in self._points:
+            history = self._client.get_metric_history(self._run_id, name)
+            self._points[name] = {(name, point.step, str(point.value)) for point in history}
+        return self._points[name]
+
+    def _tags(self, values: Sequence[Values]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = {name: text for one in values for name, text in one.tags.items()}
+        self._client.log_batch(
+            self._run_id,
+            tags=[RunTag(name, shortened(text, MAX_TAG_CHARACTERS)) for name, text in tags.items()],
+        )
+
+    def _artifacts(self, values: Sequence[Values]) -> None:
+        """Upload the files that MLflow lacks, or has in another length."""
+        for one in values:
+            folder, _, name = one.file.rpartition("/")
+            if not name or self._known_files(folder).get(one.file) == len(one.content):
+                continue
+            with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as place:
+                path = Path(place) / name
+                path.write_bytes(one.content)
+                self._client.log_artifact(self._run_id, str(path), folder or None)
+            self._files[folder][one.file] = len(one.content)
+
+    def _known_files(self, folder: str) -> dict[str, int]:
+        if folder not in self._files:
+            found = self._client.list_artifacts(self._run_id, folder or None)
+            self._files[folder] = {file.path: file.file_size for file in found if not file.is_dir}
+        return self._files[folder]

@@ -1,6 +1,5 @@
 """Which MLflow run belongs to a pipeline run or to a step: made once, whoever asks first."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,36 +70,18 @@ class Mirror:
     run_id: str
     experiment: str
 
-    def parent(self, *, started_ms: int | None = None, verify: bool = False) -> MlflowRun:
-        """Return the MLflow run of the pipeline run; every process gets the same.
+    def run(
+        self, step: str = PARENT, *, started_ms: int | None = None, verify: bool = False
+    ) -> MlflowRun:
+        """Return the MLflow run of the pipeline run or, nested in it, that of a step.
 
-        Args:
-            started_ms: start of a run that is made now, in milliseconds since the epoch; None: now.
-            verify: ask MLflow whether it still has the recorded run, and make it anew if it has
-                not. Only for a moment when a single process looks after the run.
-
-        Raises:
-            TrackingError: MLflow is unreachable.
-        """
-        existing = recorded(self.store, self.run_id)
-        if existing is not None and (not verify or self._is_there(existing)):
-            return existing
-        experiment_id = ensure_experiment(self.client, self.experiment)
-        return self._create(
-            PARENT,
-            experiment_id=experiment_id,
-            tags=self._sweep_tags(),
-            started_ms=started_ms,
-            replace=existing is not None,
-        )
-
-    def step(self, step: str, *, started_ms: int | None = None, verify: bool = False) -> MlflowRun:
-        """Return the nested MLflow run of a step; all its shards and attempts get the same.
+        Every process gets the same, and so do all shards and attempts of a step.
 
         Args:
             step: name of the step, without a shard.
             started_ms: start of a run that is made now, in milliseconds since the epoch; None: now.
-            verify: as for `parent`.
+            verify: ask MLflow whether it still has the recorded run, and make it again if it has
+                not. Only while a single process looks after the run.
 
         Raises:
             TrackingError: MLflow is unreachable.
@@ -108,14 +89,23 @@ class Mirror:
         existing = recorded(self.store, self.run_id, step)
         if existing is not None and (not verify or self._is_there(existing)):
             return existing
-        parent = self.parent(started_ms=started_ms)
-        return self._create(
-            step,
-            experiment_id=parent.experiment_id,
-            tags={STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id},
-            started_ms=started_ms,
-            replace=existing is not None,
-        )
+        if step == PARENT:
+            experiment_id = ensure_experiment(self.client, self.experiment)
+            tags = self._sweep_tags()
+        else:
+            parent = self.run(started_ms=started_ms)
+            experiment_id = parent.experiment_id
+            tags = {STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id}
+        name = self.run_id if step == PARENT else step
+        with translated(f"create the run {name}"):
+            made = self.client.create_run(
+                experiment_id,
+                start_time=started_ms,
+                tags={RUN_TAG: self.run_id, **tags},
+                run_name=name,
+            )
+        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id)
+        return self._claimed(step, run, replace=existing is not None)
 
     def remove_strays(self, known: set[str]) -> int:
         """Delete MLflow runs with our run id that lost a race or whose maker died, and count them.
@@ -131,33 +121,13 @@ class Mirror:
                 self.client.delete_run(stray)
         return len(strays)
 
-    def _create(
-        self,
-        step: str,
-        *,
-        experiment_id: str,
-        tags: Mapping[str, str],
-        started_ms: int | None,
-        replace: bool,
-    ) -> MlflowRun:
-        """Make a run, then claim its name in the store; the loser of a race deletes its own."""
-        name = self.run_id if step == PARENT else step
-        with translated(f"create the run {name}"):
-            made = self.client.create_run(
-                experiment_id,
-                start_time=started_ms,
-                tags={RUN_TAG: self.run_id, **tags},
-                run_name=name,
-            )
-        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id)
+    def _claimed(self, step: str, run: MlflowRun, *, replace: bool) -> MlflowRun:
+        """Claim a step's place in the store for a run; the loser of a race deletes its own."""
+        place = layout.mlflow_run(self.run_id, step)
         try:
-            self.store.put_record(
-                layout.mlflow_run(self.run_id, step),
-                run.model_dump(mode="json"),
-                if_absent=not replace,
-            )
+            self.store.put_record(place, run.model_dump(mode="json"), if_absent=not replace)
         except ConflictError:
-            with translated(f"delete the second run of {name}"):
+            with translated(f"delete the second run of {step}"):
                 self.client.delete_run(run.mlflow_run_id)
             winner = recorded(self.store, self.run_id, step)
             if winner is None:

@@ -1,15 +1,20 @@
-"""Opening the tracker of a step, without loading MLflow."""
+"""Opening the tracker of a step, without loading MLflow, and the MLflow run of a pipeline run."""
+
+import logging
 
 from boothline.catalogue import ends_run
+from boothline.config import RunConfig
+from boothline.errors import TrackingError
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.tracking.base import NullTracker, StepTracker
+from boothline.tracking.base import Sink, StepTracker, Values, dotted
 from boothline.tracking.client import connect
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.gauges import read_gauges
 from boothline.tracking.identity import Mirror
-from boothline.tracking.spool import Spool, spool_folder
-from boothline.tracking.tracker import SpoolTracker
+from boothline.tracking.live import LiveRun
+
+logger = logging.getLogger(__name__)
 
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -27,54 +32,66 @@ def open_step_tracker(
     """Return the tracker of a step; nothing is loaded or sent before the first value.
 
     Args:
-        settings: tells the tracking server and the local folders; without a server nothing is
-            tracked.
+        settings: says where the tracking server and the local folders are; without a server
+            nothing goes to MLflow.
         store: remembers which MLflow run belongs to the step.
         run_id: the pipeline run.
         step: name of the step; all its shards share one MLflow run.
         experiment: name of the MLflow experiment (`tracking.experiment` of the configuration).
-        tensorboard: write TensorBoard event files too, under the run's folder.
-        wandb: write an offline run of Weights & Biases too, under the run's folder.
+        tensorboard: write TensorBoard event files, under the run's folder.
+        wandb: write an offline run of Weights & Biases, under the run's folder.
 
     Raises:
         ConfigError: the library of one of them is missing.
     """
     if ends_run(step):  # it has no MLflow run of its own
-        return NullTracker()
-    tracker = _mlflow_tracker(
-        settings, store=store, run_id=run_id, step=step, experiment=experiment
-    )
+        return StepTracker()
+    sinks: list[Sink] = []
     folder = settings.run_dir or settings.home / "runs" / run_id
-    if tensorboard:
-        from boothline.tracking.boards import BoardTracker
-
-        tracker = BoardTracker(tracker, folder=folder / TENSORBOARD_FOLDER / step)
-    if wandb:
-        from boothline.tracking.weights_biases import OfflineTracker
-
-        tracker = OfflineTracker(
-            tracker, folder=folder, project=experiment, group=run_id, step=step
-        )
-    return tracker
-
-
-def _mlflow_tracker(
-    settings: Settings, *, store: Store, run_id: str, step: str, experiment: str
-) -> StepTracker:
-    """Return the tracker that writes to MLflow, or one that drops everything without a server."""
-    if not settings.mlflow_uri:
-        return NullTracker()
 
     def reach() -> Delivery:
         client = connect(settings.mlflow_uri)
         mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
-        delivery = Delivery(client, mirror.step(step).mlflow_run_id)
+        delivery = Delivery(client, mirror.run(step).mlflow_run_id)
         delivery.start()
         return delivery
 
-    return SpoolTracker(
-        Spool.new(spool_folder(settings, run_id), step),
-        connect=reach,
-        replayed=settings.run_dir is not None,
-        gauges=read_gauges,
-    )
+    if settings.mlflow_uri:
+        sinks.append(LiveRun(reach, gauges=read_gauges))
+    if tensorboard:
+        from boothline.tracking.boards import Board
+
+        sinks.append(Board(folder / TENSORBOARD_FOLDER / step))
+    if wandb:
+        from boothline.tracking.weights_biases import OfflineRun
+
+        sinks.append(OfflineRun(folder, project=experiment, group=run_id, step=step))
+    return StepTracker(*sinks)
+
+
+def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfig) -> str:
+    """Make the MLflow run of a pipeline run, with the configuration as its parameters.
+
+    May be called again for the same run (a resume): the run is the same and counts as running
+    again. Loads MLflow (about 2 s); with a dead server it gives up within some ten seconds, and
+    `reconcile` makes up for it.
+
+    Returns:
+        The id of the MLflow run; empty when there is no tracking server or it does not answer.
+    """
+    if not settings.mlflow_uri:
+        return ""
+    try:
+        client = connect(settings.mlflow_uri)
+        mirror = Mirror(
+            client=client, store=store, run_id=run_id, experiment=config.tracking.experiment
+        )
+        parent = mirror.run(verify=True)
+        delivery = Delivery(client, parent.mlflow_run_id)
+        delivery.start()
+        params = dotted(config.model_dump(mode="json"))
+        delivery.send([Values(time_ms=0, params=params)])
+    except TrackingError as error:
+        logger.warning("the run starts without MLflow, which hears of it at its end: %s", error)
+        return ""
+    return parent.mlflow_run_id

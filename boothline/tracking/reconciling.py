@@ -1,52 +1,67 @@
-"""Making MLflow mirror a run at its end, however it went."""
+"""Making MLflow show a run as the store's records tell it, however the run went."""
 
+import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from boothline.catalogue import ends_run, steps
 from boothline.errors import DataError, ServiceError, TrackingError
-from boothline.results import Evaluation, Model, Promotion, Result
+from boothline.results import Dataset, Evaluation, Model, Prior, Promotion, Result
 from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
+from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
 from boothline.tracking.client import connect
-from boothline.tracking.datasets import NAMES, dataset_input
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
-from boothline.tracking.parent import dotted, log_config
-from boothline.tracking.spool import orphans, spool_folder
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, RunTag
+    from mlflow.entities import DatasetInput
 
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=Result)
+Show = Callable[[StepRecord, StepTracker], None]
 
-EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
-END_STATUS: Mapping[RunStatus, EndStatus] = {
+END_STATUS: Mapping[RunStatus, CloseStatus] = {
     "done": "FINISHED",
     "refused": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
 DEFAULT_EXPERIMENT = "boothline"
+DATASETS: Mapping[type[Dataset] | type[Prior], str] = {
+    Dataset: "instance pictures",
+    Prior: "class pictures",
+}
+"""Results that are pictures to train on, and what MLflow calls these."""
+# MLflow takes 36 characters of digest.
+_DIGEST_CHARACTERS = 32
 
 
-def reconcile(settings: Settings, store: Store, run_id: str, *, status: RunStatus) -> bool:
-    """Make MLflow list the run and its steps with all that was logged, however the run went.
+def reconcile(
+    settings: Settings,
+    store: Store,
+    run_id: str,
+    *,
+    status: RunStatus,
+    show: Show = lambda record, tracker: None,
+) -> bool:
+    """Make MLflow list the run and its steps with all that the store knows of them.
 
-    Idempotent: spools of this machine are replayed, missing nested runs (of reused steps, say) are
-    made, strays of lost races deleted, the evaluation's scores are put on the parent, and every run
+    Idempotent: what MLflow has stays, what it lacks is sent (values that did not arrive while a
+    step worked, whole nested runs of reused steps), runs of lost races are deleted, and every run
     is ended.
 
     Args:
-        settings: tells the tracking server and where the spools lie.
+        settings: says where the tracking server is.
         store: has the records of the run and its steps.
         run_id: the pipeline run.
         status: of the run; `running` leaves the parent running.
+        show: logs what the result of a step shows.
 
     Returns:
         Whether MLflow mirrors the run now. Otherwise the reason is logged and a later call makes up
@@ -61,7 +76,7 @@ def reconcile(settings: Settings, store: Store, run_id: str, *, status: RunStatu
     try:
         client = connect(settings.mlflow_uri)
         mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
-        _Reconciliation(mirror, settings, record).carry_out(status)
+        _Reconciliation(mirror, record, show).carry_out(status)
     except TrackingError as error:
         logger.warning("MLflow does not mirror run %s yet: %s", run_id, error)
         return False
@@ -71,18 +86,17 @@ def reconcile(settings: Settings, store: Store, run_id: str, *, status: RunStatu
 class _Reconciliation:
     """One call of `reconcile`."""
 
-    def __init__(self, mirror: Mirror, settings: Settings, record: RunRecord | None) -> None:
+    def __init__(self, mirror: Mirror, record: RunRecord | None, show: Show) -> None:
         self._mirror = mirror
-        self._settings = settings
         self._record = record
+        self._show = show
+        found = sorted(read_steps(mirror.store, mirror.run_id), key=lambda record: record.step)
         self._steps = {
             name: list(shards)
-            for name, shards in groupby(
-                sorted(read_steps(mirror.store, mirror.run_id), key=lambda step: step.step),
-                key=lambda step: step.step,
-            )
+            for name, shards in groupby(found, key=lambda record: record.step)
             if not ends_run(name)
         }
+        self._shards = [shard for shards in self._steps.values() for shard in shards]
 
     def carry_out(self, status: RunStatus) -> None:
         """Bring MLflow up to date.
@@ -90,100 +104,88 @@ class _Reconciliation:
         Raises:
             TrackingError: MLflow is unreachable.
         """
-        times = [shard.started_at for shards in self._steps.values() for shard in shards]
-        started_at = self._record.created_at if self._record else min(times, default=None)
-        parent = self._mirror.parent(
-            started_ms=None if started_at is None else _ms(started_at), verify=True
-        )
-        runs = {
-            name: self._mirror.step(name, started_ms=_ms(shards[0].started_at), verify=True)
-            for name, shards in self._steps.items()
-        }
-        self._replay(runs)
+        starts = [shard.started_at for shard in self._shards]
+        started_at = self._record.created_at if self._record else min(starts, default=None)
+        started_ms = None if started_at is None else int(started_at * 1000)
+        parent = self._mirror.run(started_ms=started_ms, verify=True)
+        known = {parent.mlflow_run_id}
         for name, shards in self._steps.items():
-            self._settle_step(shards, self._delivery(runs[name]), parent)
-        self._settle_parent(self._delivery(parent), status)
-        self._mirror.remove_strays({run.mlflow_run_id for run in (parent, *runs.values())})
+            started_ms = int(shards[0].started_at * 1000)
+            run = self._mirror.run(name, started_ms=started_ms, verify=True)
+            self._settle_step(shards, run, parent)
+            known.add(run.mlflow_run_id)
+        self._settle_parent(parent, status)
+        self._mirror.remove_strays(known)
 
-    def _delivery(self, run: MlflowRun) -> Delivery:
-        return Delivery(self._mirror.client, run.mlflow_run_id)
-
-    def _replay(self, runs: Mapping[str, MlflowRun]) -> None:
-        """Send what this machine's spools still hold; each is deleted once MLflow has it."""
-        with orphans(spool_folder(self._settings, self._mirror.run_id)) as spools:
-            for spool in spools:
-                if spool.step not in runs:
-                    continue
-                num_sent = self._delivery(runs[spool.step]).drain(spool)
-                spool.remove()
-                logger.info("sent %d spooled entries of %s to MLflow", num_sent, spool.step)
-
-    def _settle_step(
-        self, shards: Sequence[StepRecord], delivery: Delivery, parent: MlflowRun
-    ) -> None:
-        """Set what the records of the step say: manifests, reuse, settings, seconds, status."""
-        from mlflow.entities import Metric, RunTag
-
-        ended_ms = max(_ms(shard.started_at + shard.seconds) for shard in shards)
+    def _settle_step(self, shards: Sequence[StepRecord], run: MlflowRun, parent: MlflowRun) -> None:
+        """Send what the records of the step say and its results show."""
+        logged = Logged()
+        for shard in shards:
+            tracker = StepTracker(logged, clock=partial(_end, shard))
+            self._show(shard, tracker)
+            suffix = "" if shard.shard is None else f".{shard.shard}"
+            if shard.manifest:
+                names = {"boothline.manifest", f"boothline.manifest{suffix}"}
+                tracker.tags(dict.fromkeys(names, shard.manifest))
+            if shard.failure:
+                tracker.tags({"boothline.error": shard.failure.message})
+            if shard.status == "done" and not shard.reused:
+                tracker.metrics({"seconds": shard.seconds}, step=shard.shard or 0)
+        tracker = StepTracker(logged)
+        tracker.params(_common_config(shards))
         is_reused = all(shard.reused for shard in shards)
-        tags = [
-            RunTag(PARENT_TAG, parent.mlflow_run_id),
-            RunTag("boothline.reused", str(is_reused).lower()),
-        ]
-        tags += [_manifest_tag(shard) for shard in shards if shard.manifest]
-        tags += [
-            RunTag("boothline.error", shard.failure.message) for shard in shards if shard.failure
-        ]
-        metrics = [
-            Metric(
-                "seconds", shard.seconds, _ms(shard.started_at + shard.seconds), shard.shard or 0
-            )
-            for shard in shards
-            if shard.status == "done" and not shard.reused
-        ]
-        delivery.batch(tags=tags, metrics=metrics)
-        log_config(delivery, _common_config(shards))
+        tracker.tags({PARENT_TAG: parent.mlflow_run_id, "boothline.reused": str(is_reused).lower()})
+        ended_ms = int(max(_end(shard) for shard in shards) * 1000)
+        delivery = Delivery(self._mirror.client, run.mlflow_run_id)
+        delivery.send(logged)
         delivery.end(_status_of(shards), time_ms=ended_ms)
 
-    def _settle_parent(self, delivery: Delivery, status: RunStatus) -> None:
+    def _settle_parent(self, run: MlflowRun, status: RunStatus) -> None:
         """Put configuration, scores, verdict and status on the parent."""
-        from mlflow.entities import Metric, RunTag
-
+        logged = Logged()
+        tracker = StepTracker(logged)
+        is_reused = all(shard.reused for shard in self._shards)
+        tracker.tags({"boothline.status": status, "boothline.reused": str(is_reused).lower()})
+        ends = [_end(shard) for shard in self._shards]
         if self._record is not None:
-            log_config(delivery, self._record.config)
-        tags = {"boothline.status": status, "boothline.reused": str(self._is_reused()).lower()}
-        if self._record is not None and self._record.report:
-            tags["boothline.report"] = self._record.report
-        metrics: list[Metric] = []
+            tracker.params(dotted(self._record.config))
+            ends.append(self._record.created_at + self._record.seconds)
+            if self._record.report:
+                tracker.tags({"boothline.report": self._record.report})
         for record, promotion in self._results("promote", Promotion):
-            tags["boothline.verdict"] = promotion.verdict
-            tags["boothline.promotion"] = record.manifest
+            tracker.tags({"boothline.verdict": promotion.verdict})
+            tracker.tags({"boothline.promotion": record.manifest})
         for record, model in self._results("publish_checkpoint", Model):
-            tags["boothline.model"] = record.manifest
-            tags["boothline.model_name"] = model.model_name
+            tracker.tags({"boothline.model": record.manifest})
+            tracker.tags({"boothline.model_name": model.model_name})
         for record, evaluation in self._results("evaluate", Evaluation):
-            time_ms = _ms(record.started_at + record.seconds)
-            metrics += [
-                Metric(name, value, time_ms, 0)
-                for name, value in headline_metrics(evaluation).items()
-            ]
-        delivery.batch(metrics=metrics, tags=[RunTag(name, value) for name, value in tags.items()])
-        delivery.inputs(self._datasets())
+            scored = StepTracker(logged, clock=partial(_end, record))
+            scored.metrics(headline_metrics(evaluation))
+        delivery = Delivery(self._mirror.client, run.mlflow_run_id)
+        delivery.send(logged)
+        delivery.inputs(list(self._datasets()))
         if status in END_STATUS:
-            delivery.end(END_STATUS[status], time_ms=self._ended_ms())
+            delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
 
-    def _is_reused(self) -> bool:
-        return all(shard.reused for shards in self._steps.values() for shard in shards)
+    def _datasets(self) -> Iterator["DatasetInput"]:
+        """Yield the pictures that the run trained on, and the class pictures, by digest."""
+        from mlflow import entities
 
-    def _datasets(self) -> list["DatasetInput"]:
-        """Return the pictures that the run trained on, and the class pictures, by digest."""
-        return [
-            dataset_input(self._mirror.store, record.manifest, kind)
-            for step in steps()
-            for kind in NAMES
-            if step.result is kind
-            for record, _ in self._results(step.name, kind)
-        ]
+        store = self._mirror.store
+        for step in steps():
+            for kind in DATASETS:
+                if step.result is not kind:
+                    continue
+                for record, pictures in self._results(step.name, kind):
+                    dataset = entities.Dataset(
+                        name=DATASETS[kind],
+                        digest=store.read(record.manifest).content_digest[:_DIGEST_CHARACTERS],
+                        source_type="s3",
+                        source=json.dumps({"uri": store.uri_of(record.manifest)}),
+                        profile=json.dumps({"num_images": pictures.num_images}),
+                    )
+                    tag = entities.InputTag("mlflow.data.context", "training")
+                    yield entities.DatasetInput(dataset, [tag])
 
     def _results(self, step: str, kind: type[ResultT]) -> Iterator[tuple[StepRecord, ResultT]]:
         """Yield the records of a finished step with their results."""
@@ -193,15 +195,7 @@ class _Reconciliation:
             try:
                 yield record, self._mirror.store.read_as(kind, record.manifest)
             except (DataError, ServiceError) as error:
-                logger.warning("MLflow is not told the result of %s: %s", step, error)
-
-    def _ended_ms(self) -> int:
-        ends = [
-            shard.started_at + shard.seconds for shards in self._steps.values() for shard in shards
-        ]
-        if self._record is not None:
-            ends.append(self._record.created_at + self._record.seconds)
-        return _ms(max(ends, default=0.0))
+                logger.warning("MLflow does not show the result of %s: %s", step, error)
 
 
 def headline_metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -222,14 +216,7 @@ def _common_config(shards: Sequence[StepRecord]) -> dict[str, object]:
     }
 
 
-def _manifest_tag(record: StepRecord) -> "RunTag":
-    from mlflow.entities import RunTag
-
-    shard = "" if record.shard is None else f".{record.shard}"
-    return RunTag(f"boothline.manifest{shard}", record.manifest)
-
-
-def _status_of(shards: Sequence[StepRecord]) -> EndStatus:
+def _status_of(shards: Sequence[StepRecord]) -> CloseStatus:
     """Return how a step ended; a shard still `running` when the run is over was killed."""
     statuses = {shard.status for shard in shards}
     if "failed" in statuses:
@@ -237,5 +224,5 @@ def _status_of(shards: Sequence[StepRecord]) -> EndStatus:
     return "KILLED" if "running" in statuses else "FINISHED"
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+def _end(record: StepRecord) -> float:
+    return record.started_at + record.seconds

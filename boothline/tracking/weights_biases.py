@@ -1,12 +1,12 @@
-"""Weights & Biases runs in offline mode beside another tracker: files here, nothing is sent."""
+"""Weights & Biases runs in offline mode: files here, nothing is sent."""
 
-from collections.abc import Mapping
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError
-from boothline.tracking.base import CloseStatus, StepTracker
-from boothline.tracking.boards import PICTURE_SUFFIX
+from boothline.tracking.base import CloseStatus, Values
+from boothline.tracking.boards import PICTURE_SUFFIX, shown_as
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 STEP = "step"
 
 
-class OfflineTracker:
-    """Passes everything on to a tracker, and writes it to an offline run of W&B too.
+class OfflineRun:
+    """Writes what a step logs to an offline run of W&B, but for files that are no pictures.
 
     `wandb sync FOLDER/wandb/offline-run-*` sends the run to a server, when somebody wants that.
 
     Args:
-        tracker: receives everything.
         folder: where the run's files go; made when there is something to write.
         project: name of the project.
         group: the pipeline run, which groups its steps.
@@ -30,9 +29,7 @@ class OfflineTracker:
         ConfigError: the library is missing.
     """
 
-    def __init__(
-        self, tracker: StepTracker, *, folder: Path, project: str, group: str, step: str
-    ) -> None:
+    def __init__(self, folder: Path, *, project: str, group: str, step: str) -> None:
         try:
             import wandb
         except ImportError as error:
@@ -41,37 +38,28 @@ class OfflineTracker:
                 remedy="Install the extra: pip install 'boothline[wandb]'.",
             ) from error
         self._library = wandb
-        self._tracker = tracker
         self._folder = folder
         self._project, self._group, self._name = project, group, f"{group}/{step}"
         self._opened: Run | None = None
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Log parameters."""
-        self._tracker.params(values)
-        self._run.config.update(dict(values), allow_val_change=True)
+    def write(self, values: Values) -> None:
+        """Write values; the training step is the x axis of every curve."""
+        if values.params:
+            self._run.config.update(dict(values.params), allow_val_change=True)
+        if values.metrics:
+            self._run.log({**values.metrics, STEP: values.step})
+        if values.tags:
+            self._run.config.update({"tags": dict(values.tags)}, allow_val_change=True)
+        if values.file.endswith(PICTURE_SUFFIX):
+            from PIL import Image
 
-    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log metrics at a training step, which is the x axis of every curve."""
-        self._tracker.metrics(values, step=step)
-        self._run.log({**values, STEP: step})
-
-    def artifact(self, path: Path, *, folder: str = "") -> None:
-        """Log a small file; PNG pictures become media, others stay with the tracker."""
-        self._tracker.artifact(path, folder=folder)
-        if path.suffix == PICTURE_SUFFIX:
-            self._run.log({folder or path.stem: self._library.Image(str(path))})
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
-        self._tracker.tags(values)
-        self._run.config.update({"tags": dict(values)}, allow_val_change=True)
+            with Image.open(io.BytesIO(values.content), formats=("PNG",)) as image:
+                self._run.log({shown_as(values.file): self._library.Image(image)})
 
     def close(self, status: CloseStatus) -> None:
         """Finish the files and end the run."""
         if self._opened is not None:
             self._opened.finish(exit_code=0 if status == "FINISHED" else 1)
-        self._tracker.close(status)
 
     @property
     def _run(self) -> "Run":

@@ -1,7 +1,29 @@
 """Step `batch_infer`: makes the pictures that a prompt file asks for."""
 
+from typing import TYPE_CHECKING
+
 from boothline.catalogue import TORCH, Shards, StepDescription
 from boothline.results import Images
+
+if TYPE_CHECKING:
+    from boothline.steps import StepContext
+    from boothline.store import ManifestRef
+
+_SHEET_IMAGES = 64
+
+
+def show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log a contact sheet of the first pictures."""
+    import json
+
+    from boothline.diffusion.sheets import track_sheet
+
+    shard = context.store.read_as(Images, ref).shard
+    lines = context.store.read_bytes(ref, "index.jsonl").splitlines()[:_SHEET_IMAGES]
+    pictures = [context.store.read_bytes(ref, json.loads(line)["image"]) for line in lines]
+    path = context.folder / f"contact-sheet-{shard:03d}.png"
+    track_sheet(context.tracker, pictures, path=path, folder="images")
+
 
 ABOUT = StepDescription(
     name="batch_infer",
@@ -11,4 +33,5 @@ ABOUT = StepDescription(
     unit="picture",
     runs="promoted",
     shards=Shards(argument="inference_shards", count=lambda config: config.inference.num_shards),
+    show=show,
 )

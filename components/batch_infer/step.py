@@ -1,6 +1,5 @@
 """Makes one shard of the pictures that the prompts ask for, with their provenance."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +28,6 @@ from boothline.store.manifest import digest_of
 if TYPE_CHECKING:
     from PIL import Image
 
-_SHEET_IMAGES = 64
 _MODEL_FOLDER = "diffusers/"
 
 
@@ -107,7 +105,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
             run_id=context.run_id,
         )
         parts.add(picture.name, path)
-    _track(context, inputs.shard, planned, parts)
     images = Images(
         model=inputs.model,
         num_images=len(planned),
@@ -203,20 +200,6 @@ def _index(planned: list[PlannedPicture], *, model_digest: str) -> bytes:
         for picture in planned
     ]
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode()
-
-
-def _track(context: StepContext, shard: int, planned: list[PlannedPicture], parts: Parts) -> None:
-    """Log a contact sheet of the first pictures."""
-    from PIL import Image
-
-    from boothline.diffusion.sheets import track_sheet
-
-    images = [
-        Image.open(io.BytesIO(parts.read(picture.name)), formats=("PNG",))
-        for picture in planned[:_SHEET_IMAGES]
-    ]
-    path = context.folder / f"contact-sheet-{shard:03d}.png"
-    track_sheet(context.tracker, images, path=path, folder="images")
 
 
 STEP = Step(

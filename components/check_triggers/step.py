@@ -49,7 +49,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     for trigger in decision.triggers:
         logger.info("%s: %s", trigger.name, trigger.text)
     context.progress.update(1, 1, unit="decisions", note=decision.decision)
-    context.tracker.tags({"boothline.retrain": decision.decision})
     return decision.draft(inputs=(dataset,))
 
 

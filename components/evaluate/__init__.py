@@ -1,7 +1,41 @@
 """Step evaluate: judges the fine-tuned model against the base model and the champion."""
 
+from typing import TYPE_CHECKING
+
 from boothline.catalogue import TORCH, StepDescription
 from boothline.results import Evaluation
+
+if TYPE_CHECKING:
+    from boothline.steps import StepContext
+    from boothline.store import ManifestRef
+
+_MAX_SHEETS = 32
+
+
+def show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
+    import json
+
+    from boothline.diffusion.sheets import track_sheet
+
+    evaluation = context.store.read_as(Evaluation, ref)
+    context.tracker.metrics(
+        {
+            f"{section}/{model}/{metric}": mean
+            for section, model, metric, mean in evaluation.figures()
+        }
+    )
+    images: dict[str, list[str]] = {}
+    for line in context.store.read_bytes(ref, "scores.jsonl").splitlines():
+        row = json.loads(line)
+        images.setdefault(row["model"], []).append(row["image"])
+    count = evaluation.images_per_prompt
+    for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
+        names = [n for of in images.values() for n in of[number * count : (number + 1) * count]]
+        pictures = [context.store.read_bytes(ref, name) for name in names]
+        path = context.folder / f"prompt-{number:02d}.png"
+        track_sheet(context.tracker, pictures, path=path, folder="evaluation", num_columns=count)
+
 
 ABOUT = StepDescription(
     name="evaluate",
@@ -10,4 +44,5 @@ ABOUT = StepDescription(
     result=Evaluation,
     unit="picture judged",
     in_trials=True,
+    show=show,
 )

@@ -33,7 +33,6 @@ from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.trials import FAILED_TRIAL
 
-_MAX_SHEETS = 32
 # Settings that only name something, whose content the key has instead, or that change nothing.
 _NOT_IN_KEY = {
     "num_shards",
@@ -115,7 +114,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         scores[name] = _score(context, gallery, judge=judge, subject=subject)
     studio.note("computing intervals")
     evaluation = _evaluation(context, scores, subject=subject, champion=champion)
-    _track(context, galleries, evaluation)
     sets = {ref for gallery in galleries.values() for ref in gallery.sets}
     read = _inputs_read(inputs, champion)
     return evaluation.draft(
@@ -235,28 +233,6 @@ def _score_lines(
         )
     ]
     return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
-
-
-def _track(context: StepContext, galleries: Mapping[str, Gallery], evaluation: Evaluation) -> None:
-    """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
-    from boothline.diffusion.sheets import contact_sheet
-
-    context.tracker.metrics(
-        {
-            f"{section}/{model}/{metric}": mean
-            for section, model, metric, mean in evaluation.figures()
-        }
-    )
-    count = context.config.evaluation.images_per_prompt
-    for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
-        rows = [
-            picture.open()
-            for gallery in galleries.values()
-            for picture in gallery.images[number * count : (number + 1) * count]
-        ]
-        path = context.folder / f"prompt-{number:02d}.png"
-        contact_sheet(rows, num_columns=count).save(path)
-        context.tracker.artifact(path, folder="evaluation")
 
 
 STEP = Step(name=ABOUT.name, inputs=Inputs, version=2, key=key, produce=produce)

@@ -2,7 +2,9 @@
 
 import logging
 import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from boothline import settings as environment
@@ -24,9 +26,9 @@ from boothline.runs import (
     write_run,
 )
 from boothline.settings import Settings
-from boothline.steps import Step, StepContext, StepInputs, StepKey
-from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.tracking import reconcile
+from boothline.steps import Step, StepContext, StepInputs, StepKey, show
+from boothline.store import ManifestDraft, ManifestRef, Store, layout
+from boothline.tracking import StepTracker, reconcile
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
 from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
@@ -92,7 +94,8 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     if settings.run_dir:
         settings.run_dir.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, settings.run_dir / REPORT_FILE)
-    if reconcile(settings, store, inputs.run_id, status=page.status):
+    shown = partial(_show, context)
+    if reconcile(settings, store, inputs.run_id, status=page.status, show=shown):
         _track(settings, store, inputs.run_id, path)
     _finish_trials(context)
     _notify(context, page.status, seconds=seconds)
@@ -199,7 +202,8 @@ def _finish_trials(context: StepContext) -> None:
             seconds=elapsed_seconds(steps),
         )
         write_run(store, record)
-        reconcile(context.settings, store, run_id, status=record.status)
+        shown = partial(_show, replace(context, run_id=run_id, config=trial))
+        reconcile(context.settings, store, run_id, status=record.status, show=shown)
 
 
 def _steps(context: StepContext) -> list[StepRecord]:
@@ -211,6 +215,25 @@ def _steps(context: StepContext) -> list[StepRecord]:
 def _results(run: RunSources) -> tuple[ManifestRef, ...]:
     """Return the manifests that the report shows."""
     return tuple(source.ref for found in run.sources.values() for source in found)
+
+
+def _show(context: StepContext, record: StepRecord, tracker: StepTracker) -> None:
+    """Log what the result of a step shows; of a training without one, its last state."""
+    ref = ManifestRef.parse(record.manifest) if record.manifest else None
+    if ref is None and record.key_parts:
+        states = context.store.manifests(f"{layout.training_states(record.key)}/")
+        ref = context.store.find(states[-1]) if states else None
+    if ref is None:
+        return
+    with tempfile.TemporaryDirectory(prefix=f"shown-{record.label}-") as folder:
+        of_step = replace(
+            context,
+            tracker=tracker,
+            folder=Path(folder),
+            manifest_path=ref.path,
+            key_config=record.key_parts.get("config", {}),
+        )
+        show(record.step, of_step, ref)
 
 
 def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:

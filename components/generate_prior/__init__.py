@@ -1,7 +1,31 @@
 """Step `generate_prior`: samples class pictures from the base model."""
 
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
 from boothline.catalogue import TORCH, Shards, StepDescription
 from boothline.results import Prior
+
+if TYPE_CHECKING:
+    from boothline.steps import StepContext
+    from boothline.store import ManifestRef
+
+_SHEET_IMAGES = 16
+_OF_THE_SHARD = ("num_images", "shard", "num_shards", "batch_size")
+
+
+def show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log the settings of the class pictures and a sheet of the first."""
+    from boothline.diffusion.sheets import track_sheet
+
+    names = [entry.path for entry in context.store.read(ref).under("images/")]
+    if names:
+        settings = {k: v for k, v in context.key_config.items() if k not in _OF_THE_SHARD}
+        context.tracker.params({f"prior.{name}": value for name, value in settings.items()})
+        path = context.folder / f"class-images-{int(PurePath(names[0]).stem):06d}.png"
+        pictures = [context.store.read_bytes(ref, name) for name in names[:_SHEET_IMAGES]]
+        track_sheet(context.tracker, pictures, path=path, folder="prior")
+
 
 ABOUT = StepDescription(
     name="generate_prior",
@@ -13,4 +37,5 @@ ABOUT = StepDescription(
         argument="prior_shards",
         count=lambda config: config.prior.num_shards if config.prior.enabled else 1,
     ),
+    show=show,
 )

@@ -24,8 +24,6 @@ from boothline.store import ManifestDraft
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
 
-_SHEET_IMAGES = 16
-
 
 class Inputs(StepInputs):
     """Inputs of the step.
@@ -63,7 +61,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     base = _base_model(context)
     series = Series.of(context.config, base_model_digest=base.digest)
     pictures = _Maker(context, series=series, base=base).make(inputs.shard)
-    _track(context, series, pictures)
     captions = [
         {"image": file_name(index), "caption": series.caption(index), "index": index}
         for index in sorted(pictures)
@@ -165,23 +162,6 @@ def _base_model(context: StepContext) -> BaseModel:
     """Return the configured base model."""
     base = context.config.base_model
     return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
-
-
-def _track(context: StepContext, series: Series, pictures: dict[int, StoredPicture]) -> None:
-    """Log the settings and a sheet of the first pictures."""
-    from PIL import Image
-
-    from boothline.diffusion.sheets import track_sheet
-
-    context.tracker.params({f"prior.{name}": value for name, value in series.facts().items()})
-    shown = [
-        Image.open(
-            io.BytesIO(context.store.read_bytes(picture.chunk, file_name(index))), formats=["PNG"]
-        )
-        for index, picture in list(pictures.items())[:_SHEET_IMAGES]
-    ]
-    path = context.folder / f"class-images-{min(pictures, default=0):06d}.png"
-    track_sheet(context.tracker, shown, path=path, folder="prior")
 
 
 STEP = Step(

@@ -57,7 +57,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     for rule in judgement.rules:
         logger.info("%s: %s", rule.name, rule.text)
     context.progress.update(1, 1, unit="verdicts", note=outcome)
-    context.tracker.tags({"boothline.verdict": outcome})
     inputs_read = [inputs.model, inputs.evaluation, *([champion] if champion else [])]
     result = Promotion(
         verdict=outcome,

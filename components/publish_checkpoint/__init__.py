@@ -1,7 +1,19 @@
 """Step `publish_checkpoint`: exports the trained model, loads it back and registers it."""
 
+from typing import TYPE_CHECKING
+
 from boothline.catalogue import TORCH, StepDescription
 from boothline.results import Model
+
+if TYPE_CHECKING:
+    from boothline.steps import StepContext
+    from boothline.store import ManifestRef
+
+
+def show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log what the model is."""
+    context.tracker.params(context.store.read_as(Model, ref).facts())
+
 
 ABOUT = StepDescription(
     name="publish_checkpoint",
@@ -9,4 +21,5 @@ ABOUT = StepDescription(
     image=TORCH,
     result=Model,
     in_trials=True,
+    show=show,
 )

@@ -81,7 +81,6 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         single_file=has_single_file,
         **({"lora": lora} if lora else {}),
     )
-    context.tracker.params(model.facts())
     return model.draft(
         files_under(export),
         inputs=(ManifestRef.parse(inputs.training), *_datasets(context, read)),

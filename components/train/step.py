@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boothline.components.train import ABOUT
+from boothline.components.train import ABOUT, METRICS, VALIDATED
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
@@ -12,7 +12,7 @@ from boothline.results import Training
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
-from boothline.tracking.parent import dotted
+from boothline.tracking import dotted
 from boothline.training.job import (
     CURVE_FILE,
     SAMPLES_FOLDER,
@@ -21,9 +21,6 @@ from boothline.training.job import (
     result_config,
 )
 from boothline.training.launch import TrainingResult, train
-
-VALIDATED = ("instance_loss", "held_out_loss", "subject", "prompt", "score")
-METRICS = ("instance_loss", "prior_loss", "learning_rate", "grad_norm", "images_per_second")
 
 
 class Inputs(StepInputs):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from boothline.components.validate_data import ABOUT
+from boothline.components.validate_data import ABOUT, PAGE
 from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import CLASS_FOLDER
@@ -19,7 +19,6 @@ from boothline.store.manifest import files_under
 
 logger = logging.getLogger(__name__)
 
-PAGE = "validation.html"
 # So that datasets from before they existed keep their keys.
 _LATER_SETTINGS = ("aspect_buckets", "interpolation")
 

@@ -131,7 +131,8 @@ def test_batch_infer_progress_and_contact_sheet(
 ) -> None:
     context = make_context(config)
     inputs = Inputs(run_id="r", config=config.model_dump_json(), model=str(model), shard=0)
-    step.produce(context, inputs)
+    ref = context.store.commit(context.manifest_path, step.produce(context, inputs))
+    step.ABOUT.show(context, ref)
     assert context.tracker.logged_artifacts == ["images/contact-sheet-000.png"]  # type: ignore[attr-defined]
 
 

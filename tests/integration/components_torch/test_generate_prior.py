@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from boothline.errors import DataError
 from boothline.progress import read_events
 from boothline.steps import StepContext
 from boothline.store import FileEntry, ManifestDraft, Store
+from boothline.tracking import MemoryTracker
 
 pytestmark = pytest.mark.services
 
@@ -200,10 +202,17 @@ def test_generate_prior_reports_progress_and_a_sheet(
     make_context: MakeContext, run_config: RunConfig
 ) -> None:
     context = make_context(run_config)
-    step.produce(context, Inputs(run_id="r", config=run_config.model_dump_json(), shard=0))
+    inputs = Inputs(run_id="r", config=run_config.model_dump_json(), shard=0)
+    ref = context.store.commit(context.manifest_path, step.produce(context, inputs))
+    key = step.key(context, inputs).config
+    step.ABOUT.show(replace(context, key_config=key), ref)
     events = read_events(context.folder / "run")
     assert [(event.done, event.total) for event in events] == [(0, 3), (2, 3), (3, 3)]
-    assert context.tracker.logged_artifacts == ["prior/class-images-000000.png"]  # type: ignore[attr-defined]
+    tracker = context.tracker
+    assert isinstance(tracker, MemoryTracker)
+    assert tracker.logged_artifacts == ["prior/class-images-000000.png"]
+    names = {"base_model", "prompts", "sampling", "resolution_px"}
+    assert tracker.logged_params == {f"prior.{name}": key[name] for name in names}
 
 
 def test_key_depends_on_shard_and_pictures_not_on_training(

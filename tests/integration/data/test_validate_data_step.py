@@ -86,6 +86,10 @@ def test_validate_data_good_folder_commits_the_dataset(store: Store, source, con
     tracker = context.tracker
     assert isinstance(tracker, MemoryTracker)
     assert tracker.logged_artifacts == ["dataset/report.json", "dataset/validation.html"]
+    later = context_for()
+    step.ABOUT.show(later, ref)
+    assert later.tracker.logged_artifacts == tracker.logged_artifacts
+    assert later.tracker.logged_metrics == tracker.logged_metrics
 
 
 def test_validate_data_says_what_was_left_out_also_of_a_reused_dataset(store, source, context_for):

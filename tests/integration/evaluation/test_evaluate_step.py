@@ -160,6 +160,7 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     assert {str(model), str(dataset), str(prior)} <= set(manifest.inputs)
     tracker = context.tracker
     assert isinstance(tracker, MemoryTracker)
+    step.ABOUT.show(context, ref)
     assert "metrics/finetuned/dino" in tracker.logged_metrics[0][1]
     assert tracker.logged_artifacts == ["evaluation/prompt-00.png", "evaluation/prompt-01.png"]
     events = (context.folder / "events" / "evaluate.jsonl").read_text().splitlines()

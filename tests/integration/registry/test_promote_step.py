@@ -93,6 +93,7 @@ def test_promote_of_better_model_makes_it_champion(
     assert (entry.ref, entry.evidence, entry.version) == (candidate, str(ref), 1)
     assert "gains +0.200 over the base" in entry.reason
     assert isinstance(context.tracker, MemoryTracker)
+    step.ABOUT.show(context, ref)
     assert context.tracker.logged_tags == {"boothline.verdict": "promoted"}
 
 

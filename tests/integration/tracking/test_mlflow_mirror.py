@@ -13,11 +13,9 @@ from boothline.config import RunConfig
 from boothline.runs import Failure, RunRecord, StepRecord, write_run, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
-from boothline.tracking import open_step_tracker, reconcile, start_parent, tracker
+from boothline.tracking import StepTracker, dotted, live, open_step_tracker, reconcile, start_parent
 from boothline.tracking.client import connect
 from boothline.tracking.identity import Mirror, recorded
-from boothline.tracking.parent import dotted
-from boothline.tracking.spool import Entry, Spool, SpoolWriter, spool_folder
 
 pytestmark = pytest.mark.services
 
@@ -29,7 +27,8 @@ BEGIN = 1_767_225_600.0
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time: what is tested here is what arrives, not how fast."""
-    monkeypatch.setattr(tracker, "CLOSE_DEADLINE_SECONDS", 90.0)
+    monkeypatch.setattr(live, "CLOSE_DEADLINE_SECONDS", 90.0)
+    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -198,7 +197,7 @@ def test_train_run_has_its_settings_as_parameters_once(
     assert params["resolution_px"] == "null"
     assert len(params["training.note"]) == 6000
     assert set(params) == set(dotted(key_config))
-    assert "MLflow keeps the parameters it has" not in caplog.text
+    assert "left out of tracking" not in caplog.text
 
 
 @pytest.mark.proves("F33/params")
@@ -236,29 +235,44 @@ def test_reconcile_of_failed_run_says_which_step_failed(
     assert runs["train"].data.tags["boothline.error"] == "the loss became NaN"
 
 
-def test_reconcile_replays_a_spool_exactly_once_even_after_a_lost_acknowledgement(
-    settings: Settings, store: Store, config: RunConfig
+def test_attempts_that_log_the_same_leave_each_point_once(
+    settings: Settings, store: Store, config: RunConfig, tmp_path: Path
 ) -> None:
+    """A training that goes on after a state logs the steps behind it again."""
     record_run(store, config)
     record_step(store, "train")
-    spool = Spool.new(spool_folder(settings, RUN), "train")
-    writer = SpoolWriter(spool)
-    for step in range(450):
-        writer.append(
-            Entry(kind="metrics", time_ms=1000 + step, numbers={"loss": float(step)}, step=step)
+    (tmp_path / "sheet.png").write_bytes(b"png")
+    for first, last in ((1, 300), (200, 450)):
+        step_tracker = open_step_tracker(
+            settings, store=store, run_id=RUN, step="train", experiment=config.tracking.experiment
         )
-    writer.append(Entry(kind="metrics", time_ms=9000, numbers={"bad\nname": 1.0}))
-    writer.append(Entry(kind="tags", time_ms=9001, texts={"after": "the refused entry"}))
-    writer.close()
-    lines = spool.path.read_bytes()
-    assert reconcile(settings, store, RUN, status="done")
-    assert not spool.path.exists()
-    spool.path.write_bytes(lines)  # as if the sender had died before it noted down what it sent
+        for step in range(first, last):
+            step_tracker.metrics({"loss": float(step), "speed": float(first)}, step=step)
+        step_tracker.artifact(tmp_path / "sheet.png", folder="samples")
+        step_tracker.close("FINISHED")
     assert reconcile(settings, store, RUN, status="done")
     client = connect(settings.mlflow_uri)
     run_id = getattr(recorded(store, RUN, "train"), "mlflow_run_id", "")
-    assert [point.step for point in client.get_metric_history(run_id, "loss")] == list(range(450))
-    assert client.get_run(run_id).data.tags["after"] == "the refused entry"
+    assert [p.step for p in client.get_metric_history(run_id, "loss")] == list(range(1, 450))
+    assert len(client.get_metric_history(run_id, "speed")) == 549
+    assert [file.path for file in client.list_artifacts(run_id, "samples")] == ["samples/sheet.png"]
+
+
+def test_values_that_mlflow_refuses_are_named_and_the_others_arrive(
+    settings: Settings, store: Store, config: RunConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_run(store, config)
+    record_step(store, "train")
+
+    def show(record: StepRecord, step_tracker: StepTracker) -> None:
+        step_tracker.params({"bad\nname": 1})
+        step_tracker.metrics({"loss": 1.0}, step=3)
+
+    assert reconcile(settings, store, RUN, status="done", show=show)
+    run_id = getattr(recorded(store, RUN, "train"), "mlflow_run_id", "")
+    data = connect(settings.mlflow_uri).get_run(run_id).data
+    assert (data.params, data.metrics["loss"]) == ({}, 1.0)
+    assert "left out of tracking" in caplog.text
 
 
 def test_reconcile_deletes_strays_and_replaces_runs_that_are_gone(
@@ -308,5 +322,5 @@ def test_deleted_experiment_is_restored(
     experiment_id = client.create_experiment(name)
     client.delete_experiment(experiment_id)
     mirror = Mirror(client=client, store=store, run_id=RUN, experiment=name)
-    assert mirror.parent().experiment_id == experiment_id
+    assert mirror.run().experiment_id == experiment_id
     assert client.get_experiment(experiment_id).lifecycle_stage == "active"

@@ -1,4 +1,4 @@
-"""TensorBoard event files: what a step logs is found in them, and MLflow's tracker gets all."""
+"""TensorBoard event files: what a step logs is found in them, beside other sinks."""
 
 import io
 import sys
@@ -10,8 +10,8 @@ from PIL import Image
 
 from boothline.errors import ConfigError
 from boothline.settings import Settings
-from boothline.tracking import MemoryTracker, NullTracker, open_step_tracker
-from boothline.tracking.boards import BoardTracker
+from boothline.tracking import MemoryTracker, StepTracker, open_step_tracker
+from boothline.tracking.boards import Board
 
 SETTINGS = {
     "training.learning_rate": 4.5e-4, "training.method": "lora", "training.compile": False,
@@ -25,7 +25,7 @@ def test_board_holds_metrics_rate_settings_and_pictures_and_passes_everything_on
 ) -> None:
     pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     inner = MemoryTracker()
-    tracker = BoardTracker(inner, folder=tmp_path / "board")
+    tracker = StepTracker(inner, Board(tmp_path / "board"))
     tracker.params(SETTINGS)
     tracker.metrics({"instance_loss": 0.5, "learning_rate": 4.5e-5}, step=1)
     tracker.metrics({"instance_loss": 0.25, "learning_rate": 9e-5}, step=2)
@@ -56,7 +56,7 @@ def test_board_holds_metrics_rate_settings_and_pictures_and_passes_everything_on
 
 
 def test_board_without_values_writes_nothing(tmp_path: Path) -> None:
-    BoardTracker(NullTracker(), folder=tmp_path / "board").close("FINISHED")
+    StepTracker(Board(tmp_path / "board")).close("FINISHED")
     assert not (tmp_path / "board").exists()
 
 
@@ -65,20 +65,21 @@ def test_board_without_its_library_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match=r"boothline\[tensorboard\]"):
-        BoardTracker(NullTracker(), folder=tmp_path)
+        Board(tmp_path)
 
 
-@pytest.mark.parametrize(("asked", "kind"), [(False, NullTracker), (True, BoardTracker)])
-def test_open_step_tracker_writes_boards_only_when_asked(
-    tmp_path: Path, asked: bool, kind: type
-) -> None:
-    settings = Settings(home=tmp_path, mlflow_uri="")
+@pytest.mark.parametrize("asked", [False, True])
+def test_open_step_tracker_writes_boards_only_when_asked(tmp_path: Path, asked: bool) -> None:
+    pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
     store: object = None
     tracker = open_step_tracker(
-        settings,
-        store=store,
+        Settings(home=tmp_path, mlflow_uri=""),
+        store=store,  # type: ignore[arg-type]
         run_id="r",
         step="train",
-        tensorboard=asked,  # type: ignore[arg-type]
+        tensorboard=asked,
     )
-    assert type(tracker) is kind
+    tracker.metrics({"loss": 0.5})
+    tracker.close("FINISHED")
+    assert (tmp_path / "runs" / "r" / "tensorboard" / "train").exists() is asked
+    assert tracker.drops_all is not asked

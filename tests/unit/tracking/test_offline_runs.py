@@ -11,14 +11,14 @@ from PIL import Image
 
 from boothline.errors import ConfigError
 from boothline.settings import Settings
-from boothline.tracking import MemoryTracker, NullTracker, open_step_tracker
-from boothline.tracking.weights_biases import OfflineTracker
+from boothline.tracking import MemoryTracker, StepTracker, open_step_tracker
+from boothline.tracking.weights_biases import OfflineRun
 
 wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
 
 
-def offline(inner: MemoryTracker | NullTracker, folder: Path) -> OfflineTracker:
-    return OfflineTracker(inner, folder=folder, project="p", group="run-1", step="train")
+def offline(folder: Path) -> OfflineRun:
+    return OfflineRun(folder, project="p", group="run-1", step="train")
 
 
 def kept_run(folder: Path) -> tuple[dict[str, Any], Path]:
@@ -33,7 +33,7 @@ def test_offline_run_holds_metrics_rate_settings_and_pictures_and_passes_everyth
     tmp_path: Path,
 ) -> None:
     inner = MemoryTracker()
-    tracker = offline(inner, tmp_path / "wandb-runs")
+    tracker = StepTracker(inner, offline(tmp_path / "wandb-runs"))
     settings = {"training.learning_rate": 4.5e-4, "training.method": "lora", "targets": ["to_q"]}
     tracker.params(settings)
     tracker.metrics({"instance_loss": 0.5, "learning_rate": 4.5e-5}, step=7)
@@ -62,14 +62,14 @@ def test_offline_run_holds_metrics_rate_settings_and_pictures_and_passes_everyth
 
 
 def test_offline_run_of_a_failed_step_says_so(tmp_path: Path) -> None:
-    tracker = offline(NullTracker(), tmp_path)
+    tracker = StepTracker(offline(tmp_path))
     tracker.metrics({"loss": 0.5}, step=1)
     tracker.close("FAILED")
     assert kept_run(tmp_path)[0]["exit"] == 1
 
 
 def test_offline_run_without_values_writes_nothing(tmp_path: Path) -> None:
-    offline(NullTracker(), tmp_path / "wandb-runs").close("FINISHED")
+    StepTracker(offline(tmp_path / "wandb-runs")).close("FINISHED")
     assert not (tmp_path / "wandb-runs").exists()
 
 
@@ -78,7 +78,7 @@ def test_offline_run_without_its_library_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"boothline\[wandb\]"):
-        offline(NullTracker(), tmp_path)
+        offline(tmp_path)
 
 
 def test_open_step_tracker_writes_an_offline_run_when_asked(tmp_path: Path) -> None:
@@ -90,4 +90,6 @@ def test_open_step_tracker_writes_an_offline_run_when_asked(tmp_path: Path) -> N
         step="train",
         wandb=True,
     )
-    assert type(tracker) is OfflineTracker
+    tracker.metrics({"loss": 0.5})
+    tracker.close("FINISHED")
+    assert kept_run(tmp_path / "runs" / "r")[0]["name"] == "r/train"

@@ -1,9 +1,10 @@
-"""The tracker of a step without any server: what it costs and what it leaves."""
+"""The tracker of a step without any server: what it costs and what arrives."""
 
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,94 +13,143 @@ import pytest
 
 from boothline.errors import TrackingError
 from boothline.results import Evaluation
-from boothline.tracking import gauges
-from boothline.tracking.delivery import Delivery
+from boothline.tracking import MemoryTracker, StepTracker, dotted, gauges, live
+from boothline.tracking.base import Logged, Values, text_of
+from boothline.tracking.delivery import Delivery, shortened
 from boothline.tracking.gauges import read_gauges
-from boothline.tracking.parent import flattened
+from boothline.tracking.live import LiveRun
 from boothline.tracking.reconciling import headline_metrics
-from boothline.tracking.spool import Entry, Spool
-from boothline.tracking.tracker import SpoolTracker
 
 
-class Sink(Delivery):
+class Sent(Delivery):
     """A delivery that keeps what it is given; refuses as often as it is told."""
 
     def __init__(self, *, num_failures: int = 0) -> None:
-        self.sent: list[Entry] = []
+        self.values: list[Values] = []
+        self.status = ""
         self.num_failures = num_failures
 
-    def send(self, entries: list[Entry], *, files: Path) -> None:
+    def send(self, values: Sequence[Values]) -> None:
         if self.num_failures:
             self.num_failures -= 1
             raise TrackingError("down")
-        self.sent += entries
+        self.values += values
+
+    def end(self, status: str, *, time_ms: int) -> None:
+        self.status = status
+
+    def steps(self, name: str) -> list[int]:
+        return [one.step for one in self.values if name in one.metrics]
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
+
+
+def live_tracker(connect: Callable[[], Delivery], **changes: float) -> StepTracker:
+    readings: Iterator[int] = iter(range(10_000))
+    return StepTracker(
+        LiveRun(connect, gauges=lambda: {"system/reading": next(readings)}, **changes)
+    )
+
+
+def wait_until(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert reached()
 
 
 def unreachable() -> Delivery:
     raise TrackingError("down")
 
 
-def test_tracker_close_sends_everything_and_removes_the_spool(tmp_path: Path) -> None:
-    sink = Sink()
-    tracker = SpoolTracker(Spool.new(tmp_path, "train"), connect=lambda: sink, replayed=False)
+def test_tracker_close_sends_everything_in_order_and_ends_the_run() -> None:
+    sent = Sent()
+    tracker = live_tracker(lambda: sent)
     tracker.params({"seed": 1, "method": "full"})
     for step in range(300):
         tracker.metrics({"loss": 1.0}, step=step)
+    tracker.tags({"after": "the curve"})
     tracker.close("FINISHED")
-    assert [entry.step for entry in sink.sent if entry.kind == "metrics"] == list(range(300))
-    assert sink.sent[0].texts == {"seed": "1", "method": "full"}
-    assert sink.sent[-1].status == "FINISHED"
-    assert list(tmp_path.iterdir()) == []
+    assert sent.steps("loss") == list(range(300))
+    assert sent.values[0].params == {"seed": 1, "method": "full"}
+    assert sent.values[-1].tags == {"after": "the curve"}
+    assert sent.status == "FINISHED"
 
 
-def test_tracker_after_outage_sends_each_entry_once(tmp_path: Path) -> None:
-    sink = Sink(num_failures=1)
-    tracker = SpoolTracker(Spool.new(tmp_path, "train"), connect=lambda: sink, replayed=False)
-    tracker.metrics({"loss": 1.0}, step=0)
-    deadline = time.monotonic() + 10
-    while sink.num_failures and time.monotonic() < deadline:
-        pass
+def test_tracker_passes_each_value_on_once_to_every_sink(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").write_bytes(b"png")
+    first, second = MemoryTracker(), Logged()
+    tracker = StepTracker(first, second, clock=lambda: 7.0)
+    for _ in range(2):
+        tracker.params({"seed": 1})
+        tracker.metrics({"loss": 1.0}, step=3)
+        tracker.artifact(tmp_path / "sheet.png", folder="samples")
+    tracker.metrics({"loss": 2.0}, step=3)
+    tracker.metrics({"loss": 2.0}, step=4)
+    tracker.params({"seed": 2, "rank": 8})
+    (tmp_path / "sheet.png").unlink()
+    assert first.logged_params == {"seed": 1, "rank": 8}
+    assert first.logged_metrics == [(3, {"loss": 1.0}), (3, {"loss": 2.0}), (4, {"loss": 2.0})]
+    assert [(one.file, one.content) for one in second if one.file] == [
+        ("samples/sheet.png", b"png")
+    ]
+    assert {one.time_ms for one in second} == {7000}
+
+
+def test_tracker_after_outage_sends_each_value_once() -> None:
+    sent = Sent(num_failures=1)
+    tracker = live_tracker(lambda: sent)
+    tracker.metrics({"loss": 1.0}, step=5)
+    wait_until(lambda: not sent.num_failures)
+    tracker.metrics({"loss": 1.0}, step=6)
     tracker.close("FINISHED")
-    assert [entry.kind for entry in sink.sent] == ["metrics", "status"]
+    assert sent.steps("loss") == [5, 6]
+    assert sent.status == "FINISHED"
 
 
-def test_tracker_with_dead_server_keeps_the_spool(tmp_path: Path) -> None:
-    spool = Spool.new(tmp_path, "train")
-    tracker = SpoolTracker(spool, connect=unreachable, replayed=False)
+def test_tracker_with_dead_server_says_so_and_lets_the_step_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tracker = live_tracker(unreachable)
     tracker.metrics({"loss": 1.0}, step=3)
     tracker.close("FAILED")
-    assert [entry.kind for entry in spool.read()[0]] == ["metrics", "status"]
+    assert "tracking waits for MLflow: down" in caplog.text
 
 
-def test_tracker_of_short_step_in_run_folder_never_connects(tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def connect() -> Delivery:
-        calls.append(1)
-        return Sink()
-
-    spool = Spool.new(tmp_path, "validate_data")
-    tracker = SpoolTracker(spool, connect=connect, replayed=True)
+@pytest.mark.parametrize(("status", "connects"), [("FINISHED", False), ("FAILED", True)])
+def test_tracker_of_short_step_connects_only_if_it_fails(
+    monkeypatch: pytest.MonkeyPatch, status: live.CloseStatus, connects: bool
+) -> None:
+    monkeypatch.setattr(live, "START_DELAY_SECONDS", 60.0)
+    sent = Sent()
+    tracker = live_tracker(lambda: sent)
     tracker.metrics({"num_images": 4.0})
+    tracker.close(status)
+    assert sent.steps("num_images") == [0] * connects
+    assert sent.status == ("FAILED" if connects else "")
+
+
+@pytest.mark.parametrize("tags", [{}, {"boothline.manifest": "m"}])
+def test_tracker_with_nothing_but_tags_never_connects(tags: dict[str, str]) -> None:
+    sent = Sent()
+    tracker = live_tracker(lambda: sent)
+    if tags:
+        tracker.tags(tags)
     tracker.close("FINISHED")
-    assert calls == []
-    assert len(spool.read()[0]) == 2
+    assert (sent.values, sent.status) == ([], "")
 
 
-def test_tracker_with_nothing_logged_leaves_nothing(tmp_path: Path) -> None:
-    tracker = SpoolTracker(Spool.new(tmp_path, "train"), connect=unreachable, replayed=False)
-    tracker.close("FINISHED")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_tracker_with_unwritable_spool_lets_the_step_go_on(tmp_path: Path) -> None:
-    (tmp_path / "blocked").write_text("a file where the folder should be")
-    spool = Spool.new(tmp_path / "blocked", "train")
-    tracker = SpoolTracker(spool, connect=unreachable, replayed=False)
+def test_tracker_with_missing_file_lets_the_step_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = MemoryTracker()
+    tracker.artifact(tmp_path / "gone.png", folder="samples")
     tracker.metrics({"loss": 1.0})
-    tracker.artifact(tmp_path / "blocked")
-    tracker.close("FINISHED")
-    assert not spool.path.exists()
+    assert "left out of tracking (samples/gone.png)" in caplog.text
+    assert (tracker.logged_artifacts, len(tracker.logged_metrics)) == ([], 1)
 
 
 def test_tracking_import_does_not_load_mlflow() -> None:
@@ -113,17 +163,15 @@ def test_tracking_import_does_not_load_mlflow() -> None:
 
 DEAD_SERVER = """
 import sys, time
-from pathlib import Path
-from boothline.tracking import client
+from boothline.tracking import StepTracker, client, live
 from boothline.tracking.delivery import Delivery
-from boothline.tracking.spool import Spool
-from boothline.tracking.tracker import SpoolTracker
-port, folder = sys.argv[1:]
+address = sys.argv[1]
+live.START_DELAY_SECONDS = 0.0
 def reach():
-    delivery = Delivery(client.connect(f"http://127.0.0.1:{port}"), "run")
+    delivery = Delivery(client.connect(address), "run")
     delivery.start()
     return delivery
-tracker = SpoolTracker(Spool.new(Path(folder), "train"), connect=reach, replayed=False)
+tracker = StepTracker(live.LiveRun(reach, gauges=dict))
 started = time.monotonic()
 for step in range(2000):
     tracker.metrics({"loss": 1.0, "rate": 2.0}, step=step)
@@ -134,27 +182,32 @@ print(logged - started, time.monotonic() - started)
 
 
 @pytest.mark.slow
-def test_tracker_with_real_client_and_closed_port_stays_fast(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["refuses connections", "hangs"])
+def test_tracker_with_real_client_and_dead_server_costs_little_and_lets_the_process_end(
+    how: str,
+) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-c", DEAD_SERVER, str(port), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        if how == "hangs":
+            listener.listen()
+        command = [
+            sys.executable, "-c", DEAD_SERVER, f"http://127.0.0.1:{listener.getsockname()[1]}",
+        ]  # fmt: skip
+        started = time.monotonic()
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        whole_seconds = time.monotonic() - started
     log_seconds, total_seconds = map(float, result.stdout.split())
     assert log_seconds < 2.0, "2,000 calls must not wait for the server"
     assert total_seconds < 12.0
-    (path,) = tmp_path.glob("*.jsonl")
-    assert len(path.read_text().splitlines()) == 2001
+    assert whole_seconds < total_seconds + 10, "nothing may wait for the server after the end"
 
 
-def test_flattened_gives_dotted_names_and_bounded_texts() -> None:
-    params = flattened(
-        {"training": {"learning_rate": 1e-4, "ema": None}, "prompts": ["é"], "long": "x" * 9000}
-    )
-    assert params["training.learning_rate"] == "0.0001"
-    assert params["training.ema"] == "null"
-    assert params["prompts"] == '["é"]'
-    assert len(params["long"]) == 6000
+def test_params_get_dotted_names_and_bounded_texts() -> None:
+    params = dotted({"training": {"learning_rate": 1e-4, "ema": None}, "prompts": ["é"]})
+    assert {name: text_of(value) for name, value in params.items()} == {
+        "training.learning_rate": "0.0001", "training.ema": "null", "prompts": '["é"]',
+    }  # fmt: skip
+    assert len(shortened("x" * 9000, 6000)) == 6000
 
 
 def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> None:
@@ -171,27 +224,15 @@ def test_headline_metrics_takes_means_and_leaves_out_what_is_not_finite() -> Non
 
 
 @pytest.mark.proves("F33/system")
-def test_tracker_logs_gauges_while_the_step_is_on_and_none_at_first(tmp_path: Path) -> None:
-    sink, readings = Sink(), iter(range(1000))
-    tracker = SpoolTracker(
-        Spool.new(tmp_path, "train"),
-        connect=lambda: sink,
-        replayed=False,
-        gauges=lambda: {"system/reading": next(readings)},
-        gauge_seconds=0.0,
-    )
+def test_tracker_logs_gauges_while_the_step_is_on_and_none_at_first() -> None:
+    sent = Sent()
+    tracker = live_tracker(lambda: sent, gauge_seconds=0.0)
     tracker.metrics({"loss": 1.0})
-    deadline = time.monotonic() + 10
-    while not gauged(sink) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: sent.steps("system/reading"))
     tracker.close("FINISHED")
-
-    assert gauged(sink)[0] == (1, {"system/reading": 1.0})
-    assert sink.sent[-1].status == "FINISHED"
-
-
-def gauged(sink: Sink) -> list[tuple[int, dict[str, float]]]:
-    return [(entry.step, entry.numbers) for entry in sink.sent if "system/reading" in entry.numbers]
+    (first, *_) = [one for one in sent.values if "system/reading" in one.metrics]
+    assert (first.step, first.metrics) == (1, {"system/reading": 1})
+    assert sent.status == "FINISHED"
 
 
 def test_gauges_are_named_as_mlflow_draws_them_and_tell_of_each_gpu(monkeypatch) -> None:

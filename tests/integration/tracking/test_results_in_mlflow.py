@@ -1,0 +1,165 @@
+"""What MLflow shows at the end of a run is what the store has, whatever arrived before."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from integration.report.synthetic_run import RUN_ID, SyntheticRun
+
+from boothline import settings as environment
+from boothline.components.finish_run import step as finish_run
+from boothline.runs import StepRecord, write_step
+from boothline.settings import Settings
+from boothline.store import ManifestDraft, Store, layout
+from boothline.tracking import live, open_step_tracker
+from boothline.tracking.client import connect
+from boothline.tracking.identity import recorded
+
+pytestmark = pytest.mark.services
+
+KEY_PARTS = {"step": "train", "config": {"training": {"num_steps": 120}}}
+Finish = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "CLOSE_DEADLINE_SECONDS", 90.0)
+    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
+
+
+@pytest.fixture
+def settings(store_settings: Settings, mlflow_uri: str) -> Settings:
+    return store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
+
+
+@pytest.fixture
+def run(store: Store, settings: Settings) -> SyntheticRun:
+    run = SyntheticRun(store)
+    tracking = run.config.tracking.model_copy(update={"experiment": settings.prefix})
+    run.config = run.config.model_copy(update={"tracking": tracking})
+    return run
+
+
+@pytest.fixture
+def finish(monkeypatch: pytest.MonkeyPatch, settings: Settings, run: SyntheticRun) -> Finish:
+    """Ends the run as the exit handler does."""
+
+    def end(**changes: str) -> None:
+        monkeypatch.setattr(environment, "current", lambda: settings.model_copy(update=changes))
+        finish_run.run(run_id=RUN_ID, config=run.config.model_dump_json())
+
+    return end
+
+
+class Shown:
+    """The MLflow run of a step."""
+
+    def __init__(self, settings: Settings, store: Store, step: str) -> None:
+        found = recorded(store, RUN_ID, step)
+        assert found is not None
+        self._client = connect(settings.mlflow_uri)
+        self._run_id = found.mlflow_run_id
+        self.run: Any = self._client.get_run(self._run_id)
+
+    def steps(self, metric: str) -> list[int]:
+        history = self._client.get_metric_history(self._run_id, metric)
+        return sorted(point.step for point in history)
+
+    def files(self, folder: str) -> list[str]:
+        return [file.path for file in self._client.list_artifacts(self._run_id, folder)]
+
+
+def curve(steps: Iterable[int]) -> bytes:
+    rows = [{"step": step, "instance_loss": 1 / step, "learning_rate": 1e-4} for step in steps]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def commit_state(store: Store, step: int) -> None:
+    path = f"{layout.training_states(layout.key_of(KEY_PARTS))}/step-{step:06d}"
+    files = {"curve.jsonl": curve(range(1, step + 1)), f"samples/step-{step:06d}.png": b"png"}
+    store.commit(path, ManifestDraft(kind="training_state", files=files))
+
+
+def test_finish_run_shows_every_result_once_however_often_it_is_called(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.complete()
+    finish()
+    finish()
+
+    train = Shown(settings, store, "train")
+    assert train.steps("instance_loss") == list(range(1, 121))
+    assert 3 not in train.steps("grad_norm")
+    assert len(train.steps("validation_score")) == len(set(train.steps("validation_score"))) > 1
+    assert train.files("samples") == [f"samples/step-{s:06}.png" for s in (0, 40, 80, 120)]
+    assert train.run.data.metrics["seconds"] == 98.3
+    dataset = Shown(settings, store, "validate_data")
+    assert dataset.run.data.metrics["dataset/num_quarantined"] == 2
+    assert dataset.files("dataset") == ["dataset/report.json"]  # too short to make a page from
+    evaluate = Shown(settings, store, "evaluate")
+    assert evaluate.steps("metrics/finetuned/dino") == [0]
+    assert evaluate.files("evaluation")[0] == "evaluation/prompt-00.png"
+    assert len(evaluate.files("evaluation")) == len(run.prompts)
+    prior = Shown(settings, store, "generate_prior")
+    assert prior.files("prior") == [f"prior/class-images-{n:06}.png" for n in (0, 8)]
+    promote = Shown(settings, store, "promote")
+    assert promote.run.data.tags["boothline.verdict"] == "promoted"
+    model = Shown(settings, store, "publish_checkpoint")
+    assert model.run.data.params["model_name"] == run.config.model_name
+    assert Shown(settings, store, "_parent").run.data.metrics["finetuned/dino"] > 0
+
+
+def test_finish_run_adds_what_did_not_arrive_while_the_step_worked(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.complete()
+    rows = store.read_bytes(run.refs["train"], "curve.jsonl").splitlines()
+    tracker = open_step_tracker(
+        settings, store=store, run_id=RUN_ID, step="train", experiment=settings.prefix
+    )
+    for row in map(json.loads, rows[:50]):
+        values = {"instance_loss": row["instance_loss"], "images_per_second": 3.0}
+        tracker.metrics(values, step=row["step"])
+    tracker.close("FINISHED")
+    finish()
+    train = Shown(settings, store, "train")
+    assert train.steps("instance_loss") == list(range(1, 121))
+    assert train.steps("images_per_second") == list(range(1, 51))
+
+
+def test_finish_run_after_an_outage_makes_up_for_all_of_it(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.complete()
+    finish(mlflow_uri="http://127.0.0.1:9")
+    assert recorded(store, RUN_ID) is None
+    finish()
+    assert Shown(settings, store, "train").steps("prior_loss") == list(range(1, 121))
+
+
+def test_finish_run_of_a_killed_training_shows_its_last_state(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.record("running")
+    record = StepRecord(step="train", status="running", started_at=run.clock, key_parts=KEY_PARTS)
+    write_step(store, RUN_ID, record)
+    for step in (10, 20):
+        commit_state(store, step)
+    finish()
+    train = Shown(settings, store, "train")
+    assert train.run.info.status == "KILLED"
+    assert train.steps("instance_loss") == list(range(1, 21))
+    assert train.files("samples") == ["samples/step-000020.png"]
+    assert train.run.data.params["training.num_steps"] == "120"
+
+
+def test_finish_run_shows_the_rest_where_a_result_cannot_be_read(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.complete()
+    draft = ManifestDraft(kind="evaluation", files={"scores.jsonl": b"{}"}, metadata={})
+    run.step("evaluate", draft, seconds=1, shard=1)
+    finish()
+    assert Shown(settings, store, "evaluate").steps("metrics/finetuned/dino") == [0]
+    assert Shown(settings, store, "promote").run.data.tags["boothline.verdict"] == "promoted"
