@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from boothline.tracking.client import RejectedError, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput
+    from mlflow.entities import RunData
 
 logger = logging.getLogger(__name__)
 
@@ -52,16 +53,6 @@ class Delivery:
             except RejectedError as error:
                 logger.warning("left out of tracking: %s", error)
 
-    def inputs(self, datasets: Sequence["DatasetInput"]) -> None:
-        """Name datasets as inputs of the run; those that it has already stay as they are.
-
-        Raises:
-            TrackingError: MLflow is unreachable.
-        """
-        if datasets:
-            with translated(f"take the datasets of run {self._run_id}"):
-                self._client.log_inputs(self._run_id, list(datasets))
-
     def start(self) -> None:
         """Mark the run as running, also when an earlier attempt or another shard has ended it.
 
@@ -86,14 +77,12 @@ class Delivery:
         from mlflow.entities import Param
 
         wanted = {name: value for one in reversed(values) for name, value in one.params.items()}
-        if wanted:
-            known = self._client.get_run(self._run_id).data.params
-            new = [
-                Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
-                for name, value in wanted.items()
-                if name not in known
-            ]
-            self._client.log_batch(self._run_id, params=new)
+        new = [
+            Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
+            for name, value in wanted.items()
+            if name not in self._found.params
+        ]
+        self._client.log_batch(self._run_id, params=new)
 
     def _metrics(self, values: Sequence[Values]) -> None:
         """Log the points that MLflow lacks."""
@@ -111,9 +100,15 @@ class Delivery:
 
     def _known_points(self, name: str) -> set[Point]:
         if name not in self._points:
-            history = self._client.get_metric_history(self._run_id, name)
+            there = name in self._found.metrics
+            history = self._client.get_metric_history(self._run_id, name) if there else ()
             self._points[name] = {(name, point.step, str(point.value)) for point in history}
         return self._points[name]
+
+    @cached_property
+    def _found(self) -> "RunData":
+        """What the run had before anything was sent."""
+        return self._client.get_run(self._run_id).data
 
     def _tags(self, values: Sequence[Values]) -> None:
         from mlflow.entities import RunTag

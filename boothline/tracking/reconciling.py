@@ -14,7 +14,7 @@ from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_step
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
-from boothline.tracking.client import connect
+from boothline.tracking.client import connect, translated
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
 
@@ -163,7 +163,9 @@ class _Reconciliation:
             scored.metrics(headline_metrics(evaluation))
         delivery = Delivery(self._mirror.client, run.mlflow_run_id)
         delivery.send(logged)
-        delivery.inputs(list(self._datasets()))
+        if datasets := list(self._datasets()):
+            with translated(f"take the datasets of run {run.mlflow_run_id}"):
+                self._mirror.client.log_inputs(run.mlflow_run_id, datasets)
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
 

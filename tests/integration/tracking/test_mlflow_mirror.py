@@ -238,7 +238,7 @@ def test_reconcile_of_failed_run_says_which_step_failed(
 def test_attempts_that_log_the_same_leave_each_point_once(
     settings: Settings, store: Store, config: RunConfig, tmp_path: Path
 ) -> None:
-    """A training that goes on after a state logs the steps behind it again."""
+    """A training that resumes from a state logs the steps after it again."""
     record_run(store, config)
     record_step(store, "train")
     (tmp_path / "sheet.png").write_bytes(b"png")
