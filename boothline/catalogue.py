@@ -1,7 +1,8 @@
 """The steps as they describe themselves; every list of steps is derived from here.
 
 A step is a folder of `boothline/components`, whose `__init__.py` holds its description as `ABOUT`,
-with what its result shows in tracking, and loads nothing else. Who adds a step adds a folder, and names it in the pipelines that use it.
+with what its result shows in tracking, and loads nothing else. Who adds a step adds a folder, and
+names it in the pipelines that use it.
 """
 
 import pkgutil
