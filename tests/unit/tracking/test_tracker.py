@@ -45,6 +45,7 @@ class Sent(Delivery):
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(live, "SEND_INTERVAL_SECONDS", 0.05)
 
 
 def live_tracker(connect: Callable[[], Delivery], **changes: float) -> StepTracker:
@@ -103,7 +104,7 @@ def test_tracker_after_outage_sends_each_value_once() -> None:
     sent = Sent(num_failures=1)
     tracker = live_tracker(lambda: sent)
     tracker.metrics({"loss": 1.0}, step=5)
-    wait_until(lambda: not sent.num_failures)
+    wait_until(lambda: sent.steps("loss"))
     tracker.metrics({"loss": 1.0}, step=6)
     tracker.close("FINISHED")
     assert sent.steps("loss") == [5, 6]
