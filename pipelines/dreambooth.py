@@ -27,11 +27,14 @@ def dreambooth(
     """
     with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
         data = dataset(run_id, config)
-        personalised_model(
-            run_id,
-            config,
-            data=data,
-            prior_shards=prior_shards,
-            evaluation_shards=evaluation_shards,
-            inference_shards=inference_shards,
-        )
+        with dsl.If(
+            data.output != "", name="dataset"
+        ):  # always true; see boothline.pipelines.sweep
+            personalised_model(
+                run_id,
+                config,
+                data=data,
+                prior_shards=prior_shards,
+                evaluation_shards=evaluation_shards,
+                inference_shards=inference_shards,
+            )

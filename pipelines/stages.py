@@ -41,8 +41,9 @@ def class_pictures(
     """Add the class pictures, a loop over their shards."""
     with dsl.ParallelFor(shards, name="prior") as shard:
         return titled(
-            generate_prior(run_id=run_id, config=config, shard=shard), "Generate prior"
-        ).after(data)
+            generate_prior(run_id=run_id, config=config, dataset=data.output, shard=shard),
+            "Generate prior",
+        )
 
 
 def trained_model(

@@ -36,10 +36,10 @@ def sweep(
     """
     with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
         data = dataset(run_id, config)
-        prior = class_pictures(run_id, config, data=data, shards=prior_shards)
         # Always true: kfp.local hands the loop's item, instead of the output of a task outside, to
         # tasks of a loop; inside a condition that output is an input, which it hands on as it is.
         with dsl.If(data.output != "", name="dataset"):
+            prior = class_pictures(run_id, config, data=data, shards=prior_shards)
             with dsl.ParallelFor(trials, name="trials") as trial:
                 judged = judged_model(
                     trial.run_id,

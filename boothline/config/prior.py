@@ -10,7 +10,13 @@ class PriorConfig(Section):
     """The class prior: pictures of the class, sampled from the base model."""
 
     enabled: bool = Field(default=True, description="Use prior preservation.")
-    num_images: int = Field(default=32, ge=1, le=100_000, description="Class pictures.")
+    num_images: int = Field(
+        default=32,
+        ge=1,
+        le=100_000,
+        description="Class pictures. Those of your own (`reg/` among the pictures) count; "
+        "the rest is sampled.",
+    )
     prompt: str = Field(
         default="a photo of a {class}",
         max_length=300,
@@ -26,6 +32,10 @@ class PriorConfig(Section):
     sampling: SamplingConfig = Field(
         default=SamplingConfig(), description="Sampling of class pictures."
     )
+
+    def num_sampled(self, num_own: int) -> int:
+        """Return how many class pictures are sampled where the dataset holds some of its own."""
+        return max(self.num_images - num_own, 0) if self.enabled else 0
 
     def prompt_of(self, index: int, class_noun: str) -> str:
         """Return the prompt of class picture `index`."""

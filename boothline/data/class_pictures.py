@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from boothline.config.prior import PriorConfig
 from boothline.config.subject import SubjectConfig
 from boothline.data import kohya
 from boothline.data.captions import CaptionBook
@@ -17,6 +19,19 @@ from boothline.errors import DataError
 CLASS_FOLDER = "class"
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassPictures:
+    """What became of class pictures.
+
+    Attributes:
+        captions: (source, caption) of those that are used.
+        left_out: the others.
+    """
+
+    captions: list[tuple[str, str]]
+    left_out: list[QuarantinedImage]
+
+
 def write_class_pictures(
     files: Sequence[SourceFile],
     book: CaptionBook,
@@ -25,7 +40,7 @@ def write_class_pictures(
     scratch: Path,
     output: Path,
     limits: Limits,
-) -> tuple[int, list[QuarantinedImage]]:
+) -> ClassPictures:
     """Write `class/images/` and `class/captions.jsonl`.
 
     Args:
@@ -35,9 +50,6 @@ def write_class_pictures(
         scratch: folder for decoded pictures.
         output: the dataset's folder.
         limits: caps.
-
-    Returns:
-        How many are used, and those that are left out.
 
     Raises:
         DataError: none can be used.
@@ -54,6 +66,7 @@ def write_class_pictures(
     images.mkdir(parents=True, exist_ok=True)
     left_out: list[QuarantinedImage] = []
     lines: list[str] = []
+    captions: list[tuple[str, str]] = []
     seen: dict[str, str] = {}
     for file, picture in zip(files, pictures, strict=True):
         source = shown_name(file.name)
@@ -63,7 +76,8 @@ def write_class_pictures(
             seen[picture.pixel_digest] = source
             name = f"images/{len(lines):06d}.png"
             picture.cut().save(output / CLASS_FOLDER / name)
-            row = {"image": name, "caption": _caption(file, book, subject), "source": source}
+            captions.append((source, _caption(file, book, subject)))
+            row = {"image": name, "caption": captions[-1][1], "source": source}
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     if not lines:
         reasons = "".join(f"\n  - {item.source} {item.reason}." for item in left_out[:10])
@@ -72,7 +86,29 @@ def write_class_pictures(
             remedy="\nReplace them, or leave the folder out: class pictures are then sampled.",
         )
     (output / CLASS_FOLDER / "captions.jsonl").write_text("".join(lines), encoding="utf-8")
-    return len(lines), left_out
+    return ClassPictures(captions=captions, left_out=left_out)
+
+
+def number_in(folder: Path) -> int:
+    """Return how many class pictures a dataset's folder holds."""
+    return sum(1 for _ in (folder / CLASS_FOLDER / "images").glob("*"))
+
+
+def shares(prior: PriorConfig, num_own: int) -> str:
+    """Return in words how many class pictures are one's own and how many are sampled.
+
+    Args:
+        prior: says how many are wanted.
+        num_own: how many the dataset holds; nothing is said of none.
+    """
+    if not num_own:
+        return ""
+    if not prior.enabled:
+        return f"{num_own} class pictures of your own are not used, as prior.enabled is false"
+    if missing := prior.num_sampled(num_own):
+        wanted = f"the {prior.num_images} of prior.num_images"
+        return f"{num_own} class pictures of your own, {missing} are sampled to make {wanted}"
+    return f"{num_own} class pictures of your own stand in for sampled ones"
 
 
 def _refused(

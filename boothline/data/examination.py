@@ -13,7 +13,7 @@ from boothline.buckets import empty_buckets, sizes_of
 from boothline.config.subject import SubjectConfig
 from boothline.data import checks
 from boothline.data.captions import CaptionBook, caption_for, names
-from boothline.data.class_pictures import write_class_pictures
+from boothline.data.class_pictures import ClassPictures, write_class_pictures
 from boothline.data.decoder import Picture, Unreadable, decode_all
 from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
 from boothline.data.intake import SourceFile
@@ -109,12 +109,10 @@ def examine(
         if counter:
             _check_texts(findings, accepted, book=book, subject=subject, counter=counter)
         if others:
-            num_used, left_out = write_class_pictures(
+            written = write_class_pictures(
                 others, book, subject=subject, scratch=scratch / "class", output=output, limits=caps
             )
-            findings.quarantined += left_out
-            message = f"{num_used} class pictures of your own stand in for sampled ones"
-            findings.remark("", message, check="source")
+            _note_class_pictures(findings, written, counter=counter)
     report = _report_of(findings, accepted, subject=subject, output=output)
     _write_texts(report, output, weights=_weights(findings))
     return report
@@ -142,6 +140,17 @@ def _check_texts(
     findings.warnings += check_identifier(subject, templates, counter=counter)
     captions = [(image.source, image.caption) for image in accepted]
     findings.warnings += length_warnings(captions, counter=counter, identifier=subject.identifier)
+
+
+def _note_class_pictures(
+    findings: _Findings, written: ClassPictures, *, counter: TokenCounter | None
+) -> None:
+    """Note how many class pictures are used, which are not, and captions that are too long."""
+    findings.quarantined += written.left_out
+    message = f"{len(written.captions)} pictures in it show the class"
+    findings.remark("", message, check="source")
+    if counter:
+        findings.warnings += length_warnings(written.captions, counter=counter)
 
 
 def _report_of(

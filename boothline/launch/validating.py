@@ -4,33 +4,14 @@ from pathlib import Path
 
 from boothline import settings as process_environment
 from boothline.config import RunConfig
+from boothline.data.class_pictures import number_in, shares
 from boothline.data.examination import examine
-from boothline.data.identifier import TokenCounter, length_warnings
-from boothline.data.report import DatasetReport, DatasetWarning
+from boothline.data.identifier import TokenCounter
+from boothline.data.report import DatasetRemark, DatasetReport
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
-from boothline.diffusion.prompts import read_prompts
+from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
 from boothline.settings import Settings
-
-
-def _long_prompts(config: RunConfig, counter: TokenCounter) -> list[DatasetWarning]:
-    """Return warnings about prompts of the configuration that the text encoder cuts off."""
-    subject, prior = config.subject, config.prior
-    named = [("evaluation.prompts", subject.fill(text)) for text in config.evaluation.prompts]
-    if prior.enabled:
-        numbers = range(len(prior.prompts) or 1)
-        named += [
-            ("prior.prompts", prior.prompt_of(number, subject.class_noun)) for number in numbers
-        ]
-    files = (
-        ("evaluation.prompts_file", config.evaluation.prompts_file),
-        ("inference.prompts_file", config.inference.prompts_file),
-    )
-    for name, file in files:
-        if file and Path(file).is_file():
-            rows = read_prompts(Path(file))
-            named += [(name, subject.fill(row.prompt)) for row in rows]
-    return length_warnings(named, counter=counter, what="has a prompt")
 
 
 def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
@@ -50,7 +31,7 @@ def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
     tokenizer = resolve(base.source, settings=_settings(home)).path / "tokenizer"
     if not tokenizer.is_dir():  # the first step says so
         return []
-    found = _long_prompts(config, TokenCounter.load(tokenizer))
+    found = long_prompts(config, counter=TokenCounter.load(tokenizer))
     return [f"{item.source} {item.message}. {item.advice}" for item in found]
 
 
@@ -104,8 +85,17 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
             settings=settings,
             tokenizer=model.path / "tokenizer",
         )
-        long = _long_prompts(config, TokenCounter.load(model.path / "tokenizer"))
-        report = report.model_copy(update={"warnings": (*report.warnings, *long)})
+        counter = TokenCounter.load(model.path / "tokenizer")
+        long = long_prompts(config, counter=counter)
+        long += long_caption_templates(config, report, counter=counter)
+        said = shares(config.prior, number_in(folder))
+        notes = [DatasetRemark(source="", check="source", message=said)] if said else []
+        report = report.model_copy(
+            update={
+                "warnings": (*report.warnings, *long),
+                "remarks": (*report.remarks, *notes),
+            }
+        )
         if page is not None:
             from boothline.report.validation import render_validation
 

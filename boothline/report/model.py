@@ -140,6 +140,7 @@ class Subject:
     base_model: str
     pictures: Gallery = Gallery()
     class_pictures: Gallery = Gallery()
+    num_own_class_pictures: int = 0
     quarantined: tuple[DataFinding, ...] = ()
     num_quarantined: int = 0
     warnings: tuple[DataFinding, ...] = ()

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import PurePosixPath
 
 from boothline.config import RunConfig
+from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.report.model import (
     Comparison,
     Comparisons,
@@ -47,6 +48,7 @@ def subject_of(run: RunSources, loader: PictureLoader) -> Subject:
     config = run.config or RunConfig()
     dataset = run.first("validate_data")
     report = _data_report(run, dataset)
+    own = _own_class_pictures(run, dataset)
     return Subject(
         name=config.subject.name,
         identifier=config.subject.identifier,
@@ -54,7 +56,8 @@ def subject_of(run: RunSources, loader: PictureLoader) -> Subject:
         model_name=config.model_name,
         base_model=config.base_model.source,
         pictures=_subject_pictures(run, dataset, report, loader),
-        class_pictures=_class_pictures(run, loader),
+        class_pictures=_class_pictures(run, loader, own=own),
+        num_own_class_pictures=len(own),
         quarantined=tuple(_quarantined(dataset, report, loader)),
         num_quarantined=len(report.quarantined),
         warnings=tuple(
@@ -112,15 +115,24 @@ def _captions(run: RunSources, source: Source) -> dict[str, CaptionRecord]:
     return {record.image: record for record in records}
 
 
-def _class_pictures(run: RunSources, loader: PictureLoader) -> Gallery:
-    """Return class pictures of all shards, each once, in the order of their numbers."""
+def _own_class_pictures(run: RunSources, dataset: Source | None) -> list[Wanted]:
+    """Return the class pictures that came with the subject's, where they are used."""
+    if dataset is None or run.config is None or not run.config.prior.enabled:
+        return []
+    alt = f"Class picture of your own: a {run.config.subject.class_noun}"
+    entries = dataset.manifest.under(f"{CLASS_FOLDER}/images/")
+    return [Wanted(ref=dataset.ref, path=entry.path, alt=alt) for entry in entries]
+
+
+def _class_pictures(run: RunSources, loader: PictureLoader, *, own: Sequence[Wanted]) -> Gallery:
+    """Return class pictures: one's own, then those of all shards in the order of their numbers."""
     found = {
         entry.path: source
         for source in run.sources.get("generate_prior", [])
         for entry in source.manifest.under("images/")
     }
     noun = run.config.subject.class_noun if run.config else "class"
-    wanted = [
+    sampled = [
         Wanted(
             ref=found[path].ref,
             path=path,
@@ -128,7 +140,7 @@ def _class_pictures(run: RunSources, loader: PictureLoader) -> Gallery:
         )
         for path in sorted(found)
     ]
-    return loader.gallery(wanted, limit=MAX_CLASS)
+    return loader.gallery([*own, *sampled], limit=MAX_CLASS)
 
 
 def _quarantined(

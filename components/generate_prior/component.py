@@ -6,12 +6,13 @@ from boothline.components.generate_prior import ABOUT
 
 
 @dsl.component(base_image=ABOUT.image, install_kfp_package=False)
-def generate_prior(run_id: str, config: str, shard: int) -> str:
+def generate_prior(run_id: str, config: str, dataset: str, shard: int) -> str:
     """Sample one shard of the class pictures from the base model.
 
     Args:
         run_id: the pipeline run.
         config: the resolved configuration as JSON.
+        dataset: reference of the dataset; its own class pictures need not be sampled.
         shard: number of this shard.
 
     Returns:
@@ -19,4 +20,4 @@ def generate_prior(run_id: str, config: str, shard: int) -> str:
     """
     from boothline.components.generate_prior import step
 
-    return step.run(run_id=run_id, config=config, shard=shard)
+    return step.run(run_id=run_id, config=config, dataset=dataset, shard=shard)

@@ -52,6 +52,7 @@ class Series:
         base_model_digest: the model that makes them.
         prior: prompts and sampling.
         class_noun: noun of the class.
+        num_images: how many of its pictures are wanted.
         resolution_px: side of the pictures, in pixels.
     """
 
@@ -59,15 +60,19 @@ class Series:
     prior: PriorConfig
     class_noun: str
     resolution_px: int
+    num_images: int
 
     @classmethod
-    def of(cls, config: RunConfig, *, base_model_digest: str) -> "Series":
-        """Return the series that a run's configuration asks for."""
+    def of(
+        cls, config: RunConfig, *, base_model_digest: str, num_images: int | None = None
+    ) -> "Series":
+        """Return the series that a run's configuration asks for; of other length if given."""
         return cls(
             base_model_digest=base_model_digest,
             prior=config.prior,
             class_noun=config.subject.class_noun,
             resolution_px=config.subject.resolution_px,
+            num_images=config.prior.num_images if num_images is None else num_images,
         )
 
     @property
@@ -92,7 +97,7 @@ class Series:
     def chunks(self, shard: int) -> list[Chunk]:
         """Return the chunks of a shard: every `num_shards`-th of those that hold the pictures."""
         size = self.prior.sampling.batch_size
-        starts = range(0, self.prior.num_images, size)
+        starts = range(0, self.num_images, size)
         return [Chunk(first=first, size=size) for first in starts[shard :: self.prior.num_shards]]
 
     def path(self, chunk: Chunk) -> str:

@@ -15,6 +15,7 @@ from boothline.components.generate_prior.series import (
     pictures_of,
     stored_pictures,
 )
+from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
 from boothline.results import Prior, PriorChunk
@@ -29,22 +30,25 @@ class Inputs(StepInputs):
     """Inputs of the step.
 
     Attributes:
+        dataset: reference of the dataset; its own class pictures need not be sampled.
         shard: number of this shard, from 0.
     """
 
+    dataset: str
     shard: int
 
 
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the shard's pictures depend on."""
     prior = context.config.prior
-    if not prior.enabled:
+    num_images = _num_sampled(context, inputs)
+    if not num_images:
         return StepKey(config={"enabled": False})
     series = Series.of(context.config, base_model_digest=_base_model(context).digest)
     return StepKey(
         config={
             **series.facts(),
-            "num_images": prior.num_images,
+            "num_images": num_images,
             "shard": inputs.shard,
             "num_shards": prior.num_shards,
             "batch_size": prior.sampling.batch_size,
@@ -54,12 +58,13 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """Sample the chunks of this shard that the store lacks, and list all of its pictures."""
-    if not context.config.prior.enabled:
+    num_images = _num_sampled(context, inputs)
+    if not num_images:
         noun = context.config.subject.class_noun
         none = Prior(series="", num_images=0, class_noun=noun, base_model_digest="")
         return none.draft({"captions.jsonl": b""})
     base = _base_model(context)
-    series = Series.of(context.config, base_model_digest=base.digest)
+    series = Series.of(context.config, base_model_digest=base.digest, num_images=num_images)
     pictures = _Maker(context, series=series, base=base).make(inputs.shard)
     captions = [
         {"image": file_name(index), "caption": series.caption(index), "index": index}
@@ -92,7 +97,7 @@ class _Maker:
     def make(self, shard: int) -> dict[int, StoredPicture]:
         """Return all pictures of a shard by index."""
         self._shard = shard
-        num_images = self._series.prior.num_images
+        num_images = self._series.num_images
         chunks = self._series.chunks(shard)
         wanted = [i for chunk in chunks for i in chunk.indices if i < num_images]
         pictures = stored_pictures(self._context.store, self._series, wanted)
@@ -156,6 +161,12 @@ class _Maker:
 
     def _report(self, done: int, total: int, *, note: str = "") -> None:
         self._context.progress.update(done, total, unit="images", note=note)
+
+
+def _num_sampled(context: StepContext, inputs: Inputs) -> int:
+    """Return how many class pictures all shards sample: those that the dataset itself lacks."""
+    own = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/images/")
+    return context.config.prior.num_sampled(len(own))
 
 
 def _base_model(context: StepContext) -> BaseModel:

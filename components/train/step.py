@@ -85,7 +85,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         DataError: prior preservation is on but there is no class image.
     """
     base = _base_model(context)
-    priors = _own_prior(context, inputs) or _priors(context, inputs)
+    priors = [*_own_prior(context, inputs), *_priors(context, inputs)]
     if context.config.prior.enabled and not priors:
         raise DataError(
             "Prior preservation is on, but the class prior holds no picture.",
@@ -173,7 +173,7 @@ def _priors(context: StepContext, inputs: Inputs) -> list[str]:
 
 
 def _own_prior(context: StepContext, inputs: Inputs) -> list[str]:
-    """Return the dataset where it holds class pictures of one's own, which stand in for sampled."""
+    """Return the dataset where it holds class pictures of one's own."""
     if not context.config.prior.enabled:
         return []
     has_own = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/images/")
@@ -191,9 +191,23 @@ def _fetch_prior(context: StepContext, inputs: Inputs, ref: str, *, number: int)
 
 def _prior_digest(context: StepContext, inputs: Inputs) -> str:
     """Return the digest of all class images and their captions, however they are sharded."""
-    if _own_prior(context, inputs):
-        files = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/")
-        return digest_of(sorted((entry.path, entry.sha256) for entry in files))
+    own = _own_digest(context, inputs)
+    sampled = _sampled_digest(context, inputs)
+    if not own:
+        return sampled
+    return digest_of({"own": own, "sampled": sampled}) if _priors(context, inputs) else own
+
+
+def _own_digest(context: StepContext, inputs: Inputs) -> str:
+    """Return the digest of the class pictures of one's own; empty without any."""
+    if not _own_prior(context, inputs):
+        return ""
+    files = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/")
+    return digest_of(sorted((entry.path, entry.sha256) for entry in files))
+
+
+def _sampled_digest(context: StepContext, inputs: Inputs) -> str:
+    """Return the digest of the sampled class pictures."""
     images: list[tuple[str, str]] = []
     captions: list[str] = []
     for ref in _priors(context, inputs):

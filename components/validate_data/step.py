@@ -6,11 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from boothline.components.validate_data import ABOUT, PAGE
+from boothline.config import RunConfig
 from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
-from boothline.data.class_pictures import CLASS_FOLDER
+from boothline.data.class_pictures import number_in, shares
 from boothline.data.identifier import TokenCounter
 from boothline.diffusion.base_model import resolve
+from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
 from boothline.results import Dataset
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey
@@ -85,20 +87,45 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     context.tracker.artifact(page, folder="dataset")
     report.ensure_usable(subject)
     files = files_under(output)
-    num_class_images = sum(name.startswith(f"{CLASS_FOLDER}/images/") for name in files)
-    return _dataset(report, num_class_images=num_class_images).draft(files)
+    return _dataset(report, num_class_images=number_in(output)).draft(files)
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Say what was left out; put the page into the run folder when the dataset was there."""
+    """Say what was left out and where class pictures come from; put the page into the run folder.
+
+    The page is written when the dataset was there already.
+    """
     report = DatasetReport.model_validate_json(context.store.read_bytes(ref, "report.json"))
-    if left_out := report.left_out():
-        context.progress.remark(left_out)
+    num_own = context.store.read_as(Dataset, ref).num_class_images
+    said = [
+        report.left_out(),
+        shares(context.config.prior, num_own),
+        _cut_off(context.config, report, settings=context.settings),
+    ]
+    if any(said):
+        context.progress.remark("; ".join(filter(None, said)))
     run_dir = context.settings.run_dir
     if run_dir is None or (run_dir / PAGE).exists():
         return
     folder = context.store.fetch(ref, context.folder / "reused", prefix="thumbnails/")
     _write_page(report, folder, context)
+
+
+def _cut_off(config: RunConfig, report: DatasetReport, *, settings: Settings) -> str:
+    """Log each prompt that the text encoder cuts off, and return their settings in one line."""
+    counter = TokenCounter.load(_tokenizer(config, settings))
+    found = long_prompts(config, counter=counter)
+    found += long_caption_templates(config, report, counter=counter)
+    for item in found:
+        logger.warning("%s %s. %s", item.source, item.message, item.advice)
+    named = ", ".join(sorted({item.source for item in found}))
+    return f"longer than the text encoder reads: {named}" if named else ""
+
+
+def _tokenizer(config: RunConfig, settings: Settings) -> Path:
+    """Return the `tokenizer` folder of the base model."""
+    base = config.base_model
+    return resolve(base.source, settings=settings, allow_hub=base.allow_hub).path / "tokenizer"
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:
@@ -117,10 +144,7 @@ def _source(context: StepContext) -> _Source:
     """Return the files and the tokenizer; the files are read once for key and result alike."""
     config = context.config
     files = _collect_once(config.subject.images, context.folder / "source", context.settings)
-    base = resolve(
-        config.base_model.source, settings=context.settings, allow_hub=config.base_model.allow_hub
-    )
-    return _Source(files=files, tokenizer=base.path / "tokenizer")
+    return _Source(files=files, tokenizer=_tokenizer(config, context.settings))
 
 
 @lru_cache(maxsize=1)

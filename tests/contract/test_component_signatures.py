@@ -115,7 +115,14 @@ def test_compiled_pipeline_caches_nothing_and_retries_nothing(name):
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        ("dreambooth", {"promote": "== 'promoted'", "publish-checkpoint": "!= ''"}),
+        (
+            "dreambooth",
+            {
+                "promote": "== 'promoted'",
+                "publish-checkpoint": "!= ''",
+                "validate-data": "!= ''",
+            },
+        ),
         ("sweep", {"promote": "== 'promoted'", "validate-data": "!= ''"}),
         (
             "retrain",

@@ -13,7 +13,8 @@ from boothline.components.generate_prior.step import Inputs
 from boothline.config import RunConfig
 from boothline.errors import DataError
 from boothline.progress import read_events
-from boothline.steps import StepContext
+from boothline.results import Dataset
+from boothline.steps import StepContext, StepKey
 from boothline.store import FileEntry, ManifestDraft, Store
 from boothline.tracking import MemoryTracker
 
@@ -30,9 +31,18 @@ def _changed(config: RunConfig, **prior: Any) -> RunConfig:
     return RunConfig.model_validate(value)
 
 
-def _produce(make_context: MakeContext, config: RunConfig, shard: int = 0) -> ManifestDraft:
-    inputs = Inputs(run_id="r", config=config.model_dump_json(), shard=shard)
-    return step.produce(make_context(config), inputs)
+def _inputs(store: Store, *, shard: int = 0, num_own: int = 0) -> Inputs:
+    """Return the inputs of a shard; the dataset has class pictures of its own where asked for."""
+    own = {f"class/images/{i:06d}.png": b"own %d" % i for i in range(num_own)}
+    dataset = store.commit(f"steps/validate_data/{num_own}", Dataset().draft(own))
+    return Inputs(run_id="r", config="", dataset=str(dataset), shard=shard)
+
+
+def _produce(
+    make_context: MakeContext, config: RunConfig, shard: int = 0, *, num_own: int = 0
+) -> ManifestDraft:
+    context = make_context(config)
+    return step.produce(context, _inputs(context.store, shard=shard, num_own=num_own))
 
 
 def _images(draft: ManifestDraft) -> dict[str, str]:
@@ -129,7 +139,7 @@ def test_generate_prior_after_a_kill_goes_on_behind_the_last_chunk(
 
     def dies_at_the_second(path: str, draft: ManifestDraft, **options: Any) -> Any:
         nonlocal commits
-        commits += 1
+        commits += path.startswith("priors/")
         if commits == 2:
             raise KeyboardInterrupt
         return real(path, draft, **options)
@@ -198,11 +208,33 @@ def test_generate_prior_shard_without_pictures_is_empty(
     assert _images(_produce(make_context, config, 1)) == {}
 
 
+@pytest.mark.parametrize(("num_own", "num_sampled"), [(0, 5), (2, 3), (4, 1), (5, 0), (9, 0)])
+def test_generate_prior_samples_only_what_own_class_pictures_leave(
+    make_context: MakeContext, run_config: RunConfig, num_own: int, num_sampled: int
+) -> None:
+    drafts = [_produce(make_context, run_config, s, num_own=num_own) for s in (0, 1)]
+    names = sorted(name for draft in drafts for name in _images(draft))
+    assert names == [f"images/{number:06d}.png" for number in range(num_sampled)]
+    assert sum(int(str(draft.metadata["num_images"])) for draft in drafts) == num_sampled
+
+
+def test_key_depends_on_how_many_class_pictures_the_dataset_has_and_on_no_more_of_it(
+    make_context: MakeContext, run_config: RunConfig
+) -> None:
+    def key(config: RunConfig, num_own: int) -> StepKey:
+        context = make_context(config)
+        return step.key(context, _inputs(context.store, num_own=num_own))
+
+    assert key(run_config, 2) == key(_changed(run_config, num_images=3), 0)
+    assert key(run_config, 5) == key(run_config, 9) == key(_changed(run_config, enabled=False), 0)
+    assert not key(run_config, 0).inputs
+
+
 def test_generate_prior_reports_progress_and_a_sheet(
     make_context: MakeContext, run_config: RunConfig
 ) -> None:
     context = make_context(run_config)
-    inputs = Inputs(run_id="r", config=run_config.model_dump_json(), shard=0)
+    inputs = _inputs(context.store)
     ref = context.store.commit(context.manifest_path, step.produce(context, inputs))
     key = step.key(context, inputs).config
     step.ABOUT.show(replace(context, key_config=key), ref)
@@ -219,8 +251,8 @@ def test_key_depends_on_shard_and_pictures_not_on_training(
     make_context: MakeContext, run_config: RunConfig
 ) -> None:
     def key(config: RunConfig, shard: int = 0) -> Any:
-        inputs = Inputs(run_id="r", config="", shard=shard)
-        return step.key(make_context(config), inputs).config
+        context = make_context(config)
+        return step.key(context, _inputs(context.store, shard=shard)).config
 
     before = key(run_config)
     trained = run_config.model_copy(
@@ -244,7 +276,7 @@ def test_generate_prior_of_black_pictures_alone_is_refused_and_commits_nothing(
 
     monkeypatch.setattr(sampling, "decode", not_finite)
     context = make_context(run_config)
-    inputs = Inputs(run_id="r", config=run_config.model_dump_json(), shard=0)
+    inputs = _inputs(context.store)
     with pytest.raises(DataError, match=r"class pictures of .* are black") as caught:
         step.produce(context, inputs)
     assert "not finite" in caught.value.remedy

@@ -6,6 +6,7 @@ from model_fixtures import make_tiny_tokenizer
 
 from boothline.components.validate_data import step
 from boothline.config import RunConfig
+from boothline.config.prior import PriorConfig
 from boothline.data import DatasetReport
 from boothline.errors import DataError
 from boothline.progress import Progress, read_events
@@ -22,6 +23,7 @@ INPUTS = step.Inputs(run_id="run", config="")
 def base_model(tmp_path) -> Path:
     folder = tmp_path / "base"
     make_tiny_tokenizer(folder / "tokenizer")
+    (folder / "tokenizer/tokenizer_config.json").write_text('{"model_max_length": 77}')
     (folder / "model_index.json").write_text("{}")
     return folder
 
@@ -103,6 +105,51 @@ def test_validate_data_says_what_was_left_out_also_of_a_reused_dataset(store, so
         "4 of 8 pictures left out: a.png is empty (0 bytes); b.png is empty (0 bytes);"
         " c.png is empty (0 bytes); 1 more"
     )
+
+
+@pytest.mark.parametrize(
+    ("prior", "words"),
+    [
+        ({"num_images": 7}, "2 class pictures of your own, 5 are sampled to make the 7 of prior."),
+        ({"num_images": 2}, "2 class pictures of your own stand in for sampled ones"),
+        ({"enabled": False}, "2 class pictures of your own are not used, as prior.enabled is"),
+    ],
+)
+def test_validate_data_says_how_many_class_pictures_are_whose(
+    store, source, make_picture, context_for, prior, words
+):
+    (source / "img").mkdir()
+    (source / "img/2_sks bear").mkdir()
+    (source / "reg/1_bear").mkdir(parents=True)
+    for seed in range(3):
+        make_picture(30 + seed).save(source / f"img/2_sks bear/{seed}.png")
+    for seed in range(2):
+        make_picture(20 + seed).save(source / f"reg/1_bear/{seed}.png")
+    context = context_for()
+    draft = step.produce(context, INPUTS)
+    assert draft.metadata["num_class_images"] == 2
+    ref = store.commit("steps/validate_data/k", draft)
+    config = context.config.model_copy(update={"prior": PriorConfig.model_validate(prior)})
+    asked = replace(context_for(), config=config)
+    step.finish(asked, INPUTS, ref)
+    (event,) = read_events(asked.folder)
+    assert event.remark.startswith(words)
+
+
+def test_validate_data_names_settings_whose_prompts_are_cut(store, source, context_for, caplog):
+    ref = store.commit("steps/validate_data/l", step.produce(context_for(), INPUTS))
+    context = context_for()
+    values = context.config.model_dump(mode="json")
+    values["prior"]["prompts"] = ["a {class} " * 40]
+    values["training"]["caption_templates"] = ["{caption} " + "in the snow " * 40]
+    context = replace(context, config=RunConfig.model_validate(values))
+    step.finish(context, INPUTS, ref)
+    (event,) = read_events(context.folder)
+    assert event.remark == (
+        "longer than the text encoder reads: prior.prompts, training.caption_templates"
+    )
+    assert "prior.prompts has a prompt of" in caplog.text
+    assert "training.caption_templates makes a caption of" in caplog.text
 
 
 def test_validate_data_too_few_pictures_is_data_error_that_names_them(source, context_for):

@@ -57,6 +57,7 @@ class SyntheticRun:
     prompts: Sequence[str] = RunConfig().evaluation.prompts
     images_per_prompt: int = 4
     num_class_pictures: int = 16
+    num_own_class_pictures: int = 0
     copies: dict[str, Any] = field(
         default_factory=lambda: {
             "bound": 0.9,
@@ -155,6 +156,8 @@ class SyntheticRun:
                 for i in range(5)
             ]
         )
+        for i in range(self.num_own_class_pictures):
+            files[f"class/images/{i:06}.png"] = self.draw(300 + i, 0.1)
         report = {
             "accepted": [
                 {

@@ -64,6 +64,26 @@ def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
     assert report.seconds == pytest.approx(sum(step.seconds for step in report.steps))
 
 
+@pytest.mark.parametrize(
+    ("num_own", "num_sampled", "words"),
+    [
+        (3, 8, "The class: 11 pictures of a bear, 3 of your own, the others made by the base"),
+        (3, 0, "The class: 3 pictures of a bear, all of your own"),
+        (0, 8, "The class: 8 pictures of a bear, made by the base model"),
+    ],
+)
+def test_report_says_which_class_pictures_are_ones_own(
+    store: Store, num_own: int, num_sampled: int, words: str
+) -> None:
+    run = SyntheticRun(store, num_class_pictures=num_sampled, num_own_class_pictures=num_own)
+    run_id = run.complete()
+    report = collect(store, run_id)
+    alts = [picture.alt for picture in report.subject.class_pictures.pictures]
+    assert alts.count("Class picture of your own: a bear") == num_own
+    assert len(alts) == num_own + num_sampled
+    assert words in render_run(store, run_id)
+
+
 class Shown(HTMLParser):
     """What a page shows: pictures by their section, plots by their label, all text."""
 

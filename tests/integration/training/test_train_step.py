@@ -128,23 +128,36 @@ def dataset_with_own(store: Store, tmp_path: Path) -> str:
     return str(store.commit("steps/d/own", ManifestDraft(kind="dataset", files=files)))
 
 
-def test_job_takes_class_pictures_of_ones_own_in_place_of_sampled_ones(
+def test_job_takes_class_pictures_of_ones_own_and_those_sampled_to_fill(
     context: Contexts, dataset_with_own: str, prior: Callable[[list[int]], str]
 ) -> None:
     from boothline.training.pictures import read_pictures
 
-    sampled = [prior([0, 1]), prior([2])]
-    job = step._job(context(), inputs(dataset_with_own, sampled[0]))
+    empty = prior([])
+    job = step._job(context(), inputs(dataset_with_own, prior([0]), empty))
     found = read_pictures(job.priors)
-    assert [(p.path.name, p.caption) for p in found] == [
-        ("000007.png", "class"), ("000008.png", "class"),
-    ]  # fmt: skip
+    own = [("000007.png", "class"), ("000008.png", "class")]
+    assert [(p.path.name, p.caption) for p in found] == [("000000.png", "a dog"), *own]
     assert all(picture.path.is_file() for picture in found)
     assert len(read_pictures([job.instance])) == 3
-    keys = [step.key(context(), inputs(dataset_with_own, ref)) for ref in sampled]
-    assert keys[0] == keys[1]
+    alone = step._job(context(), inputs(dataset_with_own, empty))
+    assert [(p.path.name, p.caption) for p in read_pictures(alone.priors)] == own
     off = context(prior={"enabled": False})
     assert step._job(off, inputs(dataset_with_own)).priors == ()
+
+
+def test_key_depends_on_class_pictures_of_ones_own_and_on_those_sampled_to_fill(
+    context: Contexts, dataset_with_own: str, dataset: str, prior: Callable[[list[int]], str]
+) -> None:
+    def digest(dataset: str, *priors: str) -> object:
+        return step.key(context(), inputs(dataset, *priors)).config["prior_pictures"]
+
+    none, first, second, both = prior([]), prior([0]), prior([1]), prior([0, 1])
+    own = [digest(dataset_with_own, ref) for ref in (none, first, second, both)]
+    sampled = [digest(dataset, first), digest(dataset, second)]
+    assert len({*own, *sampled}) == 6
+    assert digest(dataset_with_own, first, second) == own[-1]
+    assert digest(dataset_with_own) == own[0]
 
 
 def test_produce_without_class_images_says_so(

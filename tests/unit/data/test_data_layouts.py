@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from model_fixtures import make_tiny_tokenizer
 from PIL import Image
 
 from boothline.config.subject import SubjectConfig
@@ -31,12 +32,13 @@ def source(tmp_path, make_picture) -> Path:
 
 @pytest.fixture
 def examined(tmp_path, no_services):
-    def run(images: Path, **settings: object) -> DatasetReport:
+    def run(images: Path, *, tokenizer: Path | None = None, **settings: object) -> DatasetReport:
         shutil.rmtree(tmp_path / "dataset", ignore_errors=True)
         return examine(
             SubjectConfig(images=str(images), resolution_px=64, **settings),
             output=tmp_path / "dataset",
             settings=no_services,
+            tokenizer=tokenizer,
         )
 
     return run
@@ -182,9 +184,16 @@ def test_examine_kohya_layout_is_understood_alike(tmp_path, kohya, examined, kin
     for line in classes:
         with Image.open(tmp_path / "dataset/class" / json.loads(line)["image"]) as image:
             assert (image.size, image.mode) == ((64, 64), "RGB")
-    assert "3 class pictures of your own" in str(report.remarks)
+    assert "3 pictures in it show the class" in str(report.remarks)
     assert "10 repeats" in str(report.remarks)
     assert len(report.accepted) == 4
+
+
+def test_examine_long_captions_of_class_pictures_are_warned_about(tmp_path, kohya, examined):
+    (kohya / "reg/1_bear/1.txt").write_text("a bear in the snow " * 40)
+    found = examined(kohya, tokenizer=make_tiny_tokenizer(tmp_path / "tokenizer"))
+    (warning,) = [item for item in found.warnings if "tokens; the text encoder" in item.message]
+    assert warning.source == "reg/1_bear/1.png"
 
 
 def test_examine_kohya_folders_at_the_top_are_understood(tmp_path, kohya, examined):

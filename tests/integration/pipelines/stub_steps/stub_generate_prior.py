@@ -5,6 +5,7 @@ from boothline.store import ManifestDraft
 
 
 class Inputs(StepInputs):
+    dataset: str
     shard: int
 
 
