@@ -4,9 +4,13 @@ import re
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from boothline.errors import ServiceError
+
+if TYPE_CHECKING:
+    from urllib3.util import Retry
 
 MAX_ANSWER_CHARACTERS = 200
 # A connection that was cut, or bytes damaged on their way: the same request may succeed.
@@ -114,6 +118,34 @@ def http_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     from urllib3.exceptions import HTTPError, ProxySchemeUnsupported
 
     return HTTPError, ProxySchemeUnsupported, ssl.SSLError, *more
+
+
+def careful_retries(number: int) -> "Retry":
+    """Return urllib3's retries, which end at once where TLS fails for good.
+
+    Each attempt would be a warning of urllib3's, and fail for the same reason.
+
+    Args:
+        number: of further attempts, for failures that may pass.
+    """
+    from urllib3.exceptions import MaxRetryError
+    from urllib3.util import Retry
+
+    class CarefulRetry(Retry):
+        def increment(
+            self,
+            method: str | None = None,
+            url: str | None = None,
+            response: Any = None,  # noqa: ANN401
+            error: Exception | None = None,
+            _pool: Any = None,  # noqa: ANN401
+            _stacktrace: TracebackType | None = None,
+        ) -> Self:
+            if error is not None and tls_fault(error) is not None:
+                raise MaxRetryError(_pool, url or "", error) from error
+            return super().increment(method, url, response, error, _pool, _stacktrace)
+
+    return CarefulRetry(number)
 
 
 def excerpt(answer: str) -> str:

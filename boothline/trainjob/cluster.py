@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from boothline.connecting import Service, excerpt, http_errors, tls_error
+from boothline.connecting import Service, careful_retries, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION, name_of
 
@@ -39,7 +39,9 @@ def api_client() -> "ApiClient":
                 f"No cluster is known: {excerpt(str(error))}",
                 remedy="Run this in a pod with a service account, or set KUBECONFIG.",
             ) from error
-    return client.ApiClient()
+    configuration = client.Configuration.get_default_copy()
+    configuration.retries = careful_retries(3)
+    return client.ApiClient(configuration)
 
 
 class Cluster:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boothline.connecting import Service, excerpt, http_errors, tls_error
+from boothline.connecting import Service, careful_retries, excerpt, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, NotFoundError, ServiceError
 from boothline.launch.cluster.deployment import Kfp
 from boothline.settings import Settings
@@ -38,7 +38,7 @@ class PipelinesApi:
         import kfp_server_api as api
 
         configuration = api.Configuration(host=kfp.host.rstrip("/"))
-        configuration.retries = 3
+        configuration.retries = careful_retries(3)
         if kfp.ca_bundle:
             configuration.ssl_ca_cert = str(kfp.ca_bundle)
         token = _token_source(kfp, settings)

@@ -1,6 +1,8 @@
 """TLS that fails for good: every client says who, why and which setting, at once."""
 
+import json
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from tls_servers import PLAIN_REFUSAL, Authority, Identity, Served, serving
 
 from boothline import settings as process_environment
 from boothline.config.model import NotificationConfig
+from boothline.connecting import careful_retries
 from boothline.errors import ServiceError
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Kfp
@@ -191,6 +194,59 @@ def test_cluster_without_valid_tls_names_the_setting(
     fails_clearly(lambda: cluster.get("job"), case, url, names)
     fails_clearly(lambda: cluster.first_pod("job"), case, url, names)
     fails_clearly(lambda: list(cluster.log("pod")), case, url, names)
+
+
+def kubeconfig(path: Path, *, url: str, bundle: Path) -> Path:
+    """Write what names a cluster and the authority that it is trusted by."""
+    named = {"server": url, "certificate-authority": str(bundle)}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "test",
+        "clusters": [{"name": "test", "cluster": named}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    }
+    path.write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["self-signed", "unknown-authority", "expired", "other-name", "plain-server", "plain-client"],
+    indirect=True,
+)
+def test_clients_of_a_cluster_ask_once_and_are_silent_where_tls_fails_for_good(
+    case: Case,
+    server: Served,
+    bundles: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = url_of(case, server)
+    bundle = bundles[case.bundle]
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "k", url=url, bundle=bundle)))
+    api = PipelinesApi(Kfp(host=url, ca_bundle=bundle), settings=Settings())
+    cluster = Cluster.connect("ml")
+    for action in (api.experiment_id, lambda: cluster.get("job")):
+        before = server.num_connections
+        with pytest.raises(ServiceError, match=case.cause):
+            action()
+        assert server.num_connections == before + 1
+    assert caplog.text == ""
+
+
+def test_clients_of_a_cluster_ask_again_where_a_connection_is_cut() -> None:
+    from urllib3.exceptions import MaxRetryError, SSLError
+
+    retries = careful_retries(3)
+    cut = SSLError(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"))
+    for left in (2, 1, 0):
+        retries = retries.increment("GET", "/", error=cut)
+        assert retries.total == left
+    with pytest.raises(MaxRetryError):
+        retries.increment("GET", "/", error=cut)
 
 
 def test_mlflow_without_valid_tls_names_the_setting(
