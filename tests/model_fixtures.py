@@ -33,6 +33,10 @@ def _byte_symbols() -> list[str]:
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
+# A safetensors file without a tensor.
+NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+
+
 def make_model_layout(folder: Path) -> Path:
     """Write what looks like a Stable Diffusion model by its files' names; its tokenizer is one."""
     index: dict[str, object] = {"_class_name": "StableDiffusionPipeline"}
@@ -42,9 +46,11 @@ def make_model_layout(folder: Path) -> Path:
         "text_encoder": ("transformers", "CLIPTextModel", "model"),
     }.items():
         (folder / part).mkdir(parents=True)
-        (folder / part / f"{weights}.safetensors").write_bytes(b"")
+        (folder / part / f"{weights}.safetensors").write_bytes(NO_WEIGHTS)
+        (folder / part / "config.json").write_text("{}")
         index[part] = [library, name]
     (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text("{}")
     shutil.copytree(TOKENIZER, folder / "tokenizer")
     index["tokenizer"] = ["transformers", "CLIPTokenizer"]
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -55,7 +61,8 @@ def make_encoder_layout(folder: Path, *, kind: str) -> Path:
     """Write what looks like an encoder by its files' names; it cannot be loaded."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
-    for file in ("model.safetensors", "preprocessor_config.json", "tokenizer.json"):
+    (folder / "model.safetensors").write_bytes(NO_WEIGHTS)
+    for file in ("preprocessor_config.json", "tokenizer.json"):
         (folder / file).write_bytes(b"")
     return folder
 

@@ -10,7 +10,16 @@ from boothline.errors import DataError
 _MAX_NAMED = 3
 
 CheckName = Literal[
-    "source", "decode", "size", "shape", "sharpness", "duplicate", "caption", "identifier", "count"
+    "source",
+    "decode",
+    "size",
+    "shape",
+    "sharpness",
+    "duplicate",
+    "caption",
+    "identifier",
+    "count",
+    "machine",
 ]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from boothline.diffusion.families import FAMILIES, Family
 from boothline.diffusion.families.family import SCHEDULER
+from boothline.diffusion.weights import check_weights
 from boothline.errors import DataError
 
 PICKLE_SUFFIXES = frozenset({".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack"})
@@ -51,12 +52,15 @@ def check_folder(path: Path) -> Family:
                 remedy=f"Use a model in the layout of {family.name}.",
             )
     for name, stem in family.stems.items():
-        weight_variant(path / name, stem)
+        variant = weight_variant(path / name, stem)
+        read_json(path / name / "config.json")
+        check_weights(path / name, f"{stem}.{variant}" if variant else stem)
     for name in (*family.names("tokenizer"), SCHEDULER):
         if not (path / name).is_dir():
             raise DataError(
                 f"{path / name} does not exist.", remedy="The model folder is incomplete."
             )
+    read_json(path / SCHEDULER / "scheduler_config.json")
     return family
 
 

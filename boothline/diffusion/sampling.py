@@ -217,7 +217,11 @@ def start_noise(pipeline: DiffusionParts, batch: Sequence[SampleRequest]) -> tor
     multiple = pipeline.family.side_multiple(pipeline) if pipeline.family.is_flow else scale
     height_px, width_px = (side or pipeline.resolution_px for side in batch[0].size)
     if height_px % multiple or width_px % multiple:
-        raise ValueError(f"{height_px} x {width_px} pixels is not a multiple of {multiple}")
+        raise ConfigError(
+            f"{width_px} x {height_px} pixels cannot be made: this model's sides are multiples of "
+            f"{multiple}.",
+            remedy=f"Round the sides to multiples of {multiple}.",
+        )
     channels = pipeline.family.latent_channels(pipeline)
     shape = (channels, height_px // scale, width_px // scale)
     rows = [

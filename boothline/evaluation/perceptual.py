@@ -20,13 +20,13 @@ from torch import nn
 
 from boothline.diffusion.base_model import BaseModel
 from boothline.errors import ConfigError
+from boothline.evaluation.folders import LPIPS_NET, LPIPS_REMEDY
 from boothline.evaluation.metrics import Scores
 
 WEIGHTS: Final = "model.safetensors"
 _EPSILON: Final = 1e-10
 _SHIFT: Final = (-0.030, -0.088, -0.188)
 _SCALE: Final = (0.458, 0.448, 0.450)
-_REMEDY: Final = "docs/evaluation.md says how to write the folder of evaluation.lpips_model."
 
 
 class PictureDistance(Protocol):
@@ -109,10 +109,10 @@ class Lpips:
 
     def __init__(self, model: BaseModel) -> None:
         config = json.loads((model.path / "config.json").read_text(encoding="utf-8"))
-        if config.get("net") != "alex":
+        if config.get("net") != LPIPS_NET:
             raise ConfigError(
-                f"{model.source} holds LPIPS on {config.get('net')!r}; only 'alex' is read.",
-                remedy=_REMEDY,
+                f"{model.source} holds LPIPS on {config.get('net')!r}; only {LPIPS_NET!r} is read.",
+                remedy=LPIPS_REMEDY,
             )
         distance = _Distance()
         try:
@@ -120,7 +120,8 @@ class Lpips:
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(
-                f"The LPIPS weights of {model.source} cannot be loaded: {reason}", remedy=_REMEDY
+                f"The LPIPS weights of {model.source} cannot be loaded: {reason}",
+                remedy=LPIPS_REMEDY,
             ) from error
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._distance = distance.eval().to(self._device)

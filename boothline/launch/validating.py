@@ -7,11 +7,13 @@ from boothline.config import RunConfig
 from boothline.data.class_pictures import number_in, shares
 from boothline.data.examination import examine
 from boothline.data.identifier import TokenCounter
-from boothline.data.report import DatasetRemark, DatasetReport
+from boothline.data.report import DatasetRemark, DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
 from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
+from boothline.launch.needs import lacking
 from boothline.settings import Settings
+from boothline.training.held_out import ensure_some_left
 
 
 def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
@@ -88,6 +90,19 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
         counter = TokenCounter.load(model.path / "tokenizer")
         long = long_prompts(config, counter=counter)
         long += long_caption_templates(config, report, counter=counter)
+        long += [
+            DatasetWarning(
+                source=need.setting,
+                check="machine",
+                message=need.message,
+                advice=f"A run on this machine would be refused. {need.remedy}",
+            )
+            for need in lacking(config, settings)
+        ]
+        if len(report.accepted) >= config.subject.min_images:
+            rows = (folder / "captions.jsonl").read_bytes().count(b"\n")
+            hold_out = config.training.validation.hold_out
+            ensure_some_left(hold_out=hold_out, num_pictures=rows)
         said = shares(config.prior, number_in(folder))
         notes = [DatasetRemark(source="", check="source", message=said)] if said else []
         report = report.model_copy(

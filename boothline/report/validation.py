@@ -32,6 +32,7 @@ _CHECKS: dict[CheckName, tuple[str, str]] = {
     "caption": ("Captions", "They name the subject and fit the text encoder."),
     "identifier": ("Identifier", "A rare word that is one token of the tokenizer."),
     "count": ("Number", "Between subject.min_images and subject.max_images pictures."),
+    "machine": ("This machine", "It has what a run needs. Shown by boothline validate."),
 }
 Outcome = Literal["passed", "warned", "broken"]
 
@@ -97,7 +98,11 @@ def render_validation(report: DatasetReport, folder: Path, *, subject: SubjectCo
         ValidationReport(
             subject=f"{report.identifier} {report.class_noun}",
             verdict=_verdict(report, subject),
-            checks=tuple(_check(name, report, shelf, too_few=too_few) for name in _CHECKS),
+            checks=tuple(
+                _check(name, report, shelf, too_few=too_few)
+                for name in _CHECKS
+                if name != "machine" or any(item.check == name for item in report.warnings)
+            ),
             accepted=tuple(_accepted(report, shelf, sizes_of(subject))),
             num_accepted=len(report.accepted),
             num_left_out=len(report.quarantined),

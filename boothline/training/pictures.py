@@ -14,7 +14,8 @@ from boothline.buckets import Size
 from boothline.config.section import SUBJECT_FIELD
 from boothline.config.training import CAPTION_FIELD
 from boothline.diffusion import counters
-from boothline.errors import ConfigError, DataError
+from boothline.errors import DataError
+from boothline.training.held_out import ensure_some_left
 
 CAPTIONS_FILE = "captions.jsonl"
 
@@ -101,13 +102,8 @@ def split_off(pictures: Sequence[Picture], count: int) -> tuple[list[Picture], l
     Raises:
         ConfigError: no picture would be left to train on.
     """
+    ensure_some_left(hold_out=count, num_pictures=len(pictures))
     kept = len(pictures) - count
-    if kept < 1:
-        raise ConfigError(
-            f"training.validation.hold_out ({count}) leaves none of {len(pictures)} instance "
-            "pictures to train on.",
-            remedy="Hold out fewer pictures, or add some.",
-        )
     return list(pictures[:kept]), list(pictures[kept:])
 
 

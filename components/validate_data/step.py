@@ -18,6 +18,7 @@ from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import files_under
+from boothline.training.held_out import ensure_some_left
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,9 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     The page is written when the dataset was there already.
     """
     report = DatasetReport.model_validate_json(context.store.read_bytes(ref, "report.json"))
+    rows = context.store.read_bytes(ref, "captions.jsonl").count(b"\n")
+    hold_out = context.config.training.validation.hold_out
+    ensure_some_left(hold_out=hold_out, num_pictures=rows)
     num_own = context.store.read_as(Dataset, ref).num_class_images
     said = [
         report.left_out(),

@@ -1,10 +1,14 @@
 """Cheap checks of what a run needs, before anything is started."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from boothline.diffusion.families import Family
 
 _REMOTE = "s3://"
 
@@ -25,7 +29,7 @@ def check(config: RunConfig, *, home: Path) -> None:
     from boothline.diffusion.base_model import BUILTIN, resolve
     from boothline.diffusion.fitting import check_config
     from boothline.diffusion.layout import check_folder, family_of
-    from boothline.evaluation.folders import check_encoder
+    from boothline.evaluation.folders import check_encoder, check_lpips
 
     check_pictures(config.subject.images)
     for section in ("inference", "evaluation"):
@@ -38,19 +42,49 @@ def check(config: RunConfig, *, home: Path) -> None:
             )
     settings = process_environment.current().model_copy(update={"home": home})
     base = config.base_model
+    family = None
     if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
         model = resolve(base.source, settings=settings)
         if not base.source.startswith(BUILTIN):  # of those an image may lack the weights
             check_folder(model.path)
-        check_config(family_of(model.path), config)
+        family = family_of(model.path)
+        check_config(family, config)
+    _check_prompt_files(config, family)
     evaluation = config.evaluation
     for name in ("clip_model", "dino_model", "lpips_model"):
         encoder = getattr(evaluation, name)
         local = encoder and (encoder.startswith(BUILTIN) or Path(encoder).exists())
         if encoder and (local or not base.allow_hub):
             model = resolve(encoder, settings=settings)
-            if name != "lpips_model" and not encoder.startswith(BUILTIN):
+            if name == "lpips_model":
+                check_lpips(model.path)
+            elif not encoder.startswith(BUILTIN):
                 check_encoder(model.path, setting=name)
+
+
+def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:
+    """Check what the prompt files hold, and that the base's family can do what their rows ask for.
+
+    Raises:
+        DataError: a file cannot be used, or a prompt to judge by does not name the subject.
+        ConfigError: a row does not fit the family.
+    """
+    from boothline.diffusion.fitting import check_sampler
+    from boothline.diffusion.prompts import read_prompts
+    from boothline.evaluation.prompt_sets import templates
+
+    templates(config.evaluation)
+    file = config.inference.prompts_file
+    if file is None or file.startswith(_REMOTE):
+        return
+    rows = read_prompts(Path(file))
+    if family is None:
+        return
+    for row in {(row.sampler, bool(row.negative_prompt)): row for row in rows}.values():
+        sampling = row.sampling(config.inference.sampling)
+        if row.negative_prompt:
+            sampling = sampling.model_copy(update={"negative_prompt": row.negative_prompt})
+        check_sampler(family, sampling, name=f"{file}: a row's")
 
 
 def check_pictures(images: str) -> None:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from boothline import settings as process_environment
 from boothline.catalogue import TOOLS, TORCH, trial_steps
 from boothline.config import RunConfig
 from boothline.errors import (
@@ -18,6 +19,7 @@ from boothline.launch.local.prechecks import check
 from boothline.launch.local.runner import Display, LocalRunner, Outcome
 from boothline.launch.local.session import Session, open_session
 from boothline.launch.local.summary import Summary, summarise
+from boothline.launch.needs import check_needs
 from boothline.launch.validating import cut_prompts
 from boothline.notifying import tell_ending
 from boothline.pipelines.parameters import arguments, labels
@@ -58,6 +60,8 @@ def carry_out(
     if folder.in_containers:
         check_images((TOOLS, TORCH))
         check_readable(config)
+    else:
+        check_needs(config, process_environment.current())
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say("Starting the store and MLflow, where they do not run")

@@ -42,7 +42,9 @@ class Place:
             "BOOTHLINE_HOME": ".boothline",
             "BOOTHLINE_BUCKET": "boothline-loop",
             "BOOTHLINE_MLFLOW_URI": mlflow_uri,
-            "PYTHONPATH": str(STUBS),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(STUBS), os.environ.get("PYTHONPATH", "")])
+            ),
         }
         (path / "pictures").mkdir()
         for number in range(3):

@@ -267,6 +267,30 @@ def test_validate_names_a_base_model_that_a_run_would_refuse(cli, index, weights
         assert (code, reason in said) == (3, True)
 
 
+def test_validate_says_what_this_machine_lacks_and_run_refuses_it(cli, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    write_pictures("pictures", 3)
+    write_config(subject={"images": "pictures"}, training={"precision": "fp16"})
+    code, output, _ = cli("validate", "run.yaml", "--output", "json")
+    assert code == 0
+    (found,) = [w for w in json.loads(output)["warnings"] if w["check"] == "machine"]
+    assert found["source"] == "training.precision fp16"
+    code, _, said = cli("run", "run.yaml")
+    assert code == 2
+    assert "training.precision fp16 needs a CUDA device" in said
+
+
+def test_validate_refuses_to_hold_out_every_picture(cli):
+    write_pictures("pictures", 3)
+    validation = {"every_steps": 10, "hold_out": 3}
+    write_config(subject={"images": "pictures"}, training={"validation": validation})
+    code, _, said = cli("validate", "run.yaml")
+    assert code == 2
+    assert "hold_out (3) leaves none of 3" in said
+
+
 def test_setting_that_the_family_of_the_base_cannot_do_is_named(cli, family_folders):
     write_pictures("pictures", 3)
     base = str(family_folders("flux"))

@@ -5,6 +5,7 @@ from model_fixtures import make_encoder_layout, make_model_layout
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
+from boothline.evaluation.folders import LPIPS_WEIGHTS
 from boothline.launch.local.prechecks import check, check_pictures, with_absolute_paths
 
 
@@ -129,3 +130,104 @@ def test_absolute_paths_are_made_of_existing_paths_only(values, monkeypatch):
     assert config.subject.images == str(folder / "pictures")
     assert config.base_model.source == "builtin:tiny-emoji-sd"
     assert config.inference.prompts_file is None
+
+
+BASE_FAULTS = {
+    "lfs": (
+        "unet/diffusion_pytorch_model.safetensors",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+        "pointer of Git LFS",
+    ),
+    "cut": ("vae/diffusion_pytorch_model.safetensors", bytes(4), "not a safetensors file"),
+    "no-part-config": ("text_encoder/config.json", None, "config.json does not exist"),
+    "no-schedule": ("scheduler/scheduler_config.json", None, "scheduler_config.json does not"),
+    "bad-schedule": ("scheduler/scheduler_config.json", b"{", "is not readable JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", BASE_FAULTS)
+def test_check_of_a_base_model_that_cannot_be_loaded_names_the_file(values, tmp_path, fault):
+    name, data, reason = BASE_FAULTS[fault]
+    path = tmp_path / "base" / name
+    path.unlink() if data is None else path.write_bytes(data)
+    with pytest.raises(DataError, match=reason) as caught:
+        check(RunConfig.model_validate(values), home=Path("home"))
+    assert str(path) in caught.value.message
+
+
+@pytest.fixture
+def lpips(values, tmp_path):
+    """The folder of LPIPS with tensors of the right names and no numbers."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "lpips"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "lpips", "net": "alex"}')
+    save_file({n: torch.zeros(0) for n in LPIPS_WEIGHTS}, folder / "model.safetensors")
+    values["evaluation"]["lpips_model"] = str(folder)
+    return folder
+
+
+def test_check_lpips_of_the_right_names_passes_and_they_are_the_network_s(values, lpips):
+    from boothline.evaluation.perceptual import _Distance
+
+    check(RunConfig.model_validate(values), home=Path("home"))
+    assert set(_Distance().state_dict()) == LPIPS_WEIGHTS
+
+
+def test_check_lpips_that_cannot_be_loaded_says_why(values, lpips):
+    from safetensors.torch import load_file, save_file
+
+    weights = lpips / "model.safetensors"
+    tensors = load_file(weights)
+    head = tensors.pop("lin4.model.1.weight")
+    faults = [
+        (lambda: save_file({**tensors, "lin4.weight": head}, weights), "does not belong|missing"),
+        (lambda: save_file(tensors, weights), "lin4.model.1.weight is missing"),
+        (weights.unlink, "holds no model.safetensors"),
+        (lambda: (lpips / "config.json").write_text('{"net": "vgg"}'), "LPIPS on 'vgg'"),
+    ]
+    for breaks, reason in faults:
+        breaks()
+        with pytest.raises((ConfigError, DataError), match=reason):
+            check(RunConfig.model_validate(values), home=Path("home"))
+
+
+def test_check_of_prompts_to_judge_by_without_the_subject_names_the_prompt(values, tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("a {subject}\na bear\n")
+    values["evaluation"] |= {"prompt_set": "file", "prompts_file": str(file)}
+    with pytest.raises(DataError, match=r"'a bear' lacks \{subject\}"):
+        check(RunConfig.model_validate(values), home=Path("home"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"prompt": "a {subject}", "sampler": "fast"}', "sampler = 'fast'"),
+        ('{"prompt": "a {subject}", "image": "no.png"}', "names the image 'no.png'"),
+        ('{"text": "a {subject}"}', "lacks 'prompt'"),
+        ("not json", "is not JSON"),
+    ],
+)
+def test_check_of_a_prompts_file_names_the_line(values, tmp_path, row, reason):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(f'{{"prompt": "a bear"}}\n{row}\n')
+    values["inference"] = {"prompts_file": str(file)}
+    with pytest.raises(DataError, match=rf"line 2 .*{reason}"):
+        check(RunConfig.model_validate(values), home=Path("home"))
+
+
+def test_check_of_a_row_whose_sampler_the_family_has_not_is_refused(values, family_folders):
+    file = Path("prompts.jsonl")
+    file.write_text('{"prompt": "a {subject}", "sampler": "ddim"}\n')
+    values["base_model"]["source"] = str(family_folders("sd3"))
+    values["training"] = {"method": "lora", "train_text_encoder": False}
+    for section in ("evaluation", "inference", "prior"):
+        values.setdefault(section, {})["sampling"] = {"sampler": "euler"}
+    config = RunConfig.model_validate(values)
+    check(config, home=Path("home"))
+    values["inference"]["prompts_file"] = str(file)
+    with pytest.raises(ConfigError, match=r"prompts\.jsonl: a row's\.sampler ddim does not fit"):
+        check(RunConfig.model_validate(values), home=Path("home"))

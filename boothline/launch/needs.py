@@ -1,0 +1,109 @@
+"""What a configuration needs of the machine that runs it: optional libraries, CUDA, keys."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from boothline.config import RunConfig
+from boothline.errors import ConfigError
+from boothline.settings import Settings
+
+_OPTIMIZERS: Final = {
+    "prodigy": "prodigyopt",
+    "lion": "lion_pytorch",
+    "adamw8bit": "bitsandbytes",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Something that this machine lacks.
+
+    Attributes:
+        setting: what asks for it.
+        message: what is missing; reads on from the setting.
+        remedy: what to do.
+    """
+
+    setting: str
+    message: str
+    remedy: str
+
+
+def lacking(config: RunConfig, settings: Settings) -> list[Need]:
+    """Return what a run of this configuration would miss on this machine."""
+    return [*_libraries(config, settings), *_cuda(config), *_keys(settings)]
+
+
+def check_needs(config: RunConfig, settings: Settings) -> None:
+    """Refuse a run that this machine cannot end.
+
+    Raises:
+        ConfigError: something is missing; the first is named.
+    """
+    for need in lacking(config, settings):
+        raise ConfigError(f"{need.setting} {need.message}.", remedy=need.remedy)
+
+
+def _libraries(config: RunConfig, settings: Settings) -> Iterator[Need]:
+    """Yield the optional libraries that are asked for and not installed."""
+    optimizer = config.training.optimizer
+    wanted = [
+        (f"training.optimizer {optimizer}", _OPTIMIZERS.get(optimizer, ""), "optimizers"),
+        ("tracking.tensorboard", "tensorboardX" if config.tracking.tensorboard else "", ""),
+        ("tracking.wandb", "wandb" if config.tracking.wandb else "", ""),
+        ("BOOTHLINE_SIGNING_KEY", "model_signing" if settings.signing_key else "", "signing"),
+    ]
+    for setting, library, extra in wanted:
+        if library and find_spec(library) is None:
+            named = extra or setting.partition(".")[2]
+            yield Need(
+                setting=setting,
+                message=f"needs the library {library}, which is not installed here",
+                remedy=f"Install the extra: pip install 'boothline[{named}]'.",
+            )
+
+
+def _cuda(config: RunConfig) -> Iterator[Need]:
+    """Yield the settings that take a CUDA device where there is none."""
+    training = config.training
+    asking = {
+        "training.optimizer adamw8bit": training.optimizer == "adamw8bit",
+        "training.precision fp16": training.precision == "fp16",
+    }
+    if not any(asking.values()):
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for setting, asked in asking.items():
+        if asked:
+            yield Need(
+                setting=setting,
+                message="needs a CUDA device, and there is none here",
+                remedy="Set training.optimizer to adamw, or to adafactor to save memory."
+                if "optimizer" in setting
+                else "Set training.precision to fp32, or to bf16 where the processor has it.",
+            )
+
+
+def _keys(settings: Settings) -> Iterator[Need]:
+    """Yield the keys that cannot be read."""
+    keys: dict[str, Path | None] = {
+        "BOOTHLINE_SIGNING_KEY": settings.signing_key,
+        "BOOTHLINE_VERIFICATION_KEY": settings.verification_key,
+    }
+    for setting, key in keys.items():
+        if key is None:
+            continue
+        try:
+            key.read_bytes()
+        except OSError as error:
+            yield Need(
+                setting=setting,
+                message=f"names {key}, which cannot be read: {error.strerror}",
+                remedy="Correct the path or its permissions, or unset it.",
+            )
