@@ -38,29 +38,33 @@ def sweep(
         data = dataset(run_id, config)
         # Always true: kfp.local hands the loop's item, instead of the output of a task outside, to
         # tasks of a loop; inside a condition that output is an input, which it hands on as it is.
+        # The outer condition does so for the dataset, the inner one for the class pictures.
         with dsl.If(data.output != "", name="dataset"):
             prior = class_pictures(run_id, config, data=data, shards=prior_shards)
-            with dsl.ParallelFor(trials, name="trials") as trial:
-                judged = judged_model(
-                    trial.run_id,
-                    trial.config,
-                    data=data,
-                    prior=prior,
-                    model=trained_model(trial.run_id, trial.config, data=data, prior=prior),
-                    samples=[],  # the trials run side by side as they are
+            with dsl.If(data.output != "", name="class-pictures"):
+                with dsl.ParallelFor(trials, name="trials") as trial:
+                    judged = judged_model(
+                        trial.run_id,
+                        trial.config,
+                        data=data,
+                        prior=prior,
+                        model=trained_model(trial.run_id, trial.config, data=data, prior=prior),
+                        samples=[],  # the trials run side by side as they are
+                    )
+                best = titled(
+                    compare_trials(
+                        run_id=run_id,
+                        config=config,
+                        models=dsl.Collected(judged.model),
+                        evaluations=dsl.Collected(judged.evaluation),
+                    ),
+                    "Compare trials",
                 )
-            best = titled(
-                compare_trials(
-                    run_id=run_id,
-                    config=config,
-                    models=dsl.Collected(judged.model),
-                    evaluations=dsl.Collected(judged.evaluation),
-                ),
-                "Compare trials",
-            )
-            gate_and_serving(
-                run_id,
-                config,
-                judged=Judged(model=best.outputs["model"], evaluation=best.outputs["evaluation"]),
-                shards=inference_shards,
-            )
+                gate_and_serving(
+                    run_id,
+                    config,
+                    judged=Judged(
+                        model=best.outputs["model"], evaluation=best.outputs["evaluation"]
+                    ),
+                    shards=inference_shards,
+                )

@@ -126,6 +126,7 @@ def test_worker_that_crashes_twice_at_a_picture_costs_only_that(
     assert "ends the decoder" in results[1].reason
 
 
+@pytest.mark.proves("F69")
 def test_worker_killed_twice_leaves_no_dataset_behind(
     pictures: list[Path], tmp_path: Path, ended
 ) -> None:
@@ -155,6 +156,7 @@ def test_worker_that_does_not_start_is_the_fault_of_the_machine(
             decoded(pictures, tmp_path / "decoded")
 
 
+@pytest.mark.proves("F69")
 @pytest.mark.parametrize("place", ["00001.cut", "00001.thumbnail", "request.json"])
 def test_disk_full_while_decoding_is_no_verdict(
     pictures: list[Path], tmp_path: Path, place: str, measured: Note

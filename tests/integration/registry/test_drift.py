@@ -120,6 +120,7 @@ def test_find_drift_of_a_model_that_mlflow_lost_names_both_aliases(
     ]
 
 
+@pytest.mark.proves("F61/aliases")
 def test_models_and_doctor_show_a_champion_moved_by_hand_and_leave_it(
     tracked: Settings, registered: str, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def trained(store: Store, label: str, noun: str, *pictures: bytes) -> ManifestRe
     )
 
 
+@pytest.mark.proves("F70/gate")
 @pytest.mark.parametrize(
     ("noun", "pictures", "verdict"),
     [

@@ -73,6 +73,7 @@ def run(settings: Settings, folder: Path, *words: str) -> tuple[int, dict[str, A
     return boothline(folder, *words, variables=settings.variables())
 
 
+@pytest.mark.proves("F61/numbers")
 def test_version_with_mlflow_added_later_gets_the_next_number(
     store: Store, tracked: Settings, untracked: Settings, name: str
 ) -> None:
@@ -83,6 +84,7 @@ def test_version_with_mlflow_added_later_gets_the_next_number(
     assert shown(tracked, name) == ({"2": second.digest}, {"challenger": second.digest})
 
 
+@pytest.mark.proves("F61/numbers")
 def test_version_after_mlflow_was_made_anew_gets_the_next_number(
     store: Store, tracked: Settings, new_mlflow: str, name: str
 ) -> None:
@@ -117,6 +119,7 @@ def test_version_whose_registration_failed_keeps_the_number_it_claimed(
     assert [v.version for v in versions(store, name)] == [1, 2]
 
 
+@pytest.mark.proves("F61/repair")
 def test_repair_of_a_new_mlflow_shows_all_versions_and_aliases_again(
     store: Store, tracked: Settings, new_mlflow: str, name: str
 ) -> None:

@@ -140,6 +140,7 @@ def store_settings(case: Case, url: str, bundles: dict[str, Path]) -> Settings:
     )
 
 
+@pytest.mark.proves("F72/tls")
 def test_connect_store_without_valid_tls_names_the_setting(
     case: Case, server: Served, bundles: dict[str, Path]
 ) -> None:

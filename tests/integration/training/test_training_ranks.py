@@ -143,6 +143,7 @@ def poisoned_base(source: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.proves("F64/rank", "F64/limit")
 def test_training_with_a_stopped_rank_names_it_ends_at_the_limit_and_resumes_to_the_same_bits(
     make_job: JobMaker,
     digests: Callable[[str], dict[str, str]],

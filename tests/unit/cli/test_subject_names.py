@@ -54,6 +54,7 @@ def test_subject_name_of_different_folders_differs(one: str, other: str, tmp_pat
         assert SubjectConfig(name=name).name == name
 
 
+@pytest.mark.proves("F70/names")
 def test_subject_name_of_all_these_folders_differs(tmp_path: Path) -> None:
     folders = {folder for pair in APART for folder in pair}
     names = {folder: subject_name(tmp_path / folder) for folder in folders}
@@ -104,6 +105,7 @@ def test_subject_name_at_the_root_is_valid(folder: str) -> None:
     assert VALID.fullmatch(subject_name(Path(folder)))
 
 
+@pytest.mark.proves("F70/names")
 def test_init_two_folders_of_one_name_names_two_models(tmp_path: Path) -> None:
     written = []
     for number, animal in enumerate(("dog", "cat")):

@@ -142,6 +142,7 @@ def test_follow_sees_failure_and_names_the_task(server: FakePipelines) -> None:
     assert f"boothline resume {RUN_ID}" in error.remedy
 
 
+@pytest.mark.proves("F61/states")
 def test_run_called_succeeded_with_a_failed_task_is_failed_and_can_be_resumed(
     server: FakePipelines,
 ) -> None:

@@ -20,6 +20,7 @@ def config(tmp_path: Path, **sections: object) -> RunConfig:
     return RunConfig.model_validate({"subject": {"images": str(pictures)}, **sections})
 
 
+@pytest.mark.proves("F71/prompts")
 @pytest.mark.parametrize(
     ("section", "setting"),
     [

@@ -24,6 +24,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.mark.proves("F71/machine")
 @pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize(
     ("sections", "said"),

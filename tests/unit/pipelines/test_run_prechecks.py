@@ -70,6 +70,7 @@ ENCODER_FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.proves("F71/models")
 @pytest.mark.parametrize("fault", ENCODER_FAULTS)
 def test_check_of_an_encoder_that_cannot_be_used_names_it(values, tmp_path, fault):
     name, damage, what = ENCODER_FAULTS[fault]
@@ -145,6 +146,7 @@ BASE_FAULTS = {
 }
 
 
+@pytest.mark.proves("F71/models")
 @pytest.mark.parametrize("fault", BASE_FAULTS)
 def test_check_of_a_base_model_that_cannot_be_loaded_names_the_file(values, tmp_path, fault):
     name, data, reason = BASE_FAULTS[fault]
@@ -176,6 +178,7 @@ def test_check_lpips_of_the_right_names_passes_and_they_are_the_network_s(values
     assert set(_Distance().state_dict()) == LPIPS_WEIGHTS
 
 
+@pytest.mark.proves("F71/models")
 def test_check_lpips_that_cannot_be_loaded_says_why(values, lpips):
     from safetensors.torch import load_file, save_file
 
@@ -202,6 +205,7 @@ def test_check_of_prompts_to_judge_by_without_the_subject_names_the_prompt(value
         check(RunConfig.model_validate(values), home=Path("home"))
 
 
+@pytest.mark.proves("F71/prompts")
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

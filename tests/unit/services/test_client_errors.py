@@ -130,6 +130,7 @@ RUNS: dict[str, Callable[[BaseException], None]] = {
 }
 
 
+@pytest.mark.proves("F72/trees")
 @pytest.mark.parametrize("client", TREES)
 def test_client_error_of_any_class_becomes_ours(client: str) -> None:
     found = [

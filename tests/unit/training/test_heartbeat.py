@@ -56,6 +56,7 @@ def looks(watch: Watch, clock: Clock, folder: Path, *, until: int, beating: int 
     return [text for text in said if text]
 
 
+@pytest.mark.proves("F64/rank")
 def test_watch_names_a_silent_rank_after_the_warning_and_again(
     watch: Watch, clock: Clock, tmp_path: Path
 ) -> None:
