@@ -1,12 +1,8 @@
 """Captions: texts and tables next to pictures, read with suspicion, and what they must say."""
 
-import csv
-import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
@@ -15,15 +11,14 @@ from boothline.config.subject import SubjectConfig
 from boothline.data.intake import SourceFile
 from boothline.data.naming import shown_name, stem_of
 from boothline.data.report import DatasetWarning
-from boothline.data.sidecars import Captions, match
+from boothline.data.sidecars import Captions
+from boothline.data.tables import NameIndex, rows_of
+from boothline.data.texts import decoded
 from boothline.errors import DataError
 
 MAX_CAPTION_CHARACTERS: Final = 4000
 _MAX_CAPTION_BYTES: Final = 64 * 1024
-_MAX_TABLE_BYTES: Final = 16 * 2**20
 _MAX_ROW_WARNINGS: Final = 20
-_NAME_COLUMNS: Final = ("file_name", "filename", "image", "file", "path")
-_TEXT_COLUMNS: Final = ("text", "caption", "prompt")
 _DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _ADVICE: Final = "Write one line of plain UTF-8 text."
 
@@ -39,9 +34,11 @@ def read_caption(path: Path) -> str:
         data = stream.read(_MAX_CAPTION_BYTES)
         is_whole = not stream.read(1)
     try:
-        text = data.decode("utf-8-sig", "strict" if is_whole else "ignore")
+        text = decoded(data, errors="strict" if is_whole else "ignore")
     except UnicodeDecodeError as error:
-        raise DataError("has a caption file that is not UTF-8 text", remedy=_ADVICE) from error
+        raise DataError(
+            "has a caption file that is neither UTF-8 nor UTF-16 text", remedy=_ADVICE
+        ) from error
     return clean_caption(text)[:MAX_CAPTION_CHARACTERS]
 
 
@@ -111,22 +108,22 @@ class CaptionBook:
     def _read(self, table: SourceFile, names: list[str]) -> None:
         """Take the rows of one table in."""
         folder = PurePosixPath(table.name).parent
+        index = NameIndex(names)
         lost = 0
-        for number, row in enumerate(_rows(table), start=1):
-            pair = _pair(row)
-            found = match(str(folder / pair[0]), names) if pair else []
-            if not pair or not found:
-                lost += 1
-                if lost <= _MAX_ROW_WARNINGS:
-                    what = (
-                        f"names {shown_name(pair[0])}, which fits no picture"
-                        if pair
-                        else ("has no file name and text")
-                    )
-                    self._warn(table.name, f"row {number} {what}", "Correct it, or remove it.")
-                continue
+        for number, row in enumerate(rows_of(table, index), start=1):
+            found = index.find(row.name, folder=folder) if row.name else []
             for name in found:
-                self._set(name, table.name, pair[1])
+                self._set(name, table.name, row.text)
+            if found:
+                continue
+            lost += 1
+            if lost <= _MAX_ROW_WARNINGS:
+                what = (
+                    f"names {shown_name(row.name)}, which fits no picture"
+                    if row.name
+                    else "has no file name and text"
+                )
+                self._warn(table.name, f"row {number} {what}", "Correct it, or remove it.")
         if lost > _MAX_ROW_WARNINGS:
             more = lost - _MAX_ROW_WARNINGS
             self._warn(table.name, f"has {more} more rows that fit no picture", "Correct them.")
@@ -146,37 +143,6 @@ class CaptionBook:
         self.warnings.append(
             DatasetWarning(source=source, check="caption", message=message, advice=advice)
         )
-
-
-def _rows(table: SourceFile) -> Iterator[Mapping[str, object]]:
-    """Yield the rows of a table; one that cannot be read is an empty one."""
-    with table.path.open("rb") as stream:
-        text = stream.read(_MAX_TABLE_BYTES).decode("utf-8-sig", "replace")
-    if table.name.lower().endswith(".csv"):
-        try:
-            yield from csv.DictReader(StringIO(text, newline=""))
-        except csv.Error:
-            yield {}
-        return
-    for line in text.split("\n"):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = {}
-            yield row if isinstance(row, dict) else {}
-
-
-def _pair(row: Mapping[str, object]) -> tuple[str, str] | None:
-    """Return the file name and the text of a row."""
-    texts = {key: value for key, value in row.items() if isinstance(value, str) and key}
-    name_key = next((key for key in _NAME_COLUMNS if texts.get(key)), None)
-    if name_key is None:
-        return None
-    others = [key for key in texts if key != name_key]
-    named = [key for key in _TEXT_COLUMNS if key in others]
-    candidates = named or (others if len(others) == 1 else [])
-    return (texts[name_key], texts[candidates[0]]) if candidates else None
 
 
 def caption_for(

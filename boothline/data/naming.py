@@ -6,8 +6,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 MAX_SHOWN_CHARACTERS = 120
 
 _SIDECAR_SUFFIXES = frozenset(
-    {".txt", ".md", ".rst", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".csv", ".xml", ".xmp"}
-    | {".ini", ".db", ".log", ".caption", ".npz"}
+    {".txt", ".md", ".rst", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".csv", ".tsv", ".xml"}
+    | {".xmp", ".ini", ".db", ".log", ".caption", ".npz"}
 )
 _SIDECAR_NAMES = frozenset(
     {"LICENSE", "LICENCE", "NOTICE", "README", "COPYING", "ATTRIBUTION", "Makefile"}

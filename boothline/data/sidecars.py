@@ -1,27 +1,21 @@
 """Sorts what lies next to pictures: caption files by any common name, and files to pass over."""
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
 from boothline.data.intake import SourceFile
 from boothline.data.naming import stem_of
+from boothline.data.spelling import match, spelt_loosely
+from boothline.data.tables import NameIndex, is_known, is_table, names_any
 
 _CAPTION_SUFFIXES: Final = (".txt", ".caption")
-_TABLES: Final = frozenset({"metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv"})
 _ABOUT: Final = frozenset(
     {"readme", "license", "licence", "notice", "copying", "attribution", "credits", "changelog"}
     | {"sources", "about"}
 )
 _FILMS: Final = frozenset({".mov", ".mp4", ".m4v"})
-_SPELLINGS: Final[tuple[Callable[[str], str], ...]] = (
-    str,
-    lambda name: unicodedata.normalize("NFC", name),
-    lambda name: unicodedata.normalize("NFC", name).casefold(),
-)
-"""Ways to compare names, the strictest first: macOS writes them in parts, Windows in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +51,6 @@ def is_film_of(name: str, stems: frozenset[str]) -> bool:
     return is_film and spelt_loosely(stem_of(name)) in stems
 
 
-def spelt_loosely(name: str) -> str:
-    """Return a name for comparisons that forgive letter case and composed characters."""
-    return _SPELLINGS[-1](name)
-
-
-def match(wanted: str, names: Iterable[str]) -> list[str]:
-    """Return the names that equal one in the strictest way that any does."""
-    listed = list(names)
-    for spelt in _SPELLINGS:
-        if found := [name for name in listed if spelt(name) == spelt(wanted)]:
-            return found
-    return []
-
-
 def assign(pictures: Sequence[SourceFile], files: Sequence[SourceFile]) -> Captions:
     """Return which caption files belong to which pictures.
 
@@ -94,7 +74,8 @@ def assign(pictures: Sequence[SourceFile], files: Sequence[SourceFile]) -> Capti
         unused += [(key, used[key].name, text.name) for key in keys if used[key] is not text]
         if not keys and not is_about(text.name):
             orphans.append(text.name)
-    tables = [file for file in files if PurePosixPath(file.name).name.casefold() in _TABLES]
+    tables, strange = _tables(files, NameIndex(names))
+    orphans += strange
     doubled = [
         (name, used[name].name, used[stem].name)
         for name, stem in names.values()
@@ -106,6 +87,24 @@ def assign(pictures: Sequence[SourceFile], files: Sequence[SourceFile]) -> Capti
         orphans=tuple(sorted(orphans)),
         unused=(*unused, *doubled),
     )
+
+
+def _tables(files: Sequence[SourceFile], index: NameIndex) -> tuple[list[SourceFile], list[str]]:
+    """Return the tables of captions, and the names of those that fit no picture.
+
+    A table of any name counts where it names a picture. A JSON file that does not is passed over:
+    it is a program's own.
+    """
+    tables: list[SourceFile] = []
+    strange: list[str] = []
+    for file in files:
+        if not is_table(file.name):
+            continue
+        if is_known(file.name) or names_any(file, index):
+            tables.append(file)
+        elif not file.name.casefold().endswith(".json"):
+            strange.append(file.name)
+    return tables, strange
 
 
 def _is_caption(name: str) -> bool:

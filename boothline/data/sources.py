@@ -12,7 +12,8 @@ from boothline.data.archives import take_archive
 from boothline.data.intake import Intake, Refusal, SourceFile
 from boothline.data.limits import Limits
 from boothline.data.naming import clean_name, is_side_file, is_sidecar, shown_name, stem_of
-from boothline.data.sidecars import Captions, assign, is_film_of, spelt_loosely
+from boothline.data.sidecars import Captions, assign, is_film_of
+from boothline.data.spelling import spelt_loosely
 from boothline.errors import ConfigError, DataError
 from boothline.settings import Settings
 
