@@ -35,6 +35,7 @@ _COEFFICIENT_BYTES: Final = 2
 _MAX_COEFFICIENT_BYTES: Final = 380 * 2**20
 _ROWS_AT_ONCE: Final = 256
 _SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
+_TAKE_A_STILL: Final = "Take a still from it and save that, or leave it out."
 _DECODE_FAILURES: Final = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError,
     AttributeError, NotImplementedError, RuntimeError, struct.error, zlib.error,
@@ -289,7 +290,8 @@ def _unidentified(head: bytes) -> DataError:
         reason = f"is a damaged {kind} picture, or of a variant that is not read"
         return DataError(reason, remedy=TRY_AGAIN)
     if kind := strangers.kind_of(head):
-        return DataError(f"is {kind}, which is not read", remedy=_SAVE_AS)
+        remedy = _TAKE_A_STILL if kind.startswith("a video") else _SAVE_AS
+        return DataError(f"is {kind}, which is not read", remedy=remedy)
     return DataError("is not a picture of a known format, or is damaged", remedy=_SAVE_AS)
 
 

@@ -1,14 +1,19 @@
-"""The folders of kohya: `10_sks dog` (repeats and words), `reg/1_dog` (class pictures)."""
+"""The folders of kohya: `10_sks dog` (repeats and words), `reg/1_dog` (class pictures).
+
+A folder `reg/` or `class_images/` next to pictures means the same without any repeats.
+"""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from boothline.data.naming import is_hidden, is_side_file, is_sidecar
+
 _FOLDER: Final = re.compile(r"(\d{1,3})_(.+)")
 _CLASS_FOLDERS: Final = frozenset(
     {"reg", "regs", "reg_images", "regularization", "regularisation", "regularization_images"}
-    | {"class", "class_images"}
+    | {"class", "class_images", "class_data"}
 )
 _CONTAINERS: Final = _CLASS_FOLDERS | {"img", "image", "images", "train", "train_data", "dataset"}
 _MAX_DEPTH: Final = 3
@@ -40,17 +45,31 @@ def place_of(name: str) -> Place:
     )
 
 
-def is_laid_out(names: list[str]) -> bool:
-    """Tell whether any of the files lies in a folder of repeats."""
+def has_repeats(names: list[str]) -> bool:
+    """Return whether any of the files lies in a folder of repeats."""
     return any(_FOLDER.fullmatch(part) for name in names for part in PurePosixPath(name).parts[:-1])
+
+
+def is_laid_out(names: list[str]) -> bool:
+    """Return whether folders say what the pictures show: by repeats, or by class pictures apart.
+
+    Where all lie in folders of a class's name, the names mean nothing.
+    """
+    return has_repeats(names) or len({place_of(name).is_class for name in names}) > 1
 
 
 def folders_in(root: Path) -> list[Path]:
     """Return the folders below one that hold pictures in this layout; none in another layout."""
     found = _walk(root, depth=0)
-    if not any(_FOLDER.fullmatch(folder.name) for folder in found):
-        return []
-    return sorted(found)
+    if any(_FOLDER.fullmatch(folder.name) for folder in found):
+        return sorted(found)
+    return sorted(found) if any(_may_be_picture(child) for child in root.iterdir()) else []
+
+
+def _may_be_picture(path: Path) -> bool:
+    """Return whether a file may be a picture by its name."""
+    name = path.name
+    return path.is_file() and not (is_hidden(name) or is_sidecar(name) or is_side_file(name))
 
 
 def _walk(folder: Path, *, depth: int) -> list[Path]:

@@ -143,6 +143,9 @@ def _take_entry(path: Path, name: str, root: Path, intake: Intake) -> None:
     if not is_inside:
         advice = "Copy the picture itself here."
         intake.refuse(name, "is a link that leads out of the folder", advice)
+    elif path.is_symlink() and not path.exists():
+        advice = "Copy the picture itself here, or remove the link."
+        intake.refuse(name, "is a link to a file that does not exist", advice)
     elif not is_file:
         intake.refuse(name, "is not a regular file", "Remove it.")
     else:

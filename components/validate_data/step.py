@@ -11,6 +11,7 @@ from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import number_in, shares
 from boothline.data.identifier import TokenCounter
+from boothline.data.kohya import has_repeats, is_laid_out
 from boothline.diffusion.base_model import resolve
 from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
 from boothline.results import Dataset
@@ -46,8 +47,12 @@ class _Source:
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the dataset depends on: names and bytes of the files, subject, tokenizer."""
     source = _source(context)
+    names = [file.name for file in source.files.pictures]
+    # Not where repeats say so already, as they did before.
+    apart = is_laid_out(names) and not has_repeats(names)
     return StepKey(
         config={
+            **({"class_pictures_apart": True} if apart else {}),
             "files": source.files.fingerprint(),
             "ignored_folders": list(source.files.ignored_folders),
             "subject": _subject_settings(context.config.subject),

@@ -136,6 +136,21 @@ def test_validate_data_says_how_many_class_pictures_are_whose(
     assert event.remark.startswith(words)
 
 
+def test_validate_data_key_says_that_class_pictures_are_told_apart(
+    tmp_path, source, make_picture, context_for
+):
+    """So that what was committed while they were the subject's is not found again."""
+    plain = _key(context_for()).config
+    (source / "reg").mkdir()
+    make_picture(20).save(source / "reg/0.png")
+    apart = _key(context_for()).config
+    assert "class_pictures_apart" not in plain
+    assert apart["class_pictures_apart"] is True
+    (source / "2_sks bear").mkdir()
+    make_picture(21).save(source / "2_sks bear/0.png")
+    assert "class_pictures_apart" not in _key(context_for()).config
+
+
 def test_validate_data_names_settings_whose_prompts_are_cut(store, source, context_for, caplog):
     ref = store.commit("steps/validate_data/l", step.produce(context_for(), INPUTS))
     context = context_for()

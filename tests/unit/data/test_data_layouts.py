@@ -231,3 +231,37 @@ def test_collect_other_subfolders_stay_unread(tmp_path, source, no_services):
     os.link(source / "0.png", source / "more" / "x.png")
     found = collect(str(source), tmp_path / "scratch", settings=no_services)
     assert found.ignored_folders == ("2024_summer", "more")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+@pytest.mark.parametrize("name", ["reg", "class_images", "Regularization_Images"])
+def test_examine_class_folder_without_repeats_is_understood_alike(
+    tmp_path, source, examined, make_picture, kind, name
+):
+    (source / name).mkdir()
+    for seed in range(2):
+        make_picture(20 + seed).save(source / name / f"{seed}.png")
+    report = examined(_packed(source, kind))
+    assert [item.source for item in report.accepted] == ["0.png", "1.png", "2.png"]
+    lines = (tmp_path / "dataset/class/captions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["caption"] for line in lines] == ["a photo of a bear"] * 2
+
+
+def test_examine_pictures_in_a_folder_of_a_class_s_name_alone_are_the_subject_s(
+    tmp_path, source, examined
+):
+    (tmp_path / "set").mkdir()
+    source.rename(tmp_path / "set/class")
+    report = examined(_packed(tmp_path / "set", "zip"))
+    assert [item.source for item in report.accepted] == [f"class/{n}.png" for n in range(3)]
+    with pytest.raises(DataError, match="holds no pictures"):
+        examined(tmp_path / "set")
+
+
+def test_examine_link_to_nothing_is_named(source, examined):
+    (source / "gone.png").symlink_to("nowhere.png")
+    (left_out,) = examined(source).quarantined
+    assert (left_out.source, left_out.reason) == (
+        "gone.png",
+        "is a link to a file that does not exist",
+    )
