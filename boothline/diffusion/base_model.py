@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from boothline.diffusion.hub import download
 from boothline.diffusion.layout import family_of
-from boothline.errors import ConfigError, DataError, ModelNotFoundError, ServiceError
+from boothline.errors import ConfigError, DataError, ModelNotFoundError
 from boothline.settings import Settings
 from boothline.store.manifest import digest_of
 
@@ -114,22 +115,8 @@ def _from_hub(hub_id: str, revision: str | None, *, allow_hub: bool) -> Path:
             f"The hub model {source!r} is not pinned to a commit.",
             remedy=f"Write {hub_id}@<commit> with the 40 hex digits of the commit.",
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
     patterns = [f"*{suffix}" for suffix in sorted(CONTENT_SUFFIXES)]
-    try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise ModelNotFoundError(
-            f"The model hub has no {source!r}.",
-            remedy="Check the id and the commit, or your hub token.",
-        ) from error
-    except OSError as error:
-        raise ServiceError(
-            f"The model hub did not deliver {source!r}: {error}.",
-            remedy="Try again, or name a local folder as base_model.source.",
-        ) from error
+    return download(hub_id, revision=revision, patterns=patterns)
 
 
 def _check_layout(path: Path, source: str) -> None:

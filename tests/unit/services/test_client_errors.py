@@ -8,16 +8,20 @@ from io import BytesIO
 from json import JSONDecodeError
 from types import ModuleType
 from typing import Any
+from unittest import mock
 from xml.etree.ElementTree import ParseError
 
+import httpx
 import pytest
+from huggingface_hub.errors import SandboxCommandError
 from minio import Minio
 from minio.error import InvalidResponseError, S3Error, ServerError
 from urllib3.exceptions import InvalidChunkLength
 from urllib3.response import HTTPResponse
 
 from boothline.connecting import MAX_ANSWER_CHARACTERS, excerpt, tls_fault
-from boothline.errors import BoothlineError
+from boothline.diffusion.hub import download
+from boothline.errors import BoothlineError, ModelNotFoundError
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Kfp
 from boothline.settings import Settings
@@ -33,6 +37,7 @@ TREES = {
     "mlflow": ("urllib3.exceptions", "requests.exceptions", "mlflow.exceptions"),
     "kfp": ("urllib3.exceptions", "kfp_server_api.exceptions"),
     "kubernetes": ("urllib3.exceptions", "kubernetes.client.exceptions"),
+    "hub": ("urllib3.exceptions", "httpx", "huggingface_hub.errors"),
 }
 # What comes from below the libraries.
 EXTRA: dict[str, tuple[BaseException, ...]] = {
@@ -40,6 +45,7 @@ EXTRA: dict[str, tuple[BaseException, ...]] = {
     "mlflow": (ssl.SSLError(1, "[SSL] broken"), OSError("Could not find a suitable bundle")),
     "kfp": (ssl.SSLError(1, "[SSL] broken"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")),
     "kubernetes": (ssl.SSLError(1, "[SSL] broken"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")),
+    "hub": (ssl.SSLError(1, "[SSL] broken"), OSError("no space left")),
 }
 
 
@@ -61,11 +67,13 @@ def made(kind: type[Exception]) -> Exception:
         InvalidChunkLength: lambda: InvalidChunkLength(HTTPResponse(BytesIO(b"x")), b"1"),
         ServerError: lambda: ServerError("failed", 418),
         InvalidResponseError: lambda: InvalidResponseError(418, "text/html", "<html>"),
+        SandboxCommandError: lambda: SandboxCommandError(mock.Mock()),
     }
     if issubclass(kind, JSONDecodeError):
         return kind("Expecting value", "<html>", 0)
     if kind in special:
         return special[kind]()
+    request = httpx.Request("GET", "https://hub:1")
     values: dict[str, Any] = {
         "json": {"error_code": "INTERNAL_ERROR", "message": "failed"},
         "expected": 1,
@@ -73,12 +81,14 @@ def made(kind: type[Exception]) -> Exception:
         "length": b"1",
         "defects": None,
         "unparsed_data": None,
+        "request": request,
+        "response": httpx.Response(418, request=request),
     }
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
         required = parameter.default is inspect.Parameter.empty
-        positional = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        if name != "self" and required and positional:
+        usual = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if name != "self" and required and usual:
             arguments[name] = values.get(name, "text")
     try:
         return kind(**arguments)
@@ -122,11 +132,17 @@ def kubernetes_run(error: BaseException) -> None:
         raise error
 
 
+def hub_run(error: BaseException) -> None:
+    with mock.patch("huggingface_hub.snapshot_download", side_effect=error):
+        download("owner/name", revision="0" * 40, patterns=["*.json"])
+
+
 RUNS: dict[str, Callable[[BaseException], None]] = {
     "store": store_run,
     "mlflow": mlflow_run,
     "kfp": kfp_run,
     "kubernetes": kubernetes_run,
+    "hub": hub_run,
 }
 
 
@@ -140,7 +156,8 @@ def test_client_error_of_any_class_becomes_ours(client: str) -> None:
     for error in [*found, *EXTRA[client]]:
         with pytest.raises(BoothlineError) as failure:
             RUNS[client](error)
-        assert failure.value.exit_code == 5, error
+        unknown = isinstance(failure.value, ModelNotFoundError)  # the hub has no such model
+        assert failure.value.exit_code == (2 if unknown else 5), error
         assert "\n" not in failure.value.message
         assert len(failure.value.message) < 400
 
