@@ -67,7 +67,7 @@ def made(kind: type[Exception]) -> Exception:
         InvalidChunkLength: lambda: InvalidChunkLength(HTTPResponse(BytesIO(b"x")), b"1"),
         ServerError: lambda: ServerError("failed", 418),
         InvalidResponseError: lambda: InvalidResponseError(418, "text/html", "<html>"),
-        SandboxCommandError: lambda: SandboxCommandError(mock.Mock()),
+        SandboxCommandError: lambda: SandboxCommandError("ls", mock.Mock(stderr="no", exit_code=1)),
     }
     if issubclass(kind, JSONDecodeError):
         return kind("Expecting value", "<html>", 0)
