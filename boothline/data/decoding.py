@@ -29,6 +29,9 @@ MAX_JPEG_PIXELS: Final = 250_000_000
 _WHOLE_PIXELS: Final = 50_000_000
 """Larger pictures are reduced on the way."""
 _MANAGED_PIXELS: Final = 16_000_000
+# Above this a transparent one leaves no room to convert its colours.
+_TRANSPARENT_PIXELS: Final = 26_000_000
+_STRIP_ROWS: Final = 64
 """So are larger ones whose colours have to be converted, which costs most of the time."""
 _MAX_SCALE: Final = 8
 _COEFFICIENT_BYTES: Final = 2
@@ -221,15 +224,34 @@ def _check_coefficients(size: tuple[int, int], facts: jpeg.JpegFacts) -> None:
 
 
 def _can_be_reduced(image: Image.Image) -> bool:
-    """Tell whether a decoded picture can be reduced as it is."""
-    return not (image.has_transparency_data or image.mode[0] in "IF")
+    """Return whether a decoded picture can be reduced; small transparent ones fit as they are."""
+    if image.has_transparency_data and image.width * image.height <= _TRANSPARENT_PIXELS:
+        return False
+    return image.mode[0] not in "IF"
 
 
 def _reduced(image: Image.Image, scale: int) -> Image.Image:
     """Return a picture at a part of its size; its orientation is in what its file says."""
+    if image.has_transparency_data:
+        return _reduced_in_strips(image, scale)
     mode = {"P": "RGB", "1": "L"}.get(image.mode, image.mode)
     reduced = (image if mode == image.mode else image.convert(mode)).reduce(scale)
     reduced.info = image.info
+    return reduced
+
+
+def _reduced_in_strips(image: Image.Image, scale: int) -> Image.Image:
+    """Return a transparent picture at a part of its size; a second whole one would not fit."""
+    width, height = (math.ceil(side / scale) for side in image.size)
+    reduced = Image.new("RGBA", (width, height))
+    for top in range(0, height, _STRIP_ROWS):
+        bottom = min((top + _STRIP_ROWS) * scale, image.height)
+        strip = image.crop((0, top * scale, image.width, bottom))
+        strip.info = image.info  # where a palette says which colour is transparent
+        # Colours count as much as they are seen.
+        strip = strip.convert("RGBA").convert("RGBa").reduce(scale).convert("RGBA")
+        reduced.paste(strip, (0, top))
+    reduced.info = {name: value for name, value in image.info.items() if name != "transparency"}
     return reduced
 
 

@@ -222,3 +222,29 @@ def test_reduction_says_the_part_in_whole_numbers(
     size: tuple[int, int], reduced: tuple[int, int], said: str
 ) -> None:
     assert decoding._reduction(size, reduced) == f"{said} of its width and height"
+
+
+@pytest.mark.usefixtures("quarters")
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    image = Image.new("RGBA", (41, 300), (0, 0, 0, 0))  # what is not seen is black
+    image.paste((200, 200, 200, 255), (0, 0, 20, 300))
+    picture = image.convert("LA") if mode == "LA" else image
+    options: dict[str, Any] = {}
+    if mode == "P":
+        picture = image.getchannel("A").point(lambda value: int(value > 0)).convert("L")
+        picture = Image.frombytes("P", image.size, picture.tobytes())
+        picture.putpalette([0, 0, 0, 200, 200, 200])
+        options = {"transparency": 0}
+    path = saved(picture, tmp_path, **options)
+    monkeypatch.setattr(decoding, "_STRIP_ROWS", 7)
+    monkeypatch.setattr(decoding, "_TRANSPARENT_PIXELS", 41 * 300)
+    assert decoded(path).image.size == (41, 300)  # it fits whole
+    monkeypatch.setattr(decoding, "_TRANSPARENT_PIXELS", 41 * 300 - 1)
+    found = decoded(path)
+    assert (found.size, found.image.size) == ((41, 300), (6, 38))
+    for y in (0, found.image.height // 2, found.image.height - 1):
+        assert found.image.getpixel((1, y)) == (200, 200, 200)
+        assert found.image.getpixel((5, y)) == (255, 255, 255)
