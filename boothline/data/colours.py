@@ -155,7 +155,10 @@ class Conversion:
         self._claim = claim
         self._mode = mode
         self._transform: ImageCms.ImageCmsTransform | None = None
-        if claim.profile is not None and not claim.broken:
+        if mode == "LAB":  # its numbers are colours by themselves, whatever its profile says
+            self.remark = "is Lab; its colours are converted to sRGB"
+            self.warning = ""
+        elif claim.profile is not None and not claim.broken:
             self._prepare(claim.profile)
         elif mode == "CMYK" and not claim.broken:
             self.warning = "is CMYK without a colour profile"

@@ -335,3 +335,17 @@ def test_decode_adobe_rgb_named_in_exif_alone_is_managed(tmp_path, how):
     decoded = _decode(path)
     assert np.abs(np.array(_read(decoded)) - expected).max() <= 4
     assert "Adobe RGB" in decoded.remarks[0]
+
+
+@pytest.mark.parametrize("has_profile", [True, False])
+def test_decode_lab_picture_gives_its_colours_without_a_warning(tmp_path, has_profile):
+    shown = Image.new("RGB", (64, 64), (200, 60, 60))
+    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    stored = ImageCms.profileToProfile(shown, srgb, lab, outputMode="LAB")
+    if not has_profile:
+        stored.info.pop("icc_profile", None)
+    stored.save(tmp_path / "picture", format="TIFF")
+    picture = decode(tmp_path / "picture", max_pixels=10_000)
+    assert picture.image.getpixel((5, 5)) == pytest.approx((200, 60, 60), abs=1)
+    assert picture.notes == ()
+    assert picture.remarks == ("is Lab; its colours are converted to sRGB",)
