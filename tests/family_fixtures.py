@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_fixtures import make_tiny_klein, make_tiny_qwen_image, make_tiny_z_image
 from model_fixtures import NUM_TOKENS, RESOLUTION_PX, WORDS, make_tiny_pipeline, make_tiny_tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+T5_LENGTH = 32
 T5_WIDTH = 40  # wider than both CLIP encoders side by side, as in the real models
 
 
@@ -44,7 +46,8 @@ def _t5(name: str) -> dict[str, Any]:
     from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
     pieces = ["<pad>", "</s>", "<unk>", "\u2581", *(f"\u2581{word}" for word in WORDS), *LETTERS]
-    tokenizer = T5Tokenizer(vocab=[(piece, -float(n)) for n, piece in enumerate(pieces)])
+    vocab = [(piece, -float(n)) for n, piece in enumerate(pieces)]
+    tokenizer = T5Tokenizer(vocab=vocab, model_max_length=T5_LENGTH)
     encoder = T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
@@ -58,7 +61,8 @@ def _t5(name: str) -> dict[str, Any]:
     return {f"text_encoder{name}": encoder, f"tokenizer{name}": tokenizer}
 
 
-def _vae(*, shift: float | None = None) -> Any:
+def make_tiny_vae(*, shift: float | None = None) -> Any:
+    """Return a random autoencoder of two pixels per latent."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -100,7 +104,7 @@ def make_tiny_sdxl(folder: Path) -> Path:
         config = _clip_config(tokenizers["tokenizer_2"], width=16, projection=24)
         StableDiffusionXLPipeline(
             unet=unet,
-            vae=_vae(),
+            vae=make_tiny_vae(),
             text_encoder=CLIPTextModel(_clip_config(tokenizers["tokenizer"], width=16)),
             text_encoder_2=CLIPTextModelWithProjection(config),
             scheduler=EulerDiscreteScheduler(
@@ -150,7 +154,7 @@ def make_tiny_sd3(folder: Path) -> Path:
                 qk_norm="rms_norm",
                 dual_attention_layers=(0,),
             ),
-            vae=_vae(shift=0.1),
+            vae=make_tiny_vae(shift=0.1),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
             **encoders,
             **tokenizers,
@@ -181,7 +185,7 @@ def make_tiny_flux(folder: Path) -> Path:
                 guidance_embeds=True,
                 axes_dims_rope=(4, 6, 6),
             ),
-            vae=_vae(shift=0.1),
+            vae=make_tiny_vae(shift=0.1),
             scheduler=FlowMatchEulerDiscreteScheduler(
                 shift=3.0,
                 use_dynamic_shifting=True,
@@ -202,6 +206,9 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "sdxl": make_tiny_sdxl,
     "sd3": make_tiny_sd3,
     "flux": make_tiny_flux,
+    "klein": make_tiny_klein,
+    "z_image": make_tiny_z_image,
+    "qwen_image": make_tiny_qwen_image,
 }
 
 

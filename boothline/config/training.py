@@ -1,6 +1,6 @@
 """`training` and `checkpoints`: fine-tuning and its states."""
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,7 @@ from boothline.config.section import SUBJECT_FIELD, Section
 
 MIN_PRODIGY_RATE = 0.01
 CAPTION_FIELD = "{caption}"
+ATTENTION: Final = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class LoraConfig(Section):
@@ -21,10 +22,11 @@ class LoraConfig(Section):
         "format alone: diffusers does not read DoRA under A1111 (kohya) names.",
     )
     targets: tuple[str, ...] = Field(
-        default=("to_q", "to_k", "to_v", "to_out.0"),
+        default=ATTENTION,
         min_length=1,
-        description="Layers of the UNet that get an adapter, by the end of their names: by default "
-        "all attention; ff.net.0.proj, ff.net.2, proj_in and proj_out add the rest of its blocks.",
+        description="Layers of the denoiser that get an adapter, by the end of their names: by "
+        "default all attention, whatever the family calls it (docs/families.md); in a UNet "
+        "ff.net.0.proj, ff.net.2, proj_in and proj_out add the rest of its blocks.",
     )
     text_encoder: bool = Field(
         default=True,

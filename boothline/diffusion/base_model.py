@@ -22,7 +22,7 @@ from boothline.store.manifest import digest_of
 logger = logging.getLogger(__name__)
 
 BUILTIN = "builtin:"
-CONTENT_SUFFIXES = frozenset({".json", ".txt", ".safetensors"})
+CONTENT_SUFFIXES = frozenset({".json", ".txt", ".jinja", ".safetensors"})
 _HUB_SOURCE = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FRESH_SECONDS = 2.0

@@ -136,8 +136,8 @@ def _encode(pipeline: DiffusionParts, pixels_BHWC: torch.Tensor) -> torch.Tensor
     """Return latents_BCHW, float32, of uint8 pixels: the mode of the autoencoder's posterior."""
     vae: Any = pipeline.vae
     pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
-    posterior = vae.encode(pixels_BCHW.to(vae.device, vae.dtype)).latent_dist
-    return pipeline.latent_scale.scaled(posterior.mode().float())
+    moments = pipeline.family.moments(vae, pixels_BCHW.to(vae.device, vae.dtype))
+    return pipeline.latent_scale.scaled(moments.chunk(2, dim=1)[0].float())
 
 
 @contextmanager

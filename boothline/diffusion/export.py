@@ -254,7 +254,7 @@ def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None: 
 def plain_pipeline(parts: DiffusionParts, *, scheduler: Any = None) -> Any:  # noqa: ANN401
     """Return diffusers' own pipeline over the networks of a model, which are shared."""
     modules = {**parts.modules, SCHEDULER: scheduler or parts.scheduler}
-    settings = {k: v for k, v in parts.index.items() if k == "force_zeros_for_empty_prompt"}
+    settings = {k: v for k, v in parts.index.items() if k in parts.family.index_settings}
     return _pipeline_class(parts)(**modules, **parts.family.extras, **settings)
 
 
@@ -267,7 +267,7 @@ def check_picture(pipeline: Any, prompt: str, *, side_px: int) -> Any:  # noqa: 
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(_CHECK_SEED)
     return pipeline(
-        prompt,
+        prompt=prompt,
         height=side_px,
         width=side_px,
         num_inference_steps=_CHECK_STEPS,

@@ -22,6 +22,8 @@ from boothline.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+_PICTURE_NDIM = 4  # of the weights of convolutions over pictures; over films they have 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionParts:
@@ -100,6 +102,10 @@ class DiffusionParts:
         """How the autoencoder's latents are scaled for the denoiser."""
         return self.family.latent_scale(self.vae)
 
+    def moments(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return mean and log variance of the autoencoder's latents: (B, 2C, H, W)."""
+        return self.family.moments(self.vae, pixels_BCHW)
+
     @property
     def resolution_px(self) -> int:
         """Side of the pictures that the model was made for, in pixels."""
@@ -108,7 +114,7 @@ class DiffusionParts:
     @property
     def vae_scale(self) -> int:
         """Pixels per latent along one side."""
-        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+        return self.family.pixels_per_latent(self.vae.config)
 
 
 def load_pipeline(
@@ -142,7 +148,8 @@ def load_pipeline(
     parts.vae.requires_grad_(False)
     if for_sampling:
         for network in (parts.denoiser, parts.vae):
-            network.to(memory_format=torch.channels_last)
+            if all(weight.ndim <= _PICTURE_NDIM for weight in network.parameters()):
+                network.to(memory_format=torch.channels_last)
             if torch.device(where).type == "cpu":
                 fix_bits(network)
         for network in (parts.denoiser, *parts.text_encoders.values()):

@@ -41,7 +41,7 @@ def add_adapters(
     Raises:
         ConfigError: no layer of a network has a name that ends like a target.
     """
-    targets = {parts.family.denoiser: lora.targets}
+    targets = {parts.family.denoiser: parts.family.adapted(lora)}
     for name, encoder in parts.text_encoders.items():
         encoder.requires_grad_(False)
         if text_encoder:

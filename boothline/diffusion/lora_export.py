@@ -151,7 +151,8 @@ def _facts(parts: DiffusionParts, lora: LoraConfig) -> dict[str, Any]:
     """Return what diffusers needs to know to put the adapters in, by network."""
     facts: dict[str, Any] = {}
     for name in parts.family.trainable:
-        ends = lora.targets if name == parts.family.denoiser else lora.text_encoder_targets
+        is_denoiser = name == parts.family.denoiser
+        ends = parts.family.adapted(lora) if is_denoiser else lora.text_encoder_targets
         if any(adapter_layers(parts.part(name))):
             facts[f"{name}.r"] = lora.rank
             facts[f"{name}.lora_alpha"] = lora.alpha

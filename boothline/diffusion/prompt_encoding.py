@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from boothline.diffusion.families import Tensors
+from boothline.diffusion.families.family import MASK
 from boothline.diffusion.loading import DiffusionParts
 
 logger = logging.getLogger(__name__)
@@ -14,17 +15,19 @@ logger = logging.getLogger(__name__)
 def tokenize(pipeline: DiffusionParts, prompt: str) -> dict[str, torch.Tensor]:
     """Return tokens_L for each text encoder: int64, padded or cut to its length.
 
-    What no text encoder reads to its end is logged.
+    Families with a mask get it too, of the only text encoder that they have. What no text encoder
+    reads to its end is logged.
     """
     tokens: dict[str, torch.Tensor] = {}
     cut: list[tuple[int, int]] = []
     for name, length in pipeline.family.token_lengths(pipeline).items():
         tokenizer: Any = pipeline.tokenizer_of(name)
-        numbers = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=True
-        ).input_ids
-        tokens[name] = torch.tensor(numbers, dtype=torch.int64)
-        cut.append((len(tokenizer(prompt, truncation=False, verbose=False).input_ids), length))
+        text = pipeline.family.written(prompt, tokenizer)
+        found = tokenizer(text, padding="max_length", max_length=length, truncation=True)
+        tokens[name] = torch.tensor(found.input_ids, dtype=torch.int64)
+        if pipeline.family.masked:
+            tokens[MASK] = torch.tensor(found.attention_mask, dtype=torch.int64)
+        cut.append((len(tokenizer(text, truncation=False, verbose=False).input_ids), length))
     if all(num_tokens > length for num_tokens, length in cut):
         num_tokens, length = max(cut, key=lambda pair: pair[1])
         logger.warning(

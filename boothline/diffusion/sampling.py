@@ -123,7 +123,7 @@ def _sample_batch(
 ) -> torch.Tensor:
     """Return pixels_BHWC: uint8, on the CPU."""
     family = pipeline.family
-    guided = family.guidance == "classifier_free" and sampling.guidance_scale > 1
+    guided = family.is_guided(pipeline, scale=sampling.guidance_scale)
     texts = [(request.prompt, False) for request in batch]
     if guided:
         texts = [(r.negative_prompt or sampling.negative_prompt, True) for r in batch] + texts
@@ -179,11 +179,7 @@ def _predict(
     guidance_scale: float,
     guided: bool,
 ) -> torch.Tensor:
-    """Return the (guided) prediction in one forward.
-
-    Guidance is eps_u + scale (eps_c - eps_u): Ho and Salimans, "Classifier-free diffusion
-    guidance", 2022.
-    """
+    """Return the (guided) prediction in one forward."""
     dtype = pipeline.denoiser.dtype
     rows = torch.cat([latents_BCHW] * 2) if guided else latents_BCHW
     predicted: torch.Tensor = pipeline.family.predict(
@@ -196,8 +192,7 @@ def _predict(
     ).float()
     if not guided:
         return predicted
-    unconditional, conditional = predicted.chunk(2)
-    return unconditional + guidance_scale * (conditional - unconditional)
+    return pipeline.family.guided(*predicted.chunk(2), scale=guidance_scale)
 
 
 def _model_input(
@@ -235,7 +230,7 @@ def decode(pipeline: DiffusionParts, latents_BCHW: torch.Tensor) -> torch.Tensor
     """Return pixels_BHWC: uint8 on the CPU, from latents_BCHW in the denoiser's scale."""
     vae: Any = pipeline.vae
     unscaled = pipeline.latent_scale.unscaled(latents_BCHW).to(vae.dtype)
-    pixels_BCHW = vae.decode(unscaled, return_dict=False)[0].float()
+    pixels_BCHW = pipeline.family.pixels(vae, unscaled).float()
     levels: torch.Tensor = (pixels_BCHW / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().cpu()
 

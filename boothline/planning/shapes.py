@@ -55,7 +55,7 @@ class ModelShapes:
     @property
     def pixels_per_latent(self) -> int:
         """Side of the square of pixels that one latent stands for."""
-        return int(2 ** (len(self.configs["vae"]["block_out_channels"]) - 1))
+        return self.family.pixels_per_latent(self.configs["vae"])
 
     @classmethod
     def read(cls, folder: Path) -> "ModelShapes":

@@ -167,7 +167,7 @@ def _validation_sets(
             stream=name if len(sizes) == 1 else f"{name}/{size[0]}x{size[1]}",
             pictures=members,
             moments=MomentSource(
-                assembly.pipeline.vae,
+                assembly.pipeline.moments,
                 members,
                 size_px=size,
                 flips=False,
@@ -345,7 +345,7 @@ class _Loader:
         fit: bool = False,
     ) -> MomentSource:
         return MomentSource(
-            self._pipeline.vae,
+            self._pipeline.moments,
             pictures,
             size_px=size,
             flips=flips,

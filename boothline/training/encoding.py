@@ -7,10 +7,8 @@ as a fresh one. With a cache the ranks share the work.
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
-from typing import Any, cast
 
 import torch
-from torch import nn
 
 from boothline.buckets import Size
 from boothline.diffusion.families import Tensors
@@ -31,7 +29,7 @@ class MomentSource:
     """Posterior moments (mean and log variance of the latents) of pictures.
 
     Args:
-        vae: the frozen AutoencoderKL.
+        encode: returns moments_BCHW of pixels_BCHW: the frozen autoencoder.
         pictures: what to encode.
         size_px: (width, height) that they have, or get.
         fit: cut and scale pictures of another size.
@@ -43,7 +41,7 @@ class MomentSource:
 
     def __init__(
         self,
-        vae: nn.Module,
+        encode: Callable[[torch.Tensor], torch.Tensor],
         pictures: Sequence[Picture],
         *,
         size_px: Size,
@@ -54,7 +52,7 @@ class MomentSource:
         fit: bool = False,
     ) -> None:
         self._crops = crops
-        self._vae: nn.Module | None = vae
+        self._encoder: Callable[[torch.Tensor], torch.Tensor] | None = encode
         self._pictures = pictures
         self._size_px, self._fit = size_px, fit
         self._device = ranks.device
@@ -62,7 +60,7 @@ class MomentSource:
         if cached:
             count = len(pictures) * (2 if flips else 1) * self._num_variants
             self._cache = share(count, self._encode, ranks=ranks)
-            self._vae = None
+            self._encoder = None
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -96,8 +94,8 @@ class MomentSource:
             flip=bool(flip),
             cut=None if crops is None else partial(crops.cut, picture=index, crop=crop),
         )
-        posterior = cast(Any, self._vae).encode(pixels[None].to(self._device)).latent_dist
-        return cast(torch.Tensor, posterior.parameters[0].float())
+        assert self._encoder is not None  # noqa: S101 - a fact for the type checker
+        return self._encoder(pixels[None].to(self._device))[0].float()
 
 
 class CaptionSource:

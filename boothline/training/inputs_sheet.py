@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 
 from boothline.buckets import Size, nearest
+from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.sheets import contact_sheet
 from boothline.training.pictures import Picture, load_pixels, open_picture
 
@@ -16,7 +16,7 @@ MAX_PICTURES = 8
 
 @torch.no_grad()
 def make_inputs_sheet(
-    path: Path, pictures: Sequence[Picture], *, sizes: Sequence[Size], vae: AutoencoderKL
+    path: Path, pictures: Sequence[Picture], *, sizes: Sequence[Size], pipeline: DiffusionParts
 ) -> None:
     """Save the first pictures as a PNG, each above its reconstruction.
 
@@ -26,22 +26,23 @@ def make_inputs_sheet(
         path: the PNG.
         pictures: instance pictures, at least one.
         sizes: (width, height) in pixels that they are trained at.
-        vae: the frozen autoencoder.
+        pipeline: the base model, whose autoencoder is frozen.
     """
-    shown = [_shown(picture, sizes, vae) for picture in pictures[:MAX_PICTURES]]
+    shown = [_shown(picture, sizes, pipeline) for picture in pictures[:MAX_PICTURES]]
     originals, kept = zip(*shown, strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet([*originals, *kept], num_columns=len(shown), gap_px=0).save(path)
 
 
 def _shown(
-    picture: Picture, sizes: Sequence[Size], vae: AutoencoderKL
+    picture: Picture, sizes: Sequence[Size], pipeline: DiffusionParts
 ) -> tuple[Image.Image, Image.Image]:
     """Return a picture at its training size, and its reconstruction."""
     size = nearest(open_picture(picture).size, sizes)
     pixels_CHW = load_pixels(picture, size_px=size)
-    mean = vae.encode(pixels_CHW[None].to(vae.device)).latent_dist.mean
-    return _image(pixels_CHW), _image(vae.decode(mean).sample[0].float().cpu())
+    vae = pipeline.vae
+    mean = pipeline.moments(pixels_CHW[None].to(vae.device)).chunk(2, dim=1)[0]
+    return _image(pixels_CHW), _image(pipeline.family.pixels(vae, mean)[0].float().cpu())
 
 
 def _image(pixels_CHW: torch.Tensor) -> Image.Image:

@@ -77,7 +77,7 @@ class SheetMaker:
         """
         if self._ranks.is_main:
             with self._surroundings.whole() as pipeline:
-                make_inputs_sheet(path, pictures, sizes=self._sizes, vae=pipeline.vae)
+                make_inputs_sheet(path, pictures, sizes=self._sizes, pipeline=pipeline)
 
     def _size(self, index: int) -> Size:
         """Return (width, height) in pixels of a prompt's picture; neighbours share batches."""

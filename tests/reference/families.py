@@ -22,6 +22,7 @@ from reference.training import OPTIMIZERS, ReferenceTraining, Sample, Trained, c
 
 from boothline.diffusion import counters
 
+T5_LENGTH = 32  # of the tiny models' tokenizer
 GUIDANCE = 3.5  # what a distilled FLUX is told in diffusers' own training
 
 
@@ -75,7 +76,7 @@ class FamilyReference(ReferenceTraining):
                 text = name.startswith("text_encoder")
                 settings = LoraConfig(
                     r=lora["rank"], lora_alpha=lora["alpha"],
-                    target_modules=list(lora["text_encoder_targets" if text else "targets"]),
+                    target_modules=lora["text_encoder_targets"] if text else self._targets(lora),
                 )  # fmt: skip
                 draw = counters.integers(
                     (), high=2**31, seed=t["seed"], stream=f"lora/{name}", index=0
@@ -87,6 +88,15 @@ class FamilyReference(ReferenceTraining):
                 if parameter.requires_grad:
                     found[f"{name}.{key}"] = parameter
         return found
+
+    def _targets(self, lora: dict[str, Any]) -> list[str]:
+        """All attention of both streams, as the networks call it."""
+        pipeline = type(self._pipe).__name__
+        if pipeline in ("StableDiffusion3Pipeline", "FluxPipeline", "Flux2KleinPipeline"):
+            streams = ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+            single = ["to_qkv_mlp_proj"] if "Flux2" in pipeline else []
+            return [*lora["targets"], *streams, *single]
+        return list(lora["targets"])
 
     def run(self) -> Trained:
         """Take every step."""
@@ -169,12 +179,15 @@ class FamilyReference(ReferenceTraining):
 
     def _sd3(self, noisy: torch.Tensor, timestep: torch.Tensor, caption: str) -> Any:
         context, _, pooled, _ = self._pipe.encode_prompt(
-            caption, None, None, device="cpu", do_classifier_free_guidance=False
-        )
+            caption, None, None, device="cpu", do_classifier_free_guidance=False,
+            max_sequence_length=T5_LENGTH,
+        )  # fmt: skip
         return self._pipe.transformer(noisy, context, pooled, timestep).sample
 
     def _flux(self, noisy: torch.Tensor, timestep: torch.Tensor, caption: str) -> Any:
-        context, pooled, text_ids = self._pipe.encode_prompt(caption, None, device="cpu")
+        context, pooled, text_ids = self._pipe.encode_prompt(
+            caption, None, device="cpu", max_sequence_length=T5_LENGTH
+        )
         count, channels, height, width = noisy.shape
         packed = FluxPipeline._pack_latents(noisy, count, channels, height, width)
         found = self._pipe.transformer(

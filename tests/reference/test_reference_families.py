@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from reference.chat_families import ChatReference
 from reference.comparing import distance
 from reference.families import FamilyReference
 from reference.product import in_float64, run_one_rank, run_ranks, settings_of
@@ -40,6 +41,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str, float]] = {
     "flux, shifted": (
         "flux", "FluxPipeline", {**FROZEN, "timestep_density": "shifted"}, "shifted", FLUX_SHIFT,
     ),
+    "klein, buckets": ("klein", "Flux2KleinPipeline", {**FROZEN, **BUCKETS}, "uniform", 0),
+    "z_image, buckets": ("z_image", "ZImagePipeline", {**FROZEN, **BUCKETS}, "shifted", 3.0),
+    "qwen_image, buckets": ("qwen_image", "QwenImagePipeline", {**FROZEN, **BUCKETS}, "shifted", 0),
 }  # fmt: skip
 
 
@@ -76,7 +80,18 @@ def test_training_of_a_family_equals_the_reference(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["sdxl, full", "sdxl, lora", "sd3, shifted", "flux, uniform"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "sdxl, full",
+        "sdxl, lora",
+        "sd3, shifted",
+        "flux, uniform",
+        "klein, buckets",
+        "z_image, buckets",
+        "qwen_image, buckets",
+    ],
+)
 def test_training_of_a_family_with_two_ranks_equals_the_reference(
     make_job: Any, family_folders: Callable[[str], Path], warm: Warm | None, case: str
 ) -> None:
@@ -100,9 +115,8 @@ def error_of(
     with in_float64():
         if ranks == 1:
             run_one_rank(job)
-        reference = FamilyReference(
-            pipeline, job=job, settings=settings_of(job), density=density, shift=shift
-        )
+        kind = ChatReference if name in ("klein", "z_image", "qwen_image") else FamilyReference
+        reference = kind(pipeline, job=job, settings=settings_of(job), density=density, shift=shift)
         wanted = reference.run()
     found = weights_of(job)
     # Layers that nothing reads carry no adapter; trained whole, they stay as they were.

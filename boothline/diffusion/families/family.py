@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from boothline.config.sampling import SamplerName, SamplingConfig
+from boothline.config.training import ATTENTION, LoraConfig
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ Tensors = Mapping[str, "torch.Tensor"]
 Role = Literal["denoiser", "autoencoder", "text_encoder", "tokenizer"]
 CONTEXT = "context"
 POOLED = "pooled"
+MASK = "mask"
 SCHEDULER = "scheduler"
 _STEMS: Mapping[str, str] = {
     "diffusers": "diffusion_pytorch_model",
@@ -82,6 +84,35 @@ class LatentScale:
         return latents / self.factor + self.shift
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChannelScale(LatentScale):
+    """Latents of which each channel has a scale of its own, or each place of a square of two.
+
+    Attributes:
+        factors, shifts: as factor and shift, (C, 1, 1) or (C, 2, 2).
+    """
+
+    factor: float = 1.0
+    factors: "torch.Tensor"
+    shifts: "torch.Tensor"
+
+    def scaled(self, latents: "torch.Tensor") -> "torch.Tensor":
+        """Return the denoiser's latents of the autoencoder's."""
+        return (latents - _tiled(self.shifts, latents)) * _tiled(self.factors, latents)
+
+    def unscaled(self, latents: "torch.Tensor") -> "torch.Tensor":
+        """Return the autoencoder's latents of the denoiser's."""
+        return latents / _tiled(self.factors, latents) + _tiled(self.shifts, latents)
+
+
+def _tiled(values_CHW: "torch.Tensor", latents: "torch.Tensor") -> "torch.Tensor":
+    """Return values of each channel or place, repeated over the latents."""
+    height, width = (
+        size // of for size, of in zip(latents.shape[-2:], values_CHW.shape[1:], strict=True)
+    )
+    return values_CHW.to(latents).repeat(1, height, width)
+
+
 class Family(ABC):
     """One layout of text-to-image models.
 
@@ -98,6 +129,9 @@ class Family(ABC):
         is_flow: trained by flow matching, else by a noise schedule.
         kohya_prefixes: beginnings of kohya's names of adapters, by network; empty: not written.
         extras: further arguments of the pipeline's class.
+        index_settings: arguments of the pipeline's class that model_index.json names.
+        lora_targets: layers of the denoiser that training.lora.targets means unless it is set.
+        masked: tokens come with a mask of those that are not padding, 1 or 0, as `mask`.
     """
 
     name: ClassVar[str]
@@ -111,6 +145,9 @@ class Family(ABC):
     is_flow: ClassVar[bool] = False
     kohya_prefixes: ClassVar[Mapping[str, str]] = {}
     extras: ClassVar[Mapping[str, Any]] = {}
+    index_settings: ClassVar[tuple[str, ...]] = ()
+    lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
+    masked: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         return self.name
@@ -119,6 +156,10 @@ class Family(ABC):
     def folders(self) -> tuple[str, ...]:
         """Folders whose files decide what the model does."""
         return (*(part.name for part in self.parts), SCHEDULER)
+
+    def adapted(self, lora: LoraConfig) -> tuple[str, ...]:
+        """Return the ends of the names of the denoiser's layers that get adapters."""
+        return self.lora_targets if lora.targets == ATTENTION else lora.targets
 
     def names(self, role: Role) -> tuple[str, ...]:
         """Return the parts of a role."""
@@ -150,6 +191,20 @@ class Family(ABC):
         shift = config.get("shift_factor") or 0.0
         return LatentScale(factor=float(config.scaling_factor), shift=float(shift))
 
+    def pixels_per_latent(self, config: Mapping[str, Any]) -> int:
+        """Return the pixels along the side of one latent, from the autoencoder's settings."""
+        return int(2 ** (len(config["block_out_channels"]) - 1))
+
+    def moments(self, vae: Any, pixels_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+        """Return mean and log variance of the latents of pixels in [-1, 1]: (B, 2C, H, W)."""
+        found: torch.Tensor = vae.encode(pixels_BCHW).latent_dist.parameters
+        return found
+
+    def pixels(self, vae: Any, latents_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+        """Return the pixels, about [-1, 1], of the autoencoder's latents: (B, 3, H, W)."""
+        found: torch.Tensor = vae.decode(latents_BCHW, return_dict=False)[0]
+        return found
+
     def latent_channels(self, model: "DiffusionParts") -> int:
         """Return the channels of the latents that the denoiser reads."""
         return int(model.denoiser.config.in_channels)
@@ -170,13 +225,18 @@ class Family(ABC):
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
         """Return the length of a tokenised text for each text encoder, marks included."""
 
+    def written(self, prompt: str, tokenizer: Any) -> str:  # noqa: ANN401
+        """Return the text that is tokenised for a prompt; chat models get a conversation."""
+        return prompt
+
     @abstractmethod
     def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> "Tensors":
         """Return what texts give the denoiser: `context` (U, L, D) and, for some, `pooled` (U, P).
 
         Args:
             text_encoders: the networks by name.
-            tokens_UL: int64 for each of them.
+            tokens_UL: int64 for each of them; where the family is `masked`, the mask too, which
+                only a plan leaves out.
         """
 
     def without_text(self, model: "DiffusionParts", conditioning: "Tensors") -> "Tensors":
@@ -186,6 +246,19 @@ class Family(ABC):
     def unread(self, text_encoders: Mapping[str, Any]) -> "Sequence[torch.nn.Module]":
         """Return the layers of text encoders whose output nothing reads: they cannot learn."""
         return ()
+
+    def is_guided(self, model: "DiffusionParts", *, scale: float) -> bool:
+        """Return whether a guidance scale asks for an unconditional half."""
+        return self.guidance == "classifier_free" and scale > 1
+
+    def guided(
+        self, unconditional_BCHW: "torch.Tensor", conditional_BCHW: "torch.Tensor", *, scale: float
+    ) -> "torch.Tensor":
+        """Return both halves combined.
+
+        eps_u + scale (eps_c - eps_u): Ho and Salimans, "Classifier-free diffusion guidance", 2022.
+        """
+        return unconditional_BCHW + scale * (conditional_BCHW - unconditional_BCHW)
 
     @abstractmethod
     def predict(

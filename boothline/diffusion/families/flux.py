@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from boothline.config.training import ATTENTION
 from boothline.diffusion.families.clip_unet import clip_length
 from boothline.diffusion.families.family import (
     AUTOENCODER,
@@ -13,7 +14,13 @@ from boothline.diffusion.families.family import (
     Part,
     Tensors,
 )
-from boothline.diffusion.families.flow import FlowFamily
+from boothline.diffusion.families.flow import (
+    TEXT_ATTENTION,
+    FlowFamily,
+    packed,
+    text_length,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +31,6 @@ TRAINING_GUIDANCE = 3.5
 """Guidance scale that a distilled model is told in training: the one it is usually sampled at."""
 _T5_LENGTH = 512
 _TIMESTEPS = 1000
-_LATENT_SIDE = 128
 
 
 class Flux(FlowFamily):
@@ -33,6 +39,7 @@ class Flux(FlowFamily):
     name = "FLUX.1"
     pipeline = "FluxPipeline"
     guidance = "embedded"
+    lora_targets = (*ATTENTION, *TEXT_ATTENTION)
     density = "uniform"
     parts = (
         Part("transformer", "denoiser", ("FluxTransformer2DModel",)),
@@ -45,7 +52,10 @@ class Flux(FlowFamily):
 
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
         """Return CLIP's length and the pipeline's for T5, which has no limit of its own."""
-        return {"text_encoder": clip_length(model, "text_encoder"), "text_encoder_2": _T5_LENGTH}
+        return {
+            "text_encoder": clip_length(model, "text_encoder"),
+            "text_encoder_2": text_length(model, "text_encoder_2", longest=_T5_LENGTH),
+        }
 
     def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
         """Return T5's hidden state and CLIP's pooled output."""
@@ -56,16 +66,6 @@ class Flux(FlowFamily):
     def latent_channels(self, model: "DiffusionParts") -> int:
         """Return the channels before packing."""
         return int(model.denoiser.config.in_channels) // 4
-
-    def resolution_px(self, model: "DiffusionParts") -> int:
-        """Return the pipeline's own side: the transformer names none."""
-        return _LATENT_SIDE * model.vae_scale
-
-    def sigmas(self, num_steps: int) -> list[float]:
-        """Return levels from 1 down to one step above 0."""
-        import numpy as np
-
-        return [float(level) for level in np.linspace(1.0, 1 / num_steps, num_steps)]
 
     def predict(
         self,
@@ -78,24 +78,20 @@ class Flux(FlowFamily):
         guidance_scale: float | None = None,
     ) -> "torch.Tensor":
         """Return the transformer's velocity; a distilled model is told the guidance scale."""
-        count, channels, height, width = noisy_BCHW.shape
-        rows, columns = height // 2, width // 2
-        squares = noisy_BCHW.view(count, channels, rows, 2, columns, 2)
-        packed = squares.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, channels * 4)
+        count, (height, width) = len(noisy_BCHW), noisy_BCHW.shape[2:]
+        tokens = packed(noisy_BCHW)
         scale = TRAINING_GUIDANCE if guidance_scale is None else guidance_scale
         (velocity,) = denoiser(
-            hidden_states=packed,
-            timestep=timesteps.expand(count).to(packed.dtype) / _TIMESTEPS,
-            guidance=packed.new_full((count,), scale) if denoiser.config.guidance_embeds else None,
+            hidden_states=tokens,
+            timestep=timesteps.expand(count).to(tokens.dtype) / _TIMESTEPS,
+            guidance=tokens.new_full((count,), scale) if denoiser.config.guidance_embeds else None,
             encoder_hidden_states=conditioning[CONTEXT],
             pooled_projections=conditioning[POOLED],
-            txt_ids=packed.new_zeros(conditioning[CONTEXT].shape[1], 3),
-            img_ids=_places(rows, columns, like=packed),
+            txt_ids=tokens.new_zeros(conditioning[CONTEXT].shape[1], 3),
+            img_ids=_places(height // 2, width // 2, like=tokens),
             return_dict=False,
         )
-        squares = velocity.view(count, rows, columns, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        unpacked: torch.Tensor = squares.reshape(count, channels, height, width)
-        return unpacked
+        return unpacked(velocity, height=height, width=width)
 
 
 def _places(rows: int, columns: int, *, like: "torch.Tensor") -> "torch.Tensor":

@@ -6,6 +6,7 @@ Esser et al., "Scaling rectified flow transformers for high-resolution image syn
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from boothline.config.training import ATTENTION
 from boothline.diffusion.families.clip_unet import clip_length
 from boothline.diffusion.families.family import (
     AUTOENCODER,
@@ -16,7 +17,7 @@ from boothline.diffusion.families.family import (
     Part,
     Tensors,
 )
-from boothline.diffusion.families.flow import FlowFamily
+from boothline.diffusion.families.flow import TEXT_ATTENTION, FlowFamily, text_length
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ class StableDiffusion3(FlowFamily):
 
     name = "Stable Diffusion 3 / 3.5"
     pipeline = "StableDiffusion3Pipeline"
+    lora_targets = (*ATTENTION, *TEXT_ATTENTION)
     density = "shifted"
     max_shift = 1.16
     parts = (
@@ -47,7 +49,11 @@ class StableDiffusion3(FlowFamily):
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
         """Return CLIP's lengths and the pipeline's for T5, which has no limit of its own."""
         clip = {name: clip_length(model, name) for name in ("text_encoder", "text_encoder_2")}
-        return {**clip, "text_encoder_3": _T5_LENGTH}
+        length = text_length(model, "text_encoder_3", longest=_T5_LENGTH)
+        return {**clip, "text_encoder_3": length}
+
+    def sigmas(self, num_steps: int) -> None:
+        """Return None: the scheduler's own levels."""
 
     def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
         """Return CLIP's hidden states filled up to T5's width, then T5's; both projections."""

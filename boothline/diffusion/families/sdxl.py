@@ -45,6 +45,7 @@ class Sdxl(UnetFamily):
         "text_encoder_2": "lora_te2_text_model_",
     }
     extras = {"add_watermarker": False}  # noqa: RUF012
+    index_settings = ("force_zeros_for_empty_prompt",)
 
     def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
         """Return both hidden states before the last side by side, and the second projection."""

@@ -41,7 +41,7 @@ class StopOnce(Requests):
 
 
 @pytest.mark.proves("F26/loop")
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "klein", "z_image", "qwen_image"])
 def test_training_of_a_family_resumes_to_the_same_bits_and_is_published(
     make_job: JobMaker,
     run_here: Runner,

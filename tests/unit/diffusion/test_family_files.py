@@ -40,6 +40,7 @@ from boothline.errors import ConfigError, DataError
 
 Folders = Callable[[str], Path]
 PROMPT = "a photo of sks bear"
+STD = 0.5
 
 
 def adapted(folder: Path) -> tuple[DiffusionParts, LoraConfig]:
@@ -49,14 +50,21 @@ def adapted(folder: Path) -> tuple[DiffusionParts, LoraConfig]:
     for name in add_adapters(parts, lora, text_encoder=parts.family.trains_text_encoders):
         for parameter in parts.part(name).parameters():
             if parameter.requires_grad:
-                torch.nn.init.normal_(parameter, std=0.3)
+                torch.nn.init.normal_(parameter, std=STD)
     return parts, lora
 
 
 @pytest.mark.proves("F26/adapters")
 @pytest.mark.parametrize(
     ("name", "files"),
-    [("sdxl", [DIFFUSERS_FILE, KOHYA_FILE]), ("sd3", [DIFFUSERS_FILE]), ("flux", [DIFFUSERS_FILE])],
+    [
+        ("sdxl", [DIFFUSERS_FILE, KOHYA_FILE]),
+        ("sd3", [DIFFUSERS_FILE]),
+        ("flux", [DIFFUSERS_FILE]),
+        ("klein", [DIFFUSERS_FILE]),
+        ("z_image", [DIFFUSERS_FILE]),
+        ("qwen_image", [DIFFUSERS_FILE]),
+    ],
 )
 def test_adapters_of_a_family_are_read_back_by_diffusers_and_merged(
     family_folders: Folders, tmp_path: Path, name: str, files: list[str]

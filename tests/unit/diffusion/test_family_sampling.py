@@ -1,12 +1,14 @@
 """Every family samples what diffusers' own pipeline samples, guidance included."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from family_fixtures import T5_LENGTH
 
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.editing import Edit
@@ -17,7 +19,9 @@ from boothline.diffusion.sampling import SampleRequest, sample, start_noise
 from boothline.errors import ConfigError
 
 Folders = Callable[[str], Path]
-FLOW = ("sd3", "flux")
+FLOW = ("sd3", "flux", "klein", "z_image", "qwen_image")
+GUIDED = ("sdxl", "sd3", "klein", "z_image", "qwen_image")
+ALL = ("sdxl", *FLOW)
 PROMPT = "a photo of sks bear"
 HEIGHT_PX, WIDTH_PX = 48, 32
 
@@ -38,33 +42,54 @@ def requests_of(negative: str = "", **changes: Any) -> list[SampleRequest]:
 
 def plain(parts: DiffusionParts, sampling: SamplingConfig, negative: str | None) -> np.ndarray:
     """Return the levels, 0 to 255, of diffusers' own pipeline at the same noise."""
-    noise = start_noise(parts, requests_of())
     scheduler = None
     if not parts.family.is_flow:
         scheduler = make_scheduler(parts.scheduler, sampling)
-    arguments: dict[str, Any] = {"negative_prompt": negative and [negative] * 2}
-    if parts.family.guidance == "embedded":
-        count, channels, height, width = noise.shape
-        noise = noise.view(count, channels, height // 2, 2, width // 2, 2)
-        noise = noise.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        arguments = {}
     pipeline = plain_pipeline(parts, scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    with quiet_libraries():
+    with quiet_libraries(), torch.inference_mode():
         levels: np.ndarray = (
             255
             * pipeline(
-                [PROMPT] * 2,
+                prompt=[PROMPT] * 2,
                 num_inference_steps=sampling.num_steps,
-                guidance_scale=sampling.guidance_scale,
                 height=HEIGHT_PX,
                 width=WIDTH_PX,
-                latents=noise,
                 output_type="np",
-                **arguments,
+                **arguments_of(pipeline, parts, sampling.guidance_scale, negative),
             ).images
         )
     return levels
+
+
+def arguments_of(
+    pipeline: Any, parts: DiffusionParts, scale: float, negative: str | None
+) -> dict[str, Any]:
+    """Return what each of diffusers' pipelines has names, shapes and a scale of its own for."""
+    noise, name = start_noise(parts, requests_of()), parts.family.pipeline
+    count, channels, height, width = noise.shape
+    squares = noise.view(count, channels, height // 2, 2, width // 2, 2)
+    tokens = squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    places = squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    without = {"negative_prompt": None if negative is None else [negative] * 2}
+    if name == "FluxPipeline":
+        return {"latents": tokens, "guidance_scale": scale, "max_sequence_length": T5_LENGTH}
+    if name == "QwenImagePipeline":
+        # Without a negative prompt it takes no guidance.
+        without = {"negative_prompt": [negative or ""] * 2 if scale > 1 else None}
+        return {"latents": tokens, "true_cfg_scale": scale, **without}
+    if name == "ZImagePipeline":
+        return {"latents": noise, "guidance_scale": scale - 1, "max_sequence_length": 64, **without}
+    if name == "Flux2KleinPipeline":
+        if negative is not None:  # its texts alone have no argument
+            embeds, _ = pipeline.encode_prompt([negative] * 2, max_sequence_length=64)
+            without = {"negative_prompt_embeds": embeds}
+        else:
+            without = {}
+        length = {"max_sequence_length": 64}
+        return {"latents": places, "guidance_scale": scale, **length, **without}
+    length = {"max_sequence_length": T5_LENGTH} if name == "StableDiffusion3Pipeline" else {}
+    return {"latents": noise, "guidance_scale": scale, **length, **without}
 
 
 def pixels(
@@ -73,9 +98,9 @@ def pixels(
     return np.stack([np.array(image) for image in sample(parts, requests, sampling=sampling)])
 
 
-@pytest.mark.proves("F26/sampling")
+@pytest.mark.proves("F26/sampling", "F26/other")
 @pytest.mark.parametrize("guidance_scale", [1.0, 4.0])
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("name", ALL)
 def test_sampling_of_a_family_equals_the_pipeline_of_diffusers(
     family_folders: Folders, name: str, guidance_scale: float
 ) -> None:
@@ -87,7 +112,7 @@ def test_sampling_of_a_family_equals_the_pipeline_of_diffusers(
     assert wanted.std() > 1
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3"])
+@pytest.mark.parametrize("name", GUIDED)
 def test_sampling_with_a_negative_prompt_equals_the_pipeline_of_diffusers(
     family_folders: Folders, name: str
 ) -> None:
@@ -98,7 +123,7 @@ def test_sampling_with_a_negative_prompt_equals_the_pipeline_of_diffusers(
     assert np.abs(got - plain(parts, sampling, None)).max() > 1
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("name", ALL)
 def test_guidance_of_a_family_changes_the_picture(family_folders: Folders, name: str) -> None:
     parts = load_pipeline(family_folders(name), device="cpu")
     low, high = (
@@ -128,7 +153,7 @@ def test_size_that_cuts_a_token_is_refused(family_folders: Folders, name: str) -
         pixels(parts, sampling_of(name), requests_of(height_px=34))
 
 
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("name", ALL)
 def test_edit_of_no_strength_keeps_the_picture_the_autoencoder_gives(
     family_folders: Folders, name: str, tmp_path: Path
 ) -> None:
@@ -191,3 +216,25 @@ def test_shift_of_a_dynamic_scheduler_grows_with_the_picture(family_folders: Fol
         plain_levels = torch.tensor(family.sigmas(4))
         wanted = factor * plain_levels / (1 + (factor - 1) * plain_levels)
         torch.testing.assert_close(scheduler.sigmas[:-1], wanted)
+
+
+def test_distilled_klein_takes_no_guidance_like_the_pipeline_of_diffusers(
+    family_folders: Folders,
+) -> None:
+    parts = load_pipeline(family_folders("klein"), device="cpu")
+    distilled = replace(parts, index={**parts.index, "is_distilled": True})
+    got = pixels(distilled, sampling_of("klein"), requests_of())
+    assert np.abs(got - plain(distilled, sampling_of("klein"), None)).max() <= 0.51
+    assert (got != pixels(parts, sampling_of("klein"), requests_of())).any()
+
+
+@pytest.mark.parametrize("name", ["z_image", "qwen_image"])
+def test_picture_does_not_depend_on_the_length_of_its_neighbours_text(
+    family_folders: Folders, name: str
+) -> None:
+    parts = load_pipeline(family_folders(name), device="cpu")
+    (first, second), long = requests_of(), "a photo of a very small red cat on the moon"
+    alike = pixels(parts, sampling_of(name), [first, second])
+    mixed = pixels(parts, sampling_of(name), [first, replace(second, prompt=long)])
+    assert (alike[0] == mixed[0]).all()
+    assert (alike[1] != mixed[1]).any()

@@ -18,6 +18,9 @@ from boothline.planning import ModelShapes, plan_memory
         ("sdxl", {"method": "lora", "train_text_encoder": False}),
         ("sd3", {"method": "lora", "train_text_encoder": False}),
         ("flux", {"method": "lora", "train_text_encoder": False}),
+        ("klein", {"method": "lora", "train_text_encoder": False}),
+        ("z_image", {"method": "lora", "train_text_encoder": False}),
+        ("qwen_image", {"method": "lora", "train_text_encoder": False}),
     ],
 )
 def test_plan_of_a_family_counts_the_weights_of_the_loaded_model(

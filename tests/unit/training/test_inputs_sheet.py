@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 
+from boothline.diffusion.loading import load_pipeline
 from boothline.training.inputs_sheet import make_inputs_sheet
 from boothline.training.pictures import Picture
 
@@ -22,9 +22,10 @@ def test_inputs_sheet_shows_each_shape_above_what_the_autoencoder_keeps(
         pixels = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         pictures.append(Picture(path=path, caption="a dog"))
-    vae = AutoencoderKL.from_pretrained(tiny_pipeline / "vae").requires_grad_(False)
+    parts = load_pipeline(tiny_pipeline, device="cpu")
+    vae = parts.vae
 
-    make_inputs_sheet(tmp_path / "sheet.png", pictures, sizes=((32, 32), (32, 64)), vae=vae)
+    make_inputs_sheet(tmp_path / "sheet.png", pictures, sizes=((32, 32), (32, 64)), pipeline=parts)
 
     sheet = np.array(Image.open(tmp_path / "sheet.png"))
     assert sheet.shape == (128, 64, 3)
