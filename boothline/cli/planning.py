@@ -43,7 +43,8 @@ def plan(
         str | None,
         typer.Option(
             "--family",
-            help="Sizes of a known family (sd15, sd21) instead of the base model's folder.",
+            help="Sizes of a known model (sd15, sd21, sdxl, sd35, sd35-medium, flux, flux2-klein, "
+            "z-image, qwen-image) instead of the base model's folder.",
             show_default=False,
         ),
     ] = None,

@@ -17,6 +17,7 @@ from boothline.errors import IntegrityError
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 KOHYA_FILE = "lora.safetensors"
 MERGE_TOLERANCE = 1 / 255
+_ROUNDING = 1e-6
 
 
 def save_adapters(parts: DiffusionParts, folder: Path, *, lora: LoraConfig) -> list[Path]:
@@ -86,7 +87,8 @@ def kohya_weights(parts: DiffusionParts, *, alpha: float) -> dict[str, torch.Ten
 def check_adapters(file: Path, parts: DiffusionParts, *, base: Path, prompt: str) -> float:
     """Load an adapter file onto the base model with diffusers' `load_lora_weights` and compare.
 
-    Adapter weights and scales must be equal bit for bit; a picture at one seed may differ by
+    Adapter weights and scales must be equal bit for bit; where diffusers takes a scale into the
+    weights, what they add must be equal but for rounding. A picture at one seed may differ by
     `PICTURE_TOLERANCE` (of 1).
 
     Args:
@@ -108,11 +110,7 @@ def check_adapters(file: Path, parts: DiffusionParts, *, base: Path, prompt: str
         except (ValueError, KeyError, RuntimeError) as error:
             raise _refusal(f"cannot be loaded by diffusers: {error}", file) from error
         for name in parts.family.trainable:
-            ours, theirs = parts.part(name), getattr(loaded, name)
-            if not _equal(adapter_weights(ours), adapter_weights(theirs)):
-                raise _refusal(f"gives the {name} other adapters than were trained", file)
-            if _scales(ours) != _scales(theirs):
-                raise _refusal(f"scales the adapters of the {name} otherwise", file)
+            _check_equal(parts.part(name), getattr(loaded, name), name=name, file=file)
         side_px = parts.family.check_side_px(parts)
         got, wanted = (
             check_picture(each, prompt, side_px=side_px) for each in (loaded, plain_pipeline(parts))
@@ -165,6 +163,33 @@ def _save(weights: Mapping[str, torch.Tensor], path: Path, *, metadata: dict[str
     """Write a safetensors file in float32."""
     tensors = {key: w.detach().float().cpu().contiguous() for key, w in weights.items()}
     save_file(tensors, path, metadata={"format": "pt", **metadata})
+
+
+def _check_equal(ours: torch.nn.Module, theirs: torch.nn.Module, *, name: str, file: Path) -> None:
+    """Raise unless two networks carry the same adapters."""
+    if _scales(ours) == _scales(theirs):
+        if not _equal(adapter_weights(ours), adapter_weights(theirs)):
+            raise _refusal(f"gives the {name} other adapters than were trained", file)
+        return
+    added, found = _added(ours), _added(theirs)
+    if added.keys() != found.keys():
+        raise _refusal(f"gives the {name} other adapters than were trained", file)
+    if any(not _is_near(found[layer], weight) for layer, weight in added.items()):
+        raise _refusal(f"scales the adapters of the {name} otherwise", file)
+
+
+def _added(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return what the adapters add to each layer's weights."""
+    return {
+        name: layer.get_delta_weight(adapter).detach()
+        for name, layer in adapter_layers(network)
+        for adapter in layer.lora_A
+    }
+
+
+def _is_near(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Return whether two weights are equal but for rounding."""
+    return bool((found - wanted).abs().max() <= _ROUNDING * wanted.abs().max())
 
 
 def _equal(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> bool:

@@ -63,14 +63,14 @@ def _networks(shapes: ModelShapes) -> DiffusionParts:
     return DiffusionParts(
         family=shapes.family,
         modules={
-            part.name: _built(part, shapes.configs[part.name]).requires_grad_(False)
+            part.name: built(part, shapes.configs[part.name]).requires_grad_(False)
             for part in shapes.family.parts
             if part.stem is not None
         },
     )
 
 
-def _built(part: Part, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - neither has types
+def built(part: Part, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - neither has types
     """Return a network of given settings."""
     cls = class_of(part)
     if part.library == "diffusers":

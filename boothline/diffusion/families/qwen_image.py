@@ -33,6 +33,7 @@ class QwenImage(ChatFamily):
     name = "Qwen-Image"
     pipeline = "QwenImagePipeline"
     density = "shifted"
+    kohya_prefixes = {"transformer": "lora_unet_"}  # noqa: RUF012
     longest = 1024 + _NUM_BEFORE
     parts = (
         Part("transformer", "denoiser", ("QwenImageTransformer2DModel",)),

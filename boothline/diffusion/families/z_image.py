@@ -26,6 +26,7 @@ class ZImage(ChatFamily):
     name = "Z-Image"
     pipeline = "ZImagePipeline"
     density = "shifted"
+    kohya_prefixes = {"transformer": "lora_unet_"}  # noqa: RUF012
     longest = 512
     parts = (
         Part("transformer", "denoiser", ("ZImageTransformer2DModel",)),

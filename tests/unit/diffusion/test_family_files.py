@@ -36,7 +36,7 @@ from boothline.diffusion.lora_export import (
     merge_checked,
     save_adapters,
 )
-from boothline.errors import ConfigError, DataError
+from boothline.errors import ConfigError, DataError, IntegrityError
 
 Folders = Callable[[str], Path]
 PROMPT = "a photo of sks bear"
@@ -62,8 +62,8 @@ def adapted(folder: Path) -> tuple[DiffusionParts, LoraConfig]:
         ("sd3", [DIFFUSERS_FILE]),
         ("flux", [DIFFUSERS_FILE]),
         ("klein", [DIFFUSERS_FILE]),
-        ("z_image", [DIFFUSERS_FILE]),
-        ("qwen_image", [DIFFUSERS_FILE]),
+        ("z_image", [DIFFUSERS_FILE, KOHYA_FILE]),
+        ("qwen_image", [DIFFUSERS_FILE, KOHYA_FILE]),
     ],
 )
 def test_adapters_of_a_family_are_read_back_by_diffusers_and_merged(
@@ -80,6 +80,18 @@ def test_adapters_of_a_family_are_read_back_by_diffusers_and_merged(
     for file in saved:
         check_adapters(file, parts, base=family_folders(name), prompt=PROMPT)
     merge_checked(parts, prompt=PROMPT)
+
+
+@pytest.mark.proves("F26/adapters")
+def test_adapter_file_of_another_scale_is_refused(family_folders: Folders, tmp_path: Path) -> None:
+    """diffusers takes Z-Image's scale into the weights, so it is seen in what they add."""
+    parts, lora = adapted(family_folders("z_image"))
+    file = save_adapters(parts, tmp_path / "lora", lora=lora)[1]
+    weights = load_file(file)
+    weights |= {key: value * 1.01 for key, value in weights.items() if key.endswith(".alpha")}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match="scales the adapters"):
+        check_adapters(file, parts, base=family_folders("z_image"), prompt=PROMPT)
 
 
 @pytest.mark.parametrize("name", ["sdxl", "flux"])
@@ -254,6 +266,5 @@ def test_file_of_a_family_is_named_by_the_registry_and_little_else(name: str) ->
     }
     own = f"{module.removeprefix('boothline.').replace('.', '/')}.py"
     expected = {own, "diffusion/families/__init__.py"}
-    if name == "StableDiffusionXLPipeline":
-        expected.add("planning/shapes.py")
+    expected.add("planning/published.py")
     assert naming == expected
