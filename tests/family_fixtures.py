@@ -94,14 +94,15 @@ def make_tiny_sdxl(folder: Path) -> Path:
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=(1, 2),
-            cross_attention_dim=32,
+            cross_attention_dim=40,
             attention_head_dim=(2, 4),
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
             projection_class_embeddings_input_dim=6 * 8 + 24,
         )
-        config = _clip_config(tokenizers["tokenizer_2"], width=16, projection=24)
+        # The two differ in width, by which readers of single files tell them apart.
+        config = _clip_config(tokenizers["tokenizer_2"], width=24, projection=24)
         StableDiffusionXLPipeline(
             unet=unet,
             vae=make_tiny_vae(),

@@ -27,6 +27,10 @@ _MAX_SHOWN_CHARACTERS: Final = 60
 _CLIP_PATTERN: Final = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
+_QWEN_PATTERN: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _COMMON_WORDS: Final = frozenset(
     {"a", "an", "the", "of", "on", "in", "at", "to", "and", "or", "with", "for", "by", "from", "is"}
     | {"it", "this", "that", "my", "your", "his", "her", "one", "two", "new", "old", "big", "small"}
@@ -51,7 +55,7 @@ class TokenCounter:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Load a CLIP tokenizer from the `tokenizer` folder of a diffusers model.
+        """Load a tokenizer of CLIP or Qwen2 from the `tokenizer` folder of a diffusers model.
 
         Raises:
             ConfigError: the folder holds no tokenizer that is known.
@@ -61,8 +65,9 @@ class TokenCounter:
             if path.is_file():
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
         try:
-            tokenizer = _load_tokenizer(folder)
             settings = _json_of(folder / "tokenizer_config.json")
+            is_qwen = str(settings.get("tokenizer_class", "")).startswith("Qwen2")
+            tokenizer = _load_tokenizer(folder, is_qwen=is_qwen)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"The tokenizer in {folder} cannot be read: {error}",
@@ -101,7 +106,7 @@ def _json_of(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _load_tokenizer(folder: Path) -> "Tokenizer":
+def _load_tokenizer(folder: Path, *, is_qwen: bool) -> "Tokenizer":
     """Return the tokenizer of a folder in the newer or the older layout."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -115,6 +120,16 @@ def _load_tokenizer(folder: Path) -> "Tokenizer":
     merges = [
         (pair[0], pair[1]) for line in lines if len(pair := line.split()) == 2 and line[0] != "#"
     ]
+    if is_qwen:
+        tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_QWEN_PATTERN), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        return tokenizer
     tokenizer = Tokenizer(
         models.BPE(vocabulary, merges, unk_token=_END, end_of_word_suffix="</w>", fuse_unk=False)
     )

@@ -159,7 +159,7 @@ def _with_prefix(key: str) -> str:
 
 
 def save_single_file(parts: DiffusionParts, path: Path, *, dtype: torch.dtype) -> bool:
-    """Write one safetensors file with the original Stable Diffusion 1.x names (A1111, ComfyUI).
+    """Write one safetensors file with the original names of Stable Diffusion 1.x or SDXL.
 
     Returns:
         False, and nothing is written, when the original layout has no names for the model.

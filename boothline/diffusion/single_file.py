@@ -1,8 +1,9 @@
-"""Names weights as the original Stable Diffusion 1.x does: one file that A1111 and ComfyUI read.
+"""Names weights as the original Stable Diffusion and SDXL do: one file for A1111 and ComfyUI.
 
 The original UNet numbers its blocks flat: input block 0 is the first convolution, then come
 `layers_per_block` residual blocks and a downsampler per level; output blocks likewise. The VAE
-counts its up levels from the finest. Everything else differs in the names of layers only.
+counts its up levels from the finest. The second text encoder of SDXL is OpenCLIP's, which joins the
+weights of queries, keys and values. Everything else differs in the names of layers only.
 """
 
 import re
@@ -10,7 +11,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from boothline.diffusion.families import STABLE_DIFFUSION
 from boothline.diffusion.loading import DiffusionParts
 
 Weights = dict[str, torch.Tensor]
@@ -19,6 +19,8 @@ _UNET_TOP = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
@@ -30,6 +32,19 @@ _UNET_RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
+_OPEN_CLIP_TOP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight",
+    "final_layer_norm.bias": "ln_final.bias",
+}
+_OPEN_CLIP_LAYERS = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
 _VAE_ATTENTION = {
     "group_norm": "norm",
     "to_q": "q",
@@ -40,14 +55,10 @@ _VAE_ATTENTION = {
 
 
 def supports(parts: DiffusionParts) -> bool:
-    """Tell whether the original layout has names for this model: Stable Diffusion 1.x with CLIP.
-
-    Stable Diffusion 2.x has an OpenCLIP text encoder, whose original layout merges the attention
-    weights.
-    """
-    if parts.family is not STABLE_DIFFUSION:
-        return False
-    return not parts.unet.config.use_linear_projection
+    """Return whether an original layout has names for this model: Stable Diffusion 1.x, SDXL."""
+    if parts.family.single_file == "sd":
+        return not parts.unet.config.use_linear_projection
+    return parts.family.single_file == "sdxl"
 
 
 def original_weights(parts: DiffusionParts) -> Weights:
@@ -56,16 +67,50 @@ def original_weights(parts: DiffusionParts) -> Weights:
     Raises:
         KeyError: a weight has no name in the original layout.
     """
-    text = {
-        key.removeprefix("text_model."): w for key, w in parts.text_encoder.state_dict().items()
-    }
     return {
         **unet_weights(
             parts.unet.state_dict(), layers_per_block=parts.unet.config.layers_per_block
         ),
         **vae_weights(parts.vae.state_dict(), num_levels=len(parts.vae.config.block_out_channels)),
-        **{f"cond_stage_model.transformer.text_model.{key}": w for key, w in text.items()},
+        **_text_weights(parts),
     }
+
+
+def _text_weights(parts: DiffusionParts) -> Weights:
+    """Return the text encoders' weights under their original names."""
+    is_xl = parts.family.single_file == "sdxl"
+    place = "conditioner.embedders.0" if is_xl else "cond_stage_model"
+    text = {
+        key.removeprefix("text_model."): w for key, w in parts.text_encoder.state_dict().items()
+    }
+    named = {f"{place}.transformer.text_model.{key}": w for key, w in text.items()}
+    if is_xl:
+        second = open_clip_weights(parts.part("text_encoder_2").state_dict())
+        named |= {f"conditioner.embedders.1.model.{key}": w for key, w in second.items()}
+    return named
+
+
+def open_clip_weights(weights: Mapping[str, torch.Tensor]) -> Weights:
+    """Return a CLIP text encoder's weights under OpenCLIP's names, queries, keys, values joined."""
+    named: Weights = {}
+    for key, weight in weights.items():
+        rest = key.removeprefix("text_model.")
+        if rest == "text_projection.weight":
+            named["text_projection"] = weight.T
+        elif rest in _OPEN_CLIP_TOP:
+            named[_OPEN_CLIP_TOP[rest]] = weight
+        elif match := re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", rest):
+            block, (layer, kind) = f"transformer.resblocks.{match[1]}", match.groups()[1:]
+            if layer == "self_attn.q_proj":
+                joined = [weights[key.replace("q_proj", f"{name}_proj")] for name in "qkv"]
+                named[f"{block}.attn.in_proj_{kind}"] = torch.cat(joined)
+            elif layer in _OPEN_CLIP_LAYERS:
+                named[f"{block}.{_OPEN_CLIP_LAYERS[layer]}.{kind}"] = weight
+            elif layer not in ("self_attn.k_proj", "self_attn.v_proj"):
+                raise KeyError(key)
+        else:
+            raise KeyError(key)
+    return named
 
 
 def unet_weights(weights: Mapping[str, torch.Tensor], *, layers_per_block: int) -> Weights:

@@ -131,6 +131,8 @@ class Family(ABC):
         extras: further arguments of the pipeline's class.
         index_settings: arguments of the pipeline's class that model_index.json names.
         lora_targets: layers of the denoiser that training.lora.targets means unless it is set.
+        single_file: names of its weights in one file: `sd` as the first Stable Diffusion, `sdxl`;
+            None: not written.
         masked: tokens come with a mask of those that are not padding, 1 or 0, as `mask`.
     """
 
@@ -147,6 +149,7 @@ class Family(ABC):
     extras: ClassVar[Mapping[str, Any]] = {}
     index_settings: ClassVar[tuple[str, ...]] = ()
     lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
+    single_file: ClassVar[Literal["sd", "sdxl"] | None] = None
     masked: ClassVar[bool] = False
 
     def __repr__(self) -> str:

@@ -45,6 +45,7 @@ class Sdxl(UnetFamily):
         "text_encoder_2": "lora_te2_text_model_",
     }
     extras = {"add_watermarker": False}  # noqa: RUF012
+    single_file = "sdxl"
     index_settings = ("force_zeros_for_empty_prompt",)
 
     def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:

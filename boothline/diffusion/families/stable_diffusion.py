@@ -24,6 +24,7 @@ class StableDiffusion(UnetFamily):
         Part("text_encoder", "text_encoder", ("CLIPTextModel",)),
         Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
     )
+    single_file = "sd"
     kohya_prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}  # noqa: RUF012
     extras = {  # noqa: RUF012
         "safety_checker": None,

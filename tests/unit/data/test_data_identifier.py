@@ -1,4 +1,6 @@
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 from model_fixtures import make_tiny_tokenizer
@@ -116,3 +118,27 @@ def test_length_warnings_long_caption_is_named(counter):
     (warning,) = length_warnings([short, long], counter=counter)
     assert warning.source == "b.png"
     assert "17 tokens; the text encoder reads 12" in warning.message
+
+
+def test_qwen_tokenizer_in_the_older_layout_gives_the_tokens_of_transformers(
+    tmp_path: Path,
+) -> None:
+    from transformers import Qwen2Tokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    merges = [("s", "k"), ("sk", "s"), ("Ġ", "sks")]
+    letters = [*bytes_to_unicode().values(), "sk", "sks", "Ġsks"]
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (tmp_path / "merges.txt").write_text("\n".join(lines))
+    settings = {"tokenizer_class": "Qwen2Tokenizer", "model_max_length": 131072}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+
+    counter = TokenCounter.load(tmp_path)
+
+    text = "Photo of sks bear's 12 caf\u00e9s,\n SKS"
+    theirs = Qwen2Tokenizer(vocab=vocabulary, merges=merges)
+    assert counter.tokens(text) == theirs.tokenize(text)
+    assert counter.tokens("sks") == ["sks"]
+    assert _messages(counter, identifier="sks") == []

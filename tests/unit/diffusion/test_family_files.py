@@ -20,6 +20,7 @@ from boothline.diffusion.export import (
     apply_trained_weights,
     check_diffusers,
     check_picture,
+    check_single_file,
     plain_pipeline,
     save_diffusers,
     save_single_file,
@@ -113,7 +114,7 @@ def test_state_of_adapters_of_a_family_is_taken_over(
 
 
 @pytest.mark.proves("F26/sdxl")
-def test_export_of_sdxl_loads_back_equal_and_has_no_single_file(
+def test_export_of_sdxl_loads_back_equal_as_folder_and_as_single_file(
     family_folders: Folders, tmp_path: Path
 ) -> None:
     base = family_folders("sdxl")
@@ -129,7 +130,9 @@ def test_export_of_sdxl_loads_back_equal_and_has_no_single_file(
     save_diffusers(parts, folder, base=base, trained=trained)
     _, difference = check_diffusers(folder, parts, prompt=PROMPT)
     assert difference <= PICTURE_TOLERANCE
-    assert not save_single_file(parts, tmp_path / "model.safetensors", dtype=torch.float32)
+    single = tmp_path / "model.safetensors"
+    assert save_single_file(parts, single, dtype=torch.float32)
+    check_single_file(single, parts, config=folder)
     weights = "text_encoder_2/model.safetensors"
     assert load_file(folder / weights).keys() == load_file(base / weights).keys()
     reloaded = load_pipeline(folder, device="cpu")
