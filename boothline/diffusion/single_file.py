@@ -55,10 +55,8 @@ _VAE_ATTENTION = {
 
 
 def supports(parts: DiffusionParts) -> bool:
-    """Return whether an original layout has names for this model: Stable Diffusion 1.x, SDXL."""
-    if parts.family.single_file == "sd":
-        return not parts.unet.config.use_linear_projection
-    return parts.family.single_file == "sdxl"
+    """Return whether an original layout has names for this model: Stable Diffusion and SDXL."""
+    return parts.family.single_file is not None
 
 
 def original_weights(parts: DiffusionParts) -> Weights:
@@ -77,8 +75,14 @@ def original_weights(parts: DiffusionParts) -> Weights:
 
 
 def _text_weights(parts: DiffusionParts) -> Weights:
-    """Return the text encoders' weights under their original names."""
+    """Return the text encoders' weights under their original names.
+
+    Stable Diffusion 2.x, known by its linear projections, has one of OpenCLIP.
+    """
     is_xl = parts.family.single_file == "sdxl"
+    if not is_xl and parts.unet.config.use_linear_projection:
+        first = open_clip_weights(parts.text_encoder.state_dict())
+        return {f"cond_stage_model.model.{key}": w for key, w in first.items()}
     place = "conditioner.embedders.0" if is_xl else "cond_stage_model"
     text = {
         key.removeprefix("text_model."): w for key, w in parts.text_encoder.state_dict().items()

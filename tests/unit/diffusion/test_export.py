@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from boothline.diffusion.export import (
     save_single_file,
     stored_dtype,
 )
+from boothline.diffusion.families import FAMILIES
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.errors import DataError, IntegrityError, TrainingError
 
@@ -247,11 +249,20 @@ def test_check_single_file_changed_weight_is_named(
         check_single_file(path, parts, config=exported)
 
 
+def test_save_single_file_of_stable_diffusion_2_loads_back_equal_in_diffusers(
+    tiny_sd2: Path, tmp_path: Path
+) -> None:
+    parts = load_pipeline(tiny_sd2, device="cpu")
+    path = tmp_path / "model.safetensors"
+    assert save_single_file(parts, path, dtype=torch.float32)
+    check_single_file(path, parts, config=tiny_sd2)
+
+
 def test_save_single_file_architecture_without_names_writes_nothing(
     parts: DiffusionParts, tmp_path: Path
 ) -> None:
-    parts.unet.register_to_config(use_linear_projection=True)
-    assert not save_single_file(parts, tmp_path / "model.safetensors", dtype=torch.float32)
+    other = replace(parts, family=FAMILIES["FluxPipeline"])
+    assert not save_single_file(other, tmp_path / "model.safetensors", dtype=torch.float32)
     assert not (tmp_path / "model.safetensors").exists()
 
 

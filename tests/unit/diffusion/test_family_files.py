@@ -113,7 +113,7 @@ def test_state_of_adapters_of_a_family_is_taken_over(
                 assert torch.equal(got[key], parameter), key
 
 
-@pytest.mark.proves("F26/sdxl")
+@pytest.mark.proves("F26/sdxl", "F26/single_out")
 def test_export_of_sdxl_loads_back_equal_as_folder_and_as_single_file(
     family_folders: Folders, tmp_path: Path
 ) -> None:
