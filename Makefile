@@ -49,7 +49,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 
-SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not gpu and not containers and not faults" --durations=15
+SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu and not containers and not faults" --durations=15
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services
 	$(SUITE)
 

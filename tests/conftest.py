@@ -1,4 +1,8 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and their order."""
+
+from pathlib import Path
+
+import pytest
 
 pytest_plugins = [
     "service_fixtures",
@@ -8,3 +12,22 @@ pytest_plugins = [
     "browser_fixtures",
     "fault_figures",
 ]
+LONGEST_FIRST = (
+    "integration/pipelines",
+    "integration/packaging",
+    "sensitivity",
+    "integration/training",
+    "reference",
+    "integration",
+)
+_TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the folders of long tests first: short ones fill the workers evenly at the end."""
+    items.sort(key=lambda item: _place_of(item.path.relative_to(_TESTS)))
+
+
+def _place_of(path: Path) -> int:
+    fitting = (n for n, folder in enumerate(LONGEST_FIRST) if path.is_relative_to(folder))
+    return next(fitting, len(LONGEST_FIRST))
