@@ -301,7 +301,8 @@ def test_decode_integers_of_more_than_16_bits_are_refused(
 def test_decode_names_what_a_file_is(tmp_path: Path, content: bytes, kind: str) -> None:
     error = refusal(tmp_path / "file", content)
     assert error.message == f"is {kind}, which is not read"
-    assert error.remedy == "Save it as JPEG, PNG or WebP."
+    still = "Take a still from it and save that, or leave it out."
+    assert error.remedy == (still if "video" in kind else "Save it as JPEG, PNG or WebP.")
 
 
 @pytest.mark.parametrize("content", [b"ab\x1fcd", b"abc\x7f", b"\x1f\x7f", b"ab\x0bcd"])

@@ -127,7 +127,7 @@ def test_load_pipeline_damaged_weights_are_named(copy: Path, part: str, damage: 
     (path,) = (copy / part).glob("*.safetensors")
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] if damage == "cut" else b"\xff" * len(data))
-    with pytest.raises(DataError, match=f"{part} cannot be loaded"):
+    with pytest.raises(DataError, match=rf"{part}/.* is (cut off|not a safetensors file)"):
         load_pipeline(copy)
 
 
