@@ -55,7 +55,13 @@ _VAE_ATTENTION = {
 
 
 def supports(parts: DiffusionParts) -> bool:
-    """Return whether an original layout has names for this model: Stable Diffusion and SDXL."""
+    """Return whether an original layout has names for this model: Stable Diffusion and SDXL.
+
+    Readers of SDXL's tell its text encoders apart by their width.
+    """
+    if parts.family.single_file == "sdxl":
+        widths = {encoder.config.hidden_size for encoder in parts.text_encoders.values()}
+        return len(widths) == len(parts.text_encoders)
     return parts.family.single_file is not None
 
 

@@ -133,6 +133,8 @@ def test_export_of_sdxl_loads_back_equal_as_folder_and_as_single_file(
     single = tmp_path / "model.safetensors"
     assert save_single_file(parts, single, dtype=torch.float32)
     check_single_file(single, parts, config=folder)
+    parts.part("text_encoder_2").config.hidden_size = parts.text_encoder.config.hidden_size
+    assert not save_single_file(parts, tmp_path / "alike.safetensors", dtype=torch.float32)
     weights = "text_encoder_2/model.safetensors"
     assert load_file(folder / weights).keys() == load_file(base / weights).keys()
     reloaded = load_pipeline(folder, device="cpu")
