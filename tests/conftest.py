@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and their order."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ LONGEST_FIRST = (
     "integration",
 )
 _TESTS = Path(__file__).parent
+# A worker has a million objects of libraries; looking through them took a tenth of its time.
+gc.set_threshold(10_000, 20, 50)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,6 +27,7 @@ from boothline.store.s3 import Bucket
 GIVEN = os.environ.get("BOOTHLINE_TEST_S3_ENDPOINT", "")
 NAMES = ["given"] if GIVEN else ["seaweedfs", "moto"]
 BUCKET = (os.environ.get("BOOTHLINE_BUCKET", "") if GIVEN else "") or "boothline-tests"
+MOTO = Path(__file__).with_name("moto_in_turn.py")
 _START_SECONDS = 60.0
 
 
@@ -65,7 +66,7 @@ def moto(folder: Path) -> Iterator[Endpoints]:
         port = probe.getsockname()[1]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, str(MOTO), "-H", "127.0.0.1", "-p", str(port)],
             env=os.environ | {"BOOTHLINE_SERVICE": str(folder)},
             stdout=log,
             stderr=log,

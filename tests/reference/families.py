@@ -53,7 +53,7 @@ class FamilyReference(ReferenceTraining):
         }
         schedule = DDPMScheduler.from_config(self._pipe.scheduler.config)
         self._base: Any = SimpleNamespace(
-            vae=self._pipe.vae, alpha_bar=schedule.alphas_cumprod.double().tolist()
+            vae=self._pipe.vae, alpha_bar=schedule.alphas_cumprod.double().tolist(), moments={}
         )
         self._trained = self._start()
 

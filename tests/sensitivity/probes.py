@@ -103,6 +103,11 @@ def trained(lab: Lab, store: Store, draft: ManifestDraft) -> Bits:
     return {**weights, **rows, "chosen": draft.metadata.get("chosen_step")}
 
 
+def prior_inputs(lab: Lab, store: Store, config: RunConfig) -> generate_prior.Inputs:
+    """Return pictures of the subject that come without class pictures of their own."""
+    return generate_prior.Inputs(**RUN, dataset=str(dataset(store, config)), shard=0)
+
+
 def training_inputs(lab: Lab, store: Store, config: RunConfig) -> train.Inputs:
     """Return pictures of the subject and of the class."""
     priors = [str(prior(store, config))]
@@ -233,7 +238,7 @@ PROBES: Mapping[str, Probe] = {
         Probe(step=validate_data.STEP, inputs=_in_run(validate_data.Inputs), effect=dataset_effect),
         Probe(
             step=generate_prior.STEP,
-            inputs=_in_run(generate_prior.Inputs, shard=0),
+            inputs=prior_inputs,
             effect=prior_effect,
         ),
         Probe(

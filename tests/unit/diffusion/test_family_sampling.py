@@ -151,7 +151,7 @@ def test_negative_prompt_of_embedded_guidance_is_refused(family_folders: Folders
 @pytest.mark.parametrize("name", FLOW)
 def test_size_that_cuts_a_token_is_refused(family_folders: Folders, name: str) -> None:
     parts = load_pipeline(family_folders(name), device="cpu")
-    with pytest.raises(ValueError, match="not a multiple of 4"):
+    with pytest.raises(ConfigError, match=r"32 x 34 pixels .* sides are multiples of 4"):
         pixels(parts, sampling_of(name), requests_of(height_px=34))
 
 

@@ -11,6 +11,7 @@ from unit.diffusion.peers import counted, plain_pipeline
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.sampling import SampleRequest, sample, start_noise
+from boothline.errors import ConfigError
 
 PROMPTS = ("a photo of a sks bear", "a dog on the beach", "a red cat")
 
@@ -142,7 +143,7 @@ def test_sample_size_is_that_of_the_request(tiny_parts: DiffusionParts) -> None:
 
 
 def test_sample_size_that_does_not_fit_is_refused(tiny_parts: DiffusionParts) -> None:
-    with pytest.raises(ValueError, match="multiple of 2"):
+    with pytest.raises(ConfigError, match=r"32 x 33 pixels .* sides are multiples of 2"):
         list(sample(tiny_parts, _requests(1, height_px=33), sampling=SamplingConfig(num_steps=1)))
 
 
