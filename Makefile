@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,13 +49,17 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 
-SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu and not containers and not faults" --durations=15
-test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## every test that needs no accelerator, with real services
-	$(SUITE)
+SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
+HERE := not gpu and not containers and not faults
+test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services
+	$(SUITE) -m "$(HERE) and not slow"
 
-coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the same with the lines that no test executes; slower
+test-slow: $(VENV)/.development  ## what takes a minute each: an installed wheel, a sweep, killed and stopped ranks
+	$(SUITE) -m "$(HERE) and slow"
+
+coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## both, with the lines that no test executes
 	$(BIN)/coverage erase
-	$(SUITE) --cov --cov-report=term:skip-covered
+	$(SUITE) -m "$(HERE)" --cov --cov-report=term:skip-covered
 
 test-s3: $(VENV)/.development  ## the contract of the store on another S3: ENDPOINT=URL, keys in BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY
 	@test -n "$(ENDPOINT)" || { echo "usage: make test-s3 ENDPOINT=https://s3.example.org"; exit 2; }

@@ -17,7 +17,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ROWS = CHECKOUT / "docs" / "features.yaml"
 PAGE = CHECKOUT / "docs" / "features.md"
 GPU_FOLDER = "tests/gpu/"
-BY_HAND = {"faults": "make test-faults", "containers": "make test-containers"}
+BY_HAND = {
+    "faults": "make test-faults",
+    "containers": "make test-containers",
+    "slow": "make test-slow",
+}
 WHOLE = ""
 
 INTRODUCTION = """# Features and their proofs

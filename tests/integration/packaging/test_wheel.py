@@ -74,6 +74,7 @@ def test_wheel_adds_one_import_name_and_holds_models_and_examples(wheel: Path) -
 
 @pytest.mark.proves("F55")
 @pytest.mark.services
+@pytest.mark.slow
 def test_demo_of_the_installed_wheel_runs_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     site, place = tmp_path / "site", tmp_path / "empty"
     place.mkdir()

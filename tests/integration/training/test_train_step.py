@@ -182,7 +182,6 @@ def test_key_depends_on_the_encoders_only_where_they_validate(
 
 
 @pytest.mark.proves("F02/logged", "F07/training")
-@pytest.mark.slow
 def test_produce_trains_and_reports(
     context: Contexts,
     dataset: str,
