@@ -54,7 +54,7 @@ HERE := not gpu and not containers and not faults
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services
 	$(SUITE) -m "$(HERE) and not slow"
 
-test-slow: $(VENV)/.development  ## what takes a minute each: an installed wheel, a sweep, killed and stopped ranks
+test-slow: $(VENV)/.development  ## what takes a minute each: whole runs, an installed wheel, a sweep, killed ranks
 	$(SUITE) -m "$(HERE) and slow"
 
 coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## both, with the lines that no test executes

@@ -19,7 +19,7 @@ from boothline import services
 from boothline.catalogue import steps_of
 from boothline.launch.local.processes import processes_of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.slow, pytest.mark.services]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
 
 
