@@ -18,9 +18,12 @@ from boothline.diffusion.families import STABLE_DIFFUSION, Family, LatentScale, 
 from boothline.diffusion.families.family import SCHEDULER
 from boothline.diffusion.layout import check_folder, read_json, weight_variant
 from boothline.diffusion.threads import fix_bits
-from boothline.errors import DataError
+from boothline.errors import DataError, MachineError
 
 logger = logging.getLogger(__name__)
+
+_MACHINE_SIGNS = ("INTERNAL ASSERT FAILED", "allocate memory", "out of memory")
+"""What torch says in a RuntimeError where not the files but the machine is at fault."""
 
 _PICTURE_NDIM = 4  # of the weights of convolutions over pictures; over films they have 5
 
@@ -203,6 +206,11 @@ def _load(cls: Any, path: Path, part: Part) -> Any:  # noqa: ANN401
         first_line = (
             str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         )
+        if any(sign in str(error) for sign in _MACHINE_SIGNS):
+            raise MachineError(
+                f"{folder} could not be loaded here: {first_line}",
+                remedy="This says nothing about the files. Free memory, then run it again.",
+            ) from error
         raise DataError(
             f"{folder} cannot be loaded: {first_line}",
             remedy="The files are damaged or of another layout.",

@@ -16,7 +16,9 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from boothline import settings as environment
@@ -154,6 +156,19 @@ def _load(libraries: Sequence[str]) -> None:
     for name in libraries:
         with suppress(ImportError):
             importlib.import_module(name)
+    if (torch := sys.modules.get("torch")) is not None:
+        _renew_thread_pools(torch)
+
+
+@lru_cache(maxsize=1)
+def _renew_thread_pools(torch: ModuleType) -> None:
+    """Let each child make torch's pool of threads again while it has one thread only.
+
+    A fork leaves a pool without its threads. torch replaces it at the next use, in whatever thread
+    that is, and two threads at once fail there: `pool INTERNAL ASSERT FAILED`. The hook counts for
+    the children of children too: torchrun's agent forks the ranks.
+    """
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
 
 
 def _prctl(option: int, value: int | bytes) -> None:

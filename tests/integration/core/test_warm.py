@@ -93,6 +93,40 @@ def test_start_loads_libraries_before_the_fork_and_once_for_all(tmp_path, monkey
     assert (tmp_path / "output").read_text() == "True\nTrue\n"
 
 
+FORKING = """
+import os, threading, torch
+torch.set_num_threads(2)
+numbers = torch.ones(200_000)
+
+def count_failures():
+    failures, gate = [], threading.Barrier(8)
+    def add():
+        gate.wait()
+        try:
+            torch.add(numbers, 1)
+        except RuntimeError as error:
+            failures.append(error)
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(failures)
+
+for _ in range(10):
+    if (pid := os.fork()) == 0:
+        os._exit(count_failures())
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_threads_of_a_forked_rank_can_all_begin_with_torch_at_once(tmp_path) -> None:
+    with warm_process("torch", has_device=False) as warm:
+        assert warm is not None
+        assert started(warm, tmp_path, FORKING).wait() == 0
+    assert (tmp_path / "output").read_text().split() == ["0"] * 10
+
+
 def test_wait_with_a_timeout_expires_while_the_child_runs(warm, tmp_path) -> None:
     child = started(warm, tmp_path, "import time; time.sleep(60)")
     assert child.poll() is None

@@ -4,14 +4,16 @@ import json
 import pickle
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
-from boothline.errors import DataError
+from boothline.errors import DataError, MachineError
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -42,6 +44,26 @@ def test_load_pipeline_gives_float32_parts_in_evaluation_mode(tiny_parts: Diffus
         assert part.dtype == torch.float32
         assert not part.training
     assert (tiny_parts.resolution_px, tiny_parts.vae_scale) == (32, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'pool INTERNAL ASSERT FAILED at "ParallelOpenMP.cpp":64, please report a bug to PyTorch.',
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory",
+        "CUDA out of memory. Tried to allocate 20.00 MiB.",
+    ],
+)
+def test_load_pipeline_that_the_machine_fails_is_no_verdict_on_the_files(
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(CLIPTextModel, "from_pretrained", fail)
+    with pytest.raises(MachineError, match="could not be loaded here") as caught:
+        load_pipeline(tiny_pipeline, device="cpu")
+    assert "damaged" not in caught.value.remedy
 
 
 def test_load_pipeline_leaves_trainable_networks_unless_for_sampling(copy: Path) -> None:
