@@ -22,6 +22,9 @@ A message says what happened, names the value, and says what to do.
 
 from typing import ClassVar
 
+MEMORY_SIGNS = ("out of memory", "can't allocate memory", "bad alloc")
+"""What libraries say, in lower case and in errors of no class of their own, without memory."""
+
 
 class BoothlineError(Exception):
     """An expected failure: shown without a traceback.
@@ -111,3 +114,10 @@ class InterruptedRunError(BoothlineError):
     """Stopped by a signal; `boothline resume` goes on from here."""
 
     exit_code = 130
+
+
+def is_machine_fault(error: BaseException) -> bool:
+    """Return whether a library's error is about this machine, not about what it was given."""
+    text = str(error).lower()
+    signs = (*MEMORY_SIGNS, "internal assert failed", "no space left")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)

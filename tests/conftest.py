@@ -22,7 +22,7 @@ LONGEST_FIRST = (
     "integration",
 )
 _TESTS = Path(__file__).parent
-# A worker has a million objects of libraries; looking through them took a tenth of its time.
+# A worker has a million objects of libraries: do not look through them at every turn.
 gc.set_threshold(10_000, 20, 50)
 
 

@@ -12,7 +12,7 @@ from boothline.diffusion.families import FAMILIES
 from boothline.diffusion.layout import family_of
 from boothline.diffusion.loading import DiffusionParts, load_pipeline, quiet_libraries
 from boothline.diffusion.single_file import original_weights
-from boothline.errors import DataError
+from boothline.errors import DataError, MachineError, is_machine_fault
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,11 @@ def convert_single_file(file: Path, folder: Path, *, layout: Path) -> None:
             pipeline.save_pretrained(partial, safe_serialization=True)
         except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError) as error:
             shutil.rmtree(partial, ignore_errors=True)
+            if is_machine_fault(error):
+                raise MachineError(
+                    f"{file} could not be converted here: {error}.",
+                    remedy="This says nothing about the file. Free memory or disk space.",
+                ) from error
             raise DataError(
                 f"{file} cannot be converted in the layout of {layout}: "
                 f"{' '.join(str(error).split())[:300]}",

@@ -18,12 +18,9 @@ from boothline.diffusion.families import STABLE_DIFFUSION, Family, LatentScale, 
 from boothline.diffusion.families.family import SCHEDULER
 from boothline.diffusion.layout import check_folder, read_json, weight_variant
 from boothline.diffusion.threads import fix_bits
-from boothline.errors import DataError, MachineError
+from boothline.errors import DataError, MachineError, is_machine_fault
 
 logger = logging.getLogger(__name__)
-
-_MACHINE_SIGNS = ("INTERNAL ASSERT FAILED", "allocate memory", "out of memory")
-"""What torch says in a RuntimeError where not the files but the machine is at fault."""
 
 _PICTURE_NDIM = 4  # of the weights of convolutions over pictures; over films they have 5
 
@@ -206,7 +203,7 @@ def _load(cls: Any, path: Path, part: Part) -> Any:  # noqa: ANN401
         first_line = (
             str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         )
-        if any(sign in str(error) for sign in _MACHINE_SIGNS):
+        if is_machine_fault(error):
             raise MachineError(
                 f"{folder} could not be loaded here: {first_line}",
                 remedy="This says nothing about the files. Free memory, then run it again.",

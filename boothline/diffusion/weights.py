@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from boothline.errors import DataError
+from boothline.errors import DataError, MachineError
 
 _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 100_000_000
@@ -54,10 +54,12 @@ def names_in(path: Path) -> frozenset[str]:
         tensors = {name: value for name, value in header.items() if name != "__metadata__"}
         ends = (int(value["data_offsets"][1]) for value in tensors.values())
         expected_bytes = _LENGTH_BYTES + length + max(ends, default=0)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing.", remedy="The model folder is incomplete.") from error
     except OSError as error:
-        raise DataError(
+        raise MachineError(
             f"{path} cannot be read: {error.strerror or error}.",
-            remedy="The model folder is incomplete.",
+            remedy="This says nothing about its content. Check the disk and who may read it.",
         ) from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise DataError(

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from boothline import errors
-from boothline.errors import BoothlineError, DiskFullError, TrainingError
+from boothline.errors import MEMORY_SIGNS, BoothlineError, DiskFullError, TrainingError
 
 PEER_LOST = "PeerLostError"
 _PEER_SIGNS = (
@@ -16,7 +16,6 @@ _PEER_SIGNS = (
     "broken pipe",
     "connection refused",
 )
-_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "bad alloc")
 # oneDNN says no more than this when the host has no memory for a convolution's own buffers; with
 # "descriptor" behind it, it means that the operation is not supported.
 _PRIMITIVE_SIGN = "could not create a primitive"
@@ -114,7 +113,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = f"{type(error).__name__}: {error}".lower()
     if isinstance(error, MemoryError) or text.endswith(_PRIMITIVE_SIGN):
         return True
-    return any(sign in text for sign in _MEMORY_SIGNS)
+    return any(sign in text for sign in MEMORY_SIGNS)
 
 
 def _is_peer_loss(error: BaseException) -> bool:

@@ -13,27 +13,15 @@ from boothline.config import RunConfig
 from boothline.runs import Failure, RunRecord, StepRecord, write_run, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
-from boothline.tracking import StepTracker, dotted, live, open_step_tracker, reconcile, start_parent
+from boothline.tracking import StepTracker, dotted, open_step_tracker, reconcile, start_parent
 from boothline.tracking.client import connect
 from boothline.tracking.identity import Mirror, recorded
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("patient")]
 
 STEPS = ["validate_data", "generate_prior", "train", "publish_checkpoint", "evaluate", "promote"]
 RUN = "20260101-000000-abcd"
 BEGIN = 1_767_225_600.0
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a busy machine take its time: what is tested here is what arrives, not how fast."""
-    monkeypatch.setattr(live, "CLOSE_DEADLINE_SECONDS", 90.0)
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
-
-
-@pytest.fixture
-def settings(store_settings: Settings, mlflow_uri: str) -> Settings:
-    return store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
 
 
 @pytest.fixture

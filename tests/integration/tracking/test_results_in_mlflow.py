@@ -12,25 +12,14 @@ from boothline.components.finish_run import step as finish_run
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, layout
-from boothline.tracking import live, open_step_tracker
+from boothline.tracking import open_step_tracker
 from boothline.tracking.client import connect
 from boothline.tracking.identity import recorded
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.usefixtures("patient")]
 
 KEY_PARTS = {"step": "train", "config": {"training": {"num_steps": 120}}}
 Finish = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "CLOSE_DEADLINE_SECONDS", 90.0)
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
-
-
-@pytest.fixture
-def settings(store_settings: Settings, mlflow_uri: str) -> Settings:
-    return store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
 
 
 @pytest.fixture

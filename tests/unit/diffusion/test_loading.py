@@ -1,6 +1,7 @@
 """What is loaded from a model folder, and what is refused."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
+from boothline.diffusion.weights import names_in
 from boothline.errors import DataError, MachineError
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -64,6 +66,20 @@ def test_load_pipeline_that_the_machine_fails_is_no_verdict_on_the_files(
     with pytest.raises(MachineError, match="could not be loaded here") as caught:
         load_pipeline(tiny_pipeline, device="cpu")
     assert "damaged" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(5, MachineError), (13, MachineError), (2, DataError)]
+)
+def test_header_of_weights_that_cannot_be_read_is_no_verdict_on_them(
+    tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(kind, match="cannot be read" if kind is MachineError else "is missing"):
+        names_in(tiny_pipeline / UNET_WEIGHTS)
 
 
 def test_load_pipeline_leaves_trainable_networks_unless_for_sampling(copy: Path) -> None:
