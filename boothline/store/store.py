@@ -144,7 +144,8 @@ class Store:
             IntegrityError: a file changed meanwhile, or what was committed first cannot be read.
             ServiceError: the store cannot be reached or refuses the request.
         """
-        key, mark = _key(path), self.sweep_mark()
+        check_manifest_path(path)
+        mark = self.sweep_mark()
         entries = self._upload(draft, on_progress=on_progress)
         manifest = Manifest(
             kind=draft.kind,
@@ -152,15 +153,11 @@ class Store:
             inputs=tuple(str(ref) for ref in draft.inputs),
             metadata=dict(draft.metadata),
         )
-        data = seal(manifest.model_dump(mode="json"), path=path)
-        ours = self._bucket.put_if_absent(key, data)
-        if ours:
-            logger.info("committed %s with %d files", self._bucket.uri(key), len(entries))
-            ref = ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest())
-        else:
-            ref = self._committed_by_another(path, manifest)
+        ref, ours = self._claim(path, manifest)
         if not self.undisturbed_since(mark):
             self._store_again(draft, entries, path=path if ours else "")
+            if self.look_up(path) is None:  # listed by the sweep later than the records that count
+                ref, _ = self._claim(path, manifest)
         return ref
 
     def fetch(
@@ -258,6 +255,18 @@ class Store:
         )
         self._store_blobs(draft, entries, on_progress=on_progress)
         return entries
+
+    def _claim(self, path: str, manifest: Manifest) -> tuple[ManifestRef, bool]:
+        """Write a manifest unless its path is taken; return what is there, and whether it is ours.
+
+        Raises:
+            ConflictError: it was taken and deleted again in this moment.
+        """
+        data = seal(manifest.model_dump(mode="json"), path=path)
+        if not self._bucket.put_if_absent(_key(path), data):
+            return self._committed_by_another(path, manifest), False
+        logger.info("committed %s with %d files", self._bucket.uri(_key(path)), len(manifest.files))
+        return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest()), True
 
     def _store_again(self, draft: ManifestDraft, entries: list[FileEntry], *, path: str) -> None:
         """Store the blobs of a committed draft that a garbage collection took.

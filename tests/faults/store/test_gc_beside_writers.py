@@ -19,10 +19,12 @@ from boothline.store.manifest import digest_of
 pytestmark = pytest.mark.services
 
 SECONDS = 4.0
+MOST_SECONDS = 60.0
 NUM_WRITERS = 4
+NUM_DELETED = 20
 
 
-def write(store: Store, *, writer: int, until: float) -> tuple[int, list[str]]:
+def write(store: Store, *, writer: int, enough: threading.Event) -> tuple[int, list[str]]:
     """Commit steps that share blobs, as running jobs do: the record first.
 
     The last few manifests are kept, so that most blobs are garbage at any time; a moment later
@@ -35,7 +37,7 @@ def write(store: Store, *, writer: int, until: float) -> tuple[int, list[str]]:
     kept: deque[ManifestRef] = deque()
     lost: list[str] = []
     number = 0
-    while time.monotonic() < until:
+    while not enough.is_set():
         number += 1
         parts = {"step": "train", "writer": writer, "number": number}
         record = StepRecord(step="train", status="running", started_at=0.0, key_parts=parts)
@@ -63,8 +65,8 @@ def test_concurrent_writers_never_lose_a_blob_to_gc(
     store_settings: Settings, proxy: FaultProxy, measured: Callable[[str, str], None]
 ) -> None:
     store = Store.connect(store_settings)
-    until = time.monotonic() + SECONDS
-    stop = threading.Event()
+    started_at = time.monotonic()
+    enough = threading.Event()
     num_deleted = 0
     # A slow collection leaves much time between its last look and its deletes.
     proxy.delay_seconds = 0.005
@@ -73,25 +75,26 @@ def test_concurrent_writers_never_lose_a_blob_to_gc(
     def sweep() -> None:
         nonlocal num_deleted
         own = Store.connect(slow)
-        while not stop.is_set():
+        seconds = 0.0
+        while seconds < SECONDS or (num_deleted <= NUM_DELETED and seconds < MOST_SECONDS):
             num_deleted += len(collect(own, retention=Retention(grace_seconds=-60), delete=True))
+            seconds = time.monotonic() - started_at
 
     with ThreadPoolExecutor(NUM_WRITERS + 1) as pool:
-        sweeper = pool.submit(sweep)
         writers = [
-            pool.submit(write, Store.connect(store_settings), writer=number, until=until)
+            pool.submit(write, Store.connect(store_settings), writer=number, enough=enough)
             for number in range(NUM_WRITERS)
         ]
         try:
-            ended = [writer.result() for writer in writers]
+            pool.submit(sweep).result()
         finally:
-            stop.set()
-        sweeper.result()
+            enough.set()
+        ended = [writer.result() for writer in writers]
     num_commits = sum(number for number, _ in ended)
     lost = [name for _, names in ended for name in names]
     assert lost == []
     assert verify(store).damages == ()
-    assert num_deleted > 20
+    assert num_deleted > NUM_DELETED
     assert num_commits > 20
     measured(
         "gc beside writers", f"{num_commits} commits, {num_deleted} deletes: {len(lost)} blobs lost"

@@ -197,6 +197,20 @@ def test_commit_stores_again_what_a_garbage_collection_took_meanwhile(
     assert memory_store.read_bytes(ref, "a") == b"content"
 
 
+def test_commit_writes_the_manifest_again_that_a_garbage_collection_took(
+    memory_store: Store, client: Any
+) -> None:
+    def sweep(name: str) -> None:
+        if name == KEY and f"team/{layout.CURRENT_SWEEP}" not in client.objects:
+            del client.objects[KEY]
+            sweeps.end(memory_store.bucket, sweeps.begin(memory_store.bucket))
+
+    client.after_put = sweep
+    ref = memory_store.commit(PATH, draft(a=b"content"))
+    assert memory_store.find(PATH) == ref
+    assert memory_store.read_bytes(ref, "a") == b"content"
+
+
 def test_commit_looks_once_at_a_blob_if_no_garbage_was_collected(
     memory_store: Store, client: Any
 ) -> None:
