@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,12 +52,15 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 HERE := not gpu and not containers and not faults
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services
-	$(SUITE) -m "$(HERE) and not slow"
+	$(SUITE) -m "$(HERE) and not slow and not matrix"
+
+test-matrix: $(VENV)/.development  ## every setting in a step's key and every family, by small trainings
+	$(SUITE) -m "$(HERE) and matrix"
 
 test-slow: $(VENV)/.development  ## what takes a minute each: whole runs, an installed wheel, a sweep, killed ranks
 	$(SUITE) -m "$(HERE) and slow"
 
-coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## both, with the lines that no test executes
+coverage: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## all three, with the lines that no test executes
 	$(BIN)/coverage erase
 	$(SUITE) -m "$(HERE)" --cov --cov-report=term:skip-covered
 

@@ -20,6 +20,7 @@ GPU_FOLDER = "tests/gpu/"
 BY_HAND = {
     "faults": "make test-faults",
     "containers": "make test-containers",
+    "matrix": "make test-matrix",
     "slow": "make test-slow",
 }
 WHOLE = ""

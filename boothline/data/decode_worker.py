@@ -9,6 +9,7 @@ import errno
 import json
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,11 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
     size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
     method = Image.Resampling[str(request["interpolation"]).upper()]
-    cut = ImageOps.fit(decoded.image, size_px, method)
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(decoded.pixel_digest)
+        cut = ImageOps.fit(decoded.image, size_px, method)
+        small = _thumbnail(decoded.image, longest_px=int(request["thumbnail_px"]))
     (folder / f"{number:05d}.cut").write_bytes(cut.tobytes())
-    longer_px = max(decoded.image.size)
-    scale = min(1.0, int(request["thumbnail_px"]) / longer_px)
-    width_px, height_px = (max(1, round(side * scale)) for side in decoded.image.size)
-    small = decoded.image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
     (folder / f"{number:05d}.thumbnail").write_bytes(small.tobytes())
     return {
         "format": decoded.format,
@@ -89,8 +89,15 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
         "height_px": decoded.size[1],
         "size_px": size_px,
         "thumbnail_size_px": small.size,
-        "pixel_digest": decoded.pixel_digest(),
+        "pixel_digest": digest.result(),
     }
+
+
+def _thumbnail(image: Image.Image, *, longest_px: int) -> Image.Image:
+    """Return a picture whole, its longer side at most so long."""
+    scale = min(1.0, longest_px / max(image.size))
+    width_px, height_px = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _confine(*, memory_bytes: int) -> None:

@@ -9,7 +9,12 @@ from sensitivity.probes import PROBES
 
 from boothline.catalogue import steps
 
-STEPS = tuple(name for name in PROBES if name != "train")
+COSTLY = {"batch_infer", "evaluate", "finish_run", "publish_checkpoint", "sample_models"}
+STEPS = tuple(
+    pytest.param(name, marks=pytest.mark.matrix) if name in COSTLY else name
+    for name in PROBES
+    if name != "train"
+)
 IN_NO_KEY = {
     "base_model.allow_hub": "says what may be fetched, not what is",
     "training.sample_every_steps": "sample sheets are diagnostics",

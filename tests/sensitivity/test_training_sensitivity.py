@@ -5,6 +5,8 @@ from sensitivity.checking import dead_settings, hidden_settings
 from sensitivity.lab import Lab
 from sensitivity.probes import PROBES
 
+pytestmark = pytest.mark.matrix
+
 PARTS = 4
 
 

@@ -23,6 +23,7 @@ JobMaker = Callable[..., TrainingJob]
 Runner = Callable[..., dict[str, Any]]
 LORA = {"rank": 2, "alpha": 3.0}
 PROMPT = "a photo of sks dog"
+OTHERS = ("sd3", "flux", "klein", "z_image", "qwen_image")
 
 
 class StopOnce(Requests):
@@ -41,7 +42,10 @@ class StopOnce(Requests):
 
 
 @pytest.mark.proves("F26/loop")
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux", "klein", "z_image", "qwen_image"])
+@pytest.mark.parametrize(
+    "name",
+    ["sdxl", *(pytest.param(name, marks=pytest.mark.matrix) for name in OTHERS)],
+)
 def test_training_of_a_family_resumes_to_the_same_bits_and_is_published(
     make_job: JobMaker,
     run_here: Runner,

@@ -60,11 +60,11 @@ def adapted(folder: Path) -> tuple[DiffusionParts, LoraConfig]:
     ("name", "files"),
     [
         ("sdxl", [DIFFUSERS_FILE, KOHYA_FILE]),
-        ("sd3", [DIFFUSERS_FILE]),
-        ("flux", [DIFFUSERS_FILE]),
-        ("klein", [DIFFUSERS_FILE]),
-        ("z_image", [DIFFUSERS_FILE, KOHYA_FILE]),
-        ("qwen_image", [DIFFUSERS_FILE, KOHYA_FILE]),
+        pytest.param("sd3", [DIFFUSERS_FILE], marks=pytest.mark.matrix),
+        pytest.param("flux", [DIFFUSERS_FILE], marks=pytest.mark.matrix),
+        pytest.param("klein", [DIFFUSERS_FILE], marks=pytest.mark.matrix),
+        pytest.param("z_image", [DIFFUSERS_FILE, KOHYA_FILE], marks=pytest.mark.matrix),
+        pytest.param("qwen_image", [DIFFUSERS_FILE, KOHYA_FILE], marks=pytest.mark.matrix),
     ],
 )
 def test_adapters_of_a_family_are_read_back_by_diffusers_and_merged(

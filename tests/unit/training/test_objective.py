@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from boothline.training.objective import ScheduleObjective, total_loss
+from boothline.training.objective import FlowObjective, ScheduleObjective, total_loss
 
 ALPHA_BAR = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.005])
 TIMESTEPS = torch.tensor([0, 2, 4, 1, 3])
@@ -90,6 +90,13 @@ def test_total_loss_scale_multiplies_the_loss_only() -> None:
 
 def test_objective_counts_the_timesteps_of_its_schedule() -> None:
     assert ScheduleObjective(ALPHA_BAR, prediction_type="epsilon").num_timesteps == len(ALPHA_BAR)
+
+
+@pytest.mark.parametrize(("fraction", "timestep"), [(0.0, 0.0), (0.25, 250.0), (0.9996, 999.6)])
+def test_timestep_of_flow_matching_is_a_fraction_of_a_thousand(
+    fraction: float, timestep: float
+) -> None:
+    assert FlowObjective().timestep_at(fraction) == pytest.approx(timestep)
 
 
 def test_objective_moves_its_whole_schedule_to_a_device() -> None:
