@@ -24,6 +24,7 @@ PIPELINES: Final = ("dreambooth", "sweep", "retrain")
 TOOLS: Final = f"boothline/tools:{boothline.__version__}"
 TORCH: Final = f"boothline/torch:{boothline.__version__}"
 """Names of the container images that the steps run in."""
+_TITLES: Final = {"batch_infer": "Batch inference"}
 
 
 def show_nothing(context: "StepContext", ref: "ManifestRef") -> None:
@@ -93,6 +94,11 @@ def steps_of(pipeline: str) -> tuple[StepDescription, ...]:
 def described(name: str) -> StepDescription | None:
     """Return the description of a step; None for one that is not known."""
     return next((step for step in steps() if step.name == name), None)
+
+
+def title_of(name: str) -> str:
+    """Return what a pipeline's graph calls a step."""
+    return _TITLES.get(name) or name.replace("_", " ").capitalize()
 
 
 def place_of(name: str) -> int:

@@ -15,9 +15,11 @@ from boothline.errors import ConfigError, InterruptedRunError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from boothline.launch.cluster.cancelling import Cancelled
     from boothline.launch.cluster.client import PipelinesApi
     from boothline.launch.cluster.deployment import Deployment
     from boothline.launch.cluster.runs import Removal
+    from boothline.launch.cluster.standing import Sources
     from boothline.launch.cluster.states import ClusterRun
 
 app = typer.Typer()
@@ -136,23 +138,25 @@ def _say_removal(target: "Console", name: str, removal: "Removal") -> None:
 
 
 def cluster_status(deployment: Path, run_id: str | None, output: Output) -> None:
-    """Print what Kubeflow Pipelines tells of a run."""
+    """Print how a run on the cluster stands, step by step."""
     from boothline.launch.cluster import runs
     from boothline.launch.cluster.states import described
 
     settings, api = _opened(deployment)
-    run = described(runs.found(api, _named(run_id)), settings)
+    run = _sources(settings).standing(described(runs.found(api, _named(run_id)), settings))
     emit(run, output, lambda target: _say_run(target, run))
 
 
-def cluster_logs(deployment: Path, run_id: str | None, step: str | None, output: Output) -> None:
+def cluster_logs(
+    deployment: Path, run_id: str | None, step: str | None, output: Output, *, whole: bool
+) -> None:
     """Print the logs of a run's pods."""
     from boothline.launch.cluster import runs
-    from boothline.launch.cluster.logs import pod_logs
+    from boothline.launch.cluster.pods import RunPods
 
     settings, api = _opened(deployment)
     run = runs.found(api, _named(run_id))
-    texts = pod_logs(settings, str(run.run_id), step=step)
+    texts = RunPods.connect(settings).logs(str(run.run_id), step=step, whole=whole)
     if not texts:
         raise ConfigError(
             f"No pod of {step or 'any step'} of run {run_id} is left.",
@@ -167,13 +171,34 @@ def cluster_logs(deployment: Path, run_id: str | None, step: str | None, output:
     )
 
 
+def cluster_cancel(deployment: Path, run_id: str, output: Output) -> None:
+    """Cancel a run on the cluster and print what became of it."""
+    from boothline import settings as environment
+    from boothline.launch.cluster.cancelling import cancel
+
+    settings, api = _opened(deployment)
+    done = cancel(api, settings, run_id, settings=environment.current())
+    emit(done, output, lambda target: _say_cancelled(target, done))
+
+
+def _say_cancelled(target: "Console", done: "Cancelled") -> None:
+    """Print what became of a cancelled run."""
+    say(target, f"Run {done.run_id} is {done.state.lower()} after {done.seconds:.0f} s.")
+    if done.train_jobs:
+        say(target, f"Deleted the TrainJob {', '.join(done.train_jobs)}.")
+    if done.pods:
+        say(target, f"Not ended yet: {', '.join(done.pods)}.")
+    say_lines(target, done.notes)
+    say(target, f"boothline resume {done.run_id} --deployment FILE starts it again.")
+
+
 def cluster_resume(deployment: Path, run_id: str, output: Output) -> None:
     """Start a run that ended badly once more and wait for its end."""
     from boothline.launch.cluster import runs
 
     settings, api = _opened(deployment)
     run = runs.resume(api, settings, run_id)
-    say(console(stderr=output is Output.JSON), f"Run {run.run_id} goes on: {run.url}")
+    say(console(stderr=output is Output.JSON), f"Run {run.run_id} continues: {run.url}")
     _end(api, settings, run, watch=True, output=output)
 
 
@@ -185,6 +210,14 @@ def _opened(deployment: Path) -> "tuple[Deployment, PipelinesApi]":
 
     settings = Deployment.load(deployment)
     return settings, PipelinesApi(settings.kfp, settings=environment.current())
+
+
+def _sources(deployment: "Deployment") -> "Sources":
+    """Return where the states of steps are read from here."""
+    from boothline import settings as environment
+    from boothline.launch.cluster.standing import Sources
+
+    return Sources.connect(deployment, environment.current())
 
 
 def _named(run_id: str | None) -> str:
@@ -204,35 +237,68 @@ def _end(
     """Print a run, after its end where that is waited for, and raise what its end stands for."""
     from boothline.launch.cluster import runs
 
-    target = console(stderr=output is Output.JSON)
     if watch:
-        try:
-            run = runs.follow(
-                api, run, deployment=deployment, on_state=lambda run: _say_change(target, run)
-            )
-        except KeyboardInterrupt:
-            raise InterruptedRunError(
-                f"Stopped watching; run {run.run_id} goes on.",
-                remedy=f"boothline status {run.run_id} --deployment FILE looks again.",
-            ) from None
+        run = _watched(api, deployment, run, output=output)
     emit(run, output, lambda target: _say_run(target, run))
     error = runs.error_of(run) if run.is_over else None
     if error is not None:
         raise error
 
 
-def _say_change(target: "Console", run: "ClusterRun") -> None:
-    """Print one line about a change."""
-    active = [task.name for task in run.tasks if task.state == "RUNNING"]
-    say(target, f"{run.state.lower()}  {', '.join(active)}".rstrip())
+def _watched(
+    api: "PipelinesApi",
+    deployment: "Deployment",
+    run: "ClusterRun",
+    *,
+    output: Output,
+) -> "ClusterRun":
+    """Follow a run to its end as a local one is shown."""
+    import time
+
+    from boothline.launch.cluster import runs
+    from boothline.launch.cluster.standing import as_progress
+    from boothline.launch.local.display import LiveDisplay, PlainDisplay
+
+    target, sources = console(stderr=output is Output.JSON), _sources(deployment)
+    say_lines(target, sources.notes)
+    with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
+        try:
+            return runs.follow(
+                api,
+                run,
+                deployment=deployment,
+                look=sources.standing,
+                on_state=lambda run: display.show(as_progress(run, now=time.time())),
+            )
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                f"Stopped watching; run {run.run_id} continues.",
+                remedy=f"boothline status {run.run_id} --deployment FILE looks again; "
+                f"boothline cancel {run.run_id} --deployment FILE ends it.",
+            ) from None
 
 
 def _say_run(target: "Console", run: "ClusterRun") -> None:
-    """Print a run and its tasks."""
+    """Print a run and its steps."""
+    from boothline.launch.local.display import duration
+
     say(target, f"Run {run.run_id}: {run.state.lower()}  {run.url}")
-    if run.tasks:
-        rows = [(task.name, task.state.lower(), task.error) for task in run.tasks]
-        say_table(target, ("Task", "State", "Error"), rows)
+    if run.error:
+        say(target, run.error)
+    say_lines(target, run.notes)
+    rows = [
+        (
+            step.name,
+            step.status,
+            f"{step.done}/{step.total} {step.unit}" if step.total else "",
+            step.note,
+            duration(step.seconds) if step.seconds else "",
+            step.pod,
+        )
+        for step in run.steps
+    ]
+    if rows:
+        say_table(target, ("Step", "Status", "Progress", "Note", "Time", "Pod"), rows)
 
 
 def _say_request(api: "PipelinesApi", body: object, output: Output) -> None:

@@ -41,13 +41,19 @@ def logs(
         str | None,
         typer.Option("--step", help="One step, or kfp for the log of KFP itself."),
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="On a cluster, also what Kubeflow writes before a step's own lines."
+        ),
+    ] = False,
     deployment: DeploymentChoice = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Print the logs of a run's steps in the order they started."""
     if deployment is not None:
-        cluster_logs(deployment, run_id, step, output)
+        cluster_logs(deployment, run_id, step, output, whole=whole)
         return
     from boothline.launch.local.folder import existing_folder
     from boothline.launch.local.session import home_folder

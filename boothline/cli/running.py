@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boothline.cli.cluster import cluster_resume
+from boothline.cli.cluster import cluster_cancel, cluster_resume
 from boothline.cli.configuring import load_config
 from boothline.cli.options import (
     Configs,
@@ -114,6 +114,38 @@ def resume(
         pipeline=folder.pipeline,
         output=output,
         require_promotion=require_promotion,
+    )
+
+
+@app.command(
+    epilog=example(
+        "boothline cancel 20260131-093000-1a2b",
+        "boothline cancel 20260131-093000-1a2b --deployment deployment.yaml",
+    )
+)
+def cancel(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id; see boothline status.")],
+    deployment: DeploymentChoice = None,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Stop a run, here or on a cluster; its report is written, and resume continues from there."""
+    if deployment is not None:
+        cluster_cancel(deployment, run_id, output)
+        return
+    from boothline.launch.local.folder import existing_folder
+    from boothline.launch.local.session import home_folder
+    from boothline.launch.local.stopping import stop
+
+    folder = existing_folder(home_folder(home), run_id)
+    seconds = stop(home_folder(home), folder)
+    emit(
+        {"run_id": folder.run_id, "state": "interrupted", "seconds": round(seconds, 1)},
+        output,
+        lambda target: say(
+            target,
+            f"Run {folder.run_id} was stopped. boothline resume {folder.run_id} continues it.",
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from boothline.errors import (
 from boothline.launch.cluster.client import CANCELED, FAILED, SUCCEEDED, PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
-from boothline.launch.cluster.states import ClusterRun, described, run_id_of
+from boothline.launch.cluster.states import ClusterRun, described, pipeline_of, run_id_of
 from boothline.launch.compile import compiled, pipeline_named
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 _LONGEST_WAIT_SECONDS = 60.0
 OnState = Callable[["ClusterRun"], None]
+Look = Callable[["ClusterRun"], "ClusterRun"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +144,9 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
             remedy="See boothline status, or submit a new run.",
         )
     values: Mapping[str, object] = former.runtime_config.parameters
-    spec = former.pipeline_spec or {}
-    inner = spec.get("pipeline_spec", spec)
-    name = str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
     body = api.run_body(
         run_id,
-        pipeline=compile_for(deployment, pipeline=name),
+        pipeline=compile_for(deployment, pipeline=pipeline_of(former)),
         arguments=values,
         experiment_id=str(former.experiment_id),
     )
@@ -179,9 +177,18 @@ def follow(
     *,
     deployment: Deployment,
     on_state: OnState,
+    look: Look = lambda run: run,
     patience: Patience = Patience(),
 ) -> ClusterRun:
     """Wait until a run succeeded, failed or was cancelled; report every change.
+
+    Args:
+        api: Kubeflow Pipelines.
+        run: the run.
+        deployment: where it runs.
+        on_state: called with the run whenever it has changed.
+        look: adds what Kubeflow Pipelines does not know, its steps.
+        patience: how it is waited for.
 
     Raises:
         ServiceError: the API was away for too long, or the wait took longer than allowed.
@@ -190,7 +197,7 @@ def follow(
     before, wait = None, patience.poll_seconds
     while True:
         try:
-            run = described(api.run(run.kfp_run_id), deployment)
+            run = look(described(api.run(run.kfp_run_id), deployment))
             answered, wait = time.monotonic(), patience.poll_seconds
         except ServiceError:
             if time.monotonic() - answered > patience.outage_seconds:
@@ -216,12 +223,23 @@ def error_of(run: ClusterRun) -> BoothlineError | None:
         return None
     if run.state == CANCELED:
         return InterruptedRunError(f"Run {run.run_id} was cancelled.", remedy=again)
-    failed = [task for task in run.tasks if task.state == FAILED]
-    what = f" at {failed[0].name}: {failed[0].error}" if failed else f": {run.error}"
     return BoothlineError(
-        f"Run {run.run_id} failed{what or '.'}",
+        f"Run {run.run_id} failed{_where(run)}",
         remedy=f"See boothline logs {run.run_id} --deployment FILE. {again}",
     )
+
+
+def _where(run: ClusterRun) -> str:
+    """Return at which step a run failed and why, as far as anything says so."""
+    ended = ("failed", "interrupted")
+    steps = [(step.name, step.note) for step in run.steps if step.status in ended]
+    tasks = [(task.name, task.error) for task in run.tasks if task.state == FAILED and task.error]
+    for name, reason in [*steps, *tasks]:
+        if reason:
+            return f" at {name}: {reason}"
+    if steps:
+        return f" at {steps[0][0]}."
+    return f": {run.error}" if run.error else "."
 
 
 def scheduled_run_id(name: str) -> str:

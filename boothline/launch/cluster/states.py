@@ -27,6 +27,22 @@ class ClusterTask(BaseModel):
     error: str = ""
 
 
+class ClusterStep(BaseModel):
+    """One step or shard of a run on a cluster, as Boothline itself tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    status: str = Field(description="waiting, running, done, reused, failed or interrupted.")
+    seconds: float = 0.0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    pod: str = Field(default="", description="Its last pod; empty when unknown.")
+    note: str = Field(default="", description="Progress, or why it waits or failed.")
+    manifest: str = ""
+
+
 class ClusterRun(BaseModel):
     """One run on a cluster."""
 
@@ -34,11 +50,16 @@ class ClusterRun(BaseModel):
 
     run_id: str
     kfp_run_id: str
+    pipeline: str = "dreambooth"
     state: str = Field(
         description="State in Kubeflow Pipelines, e.g. RUNNING; FAILED if a task failed."
     )
     error: str = ""
-    tasks: list[ClusterTask] = Field(default_factory=list)
+    steps: list[ClusterStep] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list, description="What is not known from here.")
+    tasks: list[ClusterTask] = Field(
+        default_factory=list, exclude=True, description="Nodes of Kubeflow's own graph."
+    )
     url: str
 
     @property
@@ -65,6 +86,7 @@ def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
     return ClusterRun(
         run_id=run_id_of(run),
         kfp_run_id=str(run.run_id),
+        pipeline=pipeline_of(run),
         state=state,
         error=error,
         tasks=sorted(tasks, key=lambda task: task.name),
@@ -87,6 +109,13 @@ def _failed(tasks: Sequence[ClusterTask]) -> list[str]:
             and not (_ATTEMPT.search(task.name) and _ATTEMPT.sub("", task.name) in well)
         }
     )
+
+
+def pipeline_of(run: "V2beta1Run") -> str:
+    """Return the name of the pipeline that a run carries; dreambooth where it does not say."""
+    spec = run.pipeline_spec or {}
+    inner = spec.get("pipeline_spec", spec)
+    return str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
 
 
 def run_id_of(run: "V2beta1Run") -> str:

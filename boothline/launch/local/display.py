@@ -118,6 +118,7 @@ class PlainDisplay:
         self._clock = clock
         self._interval_seconds = interval_seconds
         self._statuses: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
         self._said_at: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -142,7 +143,11 @@ class PlainDisplay:
                 status == "running"
                 and now - self._said_at.get(step.name, now) >= self._interval_seconds
             )
+            # A pod may wait for long: why is said once, and again when the reason is another.
+            reason = step.remark.partition(": ")[2] if status == "waiting" else ""
+            changed = changed or bool(reason and reason != self._reasons.get(step.name))
             if changed or due:
+                self._reasons[step.name] = reason
                 self._statuses[step.name] = status
                 self._said_at[step.name] = now
                 self.say(line_of(step, now))

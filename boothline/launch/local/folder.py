@@ -183,6 +183,16 @@ def is_active(home: Path, run_id: str) -> bool:
         return _owner(home / ACTIVE_FILE).startswith(run_id)
 
 
+def active_process(home: Path, run_id: str) -> int | None:
+    """Return the process that runs a run now; None where none does."""
+    if not is_active(home, run_id):
+        return None
+    try:
+        return int(json.loads((home / ACTIVE_FILE).read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _owner(path: Path) -> str:
     """Return which run and process hold a home folder, as text."""
     try:

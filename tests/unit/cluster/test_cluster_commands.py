@@ -3,48 +3,18 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
 from kfp_fake import FakePipelines
 from kubernetes_fake import served
+from pods_fake import FakePods, pod, unscheduled
 
 from boothline import settings as process_environment
 from boothline.launch.cluster import runs
 
 RUN = "20260131-093000-1a2b"
 Cli = Callable[..., tuple[int, str, str]]
-
-
-class FakePods:
-    """The pods of a run over HTTP: one that ended, one that waits for a node."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.selectors: list[str] = []
-        self.refusal = 0
-
-    def answer(self, method: str, target: str, body: object) -> tuple[int, object]:
-        """Return status and JSON, or lines of a log, of a request."""
-        url = urlsplit(target)
-        if self.refusal:
-            return self.refusal, {"message": "refused"}
-        if url.path.endswith("/log"):
-            return 200, ["step 1 of 4", "step 2 of 4"]
-        self.selectors += parse_qs(url.query)["labelSelector"]
-        pods = [
-            {
-                "metadata": {
-                    "name": name,
-                    "creationTimestamp": "2026-01-01T00:00:00Z",
-                    "labels": {"boothline.dev/step": "train"},
-                },
-                "status": {"phase": phase},
-            }
-            for name, phase in (("train-1", "Failed"), ("train-2", "Pending"))
-        ]
-        return 200, {"items": pods}
 
 
 @pytest.fixture
@@ -76,15 +46,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def kubernetes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakePods]:
     """A Kubernetes API that KUBECONFIG names."""
-    fake = FakePods()
+    fake = FakePods(
+        pods=[pod("train-1", phase="Failed"), unscheduled("train-2")],
+        log=[
+            "I1128 20:00:00 launcher_v2.go:151] input ComponentSpec:{",
+            "2026-01-31 09:31:00,000 INFO boothline.progress train started 0/0  ",
+            "step 1 of 4",
+        ],
+    )
     with served(fake):
-        value = {
-            "current-context": "here",
-            "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": fake.url}}],
-            "users": [{"name": "u", "user": {}}],
-        }
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(value))
+        (tmp_path / "kubeconfig").write_text(fake.kubeconfig())
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         yield fake
 
@@ -193,8 +164,11 @@ def test_logs_are_those_of_the_runs_pods(
     asked = ("logs", RUN, "--step", "train", "--deployment", "deployment.yaml", "--output", "json")
     code, out, _ = cli(*asked)
     assert code == 0
-    assert json.loads(out)["logs"] == {"train/train-1": "step 1 of 4\nstep 2 of 4\n"}
+    own = f"{kubernetes.log[1]}\nstep 1 of 4\n"
+    assert json.loads(out)["logs"] == {"train/train-1": own}
     assert kubernetes.selectors == [f"pipeline/runid={kfp_run},boothline.dev/step=train"]
+    code, out, _ = cli(*asked, "--all")
+    assert json.loads(out)["logs"] == {"train/train-1": f"{kubernetes.log[0]}\n{own}"}
     kubernetes.refusal = 403
     code, _, err = cli(*asked)
     assert code == 5

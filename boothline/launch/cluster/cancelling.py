@@ -1,0 +1,157 @@
+"""Cancels a run on a cluster: its pods go, its records and its report say so."""
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from boothline.catalogue import steps_of
+from boothline.errors import ConfigError, ServiceError
+from boothline.launch.cluster.client import PipelinesApi
+from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.pods import RunPods
+from boothline.launch.cluster.runs import Patience, found
+from boothline.launch.cluster.standing import Sources
+from boothline.launch.cluster.states import ClusterRun, described
+from boothline.runs import Failure, StepRecord, read_steps, write_step
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.trainjob.cluster import Cluster
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+_INTERRUPTED = 130
+PATIENCE = Patience(poll_seconds=2.0, timeout_seconds=60.0)
+
+
+class Cancelled(BaseModel):
+    """What became of a run that was cancelled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    kfp_run_id: str
+    state: str
+    train_jobs: list[str] = Field(description="TrainJobs that were deleted.")
+    pods: list[str] = Field(description="Pods that have not ended yet.")
+    report: str = Field(description="Reference of the report; empty: none could be written.")
+    seconds: float = Field(description="From the request until the pods had ended.")
+    notes: list[str] = Field(default_factory=list, description="What could not be done from here.")
+
+
+def cancel(
+    api: PipelinesApi,
+    deployment: Deployment,
+    run_id: str,
+    *,
+    settings: Settings,
+    patience: Patience = PATIENCE,
+) -> Cancelled:
+    """End a run, wait until its pods have ended, and write its report.
+
+    Kubeflow Pipelines stops a run at once: neither its exit handler runs nor is a train step given
+    the time to delete its TrainJob. Both are made up for from here, as far as the store and the
+    Kubernetes API are known. `resume` starts the run again.
+
+    Raises:
+        NotFoundError: there is no such run.
+        ConfigError: it has ended already.
+        ServiceError: a service is away or refuses.
+    """
+    run = found(api, run_id)
+    now = described(run, deployment)
+    if now.is_over:
+        raise ConfigError(
+            f"Run {run_id} is {now.state}; there is nothing to cancel.",
+            remedy=f"See boothline status {run_id} --deployment FILE.",
+        )
+    started = time.monotonic()
+    api.cancel(now.kfp_run_id)
+    sources = Sources.connect(deployment, settings)
+    deleted = _delete_train_jobs(sources.pods, deployment, now.run_id)
+    state, left = _wait(api, deployment, now, sources.pods, patience=patience)
+    report = _report(sources.store, run, now) if sources.store else ""
+    return Cancelled(
+        run_id=now.run_id,
+        kfp_run_id=now.kfp_run_id,
+        state=state,
+        train_jobs=deleted,
+        pods=left,
+        report=report,
+        seconds=round(time.monotonic() - started, 1),
+        notes=list(sources.notes),
+    )
+
+
+def _delete_train_jobs(pods: RunPods | None, deployment: Deployment, run_id: str) -> list[str]:
+    """Delete the TrainJobs that a run started, and return their names."""
+    if pods is None:
+        return []
+    names = pods.train_jobs(run_id)
+    if names:
+        cluster = Cluster.connect(deployment.kfp.namespace)
+        for name in names:
+            cluster.delete(name)
+    return names
+
+
+def _wait(
+    api: PipelinesApi,
+    deployment: Deployment,
+    run: ClusterRun,
+    pods: RunPods | None,
+    *,
+    patience: Patience,
+) -> tuple[str, list[str]]:
+    """Wait until a run and its pods have ended; return its state and the pods that have not."""
+    pause, deadline = threading.Event(), time.monotonic() + patience.timeout_seconds
+    while True:
+        state, left = run.state, ["unknown"]
+        try:
+            run = described(api.run(run.kfp_run_id), deployment)
+            state, left = run.state, _active(pods, run)
+        except ServiceError:
+            if time.monotonic() > deadline:
+                raise
+        if (run.is_over and not left) or time.monotonic() > deadline:
+            return state, left
+        pause.wait(patience.poll_seconds)
+
+
+def _active(pods: RunPods | None, run: ClusterRun) -> list[str]:
+    """Return the names of a run's pods that have not ended."""
+    if pods is None:
+        return []
+    found_pods = pods.of_run(run.kfp_run_id, run_id=run.run_id, progress=False)
+    return [pod.name for pod in found_pods if pod.is_active]
+
+
+def _report(store: Store, run: "V2beta1Run", standing: ClusterRun) -> str:
+    """Record that the run was cancelled and write its report, as its exit handler would have."""
+    from boothline.components.finish_run.step import run as finish
+
+    _mark(store, standing)
+    config = str((run.runtime_config.parameters or {})["config"])
+    return finish(run_id=standing.run_id, config=config)
+
+
+def _mark(store: Store, run: ClusterRun) -> None:
+    """Let the step that was running, or would have been the next, say that it was cancelled."""
+    records = read_steps(store, run.run_id)
+    failure = Failure(
+        type="InterruptedRunError", message="The run was cancelled.", exit_code=_INTERRUPTED
+    )
+    running = [record for record in records if record.status == "running"]
+    reached = {record.step for record in records}
+    if not running:
+        following = [step for step in steps_of(run.pipeline) if step.name not in reached]
+        running = (
+            [StepRecord(step=following[0].name, status="failed", started_at=time.time())]
+            if following
+            else []
+        )
+    for record in running:
+        update = {"status": "failed", "failure": failure}
+        write_step(store, run.run_id, record.model_copy(update=update))
