@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 from kubernetes_fake import JOBS
 
+_KINDS = {"secrets", "configmaps", "serviceaccounts", "trainingruntimes"}
 NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
 
 
@@ -52,6 +53,7 @@ class FakePods:
         train_jobs: TrainJobs, by name; without any, Kubeflow Trainer is not installed.
         log: lines of every log.
         refusal: status of every answer; 0: none is refused.
+        absent: names of Secrets, ConfigMaps, accounts and runtimes that are not there.
     """
 
     pods: list[dict[str, Any]] = field(default_factory=list)
@@ -59,9 +61,11 @@ class FakePods:
     train_jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     refusal: int = 0
+    absent: set[str] = field(default_factory=set)
     url: str = ""
     selectors: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
 
     def answer(self, method: str, target: str, body: object) -> tuple[int, object]:
         """Return status and JSON, or lines of a log, of a request."""
@@ -76,6 +80,10 @@ class FakePods:
             self.deleted.append(name)
             self.nodes = []
             return 200, self.train_jobs.pop(name)
+        if (kind := url.path.rsplit("/", 2)[-2]) in _KINDS:
+            name = url.path.rsplit("/", 1)[-1]
+            self.read.append(f"{kind}/{name}")
+            return (404 if name in self.absent else 200), {"metadata": {"name": name}}
         options = parse_qs(url.query)
         if url.path.endswith("/log"):
             last = int(options.get("tailLines", ["0"])[0])

@@ -67,8 +67,9 @@ def submit(
         )
         _say_request(api, body, output)
         return
-    run, is_new = runs.submit(api, settings, config, run_id=run_id, pipeline=pipeline)
     target = console(stderr=output is Output.JSON)
+    _check(target, settings)
+    run, is_new = runs.submit(api, settings, config, run_id=run_id, pipeline=pipeline)
     say(target, f"Run {run.run_id} {'started' if is_new else 'found'}: {run.url}")
     _end(api, settings, run, watch=watch, output=output)
 
@@ -101,6 +102,7 @@ def schedule(
         body = runs.schedule_request(api, settings, config, schedule=wanted, experiment_id="")
         _say_request(api, body, output)
         return
+    _check(console(stderr=output is Output.JSON), settings)
     made = runs.register(api, settings, config, schedule=wanted)
     emit(
         {"name": name, "recurring_run_id": made, "cron": cron},
@@ -210,6 +212,14 @@ def _opened(deployment: Path) -> "tuple[Deployment, PipelinesApi]":
 
     settings = Deployment.load(deployment)
     return settings, PipelinesApi(settings.kfp, settings=environment.current())
+
+
+def _check(target: "Console", deployment: "Deployment") -> None:
+    """Refuse a deployment whose Secrets or accounts are missing, as far as that can be seen."""
+    from boothline.launch.cluster.checking import check_namespace
+
+    if unchecked := check_namespace(deployment):
+        say(target, f"Warning: {unchecked}")
 
 
 def _sources(deployment: "Deployment") -> "Sources":

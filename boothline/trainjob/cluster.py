@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -190,7 +190,7 @@ def translated(
     client: "ApiClient",
     what: str,
     *,
-    quiet: int = 0,
+    quiet: int | Collection[int] = (),
     remedy: str = "",
 ) -> Iterator[list[int]]:
     """Turn errors of the API's client into ours; an expected status is only written down.
@@ -198,7 +198,7 @@ def translated(
     Args:
         client: a `kubernetes.client.ApiClient`.
         what: what is tried, e.g. `read the log of a pod`.
-        quiet: a status that is not an error.
+        quiet: statuses that are not errors.
         remedy: what helps where the API refuses; empty: what its status suggests.
 
     Raises:
@@ -219,7 +219,7 @@ def translated(
                 f" ({excerpt(str(error))}).",
                 remedy="Check networkPolicy.apiServerCidrs of the chart, and the API's address.",
             ) from error
-        if error.status == quiet:
+        if error.status in ((quiet,) if isinstance(quiet, int) else quiet):
             said.append(error.status)
             return
         raise _refused(what, error, remedy=remedy) from error

@@ -183,3 +183,37 @@ def test_logs_without_a_cluster_say_how_to_name_one(
     code, out, err = cli("logs", RUN, "--deployment", "deployment.yaml")
     assert (code, out) == (2, "")
     assert "KUBECONFIG" in err
+
+
+@pytest.mark.parametrize("command", ["submit", "schedule"])
+def test_missing_secrets_and_accounts_are_named_before_anything_is_sent(
+    server: FakePipelines, kubernetes: FakePods, cli: Cli, command: str
+) -> None:
+    value = yaml.safe_load(Path("deployment.yaml").read_text())
+    value["kfp"]["service_account"] = "editor"
+    value["secrets"] = [{"name": "s3-pipeline", "environment": {"a": "BOOTHLINE_S3_ACCESS_KEY"}}]
+    value["ca_bundle"] = {"config_map": "ca"}
+    value["trainer"] = {"namespace": "ml", "runtime": "ddp", "num_nodes": 2}
+    Path("deployment.yaml").write_text(yaml.safe_dump(value))
+    kubernetes.absent = {"s3-pipeline", "editor", "ddp"}
+    code, _, err = cli(command)
+    assert code == 2
+    for name in ("Secret s3-pipeline", "ServiceAccount editor", "TrainingRuntime ddp"):
+        assert f"no {name}" in err
+    assert "ConfigMap" not in err
+    assert server.requests == []
+    kubernetes.absent = set()
+    assert cli(command)[0] == 0
+
+
+def test_what_may_not_be_read_does_not_stop_a_run(
+    server: FakePipelines, kubernetes: FakePods, cli: Cli
+) -> None:
+    value = yaml.safe_load(Path("deployment.yaml").read_text())
+    value["kfp"]["service_account"] = "editor"
+    Path("deployment.yaml").write_text(yaml.safe_dump(value))
+    kubernetes.refusal = 403
+    code, out, _ = cli("submit", "--run-id", RUN)
+    assert code == 0
+    assert "started" in out
+    assert "Warning" not in out

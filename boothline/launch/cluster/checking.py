@@ -1,0 +1,74 @@
+"""What a run's pods need in their namespace, looked up before a run is started."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from boothline.errors import BoothlineError, ConfigError
+from boothline.launch.cluster.deployment import Deployment
+from boothline.trainjob.cluster import api_client, translated
+from boothline.trainjob.manifest import GROUP, VERSION
+
+_NOT_FOUND, _FORBIDDEN = 404, 403
+
+
+def check_namespace(deployment: Deployment) -> str:
+    """Check that the Secrets, ConfigMaps and accounts that the pods name are there.
+
+    Pods that lack one hang in CreateContainerConfigError, and the run with them.
+
+    Returns:
+        Why nothing was checked; empty: everything that may be read is there.
+
+    Raises:
+        ConfigError: some are missing; all of them are named.
+    """
+    namespace = deployment.kfp.namespace
+    if not namespace:
+        return "kfp.namespace is empty: Secrets and accounts were not looked for."
+    try:
+        missing = [name for name, is_there in _needed(deployment) if not is_there()]
+    except BoothlineError as error:
+        return f"Secrets and accounts were not looked for. {error}"
+    if missing:
+        raise ConfigError(
+            f"Namespace {namespace} has no {', no '.join(missing)}; pods that need them never run.",
+            remedy="Make them there (docs/kubernetes.md), or correct the deployment file.",
+        )
+    return ""
+
+
+def _needed(deployment: Deployment) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """Yield what the pods need, in words, and what looks for it."""
+    from kubernetes import client
+
+    connected, namespace = api_client(), deployment.kfp.namespace
+    core, custom = client.CoreV1Api(connected), client.CustomObjectsApi(connected)
+
+    def there(name: str, read: Callable[[], object]) -> bool:
+        with translated(connected, f"read {name}", quiet=(_NOT_FOUND, _FORBIDDEN)) as said:
+            read()
+        return _NOT_FOUND not in said  # what may not be read may be there
+
+    named = [("Secret", core.read_namespaced_secret, item.name) for item in deployment.secrets]
+    named += [
+        ("Secret", core.read_namespaced_secret, name) for name in deployment.image_pull_secrets
+    ]
+    if deployment.ca_bundle:
+        name = deployment.ca_bundle.config_map
+        named.append(("ConfigMap", core.read_namespaced_config_map, name))
+    if deployment.kfp.service_account:
+        read, name = core.read_namespaced_service_account, deployment.kfp.service_account
+        named.append(("ServiceAccount", read, name))
+    for kind, read, name in named:
+        yield f"{kind} {name}", partial(there, name, partial(read, name, namespace))
+    if deployment.trainer:
+        runtime = deployment.trainer.runtime
+        look = partial(
+            custom.get_namespaced_custom_object,
+            group=GROUP,
+            version=VERSION,
+            namespace=deployment.trainer.namespace,
+            plural="trainingruntimes",
+            name=runtime,
+        )
+        yield f"TrainingRuntime {runtime}", partial(there, runtime, look)
