@@ -74,6 +74,13 @@ class Settings(BaseSettings):
         "and can be resumed.",
     )
 
+    state_every_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        description="A training state is committed when the last one is this old, in addition to "
+        "checkpoints.every_steps, so that a lost node costs no more; 0: by steps alone.",
+    )
+
     notify_webhook_url: SecretStr = Field(
         default=SecretStr(""),
         description="Webhook that is told how runs end (Slack-compatible); empty: none.",

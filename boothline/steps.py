@@ -2,8 +2,10 @@
 
 import errno
 import logging
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -126,8 +128,20 @@ class Step(Generic[InputsT]):
     )
 
     def run(self, **inputs: object) -> str:
-        """Run the step, or reuse its result, and return the reference of its manifest."""
-        return execute(self, self.inputs.model_validate(inputs))
+        """Run the step, or reuse its result, and return the reference of its manifest.
+
+        In a pod, an expected error ends the process with its exit code, its message last: Kubeflow
+        shows the end of a log.
+        """
+        try:
+            return execute(self, self.inputs.model_validate(inputs))
+        except BoothlineError as error:
+            if not environment.current().job_id:
+                raise
+            traceback.print_exc()
+            sys.stderr.write(f"\n{type(error).__name__}: {error.message}\n{error.remedy}".rstrip())
+            sys.stderr.write("\n")
+            sys.exit(error.exit_code)
 
 
 def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, object]:

@@ -131,8 +131,7 @@ class Exchange:
         if posted is None:
             return None
         seconds = posted.seconds()
-        asked = torch.tensor([self._requests.stop, self._requests.save], dtype=torch.float64)
-        self._requests.save = False
+        asked = torch.tensor([self._requests.stop, self._requests.take_save()], dtype=torch.float64)
         instance, prior, norm, stop, save = self._ranks.sum(
             torch.cat([posted.values, asked])
         ).tolist()

@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 
 logger = logging.getLogger(__name__)
@@ -16,14 +18,23 @@ _PR_SET_PDEATHSIG = 1
 class Requests:
     """Remembers signals until the loop reaches a place where it can answer them.
 
+    Args:
+        save_every_seconds: a training state is asked for when the last one is so old; 0: never.
+        clock: seconds.
+
     Attributes:
         stop: a stop was asked for.
         save: a training state was asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, save_every_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stop = False
         self.save = False
+        self._save_every_seconds = save_every_seconds
+        self._clock = clock
+        self._saved_at = clock()
         self._answered = threading.Event()
 
     def install(self) -> None:
@@ -36,6 +47,19 @@ class Requests:
     def answer(self) -> None:
         """Tell that the loop has seen the stop, so that the process is left time to save."""
         self._answered.set()
+
+    def take_save(self) -> bool:
+        """Return, once, whether a training state was asked for or is due."""
+        every = self._save_every_seconds
+        asked = self.save or bool(every and self._clock() - self._saved_at >= every)
+        if asked:
+            self.save = False
+            self.state_saved()
+        return asked
+
+    def state_saved(self) -> None:
+        """Count the age of the last training state from now."""
+        self._saved_at = self._clock()
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if not self.stop:

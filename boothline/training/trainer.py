@@ -155,6 +155,7 @@ class Trainer:
         """
         try:
             first = self._resume()
+            self._requests.state_saved()
             self._tell("start", step=first, total=self._config.num_steps)
             if first == 0 and self._config.sample_every_steps:
                 path = self._job.folder / INPUTS_FILE
@@ -270,6 +271,7 @@ class Trainer:
             ends: no step follows, so that nothing has to be copied.
         """
         self._save = False
+        self._requests.state_saved()
         if not self._ranks.is_main or self._states is None:
             return
         documents = {CURVE_FILE: _lines(self._curve)}

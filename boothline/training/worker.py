@@ -68,14 +68,15 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # accelerate has no word yet for the option that replaces this one.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-    requests = Requests()
+    settings = environment.current()
+    requests = Requests(save_every_seconds=settings.state_every_seconds)
     requests.install()
     job = TrainingJob.load(Path(arguments[0]))
     rank = int(os.environ.get("RANK", "0"))  # set by torchrun
     (job.folder / PROCESS_FILE.format(rank=rank)).write_text(str(os.getpid()), encoding="utf-8")
     start_beating(job.folder, rank=rank)
     try:
-        run_rank(job, settings=environment.current(), requests=requests)
+        run_rank(job, settings=settings, requests=requests)
     except BoothlineError as error:
         logger.error("rank %d: %s", rank, error)
         write_failure(job.folder, error, rank=rank)

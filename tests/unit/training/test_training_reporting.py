@@ -87,3 +87,35 @@ def test_step_that_a_loss_scaler_skips_goes_on_unless_the_loss_is_not_finite() -
     assert report.grad_norm == float("inf")
     with pytest.raises(NonFiniteLossError, match="loss became inf"):
         posted(exchange, loss=float("inf")).collect()
+
+
+def test_state_is_asked_for_by_age_and_once() -> None:
+    clock = HandClock()
+    clock.seconds = 0.0
+    requests = Requests(save_every_seconds=300.0, clock=clock)
+    exchange = Exchange(ranks=Ranks(), half_size=4, requests=requests)
+    seen = []
+    for seconds in (0.0, 299.0, 300.0, 301.0, 500.0, 700.0, 801.0):
+        clock.seconds = seconds
+        if seconds == 500.0:
+            requests.state_saved()  # by steps: the age counts from here
+        exchange.post(
+            1,
+            sums=torch.tensor([4.0, 8.0], dtype=torch.float64),
+            grad_norm=torch.tensor(1.0),
+            learning_rate=1e-4,
+        )
+        report = exchange.collect()
+        assert report is not None
+        seen.append(report.save)
+    assert seen == [False, False, True, False, False, False, True]
+
+
+def test_state_by_age_is_switched_off_by_zero() -> None:
+    clock = HandClock()
+    requests = Requests(clock=clock)
+    clock.seconds = 1e9
+    assert not requests.take_save()
+    requests.save = True
+    assert requests.take_save()
+    assert not requests.take_save()
