@@ -11,6 +11,7 @@ import boothline
 from boothline.cli import (
     cluster,
     configuring,
+    exporting,
     generating,
     inspecting,
     keeping,
@@ -45,6 +46,7 @@ for group in (
     inspecting,
     models,
     generating,
+    exporting,
     keeping,
     registry,
 ):

@@ -25,6 +25,7 @@ _MODEL_TITLES = (
     *("Gate", "Age", "Digest"),
 )
 _USUAL_SECTION = "training."
+_EXPORTS = "diffusers|single-file|lora|comfyui"
 
 
 def say_summary(target: "Console", summary: Summary) -> None:
@@ -45,6 +46,9 @@ def say_summary(target: "Console", summary: Summary) -> None:
     if summary.model:
         say(target, f"Digest: sha256:{summary.model.digest}")
     say_lines(target, (f"{name}: {place}" for name, place in _places(summary) if place))
+    if summary.model and summary.model.version:
+        model = f"{summary.model.name}@{summary.model.version}"
+        say(target, f"Export: boothline export {model} DIR --format {_EXPORTS}")
 
 
 def say_status(target: "Console", summary: Summary) -> None:

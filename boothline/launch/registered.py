@@ -14,7 +14,14 @@ from boothline.registry import ledger
 from boothline.registry import promotion as promotions
 from boothline.registry.drift import Drift, find_drift
 from boothline.registry.ledger import LedgerEntry
-from boothline.registry.versions import CHALLENGER, CHAMPION, ModelVersion, resolve, versions
+from boothline.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    ModelVersion,
+    challenger,
+    resolve,
+    versions,
+)
 from boothline.results import Evaluation, Promotion
 from boothline.runs import StepRecord
 from boothline.settings import Settings
@@ -184,11 +191,11 @@ def _result(store: Store, path: str) -> tuple[str, ManifestRef, Manifest] | None
 def _listed(store: Store, name: str, judged: Judged) -> Iterator[ListedVersion]:
     """Yield the versions of one model."""
     champion = ledger.champion(store, name)
-    registered = versions(store, name)
-    for version in registered:
+    rival = challenger(store, name)
+    for version in versions(store, name):
         is_champion = champion is not None and champion.ref == version.ref
         alias = CHAMPION if is_champion else ""
-        if not is_champion and version is registered[-1]:
+        if version == rival:
             alias = CHALLENGER
         results = judged.get(str(version.ref), {})
         yield ListedVersion(

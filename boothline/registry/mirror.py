@@ -49,9 +49,14 @@ class Version(Protocol):
 
 
 def register_patiently(
-    store: Store, settings: Settings, version: Version, *, patience_seconds: float
+    store: Store,
+    settings: Settings,
+    version: Version,
+    *,
+    is_challenger: bool,
+    patience_seconds: float,
 ) -> None:
-    """Show a new version in MLflow, as the challenger; an outage is waited out.
+    """Show a new version in MLflow, as the challenger if it is one; an outage is waited out.
 
     Raises:
         TrackingError: MLflow is unreachable for longer than that, or refuses the version.
@@ -69,7 +74,8 @@ def register_patiently(
         reraise=True,
     )
     number = retrying(show, client, store, version)
-    retrying(set_alias, client, version.name, CHALLENGER, number)
+    if is_challenger:
+        retrying(set_alias, client, version.name, CHALLENGER, number)
 
 
 def show(client: "MlflowClient", store: Store, version: Version) -> int:

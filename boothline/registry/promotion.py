@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from boothline.errors import ConfigError, ConflictError
+from boothline.errors import ConfigError, ConflictError, TrackingError
 from boothline.registry import ledger, mirror
 from boothline.registry.ledger import LedgerEntry
 from boothline.registry.versions import (
@@ -12,6 +12,7 @@ from boothline.registry.versions import (
     CHAMPION,
     ModelVersion,
     challenger,
+    check_known,
     ensure_version,
     find,
 )
@@ -127,10 +128,11 @@ def rollback(
         actor: who asks.
 
     Raises:
-        ConfigError: there is no champion, or none before it.
+        ConfigError: there is no such model, no champion, or none before it.
         ConflictError: another process changed the champion at the same time.
         TrackingError: MLflow's alias could not be moved; the ledger has the rollback.
     """
+    check_known(store, model_name)
     first = ledger.champion(store, model_name)
     restored = None if first is None else ledger.before(store, first)
     if restored is None:
@@ -222,6 +224,20 @@ def sync_aliases(
         entry = None if newest == entry else newest
 
 
+def sync_challenger(store: Store, settings: Settings, model_name: str) -> None:
+    """Make MLflow's challenger that of the store, after a refusal; without MLflow nothing is done.
+
+    An outage is logged and left: `boothline models` shows the difference, and the next promotion or
+    `boothline registry repair` mends it.
+    """
+    if not settings.mlflow_uri:
+        return
+    try:
+        _move_challenger(connect(settings.mlflow_uri), store, model_name)
+    except TrackingError as error:
+        logger.warning("MLflow keeps the challenger of %s: %s", model_name, error)
+
+
 def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
     """Set both aliases, and show the champion in MLflow if it is not there.
 
@@ -234,12 +250,22 @@ def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
     )
     mirror.set_alias(client, name, CHAMPION, mirror.show(client, store, champion))
     logger.info("champion of %s is version %d (entry %d)", name, champion.version, entry.number)
-    rival = challenger(store, name)
     try:
-        number = None if rival is None else mirror.show(client, store, rival)
-        mirror.set_alias(client, name, CHALLENGER, number)
+        _move_challenger(client, store, name)
     except (MissingError, RejectedError) as error:
         logger.info("%s keeps its challenger: %s", name, error)
+
+
+def _move_challenger(client: "MlflowClient", store: Store, name: str) -> None:
+    """Set the alias of the challenger, or take it away where there is none.
+
+    Raises:
+        TrackingError: MLflow is unreachable, or refuses it.
+    """
+    rival = challenger(store, name)
+    number = None if rival is None else mirror.show(client, store, rival)
+    if mirror.aliases(client, name).get(CHALLENGER) != number:
+        mirror.set_alias(client, name, CHALLENGER, number)
 
 
 def _next(view: ledger.View, version: ModelVersion, *, reason: str, actor: str) -> LedgerEntry:

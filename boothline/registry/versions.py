@@ -6,12 +6,14 @@ versions (`boothline.registry.mirror`); whatever numbers it gives them, ours is 
 """
 
 import logging
+from difflib import get_close_matches
 from itertools import count
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.errors import ConflictError, DataError, ModelNotFoundError
 from boothline.registry import ledger, mirror
+from boothline.registry.standing import Standing
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
 
@@ -45,18 +47,20 @@ def ensure_version(
     *,
     model_name: str,
     ref: ManifestRef,
+    is_trial: bool = False,
     patience_seconds: float = mirror.PATIENCE_SECONDS,
 ) -> ModelVersion:
     """Return the version of a model manifest, registered now if it is not yet.
 
     However often and from however many processes it is called, a manifest gets one version. A new
-    version becomes the challenger.
+    version becomes the challenger in MLflow, unless it is the trial of a sweep.
 
     Args:
         store: holds the manifest and the record of the version.
         settings: tells the tracking server, if any.
         model_name: the registered model; made if need be.
         ref: manifest of the model.
+        is_trial: it is to be compared with others of a sweep first.
         patience_seconds: how long to wait for a server that does not answer.
 
     Raises:
@@ -68,7 +72,9 @@ def ensure_version(
     number = next_number(store, model_name, ref)
     made = ModelVersion(name=model_name, version=number, digest=ref.digest, ref=ref)
     if settings.mlflow_uri:
-        mirror.register_patiently(store, settings, made, patience_seconds=patience_seconds)
+        mirror.register_patiently(
+            store, settings, made, is_challenger=not is_trial, patience_seconds=patience_seconds
+        )
     try:
         path = layout.version(model_name, ref.digest)
         store.put_record(path, made.model_dump(mode="json"), if_absent=True)
@@ -111,13 +117,14 @@ def resolve(store: Store, model_name: str, selector: str) -> ModelVersion:
     Args:
         store: holds the ledger and the records of versions.
         model_name: the registered model.
-        selector: `champion` (by the ledger), `challenger` (the newest version, unless it is the
-            champion) or a version number.
+        selector: `champion` (by the ledger), `challenger` (the newest version that may still
+            become champion) or a version number.
 
     Raises:
-        ModelNotFoundError: there is no such version.
+        ModelNotFoundError: there is no such model, or no such version of it.
         DataError: two versions have that number.
     """
+    check_known(store, model_name)
     registered = versions(store, model_name)
     by_number = {str(version.version): version for version in registered}
     if (num := [str(version.version) for version in registered].count(selector)) > 1:
@@ -141,13 +148,40 @@ def resolve(store: Store, model_name: str, selector: str) -> ModelVersion:
     return chosen
 
 
+def check_known(store: Store, model_name: str) -> None:
+    """Refuse the name of a model that is not registered, and name those like it.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    known = model_names(store)
+    if model_name in known:
+        return
+    near = [name for name in known if model_name in name]
+    near += [name for name in get_close_matches(model_name, known) if name not in near]
+    remedy = "No model is registered yet: `boothline run` makes the first."
+    if known:
+        remedy = f"The registered models are {', '.join(known)}."
+    if near:
+        remedy = f"Did you mean {' or '.join(near[:3])}?"
+    raise ModelNotFoundError(f"There is no model {model_name!r}.", remedy=remedy)
+
+
 def challenger(store: Store, model_name: str) -> ModelVersion | None:
-    """Return the newest version of a model unless it is the champion."""
-    newest = next(reversed(versions(store, model_name)), None)
-    entry = ledger.champion(store, model_name)
-    if newest is None or (entry is not None and entry.ref == newest.ref):
-        return None
-    return newest
+    """Return the newest version that has never been champion and is not out of the running.
+
+    Out of the running are those that a gate refused, and the trials of a sweep that did not win it.
+    """
+    crowned = {entry.ref for entry in ledger.history(store, model_name)}
+    standing = Standing(store)
+    return next(
+        (
+            version
+            for version in reversed(versions(store, model_name))
+            if version.ref not in crowned and standing.may_challenge(version.ref)
+        ),
+        None,
+    )
 
 
 def next_number(store: Store, model_name: str, ref: ManifestRef) -> int:

@@ -6,7 +6,7 @@ from boothline import settings as environment
 from boothline.components.promote import ABOUT
 from boothline.errors import DataError
 from boothline.registry.gate import Verdict, judge
-from boothline.registry.promotion import promote
+from boothline.registry.promotion import promote, sync_challenger
 from boothline.registry.subjects import judge_subject
 from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
 from boothline.steps import Step, StepContext, StepInputs, StepKey
@@ -82,6 +82,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """
     result = context.store.read_as(Promotion, ref)
     if not result.promoted:
+        sync_challenger(context.store, context.settings, result.model_name)
         return
     before = result.champion_before
     promote(

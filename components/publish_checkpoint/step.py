@@ -8,6 +8,7 @@ from boothline.components.publish_checkpoint import ABOUT
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import ConfigError
 from boothline.results import Dataset, Model, ModelBase, Training, TrainingState
+from boothline.runs import trial_of
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import files_under
@@ -102,7 +103,13 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     from boothline.registry.versions import ensure_version
 
     ensure_signed(context.store, context.settings, ref, folder=context.folder / "signed")
-    ensure_version(context.store, context.settings, model_name=context.config.model_name, ref=ref)
+    ensure_version(
+        context.store,
+        context.settings,
+        model_name=context.config.model_name,
+        ref=ref,
+        is_trial=trial_of(context.run_id) is not None,
+    )
 
 
 def _export(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -208,3 +209,65 @@ def test_publish_checkpoint_tracks_the_check_picture(
     context = make_context(run_config)
     step.produce(context, _inputs(run_config, workshop.training()))
     assert context.tracker.logged_artifacts == ["publish/check.png"]  # type: ignore[attr-defined]
+
+
+def _picture(pipeline: Any) -> Any:
+    """Return pixels of one small picture at a fixed seed."""
+    pipeline.set_progress_bar_config(disable=True)
+    seed = torch.Generator().manual_seed(7)
+    return pipeline(
+        "a photo of a sks bear",
+        height=32,
+        width=32,
+        num_inference_steps=3,
+        generator=seed,
+        output_type="np",
+    ).images
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_exported_model_loads_elsewhere_and_draws_the_same(
+    make_context: MakeContext,
+    run_config: RunConfig,
+    workshop: Workshop,
+    store: Store,
+    store_settings: Settings,
+    tmp_path: Path,
+    method: str,
+) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    from boothline.registry.exporting import export_model
+
+    lora = LoraConfig(rank=2, alpha=4.0)
+    training = workshop.adapter_training(lora) if method == "lora" else workshop.training()
+    draft = step.produce(make_context(run_config), _inputs(run_config, training))
+    name = run_config.model_name
+    ref = store.commit("steps/publish_checkpoint/1", draft)
+    versions.ensure_version(store, store_settings, model_name=name, ref=ref)
+    ours = store.fetch(ref, tmp_path / "ours", prefix="diffusers/") / "diffusers"
+    wanted = _picture(StableDiffusionPipeline.from_pretrained(ours))
+
+    def exported(form: Any) -> Path:
+        folder = tmp_path / form
+        model = (name, "1")
+        export_model(store, store_settings, model=model, folder=folder, form=form)
+        return folder
+
+    folder = exported("diffusers")
+    assert abs(_picture(StableDiffusionPipeline.from_pretrained(folder)) - wanted).max() < 1e-4
+    file = exported("single-file") / f"{name}-v1.safetensors"
+    loaded = StableDiffusionPipeline.from_single_file(
+        str(file), config=str(folder), local_files_only=True, safety_checker=None
+    )
+    assert abs(_picture(loaded) - wanted).max() < 1e-4
+    comfyui = exported("comfyui")
+    assert (comfyui / f"checkpoints/{name}-v1.safetensors").read_bytes() == file.read_bytes()
+    if method == "lora":
+        adapters = exported("lora")
+        names = [f"{name}-v1.safetensors", "pytorch_lora_weights.safetensors"]
+        for weights in names:  # kohya's names, which A1111 and ComfyUI read, and diffusers' own
+            pipeline = StableDiffusionPipeline.from_pretrained(workshop.base)
+            assert abs(_picture(pipeline) - wanted).max() > 1e-3
+            pipeline.load_lora_weights(adapters, weight_name=weights, local_files_only=True)
+            assert abs(_picture(pipeline) - wanted).max() < 1 / 255

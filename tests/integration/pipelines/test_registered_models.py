@@ -144,7 +144,7 @@ def test_models_show_champion_challenger_scores_verdict_and_age(session, store_s
         "promoted",
         {"score": 0.5, "dino": 0.5},
     )
-    assert (two.alias, two.verdict, two.scores["score"]) == ("challenger", "refused", 0.4)
+    assert (two.alias, two.verdict, two.scores["score"]) == ("", "refused", 0.4)
     assert one.champion_since >= one.created_at
     assert two.champion_since is None
     target = Console(file=io.StringIO(), width=100)
