@@ -57,6 +57,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
 """Settings over those of examples/demo.yaml, by the name of the configuration."""
 
 _DEMO = Path(__file__).resolve().parents[1] / "examples" / "demo.yaml"
+_PICTURES = "subject.images=examples/subjects/teddy-bear"  # below the folder of each test
 _MODELS = ("tiny-emoji-sd", "tiny-emoji-clip", "tiny-emoji-dino")
 # Who wrote a manifest, and when, is in the digest of its reference.
 _REFERENCE = re.compile(r"@sha256:[0-9a-f]{64}")
@@ -76,7 +77,7 @@ class _Inputs:
 def step_keys() -> dict[str, dict[str, Any]]:
     """Return key and parts of every step, by configuration and by step."""
     return {
-        name: dict(_keys_of(resolve([_DEMO], overrides)))
+        name: dict(_keys_of(resolve([_DEMO], (*overrides, _PICTURES))))
         for name, overrides in CONFIGURATIONS.items()
     }
 

@@ -1,5 +1,6 @@
 """Commands on configurations and pipelines: init, validate, compile."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from boothline.cli.options import (
     example,
 )
 from boothline.cli.printing import emit, say, say_lines, say_table
-from boothline.errors import ConfigError
+from boothline.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,16 +30,46 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 DEFAULT_FILE = Path("run.yaml")
+BaseModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base-model",
+        metavar="SOURCE",
+        help="Model to start from: a diffusers folder, builtin:NAME or <hub id>@<commit>; family, "
+        "resolution, method and rates follow from it.",
+        show_default=False,
+    ),
+]
+EncodersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoders",
+        metavar="SOURCE",
+        help="With a real base, twice: the DINO and the CLIP model that judge its pictures.",
+        show_default=False,
+    ),
+]
 
 
 def load_config(
-    files: Sequence[Path] | None, overrides: Sequence[str] | None, subject: Path | None
+    files: Sequence[Path] | None,
+    overrides: Sequence[str] | None,
+    subject: Path | None,
+    *,
+    needs_subject: bool = True,
 ) -> "RunConfig":
     """Return the configuration that the command line asks for.
+
+    Args:
+        files: YAML files; none: ./run.yaml, unless the pictures are named.
+        overrides: settings that override them.
+        subject: folder of the pictures, which names the subject, too.
+        needs_subject: whether pictures and class noun must be named.
 
     Raises:
         ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong.
     """
+    from boothline.config.fields import REQUIRED
     from boothline.config.loading import resolve
 
     chosen = list(files or [])
@@ -58,51 +89,107 @@ def load_config(
             f"subject.name={subject_name(subject)}",
             *settings,
         ]
-    return resolve(chosen, settings)
+    return resolve(chosen, settings, required=REQUIRED if needs_subject else None)
 
 
 @app.command(
-    epilog=example("boothline init examples/subjects/teddy-bear --class-noun bear -o run.yaml")
+    epilog=example(
+        "boothline init examples/subjects/teddy-bear --class-noun bear -o run.yaml",
+        "boothline init my-pictures --class-noun dog --base-model /models/stable-diffusion-v1-5",
+    )
 )
-def init(
+def init(  # noqa: PLR0913  (every argument is an option of the command)
     folder: Annotated[Path, typer.Argument(help="Folder of 3 to 5 pictures of one subject.")],
     class_noun: Annotated[
-        str, typer.Option("--class-noun", help="Noun of the subject's class, e.g. bear.")
-    ],
+        str | None,
+        typer.Option(
+            "--class-noun", help="Noun of the subject's class, e.g. bear.", show_default=False
+        ),
+    ] = None,
+    base_model: BaseModelOption = None,
+    encoders: EncodersOption = None,
     file: Annotated[Path, typer.Option("--file", "-o", help="File to write.")] = DEFAULT_FILE,
+    all_settings: Annotated[
+        bool, typer.Option("--all", help="Show every setting, with its meaning.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Write a commented run.yaml for a folder of pictures."""
-    from boothline.config.loading import annotated_yaml, resolve
+    """Write a run.yaml for a folder of pictures, with settings that fit the base model."""
+    from boothline.config.loading import annotated_yaml, resolve, short_yaml
     from boothline.launch.local.prechecks import check_pictures
     from boothline.launch.validating import check_readable
 
+    if class_noun is None:
+        raise ConfigError(
+            "What is the subject? Its class noun is missing.",
+            remedy=f"Name it: boothline init {folder} --class-noun NOUN, such as dog, bear or mug.",
+        )
     if file.exists() and not force:
         raise ConfigError(
             f"{file} exists already.", remedy="Pass --force to replace it, or -o OTHER.yaml."
         )
-    values = {
+    values: dict[str, object] = {
         "subject.name": subject_name(folder),
         "subject.images": str(folder),
         "subject.class_noun": class_noun,
     }
-    config = resolve([], [f"{name}={value}" for name, value in values.items()])
+    if base_model is not None:
+        values |= _fitting(base_model, encoders, home=home)
+    config = resolve([], [f"{name}={_written(value)}" for name, value in values.items()])
     check_pictures(config.subject.images)
     report = check_readable(config)
-    file.write_text(annotated_yaml(config, values=values), encoding="utf-8")
+    values["subject.images"] = _seen_from(file.parent, folder)
+    text = annotated_yaml if all_settings else short_yaml
+    file.write_text(text(config, values=values), encoding="utf-8")
+    said = [f"{report.left_out()}."] if report.quarantined else []
     emit(
         {"file": str(file)},
         output,
-        lambda target: say_lines(
-            target,
-            [
-                *([f"{report.left_out()}."] if report.quarantined else []),
-                f"Wrote {file}. Next: boothline run {file}",
-            ],
-        ),
+        lambda target: say_lines(target, [*said, f"Wrote {file}. Next: boothline validate {file}"]),
     )
+
+
+def _fitting(source: str, encoders: list[str] | None, *, home: Path | None) -> dict[str, object]:
+    """Return the settings that fit a base model.
+
+    Raises:
+        ConfigError: there are not two encoders, or the base does not exist.
+        DataError: the base is not a model that can be loaded.
+    """
+    from boothline import settings as environment
+    from boothline.diffusion.base_model import resolve
+    from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.presets import CLIP, DINO, fitting_values, native_px_of
+    from boothline.launch.local.session import home_folder
+
+    if encoders is not None and len(encoders) != 2:
+        raise ConfigError(
+            "--encoders names two models.", remedy="Give it twice: first DINO, then CLIP."
+        )
+    settings = environment.current().model_copy(update={"home": home_folder(home)})
+    is_on_hub = "@" in source and not Path(source).exists()
+    base = resolve(source, settings=settings, allow_hub=is_on_hub)
+    family = check_folder(base.path)
+    named = str(Path(source).resolve()) if Path(source).exists() else source
+    dino, clip = encoders or (DINO, CLIP)
+    values = fitting_values(family, named, native_px_of(base.path, family), dino=dino, clip=clip)
+    return values | ({"base_model.allow_hub": True} if is_on_hub else {})
+
+
+def _written(value: object) -> str:
+    """Return a value as it is written after --set."""
+    from boothline.config.fields import as_yaml
+
+    return value if isinstance(value, str) else as_yaml(value)
+
+
+def _seen_from(place: Path, folder: Path) -> str:
+    """Return the path of the pictures as it counts from the file's folder."""
+    if folder.is_absolute() or place.resolve() == Path.cwd():
+        return str(folder)
+    return os.path.relpath(folder.resolve(), place.resolve())
 
 
 @app.command(
@@ -124,6 +211,10 @@ def validate(
             show_default=False,
         ),
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with code 3 on a warning or a picture left out."),
+    ] = False,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -142,6 +233,8 @@ def validate(
     report = examine_pictures(config, home=home_folder(home), page=page)
     emit(report, output, lambda target: _say_findings(target, report))
     report.ensure_usable(config.subject)
+    if strict and (report.warnings or report.quarantined):
+        raise DataError(f"Not all is well: {report.verdict()}", remedy="--strict asks for that.")
 
 
 def _say_findings(target: "Console", report: "DatasetReport") -> None:
@@ -160,6 +253,7 @@ def _say_findings(target: "Console", report: "DatasetReport") -> None:
     say_table(target, ("Picture", "Finding", "What"), rows)
     if left_out := report.left_out():
         say(target, f"{left_out}.")
+    say(target, report.verdict(), style="bold")
 
 
 def deployed(deployment: Path, pipeline: str) -> str:

@@ -1,20 +1,52 @@
 """The command that makes pictures: generate."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boothline.cli.options import Home, Output, OutputOption, example
-from boothline.cli.printing import console, emit, say_lines
+from boothline.cli.printing import console, emit, say, say_lines
 from boothline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from boothline.config.sampling import SamplingConfig
     from boothline.diffusion.prompts import PromptRow
 
 app = typer.Typer()
 
+Prompt = Annotated[str | None, typer.Argument(help="What the pictures show.", show_default=False)]
+Prompts = Annotated[
+    Path | None,
+    typer.Option("--prompts", metavar="FILE", help="Prompts and their settings; see below."),
+]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", help="What the pictures do not show.", show_default=False),
+]
+Image = Annotated[
+    Path | None, typer.Option("--image", help="Picture to start from (image-to-image).")
+]
+Mask = Annotated[
+    Path | None,
+    typer.Option("--mask", help="What to paint again in --image, in white; the rest is kept."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME[@VERSION]",
+        help="Model and version, champion by default; the last run's model by default.",
+    ),
+]
+OutputDir = Annotated[
+    Path,
+    typer.Option("--output-dir", help="Folder for the pictures; nothing in it is overwritten."),
+]
+NumImages = Annotated[int, typer.Option("--images", min=1, max=1000, help="Pictures per prompt.")]
+Sheet = Annotated[bool, typer.Option("--sheet", help="Write a sheet with all pictures too.")]
 Strength = Annotated[
     float | None,
     typer.Option(
@@ -27,45 +59,58 @@ Strength = Annotated[
 ]
 
 
+Sampler = Annotated[
+    str | None,
+    typer.Option("--sampler", help="How noise is taken away, e.g. euler_a.", show_default=False),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, max=1000, help="Denoising steps.", show_default=False),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option("--guidance", min=0, max=50, help="Guidance scale.", show_default=False),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="WIDTHxHEIGHT",
+        help="Size in pixels, multiples of 8; the model's own by default.",
+        show_default=False,
+    ),
+]
+_COLUMNS = (
+    "--prompts FILE: a prompt a line (.txt), or rows (.csv, .jsonl) with prompt and any of "
+    "negative_prompt, seed, num_steps, guidance_scale, sampler, width_px, height_px, image, mask, "
+    "strength; what a row leaves out comes from the options."
+)
+
+
 @app.command(
-    epilog=example(
+    epilog=_COLUMNS
+    + "\n\n"
+    + example(
         'boothline generate "a photo of sks bear on grass" --model boothline-teddy-bear@champion',
         'boothline generate "a photo of sks bear in snow" --image photo.png --mask sky.png',
     )
 )
 def generate(  # noqa: PLR0913  (every argument is an option of the command)
-    prompt: Annotated[
-        str | None, typer.Argument(help="What the pictures show.", show_default=False)
-    ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="File of prompts: .txt, .csv or .jsonl.")
-    ] = None,
-    image: Annotated[
-        Path | None, typer.Option("--image", help="Picture to start from (image-to-image).")
-    ] = None,
-    mask: Annotated[
-        Path | None,
-        typer.Option("--mask", help="What to paint anew in --image, in white; the rest is kept."),
-    ] = None,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    negative: Negative = None,
+    size: Size = None,
+    image: Image = None,
+    mask: Mask = None,
     strength: Strength = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            metavar="NAME[@VERSION]",
-            help="Model and version, champion by default; the last run's model by default.",
-        ),
-    ] = None,
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", help="Folder for the pictures.")
-    ] = Path("pictures"),
-    num_images: Annotated[
-        int, typer.Option("--images", min=1, max=1000, help="Pictures per prompt.")
-    ] = 1,
+    model: Model = None,
+    output_dir: OutputDir = Path("pictures"),
+    num_images: NumImages = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed.")] = 0,
-    sheet: Annotated[
-        bool, typer.Option("--sheet", help="Write sheet.png with all pictures too.")
-    ] = False,
+    sheet: Sheet = False,
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -75,6 +120,9 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
     from boothline.launch.local.session import home_folder, open_session
 
     rows = _with_edit(_rows(prompt, prompts), image=image, mask=mask, strength=strength)
+    rows = _with_size(rows, size)
+    given = {"sampler": sampler, "num_steps": steps, "guidance_scale": guidance}
+    sampling = _sampling(given | {"negative_prompt": negative, "seed": seed})
     if model is None:
         model = existing_folder(home_folder(home), None).read_config().model_name
     name, _, version = model.partition("@")
@@ -86,11 +134,13 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
             model=(name, version or "champion"),
             folder=output_dir,
             num_images=num_images,
-            seed=seed,
+            sampling=sampling,
             sheet=sheet,
             on_progress=lambda done, total: status.update(f"{what}: {done} of {total}"),
         )
-    say_lines(console(stderr=True), made.remarks)
+    for remark in made.remarks:
+        style = "yellow" if remark.startswith("Warning:") else ""
+        say(console(stderr=True), remark, style=style)
     lines = [*made.pictures, *([made.sheet] if made.sheet else [])]
     emit(made, output, lambda target: say_lines(target, lines))
 
@@ -105,6 +155,51 @@ def _rows(prompt: str | None, prompts: Path | None) -> "list[PromptRow]":
             remedy='For example: boothline generate "a photo of sks bear on the moon".',
         )
     return [PromptRow(prompt=prompt)] if prompt is not None else read_prompts(Path(str(prompts)))
+
+
+def _sampling(given: Mapping[str, object]) -> "SamplingConfig":
+    """Return the sampling settings that options give over the defaults.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
+    from difflib import get_close_matches
+    from typing import get_args
+
+    from pydantic import ValidationError
+
+    from boothline.config.sampling import SamplerName, SamplingConfig
+
+    values = {name: value for name, value in given.items() if value is not None}
+    try:
+        return SamplingConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = str(first["loc"][0]).partition("_")[0].replace("num", "steps")
+        near = get_close_matches(str(first["input"]), get_args(SamplerName), n=1)
+        raise ConfigError(
+            f"--{option} {first['input']}: {first['msg']}.",
+            remedy=f"Did you mean {near[0]}?" if near and option == "sampler" else "",
+        ) from error
+
+
+def _with_size(rows: "Sequence[PromptRow]", size: str | None) -> "list[PromptRow]":
+    """Return the rows with a size, where they name none of their own.
+
+    Raises:
+        ConfigError: it is not a size that pictures can have.
+    """
+    if size is None:
+        return list(rows)
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", size)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(8 <= side <= 4096 and side % 8 == 0 for side in (width, height)):
+        raise ConfigError(
+            f"--size {size} is not a size.",
+            remedy="Write WIDTHxHEIGHT in pixels, both multiples of 8 up to 4096: 768x512.",
+        )
+    edit = {"width_px": width, "height_px": height}
+    return [row if row.width_px or row.height_px else row.model_copy(update=edit) for row in rows]
 
 
 def _with_edit(

@@ -30,7 +30,7 @@ def status(
     from boothline.launch.local.summary import summarise
 
     folder = existing_folder(home_folder(home), run_id)
-    summary = summarise(open_session(home), folder)
+    summary = summarise(open_session(home, start=False), folder)
     emit(summary, output, lambda target: say_status(target, summary))
 
 
@@ -108,7 +108,7 @@ def explain(
     if step is None and run_id is not None and described(run_id.partition("-")[0]):
         run_id, step = None, run_id
     folder = existing_folder(home_folder(home), run_id)
-    explanations = explain_run(open_session(home).store, folder.run_id, step=step)
+    explanations = explain_run(open_session(home, start=False).store, folder.run_id, step=step)
     if not explanations:
         raise ConfigError(
             f"Run {folder.run_id} has no record of {step or 'any step'}.",
@@ -131,7 +131,7 @@ def _explain_picture(picture: Path, *, home: Home, output: Output) -> None:
     from boothline.launch.lineage import trace
     from boothline.launch.local.session import open_session
 
-    link = trace(open_session(home).store, picture)
+    link = trace(open_session(home, start=False).store, picture)
     emit(link, output, lambda target: say_lineage(target, link))
 
 
@@ -145,7 +145,7 @@ def report(
     from boothline.report import render_run
 
     folder = existing_folder(home_folder(home), run_id)
-    page = render_run(open_session(home).store, folder.run_id)
+    page = render_run(open_session(home, start=False).store, folder.run_id)
     folder.report.write_text(page, encoding="utf-8")
     path = str(folder.report)
     emit({"run_id": folder.run_id, "report": path}, output, lambda target: say(target, path))

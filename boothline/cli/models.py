@@ -26,12 +26,15 @@ def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     import time
 
     from boothline.cli.summaries import say_drift, say_models
-    from boothline.launch.local.session import open_session
-    from boothline.launch.registered import drift_of, list_models
+    from boothline.launch.local.session import has_local_state, open_session
+    from boothline.launch.registered import ListedVersion, drift_of, list_models
 
-    session = open_session(home)
-    listed = list_models(session.store)
-    drift, unknown = drift_of(session)
+    listed: list[ListedVersion] = []
+    drift, unknown = [], ""
+    if has_local_state(home):  # else nothing is registered, and nothing is made to say so
+        session = open_session(home, start=False)
+        listed = list_models(session.store)
+        drift, unknown = drift_of(session)
 
     def show(target: "Console") -> None:
         say_models(target, listed, now=time.time())

@@ -63,7 +63,7 @@ def plan(
     """Predict the memory of one training rank, and what to change so that it fits."""
     from boothline.planning.advice import CARDS_GB, GB, ladder
 
-    config = load_config(configs, overrides, subject)
+    config = load_config(configs, overrides, subject, needs_subject=False)
     shapes = _shapes(config, family)
     rungs = list(ladder(config, shapes, device=_device(device)))
     cards = {size: _fitting(rungs, size * GB) for size in CARDS_GB}
@@ -98,20 +98,25 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     from boothline.diffusion.base_model import resolve
     from boothline.diffusion.fitting import check_config
     from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.presets import check_fit, native_px, native_px_of
     from boothline.planning import ModelShapes
     from boothline.planning.shapes import FAMILIES
 
     if family is None:
         base = config.base_model
         found = resolve(base.source, settings=environment.current(), allow_hub=base.allow_hub)
-        check_config(check_folder(found.path), config)
+        known = check_folder(found.path)
+        check_config(known, config)
+        check_fit(config, native_px_of(found.path, known))
         return ModelShapes.read(found.path)
     if family not in FAMILIES:
         raise ConfigError(
             f"--family {family} is unknown.", remedy=f"Use one of: {', '.join(FAMILIES)}."
         )
-    check_config(FAMILIES[family].family, config)
-    return FAMILIES[family]
+    shapes = FAMILIES[family]
+    check_config(shapes.family, config)
+    check_fit(config, native_px(shapes.family, shapes.configs))
+    return shapes
 
 
 def _fitting(rungs: Sequence["Rung"], limit_bytes: float) -> "Rung | None":
@@ -125,15 +130,31 @@ def _show(
     rungs: Sequence["Rung"],
     cards: dict[int, "Rung | None"],
 ) -> None:
-    """Print the plan as tables."""
+    """Print in one line what is needed and what it fits, then the plan as tables."""
+    say(target, _in_short(result, cards), style="bold")
     parts = result["parts"].items()
     rows = [(name, _gb(size), _MEANING[name]) for name, size in parts if size]
     rows.append(("total", _gb(rungs[0].plan.total), "predicted peak of one rank"))
     say_table(target, ("Part", "GB", "What"), rows)
-    say_table(
-        target, ("Memory", "Fits"), [(f"{size} GB", _advice(rung)) for size, rung in cards.items()]
-    )
+    helped = [(f"{size} GB", _advice(rung)) for size, rung in cards.items() if _is_helped(rung)]
+    if helped:
+        say_table(target, ("Memory", "Fits"), helped)
     say(target, f"{result['num_trained']:,} trained numbers of {result['model']}.")
+
+
+def _in_short(result: dict[str, Any], cards: dict[int, "Rung | None"]) -> str:
+    """Return what a rank needs, and the smallest card that it fits as it is."""
+    needed = f"Needs {result['total_bytes'] / 10**9:.1f} GB"
+    fitting = [size for size, rung in cards.items() if rung is not None and not rung.changes]
+    what = "any GPU" if result["device"] == "cuda" else "memory"
+    if not fitting:
+        return f"{needed}: fits no usual card as it is."
+    return f"{needed}: fits {what} of {min(fitting)} GB or more."
+
+
+def _is_helped(rung: "Rung | None") -> bool:
+    """Return whether the one line does not say it all: other settings are needed, or none help."""
+    return rung is None or bool(rung.changes)
 
 
 def _advice(rung: "Rung | None") -> str:

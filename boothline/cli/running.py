@@ -174,6 +174,7 @@ def carry_out_shown(
         GateRefusedError: promotion was required and the gate refused.
         BoothlineError: the run failed.
     """
+    from boothline import settings as process_environment
     from boothline.cli.summaries import say_summary
     from boothline.launch.local.display import LiveDisplay, PlainDisplay
     from boothline.launch.local.session import home_folder
@@ -193,6 +194,8 @@ def carry_out_shown(
             ) from None
     value = as_json(summary) if as_json else summary
     emit(value, output, lambda target: say_summary(target, summary))
+    if not process_environment.current().s3_endpoint:
+        say(target, "Local services keep running; `boothline down` stops them.", style="dim")
     if error is not None:
         raise error
     if require_promotion and summary.decision != "skip" and summary.verdict != "promoted":

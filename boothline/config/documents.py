@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from boothline.config.fields import Setting, as_yaml, settings_of
+from boothline.config.fields import REQUIRED, Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
 from boothline.settings import Settings
 
@@ -19,12 +19,14 @@ edit those.
 
 A run is configured by YAML files and by `--set name=value` on the command line. Files merge from
 left to right, overrides come last, lists are replaced as a whole. Unknown names and values out of
-bounds are errors before anything runs. `boothline init` writes a file with every setting in it.
+bounds are errors before anything runs. Paths in a file count from the folder that the file is in,
+those of `--set` from the current folder. `boothline init` writes a file to begin with, and with
+`--all` one that shows every setting.
 
 ```yaml
 subject:
-  name: teddy-bear
-  images: examples/subjects/teddy-bear
+  name: my-bear
+  images: my-pictures
   class_noun: bear
 training:
   num_steps: 300
@@ -86,7 +88,7 @@ def _row(setting: Setting) -> str:
     cells = [
         f"`{setting.name}`",
         setting.type_name,
-        f"`{as_yaml(setting.default)}`",
+        "required" if setting.name in REQUIRED else f"`{as_yaml(setting.default)}`",
         setting.bounds,
         setting.description,
     ]

@@ -21,6 +21,24 @@ _BOUNDS = {
 }
 
 
+REQUIRED = {
+    "subject.images": "name the folder of its pictures: --set subject.images=FOLDER",
+    "subject.class_noun": "name its class, such as bear: --set subject.class_noun=NOUN",
+}
+"""Settings that every run names itself, with what to do; their defaults are those of no subject."""
+
+PATHS = ("subject.images", "evaluation.prompts_file", "inference.prompts_file")
+"""Settings that name files, relative to the file that says so."""
+
+MODELS = (
+    "base_model.source",
+    "evaluation.clip_model",
+    "evaluation.dino_model",
+    "evaluation.lpips_model",
+)
+"""Settings that name a folder of a model likewise, or else a built-in one or one on a hub."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """One setting, or one section of settings.

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from boothline.config.fields import Setting, as_yaml, settings_of
+from boothline.config.fields import MODELS, PATHS, Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
 from boothline.errors import ConfigError
 from boothline.store.manifest import digest_of
@@ -20,29 +20,49 @@ from boothline.store.manifest import digest_of
 logger = logging.getLogger(__name__)
 
 REFERENCE = "docs/configuration.md lists every setting."
+_OFTEN_CHANGED = (
+    *("subject.identifier", "subject.prompt", "base_model.source", "prior.num_images"),
+    *("training.method", "training.num_steps", "training.learning_rate", "inference.prompts_file"),
+)
 SETTINGS = {setting.name: setting for setting in settings_of(RunConfig)}
 
 
-def resolve(files: Sequence[Path], overrides: Sequence[str] = ()) -> RunConfig:
+def resolve(
+    files: Sequence[Path],
+    overrides: Sequence[str] = (),
+    *,
+    required: Mapping[str, str] | None = None,
+) -> RunConfig:
     """Return the configuration that files and overrides give together.
+
+    Paths in a file count from the file's folder, those of overrides from the current one.
 
     Args:
         files: YAML files; a later one overrides the settings of an earlier one, lists as a whole.
         overrides: `training.learning_rate=2e-6`, the value read as YAML; they override the files.
+        required: settings that one of them has to name, with what to do; None: none.
 
     Raises:
-        ConfigError: a file or a setting is wrong; the message names all wrong settings at once.
+        ConfigError: a file or a setting is wrong, or one is missing; the message names all at once.
     """
     layers = _Layers()
     for path in files:
-        layers.add(_read(path), source=str(path))
+        layers.add(_anchored(_read(path), path.parent), source=str(path))
     for override in overrides:
         layers.add(_parse_override(override), source=f"--set {override}")
+    missing = [
+        f"{name} is not set; {remedy}."
+        for name, remedy in (required or {}).items()
+        if name not in layers.origins
+    ]
     try:
-        return RunConfig.model_validate(layers.values)
+        config = RunConfig.model_validate(layers.values)
     except ValidationError as error:
-        problems = list(dict.fromkeys(_explain(item, layers) for item in error.errors()))
-        raise _combined(problems) from error
+        problems = dict.fromkeys(_explain(item, layers) for item in error.errors())
+        raise _combined([*problems, *missing]) from error
+    if missing:
+        raise _combined(missing)
+    return config
 
 
 def digest(config: RunConfig) -> str:
@@ -81,6 +101,30 @@ def annotated_yaml(config: RunConfig, *, values: Mapping[str, object]) -> str:
             value = f"# {setting.key}: {as_yaml(_value_of(config, setting.name))}"
         lines += wrap(about, 96, initial_indent=f"{indent}## ", subsequent_indent=f"{indent}## ")
         lines.append(f"{indent}{value}")
+    return "\n".join(lines) + "\n"
+
+
+def short_yaml(config: RunConfig, *, values: Mapping[str, object]) -> str:
+    """Return a run file to begin with: what is set, and as comments what is changed most.
+
+    Args:
+        config: gives the values of the settings that are shown as comments.
+        values: dotted names and values of the settings that the file sets.
+    """
+    lines = [
+        "# Settings of one run; others keep their defaults. docs/configuration.md lists all of them,",
+        "# and `boothline init --all` writes them. Paths count from the folder of this file.",
+    ]
+    shown = [name for name in SETTINGS if name in values or name in _OFTEN_CHANGED]
+    for setting in SETTINGS.values():
+        indent = "  " * setting.depth
+        if setting.is_section:
+            if any(name.startswith(f"{setting.name}.") for name in shown):
+                lines.append(f"{indent}{setting.key}:")
+        elif setting.name in values:
+            lines.append(f"{indent}{setting.key}: {as_yaml(values[setting.name])}")
+        elif setting.name in _OFTEN_CHANGED:
+            lines.append(f"{indent}# {setting.key}: {as_yaml(_value_of(config, setting.name))}")
     return "\n".join(lines) + "\n"
 
 
@@ -166,6 +210,21 @@ def _read(path: Path) -> dict[str, object]:
             remedy="Write lines like `training:` and below it `  num_steps: 150`.",
         )
     return value
+
+
+def _anchored(values: Mapping[str, object], folder: Path) -> dict[str, object]:
+    """Return a file's settings with its relative paths as seen from the current folder."""
+    found: dict[str, object] = dict(values)
+    for name in (*PATHS, *MODELS):
+        section, _, key = name.partition(".")
+        inner = found.get(section)
+        value = inner.get(key) if isinstance(inner, Mapping) else None
+        if not isinstance(value, str) or not value or "://" in value or value[0] in "/~":
+            continue
+        path = folder / value
+        if isinstance(inner, Mapping) and (name in PATHS or path.exists()):
+            found[section] = {**inner, key: str(path)}
+    return found
 
 
 def _parse(text: str, *, source: str) -> object:

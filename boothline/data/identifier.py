@@ -156,8 +156,8 @@ def check_identifier(
         counter: the base model's tokenizer.
 
     Raises:
-        ConfigError: the tokenizer does not know the identifier at all, so it could not be told
-            from other unknown words.
+        ConfigError: the tokenizer splits the identifier although it has single rare tokens, or does
+            not know it at all, so that it could not be told from other unknown words.
     """
     identifier = subject.identifier
     tokens = counter.tokens(identifier)
@@ -171,9 +171,10 @@ def check_identifier(
     found: list[DatasetWarning] = []
     if len(tokens) > 1:
         pieces = " + ".join(token.removesuffix("</w>") for token in tokens)
-        found.append(
-            _warning(f"{identifier!r} is {len(tokens)} tokens ({pieces}), not one", remedy)
-        )
+        said = f"{identifier!r} is {len(tokens)} tokens ({pieces}), not one"
+        if len(counter.tokens(examples[0])) == 1:
+            raise ConfigError(f"subject.identifier {said}.", remedy=remedy)
+        found.append(_warning(said, remedy))
     if reason := _commonness(subject, templates):
         found.append(_warning(f"{identifier!r} {reason}, so it means something already", remedy))
     return found

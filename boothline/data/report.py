@@ -103,6 +103,16 @@ class DatasetReport(BaseModel):
             named.append(f"{len(self.quarantined) - _MAX_NAMED} more")
         return f"{len(self.quarantined)} of {found} pictures left out: {'; '.join(named)}"
 
+    def verdict(self) -> str:
+        """Return in one sentence whether all is well with the pictures."""
+        used, bad = len(self.accepted), len(self.quarantined)
+        parts = [f"{bad} left out" if bad else ""]
+        if self.warnings:
+            several = "s" if len(self.warnings) > 1 else ""
+            parts.append(f"{len(self.warnings)} warning{several}")
+        found = ", ".join(filter(None, parts)) or "no warnings"
+        return f"{used} of {used + bad} pictures can be used; {found}."
+
     def ensure_usable(self, subject: SubjectConfig) -> None:
         """Check that enough pictures are left.
 

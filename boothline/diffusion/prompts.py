@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -188,7 +188,11 @@ def _row(path: Path, line: int, value: dict[str, object]) -> PromptRow:
         elif first["type"] == "missing":
             message = f"lacks {name!r}"
         else:
-            message = f"has {name} = {_shorten(first['input'])}: {_reason(first['msg'])}"
+            reason = _reason(first["msg"])
+            known = get_args(SamplerName) if name == "sampler" else ()
+            near = difflib.get_close_matches(str(first["input"]), known, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else ""
+            message = f"has {name} = {_shorten(first['input'])}: {reason}{guess}"
         raise _fault(path, line, message) from error
 
 
@@ -207,7 +211,7 @@ def _located(path: Path, line: int, row: PromptRow) -> PromptRow:
 
 def _fault(path: Path, line: int, message: str) -> DataError:
     """Return the error for one line of a file."""
-    return DataError(f"{path}, line {line} {message}.")
+    return DataError(f"{path}, line {line} {message}{'' if message.endswith('?') else '.'}")
 
 
 def _reason(message: str) -> str:

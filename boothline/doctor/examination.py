@@ -40,7 +40,7 @@ def examine(settings: Settings, home: Path) -> list[Finding]:
         _secrets(home),
         *_services(home),
         *storage.examine(settings),
-        _tracking(settings),
+        tracking(settings),
         *_registry(settings),
         _base_model(settings),
         images(),
@@ -65,7 +65,7 @@ def examine_pod(settings: Settings, home: Path, *, connections: Sequence[str]) -
         machine.memory(),
         machine.processors(),
         *storage.examine(settings),
-        *([_tracking(settings)] if settings.mlflow_uri else []),
+        *([tracking(settings)] if settings.mlflow_uri else []),
         *(connection(target) for target in connections),
     ]
 
@@ -95,7 +95,8 @@ def _secrets(home: Path) -> Finding:
     return failed("secrets", f"others can read {named}", f"Close them: chmod 600 {named}")
 
 
-def _tracking(settings: Settings) -> Finding:
+def tracking(settings: Settings) -> Finding:
+    """Examine whether the tracking server answers, within five seconds."""
     if not settings.mlflow_uri:
         return warning("mlflow", "no tracking server is configured or runs", "Run `boothline up`.")
     import certifi

@@ -1,21 +1,27 @@
 """Makes pictures with a registered model, here and now."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.config.sampling import SamplingConfig
+from boothline.data.captions import names
 from boothline.launch.local.session import Session
 from boothline.registry.versions import resolve
+from boothline.results import Model
+from boothline.store import ManifestRef
 
 if TYPE_CHECKING:
     from boothline.diffusion.prompts import PromptRow
 
 MODEL_FOLDER = "diffusers/"
+_NAME = re.compile(r"(?:sheet-)?(\d{5,})[-.]")
 _SPEAKERS = ("prompt_encoding", "editing")
 
 
@@ -72,13 +78,14 @@ def make_pictures(
     model: tuple[str, str],
     folder: Path,
     num_images: int,
-    seed: int,
+    sampling: SamplingConfig,
     sheet: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MadePictures:
     """Make the pictures of some prompts and write them as PNG files.
 
-    Rows that name a picture start from it, at their strength or 0.8.
+    Rows that name a picture start from it, at their strength or 0.8. Nothing is overwritten: file
+    names are numbered on from those that are there.
 
     Args:
         session: the open home folder; the model is kept in its cache.
@@ -86,8 +93,8 @@ def make_pictures(
         model: name and version (`champion`, `challenger` or a number).
         folder: receives the pictures.
         num_images: pictures per prompt.
-        seed: picture i of prompt p depends on (seed, p, i) only.
-        sheet: write `sheet.png` with all pictures too, a row for each prompt.
+        sampling: of rows that set none; picture i of prompt p depends on (seed, p, i) only.
+        sheet: write a sheet with all pictures too, a row for each prompt.
         on_progress: called with pictures done and all pictures.
 
     Raises:
@@ -105,11 +112,12 @@ def make_pictures(
         (cached / "complete").touch()
     verify_signed(session.store, session.settings, version.ref, cached / MODEL_FOLDER)
     pipeline = load_pipeline(cached / MODEL_FOLDER, for_sampling=True)
-    planned = plan_pictures(rows, sampling=SamplingConfig(seed=seed), images_per_prompt=num_images)
+    planned = plan_pictures(rows, sampling=sampling, images_per_prompt=num_images)
     paths: list[str] = []
+    first = _next_number(folder)
     with _collected() as said:
         for picture, image in generate(pipeline, planned, on_progress=on_progress):
-            path = folder / picture.name
+            path = folder / replace(picture, row=first + picture.row).name
             save_picture(image, picture, path, model_digest=version.digest)
             paths.append(str(path))
     paths.sort()
@@ -119,8 +127,28 @@ def make_pictures(
         digest=version.digest,
         pictures=paths,
         sheet=_write_sheet(paths, folder, num_columns=num_images) if sheet else "",
-        remarks=list(said.lines),
+        remarks=[*_unnamed(session, version.ref, rows), *said.lines],
     )
+
+
+def _next_number(folder: Path) -> int:
+    """Return the number after that of the last picture in a folder."""
+    numbers = [int(match[1]) for path in folder.glob("*.png") if (match := _NAME.match(path.name))]
+    return max(numbers, default=-1) + 1
+
+
+def _unnamed(session: Session, ref: ManifestRef, rows: "Sequence[PromptRow]") -> list[str]:
+    """Return a sentence about prompts without the words that the model knows its subject by."""
+    model = session.store.read_as(Model, ref)
+    phrase = f"{model.identifier} {model.class_noun}".strip()
+    lacking = [row.prompt for row in rows if not names(row.prompt, phrase)]
+    if not lacking or not model.identifier:
+        return []
+    others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+    return [
+        f"Warning: the prompt {lacking[0]!r}{others} lacks {phrase!r}: by these words the model "
+        "knows its subject."
+    ]
 
 
 def _write_sheet(paths: Sequence[str], folder: Path, *, num_columns: int) -> str:
@@ -131,6 +159,6 @@ def _write_sheet(paths: Sequence[str], folder: Path, *, num_columns: int) -> str
 
     images = [Image.open(path, formats=("PNG",)) for path in paths]
     columns = num_columns if num_columns > 1 else None
-    path = folder / "sheet.png"
+    path = folder / f"sheet-{Path(paths[0]).stem.partition('-')[0]}.png"
     contact_sheet(images, num_columns=columns).save(path)
     return str(path)

@@ -6,7 +6,7 @@ tag has the number that the store gave it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from boothline.errors import TrackingError
@@ -16,6 +16,7 @@ from boothline.tracking.client import MissingError, RejectedError, connect, tran
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from tenacity import RetryCallState
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def register_patiently(
     *,
     is_challenger: bool,
     patience_seconds: float,
+    on_wait: Callable[[], object],
 ) -> None:
     """Show a new version in MLflow, as the challenger if it is one; an outage is waited out.
 
@@ -63,14 +65,16 @@ def register_patiently(
     """
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+    def waiting(state: "RetryCallState") -> None:
+        logger.warning("registering %s again: %s", version.name, state.outcome)
+        on_wait()
+
     client = connect(settings.mlflow_uri)
     retrying = Retrying(
         stop=stop_after_delay(patience_seconds),
         wait=wait_exponential_jitter(multiplier=0.5, max=5),
         retry=retry_if_exception(_is_outage),
-        before_sleep=lambda state: logger.warning(
-            "registering %s again: %s", version.name, state.outcome
-        ),
+        before_sleep=waiting,
         reraise=True,
     )
     number = retrying(show, client, store, version)

@@ -6,6 +6,7 @@ versions (`boothline.registry.mirror`); whatever numbers it gives them, ours is 
 """
 
 import logging
+from collections.abc import Callable
 from difflib import get_close_matches
 from itertools import count
 
@@ -49,6 +50,7 @@ def ensure_version(
     ref: ManifestRef,
     is_trial: bool = False,
     patience_seconds: float = mirror.PATIENCE_SECONDS,
+    on_wait: Callable[[], object] = lambda: None,
 ) -> ModelVersion:
     """Return the version of a model manifest, registered now if it is not yet.
 
@@ -62,6 +64,7 @@ def ensure_version(
         ref: manifest of the model.
         is_trial: it is to be compared with others of a sweep first.
         patience_seconds: how long to wait for a server that does not answer.
+        on_wait: called whenever it is waited for.
 
     Raises:
         TrackingError: MLflow is unreachable for longer than that, or refuses the version.
@@ -73,7 +76,12 @@ def ensure_version(
     made = ModelVersion(name=model_name, version=number, digest=ref.digest, ref=ref)
     if settings.mlflow_uri:
         mirror.register_patiently(
-            store, settings, made, is_challenger=not is_trial, patience_seconds=patience_seconds
+            store,
+            settings,
+            made,
+            is_challenger=not is_trial,
+            patience_seconds=patience_seconds,
+            on_wait=on_wait,
         )
     try:
         path = layout.version(model_name, ref.digest)

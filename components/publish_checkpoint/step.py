@@ -21,7 +21,7 @@ SINGLE_FILE = "single_file/model.safetensors"
 LORA_FOLDER = "lora"
 _STATE_FILES = ("unet", "transformer", "text_encoder", "ema.safetensors")  # prefixes: adapters too
 _PROMPT = "a photo of a {subject}"
-_STAGES = ("fetching the state", "exporting", "loading back", "done")
+_STAGES = ("fetching the state", "exporting", "loading back", "registering")
 
 
 class Inputs(StepInputs):
@@ -109,6 +109,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
         model_name=context.config.model_name,
         ref=ref,
         is_trial=trial_of(context.run_id) is not None,
+        on_wait=lambda: _report(context, 3, note="MLflow does not answer; waiting for it"),
     )
 
 
@@ -185,8 +186,9 @@ def _datasets(context: StepContext, read: Sequence[ManifestRef]) -> tuple[Manife
     return tuple(ref for ref in read if context.store.read(ref).kind == Dataset.kind)
 
 
-def _report(context: StepContext, stage: int) -> None:
-    context.progress.update(stage, len(_STAGES) - 1, unit="stages", note=_STAGES[stage])
+def _report(context: StepContext, stage: int, *, note: str = "") -> None:
+    total = len(_STAGES) - 1
+    context.progress.update(stage, total, unit="stages", note=note or _STAGES[stage], once=True)
 
 
 STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)

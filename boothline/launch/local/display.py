@@ -33,6 +33,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def _style_of(line: str) -> str | None:
+    """Return how a line is printed: a warning in yellow."""
+    return "yellow" if line.startswith("Warning:") else None
+
+
 def status_of(step: StepProgress) -> str:
     """Return the word for a step's state."""
     return "reused" if step.reused else step.state
@@ -101,7 +106,7 @@ class LiveDisplay:
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, style=_style_of(text))
 
 
 class PlainDisplay:
@@ -154,7 +159,9 @@ class PlainDisplay:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(
+            text, highlight=False, markup=False, soft_wrap=True, style=_style_of(text)
+        )
 
 
 def line_of(step: StepProgress, now: float) -> str:

@@ -29,6 +29,7 @@ def check(config: RunConfig, *, home: Path) -> None:
     from boothline.diffusion.base_model import BUILTIN, resolve
     from boothline.diffusion.fitting import check_config
     from boothline.diffusion.layout import check_folder, family_of
+    from boothline.diffusion.presets import check_fit, native_px_of
     from boothline.evaluation.folders import check_encoder, check_lpips
 
     check_pictures(config.subject.images)
@@ -49,6 +50,7 @@ def check(config: RunConfig, *, home: Path) -> None:
             check_folder(model.path)
         family = family_of(model.path)
         check_config(family, config)
+        check_fit(config, native_px_of(model.path, family))
     _check_prompt_files(config, family)
     evaluation = config.evaluation
     for name in ("clip_model", "dino_model", "lpips_model"):
@@ -99,8 +101,9 @@ def check_pictures(images: str) -> None:
     path = Path(images).expanduser()
     if not path.exists():
         raise ConfigError(
-            f"The pictures {images!r} do not exist.",
-            remedy="Set subject.images to a folder of 3 to 5 pictures of one subject.",
+            f"The pictures {images!r} do not exist: there is nothing at {path.absolute()}.",
+            remedy="Set subject.images to a folder of 3 to 5 pictures of one subject; in a file it "
+            "counts from the folder of that file.",
         )
     if path.is_dir() and not _holds_files(path):
         raise DataError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline import settings as process_environment
+from boothline.errors import ConfigError, ServiceError
 from boothline.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,23 +53,67 @@ def home_folder(home: Path | None) -> Path:
     return (home or process_environment.current().home).resolve()
 
 
-def open_session(home: Path | None, *, tracking: bool = False) -> Session:
-    """Open a home folder; starts the local services unless the settings name a store.
+def has_local_state(home: Path | None) -> bool:
+    """Return whether there is a store to look at: one that is configured, or one that is local."""
+    folder = home_folder(home) / "services"
+    return bool(process_environment.current().s3_endpoint) or folder.is_dir()
+
+
+def open_session(home: Path | None, *, tracking: bool = False, start: bool = True) -> Session:
+    """Open a home folder; starts the local services that are needed and that no setting names.
+
+    Each setting counts by itself: BOOTHLINE_MLFLOW_URI alone leaves the local store, and
+    BOOTHLINE_S3_ENDPOINT alone means no tracking.
 
     Args:
         home: the home folder; None: the setting's.
         tracking: whether MLflow is needed; otherwise it is only used if it runs already.
+        start: whether services may be started; what only looks at things starts none.
 
     Raises:
-        ServiceError: a service does not start.
+        ServiceError: a service does not start, or does not run and may not be started.
+        ConfigError: credentials of no store.
     """
     folder = home_folder(home)
     own = {"BOOTHLINE_HOME": str(folder)}
-    if process_environment.current().s3_endpoint:
+    settings = process_environment.current()
+    if settings.s3_endpoint:
         return Session(home=folder, environment=own)
+    _check_credentials(settings)
     from boothline import services
 
-    wanted = {service.name for service in services.status(folder) if service.state == "running"}
-    wanted |= set(services.ALL) if tracking else {"seaweedfs"}
-    endpoints = services.ensure(folder, only=wanted)
-    return Session(home=folder, environment={**endpoints.environment(), **own})
+    if start:
+        wanted = {service.name for service in services.status(folder) if service.state == "running"}
+        wanted |= set(services.ALL) if tracking else {"seaweedfs"}
+        wanted -= {"mlflow"} if settings.mlflow_uri else set()
+        endpoints = services.ensure(folder, only=wanted)
+    else:
+        endpoints = services.running(folder)
+        if not endpoints.s3_endpoint:
+            raise ServiceError(
+                f"The store in {folder} does not run.", remedy="`boothline up` starts it."
+            )
+    found = endpoints.environment()
+    if settings.mlflow_uri:
+        found["BOOTHLINE_MLFLOW_URI"] = settings.mlflow_uri
+    return Session(home=folder, environment={**found, **own})
+
+
+def _check_credentials(settings: Settings) -> None:
+    """Refuse credentials without the endpoint that they are for: they would be ignored.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    given = {
+        "BOOTHLINE_S3_ACCESS_KEY": settings.s3_access_key,
+        "BOOTHLINE_S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(),
+        "BOOTHLINE_S3_SESSION_TOKEN": settings.s3_session_token.get_secret_value(),
+        "BOOTHLINE_S3_CA_BUNDLE": settings.s3_ca_bundle,
+    }
+    for name, value in given.items():
+        if value:
+            raise ConfigError(
+                f"{name} is set and BOOTHLINE_S3_ENDPOINT is not: it belongs to no S3.",
+                remedy="Set BOOTHLINE_S3_ENDPOINT too, or unset it to use the local store.",
+            )

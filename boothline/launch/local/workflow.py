@@ -6,6 +6,7 @@ from pathlib import Path
 from boothline import settings as process_environment
 from boothline.catalogue import TOOLS, TORCH, trial_steps
 from boothline.config import RunConfig
+from boothline.doctor import tracking
 from boothline.errors import (
     BoothlineError,
     ConfigError,
@@ -26,6 +27,7 @@ from boothline.pipelines.parameters import arguments, labels
 from boothline.progress import Event, label_of
 from boothline.results import Decision, Leaderboard, Promotion
 from boothline.runs import RunRecord, RunStatus, read_run, write_run
+from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
 from boothline.trials import steps_with_trials
 
@@ -64,8 +66,11 @@ def carry_out(
         check_needs(config, process_environment.current())
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
-        display.say("Starting the store and MLflow, where they do not run")
+        environment = process_environment.current()
+        if not (environment.s3_endpoint and environment.mlflow_uri):
+            display.say("Starting local services (only if needed)")
         session = open_session(home, tracking=True)
+        say_tracking(session.settings, display)
         folder.write_config(config, pipeline=pipeline)
         _open_record(session.store, folder.run_id, config, pipeline=pipeline)
         runner = LocalRunner(folder=folder, home=home, environment=session.environment)
@@ -76,6 +81,19 @@ def carry_out(
         except ServiceError as problem:
             remedy = f"{problem.remedy}\n{_resume(folder.run_id)}".strip()
             raise type(problem)(problem.message, remedy=remedy) from problem
+
+
+def say_tracking(settings: Settings, display: Display) -> None:
+    """Say before anything is trained that metrics go nowhere, or that MLflow does not answer."""
+    if not settings.mlflow_uri:
+        display.say("BOOTHLINE_MLFLOW_URI is not set: nothing goes to MLflow")
+        return
+    found = tracking(settings)
+    if found.status != "ok":
+        display.say(
+            f"Warning: MLflow: {found.detail}. The training continues without it; the registration "
+            f"of the model will wait for it. {found.remedy}"
+        )
 
 
 def _open_record(store: Store, run_id: str, config: RunConfig, *, pipeline: str) -> None:

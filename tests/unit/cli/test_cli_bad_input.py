@@ -5,9 +5,8 @@ import socket
 from pathlib import Path
 
 import pytest
-import yaml
+from command_files import write_config, write_pictures
 from model_fixtures import make_encoder_layout, make_model_layout
-from PIL import Image, ImageDraw
 
 from boothline import settings as process_environment
 from boothline.launch.local.folder import folder_of, only_run
@@ -38,11 +37,6 @@ def models(tmp_path):
     }
 
 
-def write_config(**sections: object) -> str:
-    Path("run.yaml").write_text(yaml.safe_dump(sections))
-    return "run.yaml"
-
-
 STABLE_DIFFUSION = {
     "_class_name": "StableDiffusionPipeline",
     "unet": ["diffusers", "UNet2DConditionModel"],
@@ -50,16 +44,6 @@ STABLE_DIFFUSION = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
 }
-
-
-def write_pictures(folder: str, count: int) -> None:
-    Path(folder).mkdir()
-    for number in range(count):
-        image = Image.new("RGB", (96, 96), (60 * number, 120, 200))
-        draw = ImageDraw.Draw(image)
-        for line in range(0, 96, 5):
-            draw.line((line, 0, 96 - line, 96), fill=(255 - 2 * line, 40 * number, line))
-        image.save(f"{folder}/{number}.png")
 
 
 def test_run_without_configuration_says_how_to_write_one(cli):
@@ -102,6 +86,35 @@ def test_run_with_missing_pictures_names_the_path(cli):
 
     assert code == 2
     assert "no-pictures" in errors
+
+
+@pytest.mark.parametrize("command", ["run", "validate", "sweep", "retrain"])
+def test_command_without_class_noun_or_pictures_asks_for_them(cli, command):
+    write_pictures("pictures", 3)
+    Path("run.yaml").write_text("subject: {images: pictures}\n")
+
+    for words in ((command,), (command, "--subject", "pictures")):
+        code, _, said = cli(*words)
+        assert code == 2
+        assert "subject.class_noun is not set; name its class, such as bear: --set" in said
+
+    Path("run.yaml").write_text("{}\n")
+    code, _, said = cli(command)
+    assert code == 2
+    assert "2 settings are wrong" in said
+    assert "subject.images is not set; name the folder of its pictures" in said
+
+
+def test_paths_in_a_file_count_from_its_folder(cli, tmp_path, monkeypatch):
+    write_pictures("pictures", 3)
+    write_config(subject={"images": "pictures"})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert cli("validate", "../run.yaml")[0] == 0
+    code, _, said = cli("validate", "../run.yaml", "--set", "subject.images=pictures")
+    assert code == 2
+    assert f"there is nothing at {tmp_path / 'elsewhere' / 'pictures'}" in said
 
 
 def test_run_with_empty_folder_is_bad_data(cli, tmp_path):
@@ -176,46 +189,6 @@ def test_logs_of_unknown_step_names_those_that_exist(cli, tmp_path):
     assert (code, json.loads(output)) == (0, {"run_id": RUN, "logs": {"train": "trained\n"}})
 
 
-def test_init_writes_a_file_that_validates_and_is_not_overwritten(cli):
-    write_pictures("My Mug", 3)
-    code, output, _ = cli("init", "My Mug", "--class-noun", "mug", "--output", "json")
-
-    assert (code, json.loads(output)) == (0, {"file": "run.yaml"})
-    subject = yaml.safe_load(Path("run.yaml").read_text())["subject"]
-    assert subject == {"name": "my-mug", "images": "My Mug", "class_noun": "mug"}
-    assert cli("init", "My Mug", "--class-noun", "mug")[0] == 2
-    assert cli("init", "My Mug", "--class-noun", "mug", "--force")[0] == 0
-
-
-def test_init_of_empty_folder_is_bad_data_and_writes_nothing(cli):
-    Path("empty").mkdir()
-
-    assert cli("init", "empty", "--class-noun", "mug")[0] == 3
-    assert not Path("run.yaml").exists()
-
-
-@pytest.mark.parametrize("number", [0, 2])
-def test_init_of_pictures_that_cannot_be_used_says_so_and_writes_nothing(cli, number):
-    write_pictures("mug", number)
-    for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_3.CR3"):
-        brand = b"crx " if name.endswith("CR3") else b"heic"
-        Path("mug", name).write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(90))
-    code, _, said = cli("init", "mug", "--class-noun", "mug")
-
-    assert (code, f"Only {number} of {number + 3} pictures" in said) == (3, True)
-    assert "IMG_3.CR3 is a raw camera file (Canon CR3)" in said
-    assert not Path("run.yaml").exists()
-
-
-def test_init_says_what_a_run_would_leave_out(cli):
-    write_pictures("mug", 3)
-    Path("mug/broken.png").write_bytes(b"")
-    code, output, _ = cli("init", "mug", "--class-noun", "mug")
-
-    assert code == 0
-    assert "1 of 4 pictures left out: broken.png is empty (0 bytes)." in output
-
-
 def test_validate_with_a_corrupt_picture_names_it_and_passes(cli):
     write_pictures("pictures", 4)
     Path("pictures/broken.png").write_bytes(b"\x89PNG not a picture")
@@ -231,7 +204,8 @@ def test_validate_with_a_corrupt_picture_names_it_and_passes(cli):
 
 def test_validate_with_too_few_pictures_is_bad_data(cli):
     write_pictures("pictures", 2)
-    code, output, errors = cli("validate", "--subject", "pictures")
+    noun = ("--set", "subject.class_noun=bear")
+    code, output, errors = cli("validate", "--subject", "pictures", *noun)
 
     assert code == 3
     assert "Only 2 of 2 pictures" in errors
@@ -261,7 +235,8 @@ def test_validate_names_a_base_model_that_a_run_would_refuse(cli, index, weights
         Path("base", part, weights).write_bytes(b"")
     Path("base/model_index.json").write_text(json.dumps(index))
     words = ("--subject", "pictures", "--set", "base_model.source=base")
-    Path("run.yaml").write_text("subject: {images: pictures}\nbase_model: {source: base}\n")
+    words = (*words, "--set", "subject.class_noun=bear")
+    write_config(subject={"images": "pictures"}, base_model={"source": "base"})
     for arguments in (("validate", *words), ("run", *words), ("plan", "run.yaml")):
         code, _, said = cli(*arguments)
         assert (code, reason in said) == (3, True)

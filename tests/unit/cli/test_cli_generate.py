@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from boothline.cli.generating import _rows, _with_edit
+from boothline.cli.generating import _rows, _sampling, _with_edit, _with_size
 from boothline.diffusion.prompts import PromptRow
 from boothline.errors import ConfigError
 
@@ -43,3 +43,33 @@ def test_with_edit_of_no_picture_is_refused(options) -> None:
 def test_with_edit_of_a_missing_picture_names_it(picture: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.png does not exist"):
         _with_edit(ROWS, image=picture, mask=tmp_path / "gone.png", strength=None)
+
+
+def test_sampling_options_go_over_the_defaults_and_wrong_ones_are_named() -> None:
+    found = _sampling({"sampler": "euler_a", "num_steps": 7, "guidance_scale": None, "seed": 3})
+    assert (found.sampler, found.num_steps, found.guidance_scale, found.seed) == (
+        *("euler_a", 7, 5.0, 3),
+    )
+    with pytest.raises(ConfigError, match="--sampler eular: ") as caught:
+        _sampling({"sampler": "eular"})
+    assert caught.value.remedy == "Did you mean euler?"
+
+
+def test_size_option_is_for_rows_without_one() -> None:
+    own = PromptRow(prompt="a", width_px=64)
+    wide, kept = _with_size([PromptRow(prompt="b"), own], "96x64")
+    assert (wide.width_px, wide.height_px, kept) == (96, 64, own)
+    for wrong in ("96", "96x63", "0x64", "8000x64"):
+        with pytest.raises(ConfigError, match="is not a size"):
+            _with_size([own], wrong)
+
+
+def test_help_names_the_options_of_sampling_and_the_columns_of_prompt_files(monkeypatch) -> None:
+    from typer.testing import CliRunner
+
+    from boothline.cli.app import app
+
+    shown = CliRunner().invoke(app, ["generate", "--help"], env={"COLUMNS": "200"}).stdout
+    columns = set(PromptRow.model_fields)
+    assert all(f"--{option} " in shown for option in ("sampler", "steps", "guidance", "negative"))
+    assert {name for name in columns if name not in shown} == set()

@@ -31,7 +31,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakePipe
             "settings": {"s3_endpoint": "http://s3:8333"},
         }
         Path("deployment.yaml").write_text(yaml.safe_dump(value))
-        Path("run.yaml").write_text("subject: {images: 's3://boothline/teddy/'}\n")
+        subject = {"images": "s3://boothline/teddy/", "class_noun": "bear"}
+        Path("run.yaml").write_text(yaml.safe_dump({"subject": subject}))
         yield fake
     process_environment.current.cache_clear()
 

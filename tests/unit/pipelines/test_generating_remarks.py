@@ -4,7 +4,11 @@ import logging
 
 import pytest
 
-from boothline.launch.generating import _collected
+from boothline.diffusion.prompts import PromptRow
+from boothline.launch.generating import _collected, _next_number, _unnamed
+from boothline.launch.local.session import Session
+from boothline.results import Model
+from boothline.store.memory import memory_store
 
 SPEAKER = logging.getLogger("boothline.diffusion.prompt_encoding")
 
@@ -28,3 +32,29 @@ def test_remarks_are_no_longer_collected_after_a_failure() -> None:
     with pytest.raises(ValueError, match="stopped"), _collected():
         raise ValueError("stopped")
     assert (SPEAKER.propagate, SPEAKER.handlers) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (["a photo of SKS fish on grass"], []),
+        (["a photo of a fish"], ["the prompt 'a photo of a fish' lacks 'sks fish'"]),
+        (["sks cat", "sks fish", "a dog"], ["the prompt 'sks cat' and 1 more lacks 'sks fish'"]),
+    ],
+)
+def test_prompt_without_the_subjects_words_is_warned_of(tmp_path, prompts, said) -> None:
+    session = Session(home=tmp_path, environment={})
+    session.__dict__["store"] = memory_store(tmp_path / "blobs")
+    model = Model(identifier="sks", class_noun="fish")
+    ref = session.store.commit("steps/publish_checkpoint/a", model.draft())
+
+    found = _unnamed(session, ref, [PromptRow(prompt=prompt) for prompt in prompts])
+
+    assert [line.partition(":")[2].strip().partition(": by")[0] for line in found] == said
+
+
+def test_pictures_are_numbered_on_from_those_that_are_there(tmp_path) -> None:
+    assert _next_number(tmp_path / "none") == 0
+    for name in ("00000-00.png", "00007-01.png", "sheet-00009.png", "mine.png"):
+        (tmp_path / name).touch()
+    assert _next_number(tmp_path) == 10

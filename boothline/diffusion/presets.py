@@ -1,0 +1,124 @@
+"""Settings that fit a base model, by its family and its own size; and what does not fit one."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from boothline.config import RunConfig
+from boothline.config.sampling import SamplingConfig
+from boothline.diffusion.families import Family
+from boothline.diffusion.layout import read_json
+from boothline.errors import ConfigError
+
+REAL_PX: Final = 256
+"""Bases of pictures at least this large are real ones: nothing of the tiny base fits them."""
+DINO: Final = "models/dino-vits16"
+CLIP: Final = "models/clip-vit-base-patch32"
+_BUILTIN: Final = "builtin:"
+_FLOW_PX: Final = 1024
+_SMALLEST, _LARGEST = 0.75, 1.5
+_MAX_FULL_RATE: Final = 5e-5
+_GUIDANCE: Final = {"Stable Diffusion": 7.5, "FLUX.1": 3.5}
+_INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
+_SECTIONS: Final = ("prior", "evaluation", "inference")
+
+
+def native_px(family: Family, configs: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Return the side of the pictures that a base was trained on; None where it does not say.
+
+    Args:
+        family: of the base.
+        configs: settings of its networks by folder.
+    """
+    size = configs.get(family.denoiser, {}).get("sample_size")
+    if not isinstance(size, int) or "block_out_channels" not in configs.get("vae", {}):
+        return None
+    return size * family.pixels_per_latent(configs["vae"])
+
+
+def native_px_of(folder: Path, family: Family) -> int | None:
+    """Return the side of the pictures that a base in a folder was trained on; None: unknown."""
+    configs = {
+        part: read_json(path)
+        for part in (family.denoiser, "vae")
+        if (path := folder / part / "config.json").is_file()
+    }
+    return native_px(family, configs)
+
+
+def fitting_values(
+    family: Family, source: str, native: int | None, *, dino: str, clip: str
+) -> dict[str, object]:
+    """Return the settings of a run that fit a real base: low-rank adapters, which fit most cards.
+
+    Args:
+        family: of the base.
+        source: of the base.
+        native: side of the pictures that it was trained on; None: unknown.
+        dino: encoder of the subject's fidelity.
+        clip: encoder of the prompt's.
+    """
+    if native is not None and native < REAL_PX:
+        return {"base_model.source": source, "subject.resolution_px": native}
+    values: dict[str, object] = {
+        "base_model.source": source,
+        "subject.resolution_px": native or _FLOW_PX,
+        "prior.num_images": 200,
+        "training.method": "lora",
+        "training.num_steps": 800,
+        "training.batch_size": 1,
+        "training.num_processes": 1,
+        "training.learning_rate": 1e-4,
+        "training.train_text_encoder": family.name == "Stable Diffusion",
+        "training.precision": "bf16",
+        "training.gradient_checkpointing": True,
+        "checkpoints.every_steps": 200,
+        "evaluation.dino_model": dino,
+        "evaluation.clip_model": clip,
+    }
+    guidance = _GUIDANCE.get(family.name)
+    default = SamplingConfig()
+    for section in _SECTIONS:
+        values[f"{section}.sampling.batch_size"] = 4
+        if guidance:
+            values[f"{section}.sampling.guidance_scale"] = guidance
+        if default.sampler not in family.samplers:
+            values[f"{section}.sampling.sampler"] = family.samplers[0]
+    return values
+
+
+def check_fit(config: RunConfig, native: int | None) -> None:
+    """Refuse settings of another base: its resolution, and those of the tiny one on a real one.
+
+    Args:
+        config: the run's configuration.
+        native: side of the pictures that the base was trained on; None: unknown.
+
+    Raises:
+        ConfigError: a setting does not fit; the message names it and what to set.
+    """
+    if native is None or native < REAL_PX:
+        return
+    side = config.subject.resolution_px
+    if not _SMALLEST * native <= side <= _LARGEST * native:
+        raise ConfigError(
+            f"subject.resolution_px is {side}, and the base model {config.base_model.source!r} was "
+            f"trained on pictures of {native} px.",
+            remedy=f"Set subject.resolution_px={native}. {_INIT}",
+        )
+    for name in ("dino_model", "clip_model"):
+        encoder = getattr(config.evaluation, name)
+        if encoder.startswith(_BUILTIN):
+            raise ConfigError(
+                f"evaluation.{name} {encoder} was made for the pictures of the tiny base; it "
+                f"cannot judge those of {native} px.",
+                remedy=f"Set evaluation.{name} to a real encoder (docs/evaluation.md). {_INIT}",
+            )
+    training = config.training
+    fixed = training.optimizer != "prodigy"
+    if training.method == "full" and fixed and training.learning_rate > _MAX_FULL_RATE:
+        raise ConfigError(
+            f"training.learning_rate {training.learning_rate:g} fits the tiny base or adapters; "
+            f"it destroys the weights of a base of {native} px.",
+            remedy="Set training.learning_rate=2e-6, or training.method=lora.",
+        )

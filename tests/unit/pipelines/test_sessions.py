@@ -1,0 +1,117 @@
+"""Which services a command uses: each setting of the environment counts by itself."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from boothline import services
+from boothline import settings as process_environment
+from boothline.errors import ConfigError, ServiceError
+from boothline.launch.local.session import has_local_state, open_session
+from boothline.launch.local.workflow import say_tracking
+from boothline.services import Endpoints
+from boothline.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _fresh_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    process_environment.current.cache_clear()
+    yield
+    process_environment.current.cache_clear()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[set[str]]:
+    """What the local services were asked to start, call by call; none is started."""
+    calls: list[set[str]] = []
+
+    def ensure(home: Path, *, only: Collection[str]) -> Endpoints:
+        calls.append(set(only))
+        local = {"s3_endpoint": "http://127.0.0.1:8373", "s3_access_key": "local"}
+        if "mlflow" in only:
+            local["mlflow_uri"] = "http://127.0.0.1:8350"
+        return Endpoints(home=home, **local)
+
+    monkeypatch.setattr(services, "ensure", ensure)
+    return calls
+
+
+def test_own_mlflow_alone_is_used_with_the_local_store(started, monkeypatch) -> None:
+    monkeypatch.setenv("BOOTHLINE_MLFLOW_URI", "http://mlflow.example.org:5000")
+
+    session = open_session(None, tracking=True)
+
+    assert started == [{"seaweedfs"}]
+    assert session.settings.mlflow_uri == "http://mlflow.example.org:5000"
+    assert session.environment["BOOTHLINE_MLFLOW_URI"] == "http://mlflow.example.org:5000"
+    assert session.settings.s3_endpoint == "http://127.0.0.1:8373"
+
+
+def test_own_store_alone_starts_nothing_and_tracks_nothing(started, monkeypatch) -> None:
+    monkeypatch.setenv("BOOTHLINE_S3_ENDPOINT", "http://s3.example.org")
+    monkeypatch.setenv("BOOTHLINE_S3_ACCESS_KEY", "mine")
+
+    session = open_session(None, tracking=True)
+
+    assert started == []
+    assert (session.settings.s3_endpoint, session.settings.mlflow_uri) == (
+        *("http://s3.example.org", ""),
+    )
+
+
+def test_no_setting_means_both_local_services(started) -> None:
+    session = open_session(None, tracking=True)
+    assert started == [{"seaweedfs", "mlflow"}]
+    assert session.settings.mlflow_uri == "http://127.0.0.1:8350"
+
+
+@pytest.mark.parametrize("name", ["ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN", "CA_BUNDLE"])
+def test_credentials_of_no_store_are_refused(started, monkeypatch, name) -> None:
+    monkeypatch.setenv(f"BOOTHLINE_S3_{name}", "mine")
+
+    with pytest.raises(ConfigError, match=f"BOOTHLINE_S3_{name} is set and BOOTHLINE_S3_ENDPOINT"):
+        open_session(None)
+
+    assert started == []
+
+
+def test_what_only_looks_starts_nothing_and_says_how_to(started, tmp_path) -> None:
+    (tmp_path / ".boothline" / "services").mkdir(parents=True)
+    with pytest.raises(ServiceError, match="does not run") as caught:
+        open_session(None, start=False)
+    assert "boothline up" in caught.value.remedy
+    assert started == []
+
+
+def test_models_of_an_empty_folder_leaves_it_empty(cli, started, tmp_path) -> None:
+    code, output, _ = cli("models")
+    assert (code, output.strip()) == (0, "No model is registered yet.")
+    assert started == []
+    assert list(tmp_path.iterdir()) == []
+    assert not has_local_state(None)
+
+
+class Sayings(list[str]):
+    """A display that keeps what is said."""
+
+    def say(self, text: str) -> None:
+        self.append(text)
+
+    def show(self, progress: object) -> None:
+        """Do nothing."""
+
+
+def test_tracking_server_that_does_not_answer_is_said_before_training() -> None:
+    said = Sayings()
+    say_tracking(Settings(mlflow_uri="http://127.0.0.1:9"), said)
+    (line,) = said
+    assert line.startswith("Warning: MLflow: http://127.0.0.1:9/health does not answer: ")
+    assert "The training continues without it" in line
+
+
+def test_no_tracking_server_is_said() -> None:
+    said = Sayings()
+    say_tracking(Settings(), said)
+    assert said == ["BOOTHLINE_MLFLOW_URI is not set: nothing goes to MLflow"]
