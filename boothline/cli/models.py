@@ -28,9 +28,11 @@ def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     from boothline.cli.summaries import say_drift, say_models
     from boothline.launch.local.session import has_local_state, open_session
     from boothline.launch.registered import ListedVersion, drift_of, list_models
+    from boothline.registry.drift import Drift
 
     listed: list[ListedVersion] = []
-    drift, unknown = [], ""
+    drift: list[Drift] = []
+    unknown = ""
     if has_local_state(home):  # else nothing is registered, and nothing is made to say so
         session = open_session(home, start=False)
         listed = list_models(session.store)

@@ -112,7 +112,7 @@ def short_yaml(config: RunConfig, *, values: Mapping[str, object]) -> str:
         values: dotted names and values of the settings that the file sets.
     """
     lines = [
-        "# Settings of one run; others keep their defaults. docs/configuration.md lists all of them,",
+        "# Settings of one run; others keep their defaults. docs/configuration.md lists them all,",
         "# and `boothline init --all` writes them. Paths count from the folder of this file.",
     ]
     shown = [name for name in SETTINGS if name in values or name in _OFTEN_CHANGED]

@@ -211,6 +211,11 @@ class TrainingConfig(Section):
     sample_every_steps: int = Field(
         default=50, ge=0, description="Steps between sample sheets; 0: only at the end."
     )
+    sample_early: bool = Field(
+        default=False,
+        description="Sample sheets after steps 1, 2, 4, 8, ... too, up to the first of the others: "
+        "most of what a model learns, it learns early.",
+    )
 
     @property
     def trains_text_encoder(self) -> bool:

@@ -140,7 +140,7 @@ def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
     sample sheets (diagnostics) is not.
     """
     training = config.training.model_dump(mode="json")
-    for name in ("num_processes", "sample_every_steps", "caches"):
+    for name in ("num_processes", "sample_every_steps", "sample_early", "caches"):
         training.pop(name)
     if config.training.method != "lora":
         training.pop("lora")

@@ -9,6 +9,7 @@ from PIL import Image
 
 from boothline.buckets import Size, sizes_of
 from boothline.config import RunConfig
+from boothline.config.training import TrainingConfig
 from boothline.diffusion.sampling import SampleRequest, sample
 from boothline.diffusion.sheets import contact_sheet
 from boothline.training.inputs_sheet import make_inputs_sheet
@@ -18,6 +19,17 @@ from boothline.training.surroundings import Surroundings
 
 MAX_PROMPTS = 8
 MAX_SAMPLING_STEPS = 10
+
+
+def is_due(config: TrainingConfig, step: int) -> bool:
+    """Return whether there is a sheet after a step that is not the last: each Nth one, and early.
+
+    Early are 1, 2, 4, 8, ... below N.
+    """
+    every = config.sample_every_steps
+    if every and step % every == 0:
+        return True
+    return config.sample_early and step & (step - 1) == 0 and (not every or step < every)
 
 
 class SheetMaker:

@@ -28,7 +28,7 @@ from boothline.training.pictures import read_pictures
 from boothline.training.ranks import Ranks
 from boothline.training.reporting import EventLog, Exchange, StepReport
 from boothline.training.requests import Requests
-from boothline.training.sheets import SheetMaker
+from boothline.training.sheets import SheetMaker, is_due
 from boothline.training.state_store import StateStore
 from boothline.training.states import TrainedParts
 from boothline.training.stepping import Stepper
@@ -157,7 +157,7 @@ class Trainer:
             first = self._resume()
             self._requests.state_saved()
             self._tell("start", step=first, total=self._config.num_steps)
-            if first == 0 and self._config.sample_every_steps:
+            if first == 0 and (self._config.sample_every_steps or self._config.sample_early):
                 path = self._job.folder / INPUTS_FILE
                 self._sheets.show_inputs(path, pictures=read_pictures((self._job.instance,)))
                 self._tell("inputs", path=str(path))
@@ -216,13 +216,12 @@ class Trainer:
         """Make the sheet and the state that are due after `done` steps; stop if asked to."""
         self._done = done
         every = self._job.config.checkpoints.every_steps
-        sheet_every = self._config.sample_every_steps
         validation_every = self._config.validation.every_steps
         last = done == self._config.num_steps
         stop = self._stop
         state_due = last or stop or self._save or done % every == 0
         validation_due = bool(validation_every) and (last or done % validation_every == 0)
-        sheet_due = last or validation_due or bool(sheet_every and done % sheet_every == 0)
+        sheet_due = last or validation_due or is_due(self._config, done)
         if not (state_due or sheet_due):
             return
         self._note(self._exchange.collect())

@@ -54,7 +54,7 @@ def test_step_modules_and_command_line_load_nothing_heavy() -> None:
         "import importlib, sys\n"
         f"for name in {modules!r}:\n"
         "    importlib.import_module(name)\n"
-        f"    print(*(f'{{name}}: {{n}}' for n in {HEAVY!r} if n in sys.modules), sep='\\n', end='')"
+        f"    print(*(f'{{name}}: {{n}}\\n' for n in {HEAVY!r} if n in sys.modules), end='')"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

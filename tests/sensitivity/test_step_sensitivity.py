@@ -18,6 +18,7 @@ STEPS = tuple(
 IN_NO_KEY = {
     "base_model.allow_hub": "says what may be fetched, not what is",
     "training.sample_every_steps": "sample sheets are diagnostics",
+    "training.sample_early": "as above",
     "training.caches": "the same to the bit, only sooner",
     "checkpoints.every_steps": "states are to the bit what the training has",
     "checkpoints.keep_last": "old states are no result",

@@ -19,6 +19,7 @@ from boothline.store import ManifestDraft, Store
 pytestmark = pytest.mark.services
 
 
+@pytest.mark.proves("F14/sheet")
 def test_report_of_a_promoted_run_shows_every_part(run: SyntheticRun) -> None:
     run_id = run.complete()
 

@@ -170,7 +170,7 @@ def test_digest_depends_on_settings_alone(tmp_path: Path) -> None:
 def test_annotated_yaml_loads_to_the_given_values(tmp_path: Path) -> None:
     values = {
         "subject.name": "my-bear",
-        "subject.images": "pics: new",
+        "subject.images": str(tmp_path / "pics: new"),
         "training.learning_rate": 1e-5,
     }
     path = file(tmp_path, "run.yaml", annotated_yaml(RunConfig(), values=values))
@@ -179,7 +179,8 @@ def test_annotated_yaml_loads_to_the_given_values(tmp_path: Path) -> None:
 
 
 def test_annotated_yaml_with_every_comment_taken_away_is_the_configuration(tmp_path: Path) -> None:
-    config = resolve([], ["training.num_steps=77", "training.learning_rate=1e-5"])
+    images = f"subject.images={tmp_path / 'pictures'}"
+    config = resolve([], ["training.num_steps=77", "training.learning_rate=1e-5", images])
     lines = annotated_yaml(config, values={}).splitlines()
     active = [
         line.replace("# ", "", 1) if ": " in line and "## " not in line else line
