@@ -122,15 +122,9 @@ class Progress:
 
     def emit(self, event: Event) -> None:
         """Write one event."""
-        logger.info(
-            "%s %s %s/%s %s %s",
-            label_of(event.step, event.shard),
-            event.kind,
-            event.done,
-            event.total,
-            event.unit,
-            event.note or event.remark or event.error,
-        )
+        counted = f"{event.done}/{event.total} {event.unit}" if event.total else ""
+        said = (counted, event.note or event.remark or event.error)
+        logger.info(" ".join([label_of(event.step, event.shard), event.kind, *filter(None, said)]))
         if self._path:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(event.model_dump_json(exclude_defaults=True) + "\n")

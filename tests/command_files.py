@@ -14,11 +14,13 @@ def write_config(**sections: object) -> str:
     return "run.yaml"
 
 
-def write_pictures(folder: str, count: int) -> None:
+def write_pictures(folder: str, count: int, *, side: int = 96) -> None:
+    """Write different pictures into a new folder."""
     Path(folder).mkdir()
     for number in range(count):
-        image = Image.new("RGB", (96, 96), (60 * number, 120, 200))
+        image = Image.new("RGB", (side, side), (60 * number, 120, 200))
         draw = ImageDraw.Draw(image)
-        for line in range(0, 96, 5):
-            draw.line((line, 0, 96 - line, 96), fill=(255 - 2 * line, 40 * number, line))
+        for line in range(0, side, 5):
+            shade = line % 96
+            draw.line((line, 0, side - line, side), fill=(255 - 2 * shade, 40 * number, shade))
         image.save(f"{folder}/{number}.png")

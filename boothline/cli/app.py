@@ -6,6 +6,7 @@ import sys
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 import boothline
 from boothline.cli import (
@@ -26,12 +27,34 @@ from boothline.cli import (
 from boothline.cli.printing import say_error
 from boothline.errors import BoothlineError, ConfigError, DiskFullError
 
+GROUPS = {
+    "Start": ("init", "validate", "plan", "doctor", "demo"),
+    "Run": ("run", "resume", "sweep", "retrain"),
+    "Look": ("status", "logs", "explain", "report", "models"),
+    "Serve": ("generate", "export", "promote", "rollback", "registry"),
+    "Cluster": ("compile", "submit", "cancel", "schedule", "unschedule"),
+    "Housekeeping": ("up", "down", "verify", "gc"),
+}
+_PANELS = {name: title for title, names in GROUPS.items() for name in names}
+
+
+class _Grouped(TyperGroup):
+    """The commands under headings, in the order in which they are used."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the names of the commands, those of a group together."""
+        place = {name: number for number, name in enumerate(_PANELS)}
+        return sorted(self.commands, key=lambda name: place.get(name, len(place)))
+
+
 app = typer.Typer(
     name="boothline",
+    cls=_Grouped,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Personalise a text-to-image model on 3 to 5 pictures, as a pipeline that can be trusted.",
+    help="Personalise a text-to-image model on 3 to 5 pictures, as a pipeline with a gate, a "
+    "registry and a report.",
     epilog="Exit codes: 0 done, 1 bug, 2 usage or configuration, 3 bad data, 4 gate refused, "
     "5 a service is unreachable or this machine failed, 130 interrupted.",
 )
@@ -50,6 +73,11 @@ for group in (
     keeping,
     registry,
 ):
+    for command in group.app.registered_commands:
+        called = command.name or getattr(command.callback, "__name__", "")
+        command.rich_help_panel = _PANELS.get(called)
+    for inner in group.app.registered_groups:
+        inner.rich_help_panel = _PANELS.get(inner.name or "")
     app.add_typer(group.app)
 
 
@@ -71,6 +99,8 @@ def _options(
     ] = False,
 ) -> None:
     """Configure logging."""
+    if not verbose:  # it says of each try again what the error says in the end
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boothline.cli.configuring import load_config
-from boothline.cli.options import Configs, Output, OutputOption, Overrides, example
+from boothline.cli.options import Configs, Output, OutputOption, Overrides, Subject, example
 from boothline.cli.printing import console, emit, say, say_lines, say_table
 from boothline.errors import ConfigError, InterruptedRunError
 
@@ -33,6 +33,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
 ]
 DEFAULT = Path("deployment.yaml")
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "deployment.yaml"
 
 
 @app.command(
@@ -41,9 +42,10 @@ DEFAULT = Path("deployment.yaml")
         "boothline submit run.yaml --dry-run",
     )
 )
-def submit(
+def submit(  # noqa: PLR0913  (every argument is an option of the command)
     configs: Configs = None,
     overrides: Overrides = None,
+    subject: Subject = None,
     deployment: DeploymentOption = DEFAULT,
     pipeline: PipelineOption = "dreambooth",
     run_id: Annotated[
@@ -58,8 +60,8 @@ def submit(
     from boothline.launch.cluster import runs
     from boothline.launch.local.folder import new_run_id
 
-    settings, api = _opened(deployment)
-    config = load_config(configs, overrides, None)
+    config = load_config(configs, overrides, subject)
+    settings, api = _opened(deployment, or_example=dry_run)
     run_id = run_id or new_run_id(datetime.now(UTC))
     if dry_run:
         body = runs.run_request(
@@ -75,28 +77,39 @@ def submit(
 
 
 @app.command(
-    epilog=example('boothline schedule run.yaml --name nightly --cron "0 0 2 * * *"'),
+    epilog=example(
+        'boothline schedule run.yaml --name nightly --cron "0 0 2 * * *"',
+        "boothline schedule --name nightly --remove",
+    ),
 )
-def schedule(
+def schedule(  # noqa: PLR0913  (every argument is an option of the command)
     configs: Configs = None,
     overrides: Overrides = None,
+    subject: Subject = None,
     deployment: DeploymentOption = DEFAULT,
     name: Annotated[str, typer.Option("--name", help="Name of the recurring run.")] = "retraining",
     cron: Annotated[
         str, typer.Option("--cron", help="Six fields, seconds first, in the server's time zone.")
     ] = "0 0 2 * * *",
     pipeline: PipelineOption = "retrain",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the recurring run of that name.")
+    ] = False,
     dry_run: DryRun = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Register a recurring run with Kubeflow Pipelines, in place of the one of that name.
 
-    By default it looks for a reason to train first, as boothline retrain does.
+    By default it looks for a reason to train first, as boothline retrain does. With --remove it is
+    taken out again; its runs stay. One whose run has not ended is only disabled.
     """
     from boothline.launch.cluster import runs
 
-    settings, api = _opened(deployment)
-    config = load_config(configs, overrides, None)
+    if remove:
+        unschedule(name, deployment, output)
+        return
+    config = load_config(configs, overrides, subject)
+    settings, api = _opened(deployment, or_example=dry_run)
     wanted = runs.Schedule(name=name, cron=cron, pipeline=pipeline)
     if dry_run:
         body = runs.schedule_request(api, settings, config, schedule=wanted, experiment_id="")
@@ -111,7 +124,9 @@ def schedule(
     )
 
 
-@app.command(epilog=example("boothline unschedule nightly --deployment deployment.yaml"))
+@app.command(
+    hidden=True, epilog=example("boothline unschedule nightly --deployment deployment.yaml")
+)
 def unschedule(
     name: Annotated[str, typer.Argument(help="Name of the recurring run.")],
     deployment: DeploymentOption = DEFAULT,
@@ -135,7 +150,7 @@ def _say_removal(target: "Console", name: str, removal: "Removal") -> None:
         say(
             target,
             f"Disabled {removal.disabled} of {name}: {', '.join(removal.unfinished)} has not ended "
-            f"yet. Later, boothline unschedule {name} removes it.",
+            f"yet. Later, boothline schedule --name {name} --remove takes it out.",
         )
 
 
@@ -204,12 +219,23 @@ def cluster_resume(deployment: Path, run_id: str, output: Output) -> None:
     _end(api, settings, run, watch=True, output=output)
 
 
-def _opened(deployment: Path) -> "tuple[Deployment, PipelinesApi]":
-    """Return a deployment's settings and its API."""
+def _opened(deployment: Path, *, or_example: bool = False) -> "tuple[Deployment, PipelinesApi]":
+    """Return a deployment's settings and its API.
+
+    Args:
+        deployment: file of the settings.
+        or_example: take the example's where there is no ./deployment.yaml: nothing is sent.
+    """
     from boothline import settings as environment
     from boothline.launch.cluster.client import PipelinesApi
     from boothline.launch.cluster.deployment import Deployment
 
+    if or_example and deployment == DEFAULT and not deployment.exists():
+        deployment = EXAMPLE
+        say(
+            console(stderr=True),
+            "There is no deployment.yaml here: shown with that of the example.",
+        )
     settings = Deployment.load(deployment)
     return settings, PipelinesApi(settings.kfp, settings=environment.current())
 

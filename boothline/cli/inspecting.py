@@ -7,7 +7,7 @@ import typer
 
 from boothline.cli.cluster import cluster_logs, cluster_status
 from boothline.cli.options import DeploymentChoice, Home, Output, OutputOption, RunArgument, example
-from boothline.cli.printing import emit, say, say_lines, say_table
+from boothline.cli.printing import console, emit, say, say_lines, say_table
 from boothline.errors import ConfigError
 
 app = typer.Typer()
@@ -34,18 +34,26 @@ def status(
     emit(summary, output, lambda target: say_status(target, summary))
 
 
-@app.command(epilog=example("boothline logs --step train"))
+@app.command(
+    epilog=example("boothline logs --step train", "boothline logs -f", "boothline logs -n 20")
+)
 def logs(
     run_id: RunArgument = None,
     step: Annotated[
         str | None,
         typer.Option("--step", help="One step, or kfp for the log of KFP itself."),
     ] = None,
-    whole: Annotated[
-        bool,
+    num_lines: Annotated[
+        int | None,
         typer.Option(
-            "--all", help="On a cluster, also what Kubeflow writes before a step's own lines."
+            "--lines", "-n", min=1, help="The last lines of each log only.", show_default=False
         ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show what is added until the run ends.")
+    ] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", "--all", help="With KFP's own lines and all tracebacks.")
     ] = False,
     deployment: DeploymentChoice = None,
     home: Home = None,
@@ -53,13 +61,15 @@ def logs(
 ) -> None:
     """Print the logs of a run's steps in the order they started."""
     if deployment is not None:
-        cluster_logs(deployment, run_id, step, output, whole=whole)
+        cluster_logs(deployment, run_id, step, output, whole=raw)
         return
-    from boothline.launch.local.folder import existing_folder
+    from boothline.launch.local.folder import existing_folder, is_active
+    from boothline.launch.local.reading import follow, last, readable
     from boothline.launch.local.session import home_folder
 
     folder = existing_folder(home_folder(home), run_id)
     texts = folder.read_logs(step)
+    texts = {name: last(text if raw else readable(text), num_lines) for name, text in texts.items()}
     if not texts:
         named = ", ".join(folder.read_logs(None)) or "none yet"
         raise ConfigError(
@@ -72,6 +82,14 @@ def logs(
             target, (f"==> {name} <==\n{text}" for name, text in texts.items())
         ),
     )
+    if wait and output is Output.TEXT:
+        say_lines(
+            console(),
+            follow(
+                lambda: folder.log_files(step),
+                is_active=lambda: is_active(home_folder(home), folder.run_id),
+            ),
+        )
 
 
 @app.command(
@@ -139,7 +157,7 @@ def _explain_picture(picture: Path, *, home: Home, output: Output) -> None:
 def report(
     run_id: RunArgument = None, home: Home = None, output: OutputOption = Output.TEXT
 ) -> None:
-    """Write a run's report anew, as far as the run has come, and print its path."""
+    """Write a run's report again, whether it has finished or not, and print its path."""
     from boothline.launch.local.folder import existing_folder
     from boothline.launch.local.session import home_folder, open_session
     from boothline.report import render_run

@@ -30,9 +30,9 @@ def retrain(
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Train again if the pictures are new, the champion is old or its score is low: once for each.
+    """Train again for a reason: new pictures, an old champion or a low score.
 
-    The same reason never trains twice, from however many places it is called.
+    Each reason trains once, from however many places this is called.
     """
     from boothline.launch.local.folder import folder_of, new_run_id
     from boothline.launch.local.prechecks import check, with_absolute_paths
@@ -43,7 +43,7 @@ def retrain(
     check(config, home=home_folder(home))
     found = look(open_session(home), config)
     rows = [
-        (item.name, "fired" if item.fired else "quiet", item.claimed_by, item.text)
+        (item.name, "fired" if item.fired else "not fired", item.claimed_by, item.text)
         for item in found.triggers
     ]
     titles = ("Trigger", "State", "Claimed by", "Why")

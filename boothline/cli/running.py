@@ -99,7 +99,7 @@ def resume(
     home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Go on with a failed or interrupted run; finished steps are not repeated."""
+    """Continue a failed or interrupted run; finished steps are not repeated."""
     if deployment is not None:
         cluster_resume(deployment, run_id, output)
         return
@@ -181,7 +181,6 @@ def carry_out_shown(
     from boothline.launch.local.workflow import carry_out
 
     target = console(stderr=output is Output.JSON)
-    say(target, f"Run {folder.run_id}")
     with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
         try:
             summary, error = carry_out(

@@ -25,6 +25,7 @@ _MODEL_TITLES = (
     *("Gate", "Age", "Digest"),
 )
 _USUAL_SECTION = "training."
+_PASSED_SILENTLY = "scores are finite numbers: passed."
 _EXPORTS = "diffusers|single-file|lora|comfyui"
 
 
@@ -210,13 +211,13 @@ def say_trials(target: "Console", summary: Summary) -> None:
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     """Return names and values of what a run came to."""
-    facts = [("time", duration(summary.seconds))]
+    facts = [("time", _time(summary))]
     facts += [("trigger" if not i else "", text) for i, text in enumerate(summary.triggers)]
     if summary.pictures:
         facts.append(("pictures", summary.pictures))
     if summary.verdict:
         facts.append(("verdict", summary.verdict))
-    facts += [("", rule) for rule in summary.rules]
+    facts += [("", rule) for rule in summary.rules if not rule.endswith(_PASSED_SILENTLY)]
     for name, metric in METRICS.items():
         if name in summary.metrics:
             title = metric.title[0].lower() + metric.title[1:]
@@ -225,6 +226,14 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         version = f" version {summary.model.version}" if summary.model.version else ""
         facts.append(("model", f"{summary.model.name}{version}"))
     return facts
+
+
+def _time(summary: Summary) -> str:
+    """Return how long the last attempt took, and all of them together."""
+    time = duration(summary.seconds)
+    if len(summary.attempts) < 2:
+        return time
+    return f"{time} ({duration(sum(summary.attempts))} in {len(summary.attempts)} attempts)"
 
 
 def _places(summary: Summary) -> list[tuple[str, str]]:

@@ -312,6 +312,8 @@ def _unidentified(head: bytes) -> DataError:
         reason = f"is a damaged {kind} picture, or of a variant that is not read"
         return DataError(reason, remedy=TRY_AGAIN)
     if kind := strangers.kind_of(head):
+        if kind == "a text":
+            return DataError("is a text, not a picture", remedy="It is skipped; remove it.")
         remedy = _TAKE_A_STILL if kind.startswith("a video") else _SAVE_AS
         return DataError(f"is {kind}, which is not read", remedy=remedy)
     return DataError("is not a picture of a known format, or is damaged", remedy=_SAVE_AS)

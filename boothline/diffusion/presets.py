@@ -18,7 +18,7 @@ _BUILTIN: Final = "builtin:"
 _FLOW_PX: Final = 1024
 _SMALLEST, _LARGEST = 0.75, 1.5
 _MAX_FULL_RATE: Final = 5e-5
-_GUIDANCE: Final = {"Stable Diffusion": 7.5, "FLUX.1": 3.5}
+_GUIDANCE: Final = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}
 _INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
 _SECTIONS: Final = ("prior", "evaluation", "inference")
 
@@ -69,14 +69,14 @@ def fitting_values(
         "training.batch_size": 1,
         "training.num_processes": 1,
         "training.learning_rate": 1e-4,
-        "training.train_text_encoder": family.name == "Stable Diffusion",
+        "training.train_text_encoder": family.pipeline == "StableDiffusionPipeline",
         "training.precision": "bf16",
         "training.gradient_checkpointing": True,
         "checkpoints.every_steps": 200,
         "evaluation.dino_model": dino,
         "evaluation.clip_model": clip,
     }
-    guidance = _GUIDANCE.get(family.name)
+    guidance = _GUIDANCE.get(family.pipeline)
     default = SamplingConfig()
     for section in _SECTIONS:
         values[f"{section}.sampling.batch_size"] = 4

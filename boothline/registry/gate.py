@@ -81,22 +81,22 @@ def _prompt_rule(evaluation: Evaluation, margins: MetricMargins) -> RuleResult:
         bound=bound,
         statistic=margins.statistic,
         passed=_part(gain, margins.statistic) >= bound,
-        claim=f"{METRICS['clip_t'].subject} changes {{value}} against the base; {{bound}} or more "
-        "needed",
+        claim=f"{METRICS['clip_t'].subject} changes {{value}} against the base; a fall of at most "
+        f"{margins.max_prompt_loss:.3f} is allowed",
     )
 
 
 def _champion_rule(evaluation: Evaluation, margins: MetricMargins) -> RuleResult:
     gain = _gain(evaluation, CHAMPION, "score")
     bound = margins.min_champion_gain
+    needed = "more than {bound} needed" if bound else "it must beat the champion"
     return _result(
         "champion_gain",
         gain,
         bound=bound,
         statistic=margins.statistic,
         passed=_part(gain, margins.statistic) > bound,
-        claim=f"{METRICS['score'].subject} gains {{value}} over the champion; more than {{bound}} "
-        "needed",
+        claim=f"{METRICS['score'].subject} gains {{value}} over the champion; {needed}",
     )
 
 
@@ -183,4 +183,4 @@ def _interval(score: Score | None) -> str:
     low, high = _part(score, "low"), _part(score, "high")
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f" (interval {low:+.3f} to {high:+.3f})"
+    return f" (95 % interval: {low:+.3f} to {high:+.3f})"

@@ -148,7 +148,7 @@ def _new_data(store: Store, model_name: str, dataset: str) -> Trigger:
             return Trigger(
                 name="new_data",
                 fired=False,
-                text=f"Version {version.version} was trained on these very pictures "
+                text=f"Version {version.version} was already trained on these pictures "
                 f"({dataset[:12]}).",
             )
     known = {0: "no version yet was", 1: "the one version was not"}.get(

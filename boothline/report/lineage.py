@@ -6,10 +6,11 @@ from functools import partial
 
 from boothline.report.model import Lineage, LineageLink, LineageNode
 from boothline.report.sources import RunSources, Source
-from boothline.results import KINDS
+from boothline.results import KINDS, Model, Prior, Training
 from boothline.store import Manifest, ManifestRef, layout
 
 MAX_NODES = 60
+BASE_MODEL = "base_model"
 MAIN_FOLDERS = (layout.STEPS, layout.TRAINING)
 KIND_ORDER = tuple(kind.kind for kind in KINDS)
 
@@ -46,9 +47,49 @@ def lineage_of(run: RunSources) -> Lineage:
         known[ref.digest] = Source(ref=ref, manifest=manifest)
         waiting.extend(_inputs_of(run, [known[ref.digest]]))
     kinds = {digest: source.manifest.kind for digest, source in known.items()}
+    bases = _bases_of(known.values())
+    kinds |= dict.fromkeys(bases, BASE_MODEL)
     ordered = sorted(known.values(), key=lambda source: _order_of(source.manifest.kind))
     return Lineage(
-        nodes=tuple(_node(run, source, kinds) for source in ordered), num_left_out=len(left_out)
+        nodes=(
+            *(_node(run, source, kinds) for source in ordered),
+            *(_base_node(digest, source) for digest, source in bases.items()),
+        ),
+        num_left_out=len(left_out),
+    )
+
+
+def _bases_of(sources: Iterable[Source]) -> dict[str, str]:
+    """Return the base models that manifests name: where each was found, by digest."""
+    models = [Model.of(each.manifest) for each in sources if each.manifest.kind == Model.kind]
+    return {
+        model.base_model.digest: model.base_model.source
+        for model in models
+        if model.base_model.digest
+    }
+
+
+def _base_digest(manifest: Manifest) -> str:
+    """Return the digest of the base model that a manifest was made with; empty: of none."""
+    if manifest.kind == Model.kind:
+        return Model.of(manifest).base_model.digest
+    for kind in (Training, Prior):
+        if manifest.kind == kind.kind:
+            return kind.of(manifest).base_model_digest
+    return ""
+
+
+def _base_node(digest: str, source: str) -> LineageNode:
+    """Return a base model as the page shows it: it is no manifest of the store."""
+    return LineageNode(
+        digest=digest,
+        path=layout.STEPS,
+        kind=BASE_MODEL,
+        uri=source,
+        num_files=0,
+        size_bytes=0,
+        created_at="",
+        content_digest=digest,
     )
 
 
@@ -74,6 +115,9 @@ def _node(run: RunSources, source: Source, kinds: dict[str, str]) -> LineageNode
         path, _, digest = text.partition("@sha256:")
         kind = kinds.get(digest, path.split("/", 1)[0])
         inputs.append(LineageLink(digest=digest, kind=kind, known=digest in kinds))
+    base = _base_digest(manifest)
+    if kinds.get(base) == BASE_MODEL:
+        inputs.append(LineageLink(digest=base, kind=BASE_MODEL, known=True))
     return LineageNode(
         digest=source.ref.digest,
         path=source.ref.path,

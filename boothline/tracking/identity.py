@@ -1,7 +1,8 @@
 """Which MLflow run belongs to a pipeline run or to a step: made once, whoever asks first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,27 @@ RUN_TAG = "boothline.run_id"
 STEP_TAG = "boothline.step"
 TRIAL_TAG = "boothline.trial"
 PARENT_TAG = "mlflow.parentRunId"
+
+
+NAME_TAG = "mlflow.runName"
+NOTE_TAG = "mlflow.note.content"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow show runs of a training first, and not the pages for language models."""
+
+
+def readable_name(run_id: str, config: Mapping[str, Any]) -> str:
+    """Return a run's name for people: `teddy-bear: 200 steps, full (1a2b)`.
+
+    Args:
+        run_id: the pipeline run.
+        config: its configuration as plain values; what it lacks is left out.
+    """
+    subject, training = config.get("subject", {}), config.get("training", {})
+    trial = trial_of(run_id)
+    short = (trial[0] if trial else run_id).rpartition("-")[2]
+    facts = [f"{training['num_steps']} steps" if "num_steps" in training else ""]
+    facts += [str(training.get("method", "")), f"trial {trial[1]}" if trial else ""]
+    return f"{subject.get('name', 'run')}: {', '.join(filter(None, facts))} ({short})"
 
 
 class MlflowRun(BaseModel):
@@ -46,7 +68,7 @@ def ensure_experiment(client: "MlflowClient", name: str) -> str:
         if experiment is None:
             try:
                 with translated(f"create the experiment {name!r}"):
-                    return str(client.create_experiment(name))
+                    return str(client.create_experiment(name, tags=KIND))
             except RejectedError:  # another process was first
                 experiment = client.get_experiment_by_name(name)
         if experiment.lifecycle_stage == "deleted":

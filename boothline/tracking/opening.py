@@ -11,7 +11,7 @@ from boothline.tracking.base import Sink, StepTracker, Values, dotted
 from boothline.tracking.client import connect
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.gauges import read_gauges
-from boothline.tracking.identity import Mirror
+from boothline.tracking.identity import NAME_TAG, Mirror, readable_name
 from boothline.tracking.live import LiveRun
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,11 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
         parent = mirror.run(verify=True)
         delivery = Delivery(client, parent.mlflow_run_id)
         delivery.start()
-        params = dotted(config.model_dump(mode="json"))
-        delivery.send([Values(time_ms=0, params=params)])
+        plain = config.model_dump(mode="json")
+        tags = {NAME_TAG: readable_name(run_id, plain)}
+        if settings.actor:
+            tags["mlflow.user"] = settings.actor
+        delivery.send([Values(time_ms=0, params=dotted(plain), tags=tags)])
     except TrackingError as error:
         logger.warning("the run starts without MLflow, which hears of it at its end: %s", error)
         return ""

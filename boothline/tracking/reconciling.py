@@ -16,7 +16,14 @@ from boothline.store import Store
 from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
 from boothline.tracking.client import connect, translated
 from boothline.tracking.delivery import Delivery
-from boothline.tracking.identity import PARENT_TAG, Mirror, MlflowRun
+from boothline.tracking.identity import (
+    NAME_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    Mirror,
+    MlflowRun,
+    readable_name,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -149,12 +156,14 @@ class _Reconciliation:
         ends = [_end(shard) for shard in self._shards]
         if self._record is not None:
             tracker.params(dotted(self._record.config))
+            tracker.tags({NAME_TAG: readable_name(self._mirror.run_id, self._record.config)})
             ends.append(self._record.created_at + self._record.seconds)
             if self._record.report:
                 tracker.tags({"boothline.report": self._record.report})
         for record, promotion in self._results("promote", Promotion):
             tracker.tags({"boothline.verdict": promotion.verdict})
             tracker.tags({"boothline.promotion": record.manifest})
+            tracker.tags({NOTE_TAG: f"**{promotion.verdict}**\n\n{_listed(promotion)}"})
         for record, model in self._results("publish_checkpoint", Model):
             tracker.tags({"boothline.model": record.manifest})
             tracker.tags({"boothline.model_name": model.model_name})
@@ -206,6 +215,11 @@ def headline_metrics(evaluation: Evaluation) -> dict[str, float]:
         f"gain_over_{model}/{metric}" if section == "gains" else f"{model}/{metric}": mean
         for section, model, metric, mean in evaluation.figures()
     }
+
+
+def _listed(promotion: Promotion) -> str:
+    """Return what each rule of the gate says, as a list in Markdown."""
+    return "\n".join(f"- {rule.text}" for rule in promotion.rules)
 
 
 def _common_config(shards: Sequence[StepRecord]) -> dict[str, object]:

@@ -1,25 +1,31 @@
 """Shows a run: a live table on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.live import Live
+from rich.control import Control
 from rich.progress_bar import ProgressBar
+from rich.segment import ControlType, Segments
 from rich.table import Table
 from rich.text import Text
 
 from boothline.launch.local.events import RunProgress, StepProgress
 
+_ERASE_LINE = (ControlType.ERASE_IN_LINE, 2)
 _STYLES = {
     "waiting": "dim",
     "running": "cyan",
     "done": "green",
     "reused": "green",
     "failed": "bold red",
+    "interrupted": "yellow",
 }
+_WIDE = 100
+"""Columns from which there is room for bars and for the time left of each step."""
 
 
 def duration(seconds: float | None) -> str:
@@ -40,6 +46,8 @@ def _style_of(line: str) -> str | None:
 
 def status_of(step: StepProgress) -> str:
     """Return the word for a step's state."""
+    if step.interrupted:
+        return "interrupted"
     return "reused" if step.reused else step.state
 
 
@@ -48,47 +56,66 @@ def counts(step: StepProgress) -> str:
     return f"{step.done}/{step.total} {step.unit}" if step.total else ""
 
 
-def table_of(progress: RunProgress, now: float) -> Table:
-    """Return the table of a run's steps.
+def table_of(progress: RunProgress, now: float, *, width: int = _WIDE) -> Table:
+    """Return the table of a run's steps; the last row is the run as a whole.
 
     Args:
         progress: how far the run is.
         now: seconds since the epoch.
+        width: columns of the terminal; a narrow one has no bars, and no time left but the run's.
     """
+    wide = width >= _WIDE
     table = Table(box=None, pad_edge=False)
-    for title in ("Step", "Status", "Progress", ""):
+    for title in ("Step", "Status", *(("",) if wide else ()), "Progress"):
         table.add_column(title, no_wrap=True)
     table.add_column("Note")  # the one that gives way on narrow terminals
-    table.add_column("Time", justify="right", no_wrap=True, min_width=6)
-    table.add_column("Left", justify="right", no_wrap=True, min_width=6)
+    for title in ("Time", "Left") if wide else ("Time",):
+        table.add_column(title, justify="right", no_wrap=True, min_width=6)
     for step in progress.steps.values():
-        status = status_of(step)
-        running = step.state == "running"
-        bar = ProgressBar(total=step.total, completed=step.done, width=12) if step.total else Text()
-        seconds = step.seconds(now)
-        table.add_row(
-            Text(step.name),
-            Text(status, style=_STYLES[status]),
-            bar,
-            Text(counts(step)),
-            Text(step.note if running else step.remark, no_wrap=True, overflow="ellipsis"),
-            Text(duration(seconds) if seconds else ""),
-            Text(duration(step.seconds_left(now)) if running else ""),
-        )
+        table.add_row(*_row(step, now, wide=wide))
+    if total := run_line(progress, now):
+        blanks = [Text()] * (3 if wide else 2)
+        table.add_row(Text("run", style="bold"), *blanks, Text(total, style="bold"))
     return table
 
 
+def _row(step: StepProgress, now: float, *, wide: bool) -> list[Text | ProgressBar]:
+    """Return the cells of one step."""
+    status, running = status_of(step), step.state == "running"
+    seconds = step.seconds(now)
+    note = Text(step.note if running else step.remark, no_wrap=True, overflow="ellipsis")
+    cells: list[Text | ProgressBar] = [Text(step.name), Text(status, style=_STYLES[status])]
+    if wide:
+        bar = ProgressBar(total=step.total, completed=step.done, width=12) if step.total else Text()
+        cells.append(bar)
+    cells += [Text(counts(step)), note, Text(duration(seconds) if seconds else "")]
+    if wide:
+        cells.append(Text(duration(step.seconds_left(now)) if running else ""))
+    return cells
+
+
+def run_line(progress: RunProgress, now: float) -> str:
+    """Return how long the run has taken and about how long it will; empty before it begins."""
+    seconds = progress.seconds(now)
+    if not seconds:
+        return ""
+    left, is_whole = progress.seconds_left(now)
+    said = f"{'about' if is_whole else 'at least'} {duration(left)} left" if left else ""
+    return ", ".join(filter(None, [duration(seconds), said]))
+
+
 class LiveDisplay:
-    """A table that is redrawn in place."""
+    """A table that is redrawn in place, also after the terminal changed its width."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.time) -> None:
         self._console = console
         self._clock = clock
-        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._lengths: list[int] = []
+        self._progress: RunProgress | None = None
 
     def __enter__(self) -> Self:
-        """Start drawing."""
-        self._live.start()
+        """Hide the cursor."""
+        self._console.show_cursor(False)
         return self
 
     def __exit__(
@@ -98,15 +125,33 @@ class LiveDisplay:
         traceback: TracebackType | None,
     ) -> None:
         """Leave the last table on the screen."""
-        self._live.stop()
+        self._console.show_cursor(True)
 
     def show(self, progress: RunProgress) -> None:
         """Redraw the table."""
-        self._live.update(table_of(progress, self._clock()), refresh=True)
+        self._progress = progress
+        table = table_of(progress, self._clock(), width=self._console.width)
+        lines = self._console.render_lines(table, pad=False)[: self._console.height - 1]
+        self._erase()
+        for line in lines:
+            self._console.print(Segments(line), soft_wrap=True)
+        self._lengths = [sum(segment.cell_length for segment in line) for line in lines]
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
+        self._erase()
         self._console.print(text, highlight=False, markup=False, style=_style_of(text))
+        if self._progress is not None:
+            self.show(self._progress)
+
+    def _erase(self) -> None:
+        """Erase the last table: a terminal that became narrower has wrapped its lines."""
+        width = max(self._console.width, 1)
+        height = sum(max(1, math.ceil(length / width)) for length in self._lengths)
+        if height:
+            up = ((ControlType.CURSOR_UP, 1), _ERASE_LINE) * height
+            self._console.control(Control(_ERASE_LINE, *up, ControlType.CARRIAGE_RETURN))
+        self._lengths = []
 
 
 class PlainDisplay:

@@ -1,6 +1,6 @@
 """What the events of a run add up to: how far each step is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,6 +8,7 @@ from typing import Literal
 from boothline.progress import Event, label_of
 
 StepState = Literal["waiting", "running", "done", "failed"]
+INTERRUPTED = 130
 
 
 class EventTail:
@@ -94,10 +95,17 @@ class ShardProgress:
 
 @dataclass
 class StepProgress:
-    """How far a step is, its shards merged."""
+    """How far a step is, its shards merged.
+
+    Attributes:
+        name: of the step.
+        shards: by their numbers.
+        before: where an earlier attempt stopped; shown until this one reports.
+    """
 
     name: str
     shards: dict[int | None, ShardProgress] = field(default_factory=dict)
+    before: str = ""
 
     @property
     def state(self) -> StepState:
@@ -112,6 +120,13 @@ class StepProgress:
     def reused(self) -> bool:
         """Whether every shard was reused."""
         return self.state == "done" and all(shard.reused for shard in self.shards.values())
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended it, and nothing else went wrong."""
+        failures = [shard.failure for shard in self.shards.values() if shard.failure]
+        stopped = all(failure.exit_code == INTERRUPTED for failure in failures)
+        return self.state == "failed" and stopped
 
     @property
     def done(self) -> int:
@@ -132,7 +147,8 @@ class StepProgress:
     def note(self) -> str:
         """Note of the shard that reported last."""
         latest = max(self.shards.values(), key=lambda shard: shard.last_time, default=None)
-        return latest.note if latest else ""
+        note = latest.note if latest else ""
+        return note or ("" if self.total else self.before)
 
     @property
     def remark(self) -> str:
@@ -160,10 +176,50 @@ class RunProgress:
 
     Args:
         steps: names of the steps in their order.
+        usual: seconds that steps took in an earlier run, by name.
+        earlier: events of earlier attempts.
     """
 
-    def __init__(self, steps: Sequence[str]) -> None:
+    def __init__(
+        self,
+        steps: Sequence[str],
+        *,
+        usual: Mapping[str, float] | None = None,
+        earlier: Sequence[Event] = (),
+    ) -> None:
         self.steps = {name: StepProgress(name) for name in steps}
+        self._usual = dict(usual or {})
+        for event in earlier:
+            if (
+                event.kind == "progress"
+                and 0 < event.done < event.total
+                and event.step in self.steps
+            ):
+                unit = event.unit.removesuffix("s")
+                self.steps[event.step].before = f"resuming; it was at {unit} {event.done}"
+
+    def seconds(self, now: float) -> float:
+        """Return the seconds since the first step of this attempt started; 0 before."""
+        starts = [s.started_at for step in self.steps.values() for s in step.shards.values()]
+        first = min(filter(None, starts), default=now)
+        ends = [s.ended_at for step in self.steps.values() for s in step.shards.values()]
+        running = any(step.state == "running" for step in self.steps.values())
+        return (now if running else max(ends, default=now)) - first
+
+    def seconds_left(self, now: float) -> tuple[float, bool]:
+        """Return about how many seconds remain, and whether every step counts in it.
+
+        A running step tells it by its speed; of others it is known where an earlier run made them.
+        """
+        left, is_whole = 0.0, True
+        for step in self.steps.values():
+            known = step.seconds_left(now) if step.state == "running" else None
+            if known is None and step.state in ("running", "waiting"):
+                usual = self._usual.get(step.name)
+                known = None if usual is None else max(usual - step.seconds(now), 0.0)
+                is_whole = is_whole and known is not None
+            left += known or 0.0
+        return left, is_whole
 
     def apply(self, event: Event) -> None:
         """Take one event into account; a step that starts again starts afresh."""
@@ -171,6 +227,13 @@ class RunProgress:
         if event.kind == "started":
             step.shards[event.shard] = ShardProgress()
         step.shards.setdefault(event.shard, ShardProgress()).apply(event)
+
+    def saved(self) -> str:
+        """Return in words what a stopped training left to resume from; empty: nothing."""
+        step = self.steps.get("train")
+        if step is None or not step.interrupted or not step.done:
+            return ""
+        return f"training at step {step.done} of {step.total}"
 
     def first_failure(self) -> Event | None:
         """Return the first failure that a step reported, if any; an interruption counts last."""
@@ -180,7 +243,7 @@ class RunProgress:
             for shard in step.shards.values()
             if shard.failure
         ]
-        return min(failures, key=lambda e: (e.exit_code == 130, e.time), default=None)
+        return min(failures, key=lambda e: (e.exit_code == INTERRUPTED, e.time), default=None)
 
     def unfinished(self) -> list[str]:
         """Return the labels of steps and shards that started and never reported an end."""

@@ -60,6 +60,17 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "containers").touch()
 
+    def add_attempt(self, seconds: float) -> None:
+        """Remember how long an attempt at the run took."""
+        with (self.path / "attempts").open("a", encoding="utf-8") as stream:
+            stream.write(f"{seconds:.3f}\n")
+
+    @property
+    def attempts(self) -> list[float]:
+        """Seconds of each attempt at the run that has ended, the first one first."""
+        path = self.path / "attempts"
+        return [float(line) for line in path.read_text("utf-8").split()] if path.exists() else []
+
     @property
     def report(self) -> Path:
         """The report's local copy."""
@@ -71,17 +82,21 @@ class RunFolder:
         Args:
             step: a step (all its shards) or a shard, `kfp` for KFP's own log, None for all steps.
         """
+        return {
+            path.stem: path.read_text(encoding="utf-8", errors="replace")
+            for path in self.log_files(step)
+        }
+
+    def log_files(self, step: str | None) -> list[Path]:
+        """Return the files of the logs that `read_logs` reads, in the order they were started."""
         paths = [self.kfp_log] if step == "kfp" else list(self.logs.glob("*.log"))
         chosen = [
             path
             for path in paths
-            if step is None or path.stem == step or path.stem.rpartition("-")[0] == step
-        ]
-        return {
-            path.stem: path.read_text(encoding="utf-8", errors="replace")
-            for path in sorted(chosen, key=lambda path: path.stat().st_mtime)
             if path.is_file()
-        }
+            and (step is None or path.stem == step or path.stem.rpartition("-")[0] == step)
+        ]
+        return sorted(chosen, key=lambda path: path.stat().st_mtime)
 
     @property
     def pipeline(self) -> str:

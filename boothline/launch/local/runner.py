@@ -16,7 +16,9 @@ from typing import Protocol
 from boothline.catalogue import steps_of
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import RunFolder
+from boothline.launch.local.history import usual_seconds
 from boothline.launch.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
+from boothline.progress import read_events
 
 
 class Display(Protocol):
@@ -73,7 +75,11 @@ class LocalRunner:
         end(processes_of(None, home=self.home), grace_seconds=self.grace_seconds)
         started_at = time.time()
         tail = EventTail(self.folder.path, since=started_at)
-        progress = RunProgress([step.name for step in steps_of(self.folder.pipeline)])
+        progress = RunProgress(
+            [step.name for step in steps_of(self.folder.pipeline)],
+            usual=usual_seconds(self.home, self.folder),
+            earlier=read_events(self.folder.path),
+        )
         interrupted = False
         with _signals_as_interrupts():
             child = self._start()
@@ -82,7 +88,8 @@ class LocalRunner:
             except KeyboardInterrupt:
                 interrupted = True
                 display.say(
-                    "Stopping: steps may commit their state. Press Ctrl-C again to stop now."
+                    "Stopping; the training is being saved. Press Ctrl-C again to stop without "
+                    "saving."
                 )
                 self._stop(child, tail, progress, display)
             finally:

@@ -68,6 +68,9 @@ class Summary(_Part):
     pipeline: str = "dreambooth"
     status: str
     seconds: float
+    attempts: list[float] = Field(
+        default_factory=list, description="Seconds of each attempt that ended here."
+    )
     steps: list[StepSummary]
     report: str = Field(description="Path of the report here; empty when there is none.")
     model: ModelSummary | None
@@ -120,6 +123,7 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         pipeline=record.pipeline if record else folder.pipeline,
         status=status,
         seconds=round(record.seconds if record else 0.0, 3),
+        attempts=folder.attempts,
         steps=[
             StepSummary(
                 name=step.label,

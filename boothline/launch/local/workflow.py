@@ -66,6 +66,7 @@ def carry_out(
         check_needs(config, process_environment.current())
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
+        display.say(f"Run {folder.run_id}")
         environment = process_environment.current()
         if not (environment.s3_endpoint and environment.mlflow_uri):
             display.say("Starting local services (only if needed)")
@@ -75,6 +76,7 @@ def carry_out(
         _open_record(session.store, folder.run_id, config, pipeline=pipeline)
         runner = LocalRunner(folder=folder, home=home, environment=session.environment)
         outcome = runner.run(display)
+        folder.add_attempt(outcome.seconds)
         try:
             error = conclude(session, folder.run_id, config, outcome)
             return summarise(session, folder), error
@@ -152,14 +154,16 @@ def _failure_of(
     """Return why a run did not end well; None when every step left its manifest."""
     resume = _resume(run_id)
     if outcome.interrupted:
-        return InterruptedRunError(f"Run {run_id} was interrupted.", remedy=resume)
+        saved = outcome.progress.saved()
+        said = f"interrupted; saved: {saved}" if saved else "interrupted"
+        return InterruptedRunError(f"Run {run_id} was {said}.", remedy=resume)
     failure = outcome.progress.first_failure()
     if failure is not None:
         return _step_failure(run_id, failure, resume)
     dead = outcome.progress.unfinished()
     if dead:
         return BoothlineError(
-            f"Step {dead[0]} ended without a word: its process was killed.",
+            f"Step {dead[0]} exited without reporting an error: its process was killed.",
             remedy=f"Was memory short? See boothline logs {run_id} --step {dead[0]}. {resume}",
         )
     missing = _incomplete(store, run_id, config)
@@ -173,7 +177,7 @@ def _failure_of(
 
 def _resume(run_id: str) -> str:
     """Return how to go on with a run."""
-    return f"boothline resume {run_id} goes on from here."
+    return f"boothline resume {run_id} continues from here."
 
 
 def _step_failure(run_id: str, failure: Event, resume: str) -> BoothlineError:

@@ -128,7 +128,7 @@ def test_run_interrupted_in_training_exits_with_130_and_leaves_no_process(place,
 
     assert code == 130, errors
     assert summary["status"] == "interrupted"
-    assert f"boothline resume {summary['run_id']} goes on from here" in errors
+    assert f"boothline resume {summary['run_id']} continues from here" in errors
     assert processes_of(last_run(place)) == []
 
 
@@ -215,5 +215,5 @@ def test_run_with_killed_rank_fails_clearly_and_says_how_to_resume(place, attemp
     assert code == 1, errors
     assert summary["status"] == "failed"
     assert "Error: Step train failed" in errors
-    assert f"boothline resume {summary['run_id']} goes on from here" in errors
+    assert f"boothline resume {summary['run_id']} continues from here" in errors
     assert "Traceback" not in errors

@@ -188,7 +188,7 @@ def test_conclude_of_failed_step_takes_its_exit_code_message_and_remedy(session)
     assert isinstance(error, DataError)
     assert error.exit_code == 3
     assert error.message == "Step validate_data failed: Only 2 pictures."
-    assert error.remedy.splitlines() == ["Add one.", f"boothline resume {RUN} goes on from here."]
+    assert error.remedy.splitlines() == ["Add one.", f"boothline resume {RUN} continues from here."]
 
 
 def test_conclude_of_killed_step_says_so_and_how_to_resume(session):
@@ -198,7 +198,7 @@ def test_conclude_of_killed_step_says_so_and_how_to_resume(session):
     error = conclude(session, RUN, CONFIG, outcome(started, succeeded=False))
 
     assert type(error) is BoothlineError
-    assert "Step train ended without a word" in error.message
+    assert "Step train exited without reporting an error" in error.message
     assert f"boothline resume {RUN}" in error.remedy
 
 

@@ -175,7 +175,7 @@ def test_retrain_of_unchanged_pictures_trains_zero_times_in_three_runs(place, sw
 
     assert [code for code, _, _ in outcomes] == [0, 0, 0]
     assert [found["decision"] for _, found, _ in outcomes] == ["skip"] * 3
-    assert "was trained on these very pictures" in outcomes[0][1]["triggers"][0]["text"]
+    assert "was already trained on these pictures" in outcomes[0][1]["triggers"][0]["text"]
     assert place.trainings() == before
 
 

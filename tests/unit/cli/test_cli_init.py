@@ -69,7 +69,7 @@ def real_base(folder: str) -> str:
 
 
 def test_init_with_a_real_base_writes_settings_that_fit_it(cli, tmp_path):
-    write_pictures("mug", 3)
+    write_pictures("mug", 3, side=512)
     for name, kind in (("dino", "dinov2"), ("clip", "clip")):
         make_encoder_layout(tmp_path / name, kind=kind)
     words = ("--base-model", real_base("sd15"), "--encoders", "dino", "--encoders", "clip")
@@ -93,7 +93,7 @@ def test_init_with_a_real_base_writes_settings_that_fit_it(cli, tmp_path):
     ],
 )
 def test_setting_of_the_tiny_base_on_a_real_one_is_refused(cli, tmp_path, setting, said):
-    write_pictures("mug", 3)
+    write_pictures("mug", 3, side=512)
     for name, kind in (("dino", "dinov2"), ("clip", "clip")):
         make_encoder_layout(tmp_path / name, kind=kind)
     words = ("--base-model", real_base("sd15"), "--encoders", "dino", "--encoders", "clip")

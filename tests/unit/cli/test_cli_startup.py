@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -5,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import boothline
-from boothline.cli.app import app
+from boothline.cli.app import GROUPS, app
 
 COMMANDS = [
     "init",
@@ -27,6 +28,7 @@ COMMANDS = [
     "promote",
     "rollback",
     "generate",
+    "export",
 ]
 # What `boothline --help` may not load if it is to answer at once.
 HEAVY = (
@@ -81,6 +83,25 @@ def test_cli_command_help_has_an_example_and_the_common_options(command):
     assert f"Example: boothline {command}" in done.stdout
     for option in ("--home", "--output"):
         assert option in done.stdout
+
+
+def test_cli_help_shows_the_commands_in_groups_in_the_order_of_their_use():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "100"}).stdout
+
+    titles = [line.split()[1] for line in shown.splitlines() if line.startswith("╭─")]
+    assert titles == ["Options", *GROUPS]
+    rows = re.findall(r"^│ (\w+) ", shown, re.MULTILINE)
+    assert rows == [name for names in GROUPS.values() for name in names if name in rows]
+    assert "unschedule" not in shown
+
+
+def test_every_command_stands_in_a_group():
+    known = {name for names in GROUPS.values() for name in names}
+    infos = [
+        info for group in app.registered_groups for info in group.typer_instance.registered_commands
+    ]
+    names = {info.name or info.callback.__name__ for info in infos}
+    assert names - known == set()
 
 
 def test_cli_version_is_the_packages():

@@ -74,6 +74,20 @@ def test_dry_run_prints_what_would_be_sent_and_sends_nothing(
     assert yaml.safe_load(out) == body
 
 
+@pytest.mark.parametrize("command", ["submit", "schedule"])
+def test_dry_run_without_a_deployment_file_shows_the_example(
+    server: FakePipelines, cli: Cli, command: str
+) -> None:
+    Path("deployment.yaml").unlink()
+    words = ("--subject", "s3://boothline/teddy/", "--set", "subject.class_noun=bear")
+    code, out, said = cli(command, *words, "--dry-run", "--output", "json")
+    assert (code, server.requests) == (0, [])
+    assert "There is no deployment.yaml here: shown with that of the example." in said
+    assert "boothline/torch:0.1.0" in out
+    code, _, said = cli(command)
+    assert (code, "deployment.yaml does not exist" in said) == (2, True)
+
+
 @pytest.mark.proves("F35/commands")
 @pytest.mark.parametrize(("end", "expected"), [("SUCCEEDED", 0), ("FAILED", 1), ("CANCELED", 130)])
 def test_watched_run_ends_with_its_exit_code(
@@ -111,8 +125,10 @@ def test_schedule_is_registered_and_removed(server: FakePipelines, cli: Cli) -> 
     code, out, _ = cli("schedule", "--name", "nightly", "--cron", "0 30 1 * * *")
     assert code == 0
     assert "Registered nightly" in out
-    code, out, _ = cli("unschedule", "nightly")
+    code, out, _ = cli("schedule", "--name", "nightly", "--remove")
     assert (code, out.strip()) == (0, "Removed 1 of nightly.")
+    code, out, _ = cli("unschedule", "nightly")  # its name of old
+    assert (code, out.strip()) == (0, "Removed 0 of nightly.")
 
 
 def test_unschedule_of_a_run_that_has_not_ended_disables_and_says_so(

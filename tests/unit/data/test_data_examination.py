@@ -117,7 +117,7 @@ def test_ensure_usable_too_few_pictures_lists_each_bad_file(source, make_picture
         examined().ensure_usable(SubjectConfig())
     assert caught.value.exit_code == 3
     assert "empty.png is empty (0 bytes)" in caught.value.message
-    assert "text.jpg is a text, which is not read" in caught.value.message
+    assert "text.jpg is a text, not a picture" in caught.value.message
 
 
 @pytest.mark.proves("F39/checks")

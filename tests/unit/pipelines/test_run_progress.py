@@ -2,7 +2,13 @@ from io import StringIO
 
 from rich.console import Console
 
-from boothline.launch.local.display import LiveDisplay, PlainDisplay, duration, table_of
+from boothline.launch.local.display import (
+    LiveDisplay,
+    PlainDisplay,
+    duration,
+    run_line,
+    table_of,
+)
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.progress import Event
 
@@ -130,7 +136,7 @@ def test_duration_reads_like_a_clock():
 def rendered(progress: RunProgress, now: float, *, width: int = 120) -> str:
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(table_of(progress, now))
+        console.print(table_of(progress, now, width=width))
     return capture.get()
 
 
@@ -151,21 +157,74 @@ def test_table_shows_counts_note_and_time_left_of_running_steps():
         assert part in train
 
 
-def test_table_on_narrow_terminal_shortens_notes_only():
+def test_table_on_narrow_terminal_keeps_the_note_and_the_time_left_of_the_run():
+    note = "loss 0.0412, 12.3 images/s"
     text = rendered(
         progress_of(
             event("train", "started", 0),
             event("train", "progress", 1, done=61, total=150, unit="steps", note="x"),
-            event("train", "progress", 2, done=62, total=150, unit="steps", note="loss " * 9),
+            event("train", "progress", 2, done=62, total=150, unit="steps", note=note),
         ),
         now=T0 + 3,
         width=80,
     )
 
     train = next(line for line in text.splitlines() if line.startswith("train"))
-    for part in ("running", "62/150 steps", "…", "3.0 s", "1:27"):
+    for part in ("running", "62/150 steps", note, "3.0 s"):
         assert part in train
-    assert len(text.splitlines()) == 1 + len(STEPS)
+    assert "run" in text.splitlines()[-1]
+    assert "3.0 s, at least 1:27 left" in " ".join(text.splitlines()[-1].split())
+    assert len(text.splitlines()) == 2 + len(STEPS)
+
+
+def test_run_line_counts_what_an_earlier_run_took_for_steps_that_wait():
+    events = (
+        event("generate_prior", "started", 0, shard=0),
+        event("generate_prior", "progress", 1, shard=0, done=1, total=5, unit="images"),
+        event("generate_prior", "progress", 2, shard=0, done=2, total=5, unit="images"),
+    )
+    progress = RunProgress(STEPS, usual={"train": 60.0})
+    for item in events:
+        progress.apply(item)
+    assert run_line(progress, T0 + 2) == "2.0 s, about 1:03 left"
+    progress.apply(event("generate_prior", "done", 5, shard=0))
+    progress.apply(event("train", "started", 5))
+    progress.apply(event("train", "done", 9))
+    assert run_line(progress, T0 + 100) == "9.0 s"
+
+
+def test_interrupted_step_is_called_so_and_says_what_is_saved():
+    progress = progress_of(
+        event("train", "started", 0),
+        event("train", "progress", 1, done=50, total=100, unit="steps"),
+        event("train", "failed", 2, error="stopped", exit_code=130),
+    )
+    assert "interrupted" in rendered(progress, T0 + 2)
+    assert progress.saved() == "training at step 50 of 100"
+    progress.apply(event("train", "started", 3))
+    assert progress.saved() == ""
+
+
+def test_resumed_step_shows_where_it_was_until_it_reports():
+    earlier = [event("train", "progress", 1, done=50, total=100, unit="steps")]
+    progress = RunProgress(STEPS, earlier=earlier)
+    progress.apply(event("train", "started", 10))
+    assert progress.steps["train"].note == "resuming; it was at step 50"
+    progress.apply(event("train", "progress", 12, done=51, total=100, unit="steps"))
+    assert progress.steps["train"].note == ""
+
+
+def test_live_display_on_a_terminal_that_became_narrow_erases_the_wrapped_lines():
+    console = Console(width=120, height=30, force_terminal=True)
+    progress = progress_of(event("train", "started", 0), event("train", "remark", 1, remark="x"))
+    with console.capture() as capture, LiveDisplay(console, clock=lambda: T0 + 3) as display:
+        display.show(progress)
+        console.width = 40
+        display.show(progress)
+
+    written = capture.get()
+    # A head, two steps and the run, each on one line; the longest of them was wrapped.
+    assert written.count("\x1b[1A") > 2 + len(STEPS)
 
 
 def test_table_prints_markup_in_notes_as_text():

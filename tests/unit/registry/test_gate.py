@@ -94,8 +94,8 @@ def test_gate_switched_off_refuses_the_best_model() -> None:
 def test_gate_sentence_says_value_interval_bound_and_outcome() -> None:
     rules = {rule.name: rule for rule in judge(evaluation(champion=0.04), GATE).rules}
     assert rules["champion_gain"].text == (
-        "The score gains +0.040 (interval -0.010 to +0.090) over the champion; "
-        "more than +0.000 needed: passed."
+        "The score gains +0.040 (95 % interval: -0.010 to +0.090) over the champion; "
+        "it must beat the champion: passed."
     )
     assert rules["subject_gain"].text == (
         "Subject fidelity (DINO) gains +0.050 over the base; at least +0.020 needed: passed."
@@ -135,7 +135,7 @@ def test_gate_margin_by_the_lower_bound_refuses_what_the_mean_lets_pass() -> Non
     by_low = judge(facts, gate_with(statistic="low"))
     assert by_mean.promoted
     assert by_low.reasons == (
-        "Subject fidelity (DINO) gains +0.050 (interval -0.010 to +0.110) over the base; "
+        "Subject fidelity (DINO) gains +0.050 (95 % interval: -0.010 to +0.110) over the base; "
         "at least +0.020 needed by the lower bound: refused.",
     )
     assert by_low.rules[0].value == -0.01
@@ -244,7 +244,7 @@ def test_gate_rule_holds_at_its_bound_and_not_beyond(
 )
 def test_gate_sentence_names_an_interval_only_with_both_bounds(low: float, high: float) -> None:
     facts = evaluation(subject={"mean": 0.05, "low": low, "high": high})
-    assert "(interval" not in judge(facts, GATE).rules[0].text
+    assert "interval" not in judge(facts, GATE).rules[0].text
 
 
 def test_gate_verdict_cannot_be_changed_after_it_was_given() -> None:

@@ -39,7 +39,8 @@ def test_lineage_chart_draws_every_node_and_edge() -> None:
     html = lineage_chart(CHAIN)
 
     assert html.count("<rect") == 3
-    assert html.count('class="edge"') == 3
+    # Two edges between neighbours, and one that passes the layer of the training: three parts.
+    assert html.count('class="edge"') == 2 + 3
     assert set(re.findall(r'href="#m-(\w+)"', html)) == {"a" * 12, "b" * 12, "c" * 12}
 
 
@@ -50,3 +51,28 @@ def test_lineage_chart_of_too_many_nodes_is_left_to_the_cards() -> None:
 
 def test_lineage_chart_escapes_kinds() -> None:
     assert "<script>" not in lineage_chart([*CHAIN, node("d", "<script>")])
+
+
+def test_edges_run_around_the_boxes_that_they_do_not_touch() -> None:
+    nodes = [
+        node("f", "promotion", "e", "c"),
+        node("e", "evaluation", "d", "c"),
+        node("d", "images", "c"),
+        *CHAIN,
+    ]
+
+    html = lineage_chart(nodes)
+
+    boxes = [
+        tuple(map(float, found))
+        for found in re.findall(
+            r'<rect x="([\d.-]+)" y="([\d.-]+)" width="([\d.]+)" height="([\d.]+)"', html
+        )
+    ]
+    passages = re.findall(r'd="M([\d.-]+) ([\d.-]+)H([\d.-]+)"', html)
+    assert len(boxes) == len(nodes)
+    assert passages
+    for x1, y, x2 in (tuple(map(float, found)) for found in passages):
+        assert not [b for b in boxes if b[0] < x2 and x1 < b[0] + b[2] and b[1] <= y <= b[1] + b[3]]
+    for x1, x2 in re.findall(r'd="M([\d.-]+) [\d.-]+C[^"]* ([\d.-]+) [\d.-]+"', html):
+        assert not [b for b in boxes if b[0] < float(x2) - 0.2 and float(x1) + 0.2 < b[0] + b[2]]
