@@ -120,8 +120,9 @@ def _wanted(manifest: Manifest, facts: Model, *, form: Format, stem: str) -> dic
     paths = {entry.path for entry in manifest.files}
     checkpoint = {SINGLE: f"{stem}.safetensors"} if SINGLE in paths else {}
     kohya = {KOHYA: f"{stem}.safetensors"} if KOHYA in paths else {}
-    if form == "diffusers":
-        return {p: p.removeprefix(DIFFUSERS) for p in sorted(paths) if p.startswith(DIFFUSERS)}
+    folder = {p: p.removeprefix(DIFFUSERS) for p in sorted(paths) if p.startswith(DIFFUSERS)}
+    if form == "diffusers" and folder:
+        return folder
     if form == "single-file" and checkpoint:
         return checkpoint
     adapters = {p: p.removeprefix(ADAPTERS) for p in sorted(paths) if p.startswith(ADAPTERS)}
@@ -131,7 +132,9 @@ def _wanted(manifest: Manifest, facts: Model, *, form: Format, stem: str) -> dic
         return {p: f"checkpoints/{name}" for p, name in checkpoint.items()} | {
             p: f"loras/{name}" for p, name in kohya.items()
         }
-    if form == "lora":
+    if form == "diffusers":
+        why = "its manifest has no such files"
+    elif form == "lora":
         why = f"it was trained by training.method {facts.method or 'full'}, without adapters"
     else:
         why = "the single-file layout has no names for its architecture"

@@ -183,7 +183,8 @@ def test_disk_full_in_validate_exits_with_5(
     (small_disk / "filler").write_bytes(bytes(40_000))
     monkeypatch.setattr("tempfile.tempdir", str(small_disk))
     folder = str(pictures[0].parent)
-    code, _, said = boothline(tmp_path, "validate", "--subject", folder)
+    noun = ("--set", "subject.class_noun=bear")
+    code, _, said = boothline(tmp_path, "validate", "--subject", folder, *noun)
     assert (code, "No space is left" in said) == (5, True)
 
 

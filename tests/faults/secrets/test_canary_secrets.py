@@ -172,7 +172,9 @@ def run_folder(folder: Path, pipeline: Path, clip: Path, dino: Path) -> Path:
         plain(number, size=(64, 64)).save(place / "pictures" / f"{number}.png")
     sampling = {"num_steps": 1, "batch_size": 2}
     settings = {
-        "subject": {"name": "thing", "images": "pictures", "resolution_px": 32},
+        "subject": {
+            "name": "thing", "images": "pictures", "class_noun": "bear", "resolution_px": 32
+        },
         "base_model": {"source": str(pipeline)},
         "prior": {"num_images": 2, "num_shards": 1, "sampling": sampling},
         "training": {"num_steps": 2, "num_processes": 1, "sample_every_steps": 0},

@@ -37,7 +37,12 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
         image.save(place / "pictures" / f"{number}.png")
     sampling = {"num_steps": 2, "batch_size": 2}
     settings = {
-        "subject": {"name": "thing", "images": "pictures", "resolution_px": 32},
+        "subject": {
+            "name": "thing",
+            "images": "pictures",
+            "class_noun": "bear",
+            "resolution_px": 32,
+        },
         "base_model": {"source": str(tiny_pipeline)},
         "prior": {"num_images": 4, "num_shards": 1, "sampling": sampling},
         "training": {"num_steps": 40, "num_processes": 2, "sample_every_steps": 0},

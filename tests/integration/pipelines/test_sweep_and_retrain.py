@@ -50,7 +50,12 @@ class Place:
         for number in range(3):
             draw(path / "pictures" / f"{number}.png", number)
         settings = {
-            "subject": {"name": "looped", "images": "pictures", "resolution_px": 32},
+            "subject": {
+                "name": "looped",
+                "images": "pictures",
+                "class_noun": "bear",
+                "resolution_px": 32,
+            },
             "base_model": {"source": str(base_model)},
             "prior": {"num_images": 2, "num_shards": 1},
             "inference": {"num_shards": 1},

@@ -1,4 +1,4 @@
-"""publish_checkpoint without weights; registers the version as the real one does."""
+"""publish_checkpoint with one file and no weights; registers the version as the real one does."""
 
 from boothline.registry.versions import ensure_version
 from boothline.steps import Step, StepInputs, StepKey, execute
@@ -20,7 +20,7 @@ def produce(context, inputs):
     facts = context.store.read(inputs.training).metadata
     return ManifestDraft(
         kind="model",
-        files={},
+        files={"diffusers/model_index.json": b"{}"},
         inputs=(ManifestRef.parse(inputs.training),),
         metadata={"model_name": context.config.model_name, **facts},
     )
