@@ -263,6 +263,17 @@ class Evaluation(Result):
                         yield f"{name}.{part}" if len(parts) > 1 else name, value
 
 
+class Base(Result):
+    """A base model or an encoder that was put into the store."""
+
+    kind = "base"
+    shown = ("family", "source")
+    digest: str = Field(default="", description="Over the paths and bytes of its files.")
+    family: str = Field(default="", description="Its family's name; empty: an encoder.")
+    source: str = Field(default="", description="Where it came from, as it was named.")
+    license: str = Field(default="", description="As its model card says; empty: it says nothing.")
+
+
 class ModelBase(Facts):
     """The base model of a model: where it was found, and its content."""
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 import boothline
 from boothline.cli import (
+    bases,
     cluster,
     configuring,
     exporting,
@@ -28,7 +29,7 @@ from boothline.cli.printing import say_error
 from boothline.errors import BoothlineError, ConfigError, DiskFullError
 
 GROUPS = {
-    "Start": ("init", "validate", "plan", "doctor", "demo"),
+    "Start": ("base", "init", "validate", "plan", "doctor", "demo"),
     "Run": ("run", "resume", "sweep", "retrain"),
     "Look": ("status", "logs", "explain", "report", "models"),
     "Serve": ("generate", "export", "promote", "rollback", "registry"),
@@ -71,6 +72,7 @@ for group in (
     generating,
     exporting,
     keeping,
+    bases,
     registry,
 ):
     for command in group.app.registered_commands:

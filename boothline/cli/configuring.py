@@ -35,7 +35,7 @@ BaseModelOption = Annotated[
     typer.Option(
         "--base-model",
         metavar="SOURCE",
-        help="Model to start from: a diffusers folder, builtin:NAME or <hub id>@<commit>; family, "
+        help="Model to start from: a diffusers folder, base:NAME or <hub id>@<commit>; family, "
         "resolution, method and rates follow from it.",
         show_default=False,
     ),
@@ -160,18 +160,22 @@ def _fitting(source: str, encoders: list[str] | None, *, home: Path | None) -> d
     """
     from boothline import settings as environment
     from boothline.diffusion.base_model import resolve
-    from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.bases import PREFIX
+    from boothline.diffusion.layout import check_folder, family_of
     from boothline.diffusion.presets import CLIP, DINO, fitting_values, native_px_of
-    from boothline.launch.local.session import home_folder
+    from boothline.launch.local.session import home_folder, open_session
 
     if encoders is not None and len(encoders) != 2:
         raise ConfigError(
             "--encoders names two models.", remedy="Give it twice: first DINO, then CLIP."
         )
+    is_stored = source.startswith(PREFIX)
     settings = environment.current().model_copy(update={"home": home_folder(home)})
+    if is_stored:
+        settings = open_session(home).settings
     is_on_hub = "@" in source and not Path(source).exists()
-    base = resolve(source, settings=settings, allow_hub=is_on_hub)
-    family = check_folder(base.path)
+    base = resolve(source, settings=settings, allow_hub=is_on_hub, need="settings")
+    family = family_of(base.path) if is_stored else check_folder(base.path)
     named = str(Path(source).resolve()) if Path(source).exists() else source
     dino, clip = encoders or (DINO, CLIP)
     values = fitting_values(family, named, native_px_of(base.path, family), dino=dino, clip=clip)

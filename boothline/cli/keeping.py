@@ -32,7 +32,7 @@ def verify(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     from boothline.errors import IntegrityError
     from boothline.launch.local.session import open_session
 
-    with _progress("verifying", unit_bytes=_MEBIBYTE, unit="MiB") as report:
+    with progress("verifying", unit_bytes=_MEBIBYTE, unit="MiB") as report:
         found = examine(open_session(home).store, on_progress=report)
     emit(found, output, lambda target: _say_verification(target, found))
     if found.damages:
@@ -75,7 +75,7 @@ def gc(
         grace_seconds=grace_hours * HOUR_SECONDS,
         runs_seconds=None if runs_older_than is None else runs_older_than * DAY_SECONDS,
     )
-    with _progress("reading", unit_bytes=1, unit="objects") as report:
+    with progress("reading", unit_bytes=1, unit="objects") as report:
         garbage = collect(
             open_session(home).store, retention=retention, delete=delete, on_progress=report
         )
@@ -125,7 +125,7 @@ def _say_verification(target: "Console", found: "Verification") -> None:
 
 
 @contextmanager
-def _progress(what: str, *, unit_bytes: int, unit: str) -> Iterator[OnProgress]:
+def progress(what: str, *, unit_bytes: int, unit: str) -> Iterator[OnProgress]:
     """Yield a function that shows how far a command is: a bar on a terminal, else plain lines."""
     if not sys.stderr.isatty():
         yield _plain_lines(what, unit_bytes=unit_bytes, unit=unit)

@@ -94,18 +94,21 @@ def _device(name: str) -> Literal["cpu", "cuda"]:
 
 def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
-    from boothline import settings as environment
     from boothline.diffusion.base_model import resolve
+    from boothline.diffusion.bases import PREFIX
     from boothline.diffusion.fitting import check_config
-    from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.layout import check_folder, family_of
     from boothline.diffusion.presets import check_fit, native_px, native_px_of
+    from boothline.launch.local.session import home_folder, settings_for
     from boothline.planning import ModelShapes
     from boothline.planning.shapes import FAMILIES
 
     if family is None:
         base = config.base_model
-        found = resolve(base.source, settings=environment.current(), allow_hub=base.allow_hub)
-        known = check_folder(found.path)
+        settings = settings_for(config, home_folder(None))
+        found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="settings")
+        is_stored = base.source.startswith(PREFIX)  # and was checked before
+        known = family_of(found.path) if is_stored else check_folder(found.path)
         check_config(known, config)
         check_fit(config, native_px_of(found.path, known))
         return ModelShapes.read(found.path)

@@ -23,7 +23,7 @@ class BaseModelConfig(Section):
     source: str = Field(
         default="builtin:tiny-emoji-sd",
         min_length=1,
-        description="builtin:<name>, a local diffusers folder, or <hub id>@<revision>.",
+        description="builtin:<name>, base:<name>, a folder of diffusers, or <hub id>@<revision>.",
     )
     allow_hub: bool = Field(default=False, description="Allow downloads from the model hub.")
 

@@ -1,4 +1,4 @@
-"""Resolves a model source (`builtin:<name>`, a folder, a pinned hub revision) without torch."""
+"""Resolves a model source (built in, stored, a folder, a pinned hub revision) without torch."""
 
 import difflib
 import hashlib
@@ -9,10 +9,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from boothline.diffusion import bases
+from boothline.diffusion.bases import Need
 from boothline.diffusion.hub import download
 from boothline.diffusion.layout import family_of
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
@@ -26,6 +29,8 @@ CONTENT_SUFFIXES = frozenset({".json", ".txt", ".jinja", ".safetensors"})
 _HUB_SOURCE = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FRESH_SECONDS = 2.0
+# The same weights in other precisions, or for other purposes, beside the plain ones.
+_VARIANTS = ("*.fp16*", "*.bf16*", "*.non_ema*")
 # Stamp (size, time, inode) and sha256 of each file by its path.
 _KNOWN_HASHES = TypeAdapter(dict[str, tuple[str, str]])
 
@@ -45,20 +50,27 @@ class BaseModel:
     source: str
 
 
-def resolve(source: str, *, settings: Settings, allow_hub: bool = False) -> BaseModel:
+def resolve(
+    source: str, *, settings: Settings, allow_hub: bool = False, need: Need = "all"
+) -> BaseModel:
     """Return the folder and digest of a model.
 
     Args:
-        source: `builtin:<name>`, a folder with model_index.json (text-to-image) or config.json
-            (encoder), or `<hub id>@<commit>`.
-        settings: where built-in models and the digest cache are.
+        source: `builtin:<name>`, `base:<name or digest>`, a folder with model_index.json
+            (text-to-image) or config.json (encoder), or `<hub id>@<commit>`.
+        settings: where built-in models, the store and the caches are.
         allow_hub: allow a download from the model hub.
+        need: what is read of it; of a stored model no more than that is fetched.
 
     Raises:
         ModelNotFoundError: no such model; the message names the path and what would help.
         ConfigError: the source is not allowed (hub switched off, revision not pinned).
-        ServiceError: the hub cannot be reached.
+        ServiceError: the hub or the store cannot be reached.
+        IntegrityError: a stored file's bytes differ from its digest.
     """
+    if source.startswith(bases.PREFIX):
+        path, digest = bases.fetch(settings, source.removeprefix(bases.PREFIX), need=need)
+        return BaseModel(path=path, digest=digest, source=source)
     if source.startswith(BUILTIN):
         path = _builtin(source.removeprefix(BUILTIN), settings.models_dir)
     elif (local := _existing(source)) is not None:
@@ -68,7 +80,7 @@ def resolve(source: str, *, settings: Settings, allow_hub: bool = False) -> Base
     else:
         raise ModelNotFoundError(
             f"The model {source!r} does not exist: no folder at {Path(source).absolute()}.",
-            remedy="Name a folder that exists, builtin:<name>, or <hub id>@<commit>.",
+            remedy="Name a folder that exists, builtin:<name>, base:<name>, or <hub id>@<commit>.",
         )
     _check_layout(path, source)
     return BaseModel(path=path, digest=digest_folder(path, settings=settings), source=source)
@@ -103,7 +115,14 @@ def _builtin(name: str, models_dir: Path) -> Path:
 
 
 def _from_hub(hub_id: str, revision: str | None, *, allow_hub: bool) -> Path:
-    """Download a pinned revision from the model hub, weights as safetensors only."""
+    """Download a pinned revision from the model hub: one variant of its weights, as safetensors.
+
+    Raises:
+        ModelNotFoundError: downloads are switched off, or the hub has no such model.
+        ConfigError: no commit is named.
+        DataError: it is of no family that is known; nothing but its index was downloaded.
+        ServiceError: the hub cannot be reached.
+    """
     source = f"{hub_id}@{revision}" if revision else hub_id
     if not allow_hub:
         raise ModelNotFoundError(
@@ -115,8 +134,21 @@ def _from_hub(hub_id: str, revision: str | None, *, allow_hub: bool) -> Path:
             f"The hub model {source!r} is not pinned to a commit.",
             remedy=f"Write {hub_id}@<commit> with the 40 hex digits of the commit.",
         )
-    patterns = [f"*{suffix}" for suffix in sorted(CONTENT_SUFFIXES)]
-    return download(hub_id, revision=revision, patterns=patterns)
+    load = partial(download, hub_id, revision=revision)
+    path = load(patterns=["model_index.json", "config.json"])
+    if not (path / "model_index.json").is_file():
+        return load(patterns=_content_of(""), without=_VARIANTS)
+    family = family_of(path)
+    load(patterns=[p for folder in family.folders for p in _content_of(folder)], without=_VARIANTS)
+    for part, stem in family.stems.items():
+        if not any((path / part).glob(f"{stem}*.safetensors")):
+            load(patterns=[f"{part}/{stem}.fp16*.safetensors"])
+    return path
+
+
+def _content_of(folder: str) -> list[str]:
+    """Return patterns for the files of a folder of a repository that may be loaded."""
+    return [f"{folder}/*{suffix}".lstrip("/") for suffix in sorted(CONTENT_SUFFIXES)]
 
 
 def _check_layout(path: Path, source: str) -> None:
@@ -126,7 +158,10 @@ def _check_layout(path: Path, source: str) -> None:
     ):
         return
     if path.is_file():
-        fault, remedy = f"{path} is a file.", "Name a folder in the diffusers layout."
+        fault = f"{path} is a file."
+        remedy = (
+            "Name a folder in diffusers' layout; `boothline base add` makes one of a single file."
+        )
     else:
         fault = f"{path} has neither model_index.json nor config.json."
         remedy = "Name the folder that holds one of them."

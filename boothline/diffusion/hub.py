@@ -13,13 +13,16 @@ _CLIENTS: Final = frozenset(
 )
 
 
-def download(hub_id: str, *, revision: str, patterns: Iterable[str]) -> Path:
+def download(
+    hub_id: str, *, revision: str, patterns: Iterable[str], without: Iterable[str] = ()
+) -> Path:
     """Return the folder of a revision, downloaded where it is not there yet.
 
     Args:
         hub_id: `owner/name`.
         revision: the commit.
         patterns: of the files that are wanted.
+        without: patterns of those among them that are not.
 
     Raises:
         ModelNotFoundError: the hub has no such model or revision, or does not show it.
@@ -30,7 +33,13 @@ def download(hub_id: str, *, revision: str, patterns: Iterable[str]) -> Path:
 
     source = f"{hub_id}@{revision}"
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
+        folder = snapshot_download(
+            hub_id,
+            revision=revision,
+            allow_patterns=list(patterns),
+            ignore_patterns=list(without),
+        )
+        return Path(folder)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ModelNotFoundError(
             f"The model hub has no {source!r}.",

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from boothline.config import RunConfig
 from boothline.config.sampling import SamplingConfig
-from boothline.diffusion.families import Family
+from boothline.diffusion.families import STABLE_DIFFUSION, Family
+from boothline.diffusion.families.flux import FLUX
 from boothline.diffusion.layout import read_json
 from boothline.errors import ConfigError
 
@@ -18,7 +19,7 @@ _BUILTIN: Final = "builtin:"
 _FLOW_PX: Final = 1024
 _SMALLEST, _LARGEST = 0.75, 1.5
 _MAX_FULL_RATE: Final = 5e-5
-_GUIDANCE: Final = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}
+_GUIDANCE: Final = {STABLE_DIFFUSION.pipeline: 7.5, FLUX.pipeline: 3.5}
 _INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
 _SECTIONS: Final = ("prior", "evaluation", "inference")
 
@@ -69,7 +70,7 @@ def fitting_values(
         "training.batch_size": 1,
         "training.num_processes": 1,
         "training.learning_rate": 1e-4,
-        "training.train_text_encoder": family.pipeline == "StableDiffusionPipeline",
+        "training.train_text_encoder": family is STABLE_DIFFUSION,
         "training.precision": "bf16",
         "training.gradient_checkpointing": True,
         "checkpoints.every_steps": 200,

@@ -11,8 +11,8 @@ from boothline.data.report import DatasetRemark, DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
 from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
+from boothline.launch.local.session import settings_for
 from boothline.launch.needs import lacking
-from boothline.settings import Settings
 from boothline.training.held_out import ensure_some_left
 
 
@@ -30,7 +30,8 @@ def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
     base = config.base_model
     if base.allow_hub and not Path(base.source).exists():
         return []
-    tokenizer = resolve(base.source, settings=_settings(home)).path / "tokenizer"
+    settings = settings_for(config, home)
+    tokenizer = resolve(base.source, settings=settings, need="tokenizer").path / "tokenizer"
     if not tokenizer.is_dir():  # the first step says so
         return []
     found = long_prompts(config, counter=TokenCounter.load(tokenizer))
@@ -50,21 +51,6 @@ def check_readable(config: RunConfig) -> DatasetReport:
     return report
 
 
-def _settings(home: Path) -> Settings:
-    """Return the environment, with the local store where it names none and one runs.
-
-    So an s3:// prefix means the same here as in a run.
-    """
-    from boothline import services
-
-    settings = process_environment.current().model_copy(update={"home": home})
-    if settings.s3_endpoint:
-        return settings
-    local = services.running(home)
-    fields = {"s3_endpoint", "s3_access_key", "s3_secret_key"}
-    return settings.model_copy(update={name: getattr(local, name) for name in fields})
-
-
 def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None) -> DatasetReport:
     """Return what the validate_data step would find.
 
@@ -77,9 +63,9 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
         ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
         DataError: the source holds no picture or exceeds the limits.
     """
-    settings = _settings(home)
+    settings = settings_for(config, home)
     base = config.base_model
-    model = resolve(base.source, settings=settings, allow_hub=base.allow_hub)
+    model = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="tokenizer")
     with scratch_folder("boothline-validate-") as folder:
         report = examine(
             config.subject,

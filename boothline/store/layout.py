@@ -11,6 +11,8 @@ evaluations/pictures/<set>               the same as a whole
 batches/<key>/...                        pictures of an unfinished batch inference
 runs/<run id>/run.json, steps/, mlflow/  what is remembered of a run
 ledger/promotions/<n>.json               promotions and rollbacks, without gaps
+bases/<digest>                           base models and encoders
+bases/names/<name>.json                  what people call them
 registry/<model>/...                     versions, their numbers, what MLflow shows
 retrain/<model>/<n>.json                 reasons that runs have claimed
 signatures/<digest>.json                 signatures of models
@@ -33,9 +35,11 @@ JOBS: Final = "trainjobs/"
 RUNS: Final = "runs/"
 LEDGER: Final = "ledger/"
 REGISTRY: Final = "registry/"
+BASES: Final = "bases/"
 GC: Final = "gc/"
 PROBES: Final = "probes/"
 
+BASE_NAMES: Final = f"{BASES}names/"
 PROMOTIONS: Final = f"{LEDGER}promotions/"
 SWEEPS: Final = f"{GC}sweeps/"
 CURRENT_SWEEP: Final = f"{GC}sweep.json"
@@ -140,6 +144,16 @@ def run_of(key: str) -> str:
 def mlflow_run(run_id: str, step: str) -> str:
     """Return where the MLflow run of a run's step is remembered."""
     return f"{run_folder(run_id)}mlflow/{step}.json"
+
+
+def base(digest: str) -> str:
+    """Return where a base model or an encoder of that digest is committed."""
+    return f"{BASES}{digest[:_KEY_LENGTH]}"
+
+
+def base_name(name: str) -> str:
+    """Return where is recorded which model a name means."""
+    return f"{BASE_NAMES}{name}.json"
 
 
 def promotion(number: int) -> str:

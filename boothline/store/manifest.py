@@ -110,8 +110,8 @@ class Manifest(BaseModel):
                 return entry
         raise KeyError(path)
 
-    def under(self, prefix: str) -> tuple[FileEntry, ...]:
-        """Return the entries whose path starts with a prefix, sorted by path."""
+    def under(self, prefix: str | tuple[str, ...]) -> tuple[FileEntry, ...]:
+        """Return the entries whose path starts with a prefix, or one of some, sorted by path."""
         return tuple(
             sorted((e for e in self.files if e.path.startswith(prefix)), key=lambda e: e.path)
         )

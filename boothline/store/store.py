@@ -165,7 +165,7 @@ class Store:
         ref: ManifestRef | str,
         destination: Path,
         *,
-        prefix: str = "",
+        prefix: str | tuple[str, ...] = "",
         on_progress: OnProgress | None = None,
     ) -> Path:
         """Write the verified files of a manifest under a folder; they are read-only.
@@ -173,7 +173,7 @@ class Store:
         Args:
             ref: the manifest.
             destination: folder that receives each file at its path in the manifest.
-            prefix: only files whose path starts with this.
+            prefix: only files whose path starts with this, or with one of these.
             on_progress: called with (done, total) bytes, one call at a time.
 
         Returns:

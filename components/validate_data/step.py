@@ -134,7 +134,8 @@ def _cut_off(config: RunConfig, report: DatasetReport, *, settings: Settings) ->
 def _tokenizer(config: RunConfig, settings: Settings) -> Path:
     """Return the `tokenizer` folder of the base model."""
     base = config.base_model
-    return resolve(base.source, settings=settings, allow_hub=base.allow_hub).path / "tokenizer"
+    found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="tokenizer")
+    return found.path / "tokenizer"
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.containers
 ROOT = Path(__file__).resolve().parents[2]
 # Every step runs, the gate lets the model through; the pictures are not looked at.
 SMALL = (
+    "base_model.source=base:emoji",
     "training.num_steps=30",
     "training.batch_size=2",
     "training.sample_every_steps=0",
@@ -99,11 +100,14 @@ def interrupt(home: Path) -> str:
     return folder.name
 
 
-@pytest.mark.proves("F30/cpu", "F31/docker")
+@pytest.mark.proves("F30/cpu", "F31/docker", "F50/pods")
 def test_demo_is_interrupted_resumed_and_reused_in_the_images(tmp_path: Path) -> None:
     from boothline import services
 
     try:
+        # Nothing of this machine is mounted: the containers have the base from the store.
+        add = ("base", "add", "builtin:tiny-emoji-sd", "--name", "emoji")
+        assert summary_of(command(*add, "--home", tmp_path))["names"] == ["emoji"]
         run_id = interrupt(tmp_path)
         logs = tmp_path / "runs" / run_id / "logs"
         assert "its state is in the store" in (logs / "train.log").read_text()

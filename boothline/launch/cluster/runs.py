@@ -79,7 +79,8 @@ def check_reachable(config: RunConfig) -> None:
     if Path(source).is_absolute() or source.startswith("."):
         raise ConfigError(
             f"base_model.source is the local folder {source!r}, which no pod can read.",
-            remedy="Name a builtin: model, a hub id with its revision, or put it into the image.",
+            remedy=f"Put it into the store, boothline base add {source} --name NAME, and name it "
+            "base:NAME.",
         )
 
 

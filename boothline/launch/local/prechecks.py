@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError
+from boothline.launch.local.session import settings_for
 
 if TYPE_CHECKING:
     from boothline.diffusion.families import Family
@@ -27,6 +27,7 @@ def check(config: RunConfig, *, home: Path) -> None:
             kind, lacks a file or has no safetensors weights.
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
+    from boothline.diffusion.bases import PREFIX as STORED
     from boothline.diffusion.fitting import check_config
     from boothline.diffusion.layout import check_folder, family_of
     from boothline.diffusion.presets import check_fit, native_px_of
@@ -41,12 +42,13 @@ def check(config: RunConfig, *, home: Path) -> None:
                 remedy=f"Correct {section}.prompts_file, or leave it out to use "
                 "evaluation.prompts.",
             )
-    settings = process_environment.current().model_copy(update={"home": home})
+    settings = settings_for(config, home)
     base = config.base_model
     family = None
     if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
-        model = resolve(base.source, settings=settings)
-        if not base.source.startswith(BUILTIN):  # of those an image may lack the weights
+        model = resolve(base.source, settings=settings, need="settings")
+        # An image may lack the weights of a built-in model; a stored one was checked before.
+        if not base.source.startswith((BUILTIN, STORED)):
             check_folder(model.path)
         family = family_of(model.path)
         check_config(family, config)
@@ -55,7 +57,7 @@ def check(config: RunConfig, *, home: Path) -> None:
     evaluation = config.evaluation
     for name in ("clip_model", "dino_model", "lpips_model"):
         encoder = getattr(evaluation, name)
-        local = encoder and (encoder.startswith(BUILTIN) or Path(encoder).exists())
+        local = encoder and (encoder.startswith((BUILTIN, STORED)) or Path(encoder).exists())
         if encoder and (local or not base.allow_hub):
             model = resolve(encoder, settings=settings)
             if name == "lpips_model":

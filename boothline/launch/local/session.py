@@ -11,6 +11,7 @@ from boothline.errors import ConfigError, ServiceError
 from boothline.settings import Settings
 
 if TYPE_CHECKING:
+    from boothline.config import RunConfig
     from boothline.store import Store
 
 
@@ -97,6 +98,32 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
     if settings.mlflow_uri:
         found["BOOTHLINE_MLFLOW_URI"] = settings.mlflow_uri
     return Session(home=folder, environment={**found, **own})
+
+
+def settings_for(config: "RunConfig", home: Path) -> Settings:
+    """Return the settings for a look at a configuration before its run.
+
+    They have the local store where the environment names none and one runs, so that `s3://` means
+    the same as in the run. It is started where the configuration names a model in it.
+
+    Raises:
+        ServiceError: it does not start.
+    """
+    from boothline import services
+    from boothline.diffusion.bases import PREFIX
+
+    settings = process_environment.current().model_copy(update={"home": home})
+    if settings.s3_endpoint:
+        return settings
+    judged = config.evaluation
+    models = (
+        config.base_model.source, judged.clip_model, judged.dino_model, judged.lpips_model or ""
+    )  # fmt: skip
+    if any(model.startswith(PREFIX) for model in models):
+        return open_session(home).settings
+    local = services.running(home)
+    fields = {"s3_endpoint", "s3_access_key", "s3_secret_key"}
+    return settings.model_copy(update={name: getattr(local, name) for name in fields})
 
 
 def _check_credentials(settings: Settings) -> None:

@@ -1,0 +1,39 @@
+"""Settings that `init` writes for a base: a run with them starts, in every family."""
+
+import pytest
+
+from boothline.config import RunConfig
+from boothline.diffusion.families import FAMILIES, STABLE_DIFFUSION
+from boothline.diffusion.fitting import check_config
+from boothline.diffusion.presets import CLIP, DINO, check_fit, fitting_values
+
+GUIDANCE = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}
+
+
+def written(values: dict[str, object]) -> RunConfig:
+    """Return the configuration of dotted settings."""
+    nested: dict[str, object] = {}
+    for name, value in values.items():
+        *sections, last = name.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})  # type: ignore[assignment]
+        place[last] = value
+    return RunConfig.model_validate(nested)
+
+
+@pytest.mark.parametrize("pipeline", FAMILIES)
+def test_settings_written_for_a_family_fit_it(pipeline: str) -> None:
+    family = FAMILIES[pipeline]
+    config = written(dict(fitting_values(family, "base:x", 512, dino=DINO, clip=CLIP)))
+    check_config(family, config)
+    check_fit(config, 512)
+    default = RunConfig().inference.sampling.guidance_scale
+    for section in (config.prior, config.evaluation, config.inference):
+        assert section.sampling.guidance_scale == GUIDANCE.get(pipeline, default)
+    assert config.training.train_text_encoder is (family is STABLE_DIFFUSION)
+
+
+def test_settings_written_for_a_small_base_are_its_size_alone() -> None:
+    values = fitting_values(STABLE_DIFFUSION, "base:x", 64, dino=DINO, clip=CLIP)
+    assert values == {"base_model.source": "base:x", "subject.resolution_px": 64}
