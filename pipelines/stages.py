@@ -3,6 +3,9 @@
 Each function is called while a pipeline is being defined and adds its tasks there.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from kfp import dsl
@@ -16,6 +19,60 @@ from boothline.components.publish_checkpoint.component import publish_checkpoint
 from boothline.components.sample_models.component import sample_models
 from boothline.components.train.component import train
 from boothline.components.validate_data.component import validate_data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """How a pipeline is built; each loop and each condition costs a pod of Kubeflow's and its time.
+
+    Attributes:
+        loops: the arguments with lists of shards that are looped over; of another list, which has
+            one shard, the step is a plain task.
+        guarded: whether conditions that are always true surround loops. kfp.local hands the loop's
+            item, instead of the output of a task outside, to tasks of a loop; inside a condition
+            that output is an input, which it hands on as it is.
+    """
+
+    loops: frozenset[str]
+    guarded: bool
+
+    @contextmanager
+    def guard(self, data: dsl.PipelineTask, name: str) -> Iterator[None]:
+        """Surround loops with a condition that is always true, where that is needed."""
+        if not self.guarded:
+            yield
+            return
+        with dsl.If(data.output != "", name=name):
+            yield
+
+
+WHOLE = Shape(
+    loops=frozenset({"prior_shards", "evaluation_shards", "inference_shards"}), guarded=True
+)
+"""Runs everywhere, whatever the number of shards."""
+
+
+class Gathered(NamedTuple):
+    """The task of a step that may be cut into shards."""
+
+    task: dsl.PipelineTask
+    looped: bool
+
+    def references(self) -> dsl.Collected | list[PipelineChannel]:
+        """Return the references of all shards; kfp refuses to share a collection."""
+        return dsl.Collected(self.task.output) if self.looped else [self.task.output]
+
+
+@contextmanager
+def shard_of(
+    shards: list[int], argument: str, name: str, *, shape: Shape
+) -> Iterator[int | PipelineChannel]:
+    """Yield the number of a shard inside a loop over them; 0 without a loop."""
+    if argument not in shape.loops:
+        yield 0
+        return
+    with dsl.ParallelFor(shards, name=name) as shard:
+        yield shard
 
 
 class Judged(NamedTuple):
@@ -36,29 +93,27 @@ def dataset(run_id: str, config: str) -> dsl.PipelineTask:
 
 
 def class_pictures(
-    run_id: str, config: str, *, data: dsl.PipelineTask, shards: list[int]
-) -> dsl.PipelineTask:
+    run_id: str, config: str, *, data: dsl.PipelineTask, shards: list[int], shape: Shape
+) -> Gathered:
     """Add the class pictures, a loop over their shards."""
-    with dsl.ParallelFor(shards, name="prior") as shard:
-        return titled(
+    with shard_of(shards, "prior_shards", "prior", shape=shape) as shard:
+        task = titled(
             generate_prior(run_id=run_id, config=config, dataset=data.output, shard=shard),
             "Generate prior",
         )
+    return Gathered(task, "prior_shards" in shape.loops)
 
 
 def trained_model(
-    run_id: str, config: str, *, data: dsl.PipelineTask, prior: dsl.PipelineTask
+    run_id: str, config: str, *, data: dsl.PipelineTask, prior: Gathered
 ) -> dsl.PipelineTask:
-    """Add training and publication of one model; the last task's output is the model.
-
-    The class pictures are collected anew for each consumer: kfp refuses to share a collection.
-    """
+    """Add training and publication of one model; the last task's output is the model."""
     training = titled(
         train(
             run_id=run_id,
             config=config,
             dataset=data.output,
-            priors=dsl.Collected(prior.output),
+            priors=prior.references(),
         ),
         "Train",
     )
@@ -73,9 +128,9 @@ def judged_model(
     config: str,
     *,
     data: dsl.PipelineTask,
-    prior: dsl.PipelineTask,
+    prior: Gathered,
     model: dsl.PipelineTask,
-    samples: dsl.Collected | list[str],
+    samples: dsl.Collected | list[PipelineChannel],
 ) -> Judged:
     """Add the evaluation of a model; `samples` are shards of its pictures, or none."""
     evaluation = titled(
@@ -84,7 +139,7 @@ def judged_model(
             config=config,
             model=model.output,
             dataset=data.output,
-            priors=dsl.Collected(prior.output),
+            priors=prior.references(),
             samples=samples,
         ),
         "Evaluate",
@@ -100,28 +155,31 @@ def personalised_model(
     prior_shards: list[int],
     evaluation_shards: list[int],
     inference_shards: list[int],
+    shape: Shape,
 ) -> None:
     """Add all that makes a model of a dataset, from class pictures to gate and serving."""
-    prior = class_pictures(run_id, config, data=data, shards=prior_shards)
+    prior = class_pictures(run_id, config, data=data, shards=prior_shards, shape=shape)
     model = trained_model(run_id, config, data=data, prior=prior)
-    with dsl.If(model.output != "", name="model"):  # always true; see boothline.pipelines.sweep
-        with dsl.ParallelFor(evaluation_shards, name="samples") as shard:
+    with shape.guard(model, "model"):
+        with shard_of(evaluation_shards, "evaluation_shards", "samples", shape=shape) as shard:
             sampled = titled(
                 sample_models(
                     run_id=run_id,
                     config=config,
                     model=model.output,
-                    priors=dsl.Collected(prior.output),
+                    priors=prior.references(),
                     shard=shard,
                 ),
                 "Sample models",
             )
-        samples = dsl.Collected(sampled.output)
+        samples = Gathered(sampled, "evaluation_shards" in shape.loops).references()
         judged = judged_model(run_id, config, data=data, prior=prior, model=model, samples=samples)
-        gate_and_serving(run_id, config, judged=judged, shards=inference_shards)
+        gate_and_serving(run_id, config, judged=judged, shards=inference_shards, shape=shape)
 
 
-def gate_and_serving(run_id: str, config: str, *, judged: Judged, shards: list[int]) -> None:
+def gate_and_serving(
+    run_id: str, config: str, *, judged: Judged, shards: list[int], shape: Shape
+) -> None:
     """Add the gate and, for a model that passes it, batch inference."""
     verdict = titled(
         promote(run_id=run_id, config=config, model=judged.model, evaluation=judged.evaluation),
@@ -129,7 +187,7 @@ def gate_and_serving(run_id: str, config: str, *, judged: Judged, shards: list[i
     )
     with (
         dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"),
-        dsl.ParallelFor(shards, name="inference") as shard,
+        shard_of(shards, "inference_shards", "inference", shape=shape) as shard,
     ):
         titled(
             batch_infer(run_id=run_id, config=config, model=judged.model, shard=shard),

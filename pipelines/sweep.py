@@ -1,11 +1,15 @@
 """The sweep pipeline: several models on the same pictures, the best of which goes to the gate."""
 
+from collections.abc import Callable
+
 from kfp import dsl
 
 from boothline.components.compare_trials.component import compare_trials
 from boothline.components.finish_run.component import finish_run
 from boothline.pipelines.stages import (
+    WHOLE,
     Judged,
+    Shape,
     class_pictures,
     dataset,
     gate_and_serving,
@@ -17,54 +21,63 @@ from boothline.pipelines.stages import (
 NAME = "sweep"
 
 
-@dsl.pipeline(name=NAME, description="Train and judge several models, promote and serve the best.")
-def sweep(
-    run_id: str,
-    config: str,
-    trials: list[dict[str, str]],
-    prior_shards: list[int],
-    inference_shards: list[int],
-) -> None:
-    """Chain the steps; dataset and class pictures are made once for all trials.
+def shaped(shape: Shape) -> Callable[..., object]:
+    """Return the pipeline in a shape."""
 
-    Args:
-        run_id: name of the sweep.
-        config: the resolved configuration as JSON, with `sweep.trials`.
-        trials: run id and configuration of each trial (see `boothline.launch.trials`).
-        prior_shards: numbers of the prior's shards.
-        inference_shards: numbers of the inference's shards.
-    """
-    with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
-        data = dataset(run_id, config)
-        # Always true: kfp.local hands the loop's item, instead of the output of a task outside, to
-        # tasks of a loop; inside a condition that output is an input, which it hands on as it is.
-        # The outer condition does so for the dataset, the inner one for the class pictures.
-        with dsl.If(data.output != "", name="dataset"):
-            prior = class_pictures(run_id, config, data=data, shards=prior_shards)
-            with dsl.If(data.output != "", name="class-pictures"):
-                with dsl.ParallelFor(trials, name="trials") as trial:
-                    judged = judged_model(
-                        trial.run_id,
-                        trial.config,
-                        data=data,
-                        prior=prior,
-                        model=trained_model(trial.run_id, trial.config, data=data, prior=prior),
-                        samples=[],  # the trials run side by side as they are
+    @dsl.pipeline(
+        name=NAME, description="Train and judge several models, promote and serve the best."
+    )
+    def sweep(
+        run_id: str,
+        config: str,
+        trials: list[dict[str, str]],
+        prior_shards: list[int],
+        inference_shards: list[int],
+    ) -> None:
+        """Chain the steps; dataset and class pictures are made once for all trials.
+
+        Args:
+            run_id: name of the sweep.
+            config: the resolved configuration as JSON, with `sweep.trials`.
+            trials: run id and configuration of each trial (see `boothline.launch.trials`).
+            prior_shards: numbers of the prior's shards.
+            inference_shards: numbers of the inference's shards.
+        """
+        with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
+            data = dataset(run_id, config)
+            # The outer guard is for the dataset, the inner one for the class pictures.
+            with shape.guard(data, "dataset"):
+                prior = class_pictures(run_id, config, data=data, shards=prior_shards, shape=shape)
+                with shape.guard(data, "class-pictures"):
+                    with dsl.ParallelFor(trials, name="trials") as trial:
+                        judged = judged_model(
+                            trial.run_id,
+                            trial.config,
+                            data=data,
+                            prior=prior,
+                            model=trained_model(trial.run_id, trial.config, data=data, prior=prior),
+                            samples=[],  # the trials run side by side as they are
+                        )
+                    best = titled(
+                        compare_trials(
+                            run_id=run_id,
+                            config=config,
+                            models=dsl.Collected(judged.model),
+                            evaluations=dsl.Collected(judged.evaluation),
+                        ),
+                        "Compare trials",
                     )
-                best = titled(
-                    compare_trials(
-                        run_id=run_id,
-                        config=config,
-                        models=dsl.Collected(judged.model),
-                        evaluations=dsl.Collected(judged.evaluation),
-                    ),
-                    "Compare trials",
-                )
-                gate_and_serving(
-                    run_id,
-                    config,
-                    judged=Judged(
-                        model=best.outputs["model"], evaluation=best.outputs["evaluation"]
-                    ),
-                    shards=inference_shards,
-                )
+                    gate_and_serving(
+                        run_id,
+                        config,
+                        judged=Judged(
+                            model=best.outputs["model"], evaluation=best.outputs["evaluation"]
+                        ),
+                        shards=inference_shards,
+                        shape=shape,
+                    )
+
+    return sweep  # type: ignore[no-any-return]
+
+
+sweep = shaped(WHOLE)

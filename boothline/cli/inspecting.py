@@ -25,12 +25,11 @@ def status(
         cluster_status(deployment, run_id, output)
         return
     from boothline.cli.summaries import say_status
-    from boothline.launch.local.folder import existing_folder
-    from boothline.launch.local.session import home_folder, open_session
+    from boothline.launch.finding import find_run
     from boothline.launch.local.summary import summarise
 
-    folder = existing_folder(home_folder(home), run_id)
-    summary = summarise(open_session(home, start=False), folder)
+    found = find_run(home, run_id)
+    summary = summarise(found.session, found.folder, elsewhere=found.elsewhere)
     emit(summary, output, lambda target: say_status(target, summary))
 
 
@@ -120,13 +119,13 @@ def explain(
         return
     from boothline.catalogue import described
     from boothline.launch.explaining import explain_run
-    from boothline.launch.local.folder import existing_folder
-    from boothline.launch.local.session import home_folder, open_session
+    from boothline.launch.finding import find_run
 
     if step is None and run_id is not None and described(run_id.partition("-")[0]):
         run_id, step = None, run_id
-    folder = existing_folder(home_folder(home), run_id)
-    explanations = explain_run(open_session(home, start=False).store, folder.run_id, step=step)
+    found = find_run(home, run_id)
+    folder = found.folder
+    explanations = explain_run(found.session.store, folder.run_id, step=step)
     if not explanations:
         raise ConfigError(
             f"Run {folder.run_id} has no record of {step or 'any step'}.",
@@ -157,13 +156,14 @@ def _explain_picture(picture: Path, *, home: Home, output: Output) -> None:
 def report(
     run_id: RunArgument = None, home: Home = None, output: OutputOption = Output.TEXT
 ) -> None:
-    """Write a run's report again, whether it has finished or not, and print its path."""
-    from boothline.launch.local.folder import existing_folder
-    from boothline.launch.local.session import home_folder, open_session
+    """Write a run's report again, whether the run has finished or not, and print its path."""
+    from boothline.launch.finding import find_run
     from boothline.report import render_run
 
-    folder = existing_folder(home_folder(home), run_id)
-    page = render_run(open_session(home, start=False).store, folder.run_id)
+    found = find_run(home, run_id)
+    folder = found.folder
+    page = render_run(found.session.store, folder.run_id)
+    folder.path.mkdir(parents=True, exist_ok=True)
     folder.report.write_text(page, encoding="utf-8")
     path = str(folder.report)
     emit({"run_id": folder.run_id, "report": path}, output, lambda target: say(target, path))

@@ -5,19 +5,40 @@ import importlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from boothline.catalogue import TOOLS, TORCH
+from boothline.catalogue import TOOLS, TORCH, steps
+from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.pipelines.parameters import TARGETS
+
+if TYPE_CHECKING:
+    from boothline.pipelines.stages import Shape
 
 GOLDENS = Path(__file__).resolve().parents[2] / "tests" / "golden"
 GOLDEN = GOLDENS / "dreambooth.yaml"
 
 
-def pipeline_named(name: str) -> Callable[..., object]:
+def shape_of(config: RunConfig) -> "Shape":
+    """Return the shape of a configuration's pipelines on a cluster: loops only over two and more.
+
+    Each loop and group costs a pod of Kubeflow's own that runs before the step's.
+    """
+    from boothline.pipelines.stages import Shape
+
+    cut = [step.shards for step in steps() if step.shards]
+    loops = frozenset(shards.argument for shards in cut if shards.count(config) > 1)
+    return Shape(loops=loops, guarded=False)
+
+
+def pipeline_named(name: str, *, shape: "Shape | None" = None) -> Callable[..., object]:
     """Return a pipeline by its name.
+
+    Args:
+        name: its name.
+        shape: how it is built; None: so that it runs everywhere.
 
     Raises:
         ConfigError: there is no such pipeline.
@@ -27,7 +48,11 @@ def pipeline_named(name: str) -> Callable[..., object]:
             f"There is no pipeline {name!r}.", remedy=f"The pipelines are {', '.join(TARGETS)}."
         )
     module, _, attribute = TARGETS[name].partition(":")
-    pipeline: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    defined = importlib.import_module(module)
+    if shape is not None:
+        built: Callable[..., object] = defined.shaped(shape)
+        return built
+    pipeline: Callable[..., object] = getattr(defined, attribute)
     return pipeline
 
 

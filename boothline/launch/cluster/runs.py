@@ -20,7 +20,7 @@ from boothline.launch.cluster.client import CANCELED, FAILED, SUCCEEDED, Pipelin
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
 from boothline.launch.cluster.states import ClusterRun, described, pipeline_of, run_id_of
-from boothline.launch.compile import compiled, pipeline_named
+from boothline.launch.compile import compiled, pipeline_named, shape_of
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
 from boothline.runs import JOB
@@ -50,13 +50,21 @@ class Patience:
     timeout_seconds: float = 0.0
 
 
-def compile_for(deployment: Deployment, *, pipeline: str = "dreambooth") -> str:
+def compile_for(
+    deployment: Deployment, *, pipeline: str = "dreambooth", config: RunConfig | None = None
+) -> str:
     """Return a pipeline's YAML with a deployment's settings in it.
+
+    Args:
+        deployment: the settings.
+        pipeline: name of the pipeline.
+        config: what it is for; None: any configuration, at the price of loops over one shard.
 
     Raises:
         ConfigError: there is no such pipeline, or the settings do not fit it.
     """
-    return placed(compiled(pipeline_named(pipeline)), deployment)
+    shape = None if config is None else shape_of(config)
+    return placed(compiled(pipeline_named(pipeline, shape=shape)), deployment)
 
 
 def check_reachable(config: RunConfig) -> None:
@@ -107,7 +115,7 @@ def run_request(
     config = _with_trials(config, pipeline)
     return api.run_body(
         run_id,
-        pipeline=compile_for(deployment, pipeline=pipeline),
+        pipeline=compile_for(deployment, pipeline=pipeline, config=config),
         arguments=arguments(run_id, config, pipeline=pipeline),
         experiment_id=experiment_id,
     )
@@ -145,9 +153,10 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
             remedy="See boothline status, or submit a new run.",
         )
     values: Mapping[str, object] = former.runtime_config.parameters
+    config = RunConfig.model_validate_json(str(values["config"]))
     body = api.run_body(
         run_id,
-        pipeline=compile_for(deployment, pipeline=pipeline_of(former)),
+        pipeline=compile_for(deployment, pipeline=pipeline_of(former), config=config),
         arguments=values,
         experiment_id=str(former.experiment_id),
     )
@@ -291,7 +300,7 @@ def schedule_request(
     return api.recurring_body(
         schedule.name,
         cron=schedule.cron,
-        pipeline=compile_for(deployment, pipeline=schedule.pipeline),
+        pipeline=compile_for(deployment, pipeline=schedule.pipeline, config=config),
         arguments=arguments(run_id, config, pipeline=schedule.pipeline),
         experiment_id=experiment_id,
     )

@@ -95,8 +95,13 @@ class Summary(_Part):
     )
 
 
-def summarise(session: Session, folder: RunFolder) -> Summary:
+def summarise(session: Session, folder: RunFolder, *, elsewhere: bool = False) -> Summary:
     """Return what the store and the run folder tell about a run.
+
+    Args:
+        session: the open home folder.
+        folder: the run's folder.
+        elsewhere: whether it ran elsewhere, so that whether it still does is not known here.
 
     Raises:
         ServiceError: the store is unreachable.
@@ -104,7 +109,7 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
     store, run_id = session.store, folder.run_id
     record = read_run(store, run_id)
     steps = sorted(steps_with_trials(store, run_id), key=_place)
-    active = is_active(session.home, run_id)
+    active = elsewhere or is_active(session.home, run_id)
     status = record.status if record else "running"
     if status == "running" and not active:
         status = "interrupted"
@@ -140,7 +145,9 @@ def summarise(session: Session, folder: RunFolder) -> Summary:
         verdict=promotion.verdict if promotion else "",
         rules=[_rule(rule) for rule in promotion.rules] if promotion else [],
         mlflow=_mlflow_page(session, run_id),
-        progress=live_steps(progress_of(session.home, folder)) if status == "running" else [],
+        progress=live_steps(progress_of(session.home, folder))
+        if status == "running" and not elsewhere
+        else [],
         trials=[_trial(row) for row in leaderboard.trials] if leaderboard else [],
         decision=decision.decision if decision else "",
         triggers=[trigger.text for trigger in decision.triggers] if decision else [],

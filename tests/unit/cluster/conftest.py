@@ -4,18 +4,23 @@ import inspect
 
 import pytest
 
+from boothline.config import RunConfig
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.compile import shape_of
 
 _whole = runs.compile_for
-_COMPILED: dict[tuple[str, str], str] = {}
+_COMPILED: dict[tuple[str, str, object], str] = {}
 
 
-def _once(deployment: Deployment, *, pipeline: str = "dreambooth") -> str:
+def _once(
+    deployment: Deployment, *, pipeline: str = "dreambooth", config: RunConfig | None = None
+) -> str:
     """Return what `compile_for` does; it does not depend on the API's address."""
-    key = (pipeline, deployment.model_dump_json(exclude={"kfp"}))
+    shape = shape_of(config) if config else None
+    key = (pipeline, deployment.model_dump_json(exclude={"kfp"}), shape)
     if key not in _COMPILED:
-        _COMPILED[key] = _whole(deployment, pipeline=pipeline)
+        _COMPILED[key] = _whole(deployment, pipeline=pipeline, config=config)
     return _COMPILED[key]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.launch.cluster import placing
 from boothline.launch.cluster.deployment import Deployment
@@ -155,3 +156,47 @@ def test_compiled_pipeline_is_what_kubeflows_own_messages_allow(compiled_full: s
         container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec()
         json_format.ParseDict(executor["container"], container)
         assert container.image == executor["container"]["image"]
+
+
+def _pods_one_after_the_other(text: str) -> list[str]:
+    """Return the drivers of a pipeline in which nothing runs side by side: groups and steps."""
+    spec = next(yaml.load_all(text, yaml.CSafeLoader))
+
+    def tasks(component: dict[str, Any]) -> list[str]:
+        found = []
+        for name, task in component.get("dag", {}).get("tasks", {}).items():
+            found += [name, *tasks(spec["components"][task["componentRef"]["name"]])]
+        return found
+
+    return ["root", *tasks(spec["root"])]
+
+
+def test_run_of_one_shard_each_has_twelve_drivers(full: Deployment) -> None:
+    plain = full.model_copy(update={"steps": {}})
+    alike = {name: {"num_shards": 1} for name in ("prior", "evaluation", "inference")}
+    one = RunConfig.model_validate(alike)
+    drivers = _pods_one_after_the_other(compile_for(plain, config=one))
+    assert len(drivers) == 12
+    assert {name for name in drivers if name.startswith("for-loop")} == set()
+    two = RunConfig.model_validate({**alike, "prior": {"num_shards": 2}})
+    loops = [
+        name for name in _pods_one_after_the_other(compile_for(plain, config=two)) if "loop" in name
+    ]
+    assert len(loops) == 1
+
+
+def test_step_behind_one_shard_is_given_its_reference_in_a_list(full: Deployment) -> None:
+    plain = full.model_copy(update={"steps": {}})
+    one = RunConfig.model_validate({"prior": {"num_shards": 1}, "evaluation": {"num_shards": 1}})
+    spec = next(yaml.load_all(compile_for(plain, config=one), yaml.CSafeLoader))
+    (steps,) = [
+        component["dag"]["tasks"]
+        for component in spec["components"].values()
+        if "train" in component.get("dag", {}).get("tasks", {})
+    ]
+    given = steps["train"]["inputs"]["parameters"]
+    channel = "pipelinechannel--generate-prior-Output"
+    assert given["priors"] == {
+        "runtimeValue": {"constant": [f"{{{{$.inputs.parameters['{channel}']}}}}"]}
+    }
+    assert given[channel]["taskOutputParameter"]["producerTask"] == "generate-prior"
