@@ -44,6 +44,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return folder_of(tmp_path, RUN)
 
 
+@pytest.mark.proves("F35/cancel")
 def test_stop_interrupts_the_run_and_waits_for_its_end(
     running: "subprocess.Popen[str]", tmp_path: Path, folder: RunFolder
 ) -> None:
