@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubernetes.client.exceptions import ApiException
 
 logger = logging.getLogger(__name__)
-_TIMEOUT_SECONDS = (5, 30)
+TIMEOUT_SECONDS = (5, 30)
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
@@ -78,7 +78,7 @@ class Cluster:
         """
         with self._translated("create the TrainJob", quiet=_CONFLICT) as said:
             self._jobs.create_namespaced_custom_object(
-                body=manifest, **self._where, _request_timeout=_TIMEOUT_SECONDS
+                body=manifest, **self._where, _request_timeout=TIMEOUT_SECONDS
             )
         return not said
 
@@ -91,7 +91,7 @@ class Cluster:
         found: dict[str, Any] | None = None
         with self._translated(f"read the TrainJob {name}", quiet=_NOT_FOUND):
             found = self._jobs.get_namespaced_custom_object(
-                name=name, **self._where, _request_timeout=_TIMEOUT_SECONDS
+                name=name, **self._where, _request_timeout=TIMEOUT_SECONDS
             )
         return found
 
@@ -109,7 +109,7 @@ class Cluster:
                 name=name,
                 **self._where,
                 propagation_policy="Background",
-                _request_timeout=_TIMEOUT_SECONDS,
+                _request_timeout=TIMEOUT_SECONDS,
             )
 
     def delete_left(self, *, keys: Iterable[str], run_id: str) -> list[str]:
@@ -147,7 +147,7 @@ class Cluster:
                 self._namespace,
                 label_selector=f"jobset.sigs.k8s.io/jobset-name={name},"
                 "batch.kubernetes.io/job-completion-index=0",
-                _request_timeout=_TIMEOUT_SECONDS,
+                _request_timeout=TIMEOUT_SECONDS,
             ).items
         started = [pod for pod in pods if pod.status.phase in ("Running", "Succeeded", "Failed")]
         newest = max(started, key=lambda pod: pod.metadata.creation_timestamp, default=None)

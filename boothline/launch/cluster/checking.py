@@ -1,13 +1,19 @@
 """What a run's pods need in their namespace, looked up before a run is started."""
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
-from boothline.errors import BoothlineError, ConfigError
+from boothline.errors import ConfigError, ServiceError
 from boothline.launch.cluster.deployment import Deployment
-from boothline.trainjob.cluster import api_client, translated
+from boothline.trainjob.cluster import TIMEOUT_SECONDS, api_client, translated
 from boothline.trainjob.manifest import GROUP, VERSION
 
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+logger = logging.getLogger(__name__)
 _NOT_FOUND, _FORBIDDEN = 404, 403
 
 
@@ -26,8 +32,14 @@ def check_namespace(deployment: Deployment) -> str:
     if not namespace:
         return "kfp.namespace is empty: Secrets and accounts were not looked for."
     try:
-        missing = [name for name, is_there in _needed(deployment) if not is_there()]
-    except BoothlineError as error:
+        connected = api_client()
+    except ConfigError as error:  # whoever submits may know Kubeflow alone
+        logger.info("Secrets and accounts were not looked for: %s", error)
+        return ""
+    try:
+        needed = _needed(deployment, connected)
+        missing = [name for name, is_there in needed if not is_there()]
+    except ServiceError as error:
         return f"Secrets and accounts were not looked for. {error}"
     if missing:
         raise ConfigError(
@@ -37,16 +49,18 @@ def check_namespace(deployment: Deployment) -> str:
     return ""
 
 
-def _needed(deployment: Deployment) -> Iterator[tuple[str, Callable[[], bool]]]:
+def _needed(
+    deployment: Deployment, connected: "ApiClient"
+) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Yield what the pods need, in words, and what looks for it."""
     from kubernetes import client
 
-    connected, namespace = api_client(), deployment.kfp.namespace
+    namespace = deployment.kfp.namespace
     core, custom = client.CoreV1Api(connected), client.CustomObjectsApi(connected)
 
-    def there(name: str, read: Callable[[], object]) -> bool:
+    def there(name: str, read: Callable[..., object]) -> bool:
         with translated(connected, f"read {name}", quiet=(_NOT_FOUND, _FORBIDDEN)) as said:
-            read()
+            read(_request_timeout=TIMEOUT_SECONDS)
         return _NOT_FOUND not in said  # what may not be read may be there
 
     named = [("Secret", core.read_namespaced_secret, item.name) for item in deployment.secrets]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from boothline.errors import ConfigError
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import KFP_RUN_LABEL, STEP_LABEL
-from boothline.trainjob.cluster import api_client, translated
+from boothline.trainjob.cluster import TIMEOUT_SECONDS, api_client, translated
 from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION
 
 if TYPE_CHECKING:
@@ -118,7 +118,11 @@ class RunPods:
         answer: dict[str, Any] = {}
         with translated(self._client, "list the TrainJobs", quiet=404):
             answer = self._jobs.list_namespaced_custom_object(
-                group=GROUP, version=VERSION, plural=PLURAL, namespace=self._namespace
+                group=GROUP,
+                version=VERSION,
+                plural=PLURAL,
+                namespace=self._namespace,
+                _request_timeout=TIMEOUT_SECONDS,
             )
         return [
             str(job["metadata"]["name"])
@@ -153,7 +157,9 @@ class RunPods:
     def _listed(self, selector: str) -> "list[V1Pod]":
         with self._asked("list the pods"):
             return list(
-                self._core.list_namespaced_pod(self._namespace, label_selector=selector).items
+                self._core.list_namespaced_pod(
+                    self._namespace, label_selector=selector, _request_timeout=TIMEOUT_SECONDS
+                ).items
             )
 
     def _log(self, pod: str, *, last: int | None = None) -> str:
@@ -161,7 +167,11 @@ class RunPods:
         with self._asked("read the logs"):
             return str(
                 self._core.read_namespaced_pod_log(
-                    pod, self._namespace, container=STEP_CONTAINER, **tail
+                    pod,
+                    self._namespace,
+                    container=STEP_CONTAINER,
+                    _request_timeout=TIMEOUT_SECONDS,
+                    **tail,
                 )
             )
 
