@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.catalogue import steps_of
-from boothline.errors import ConfigError, ServiceError
+from boothline.errors import BoothlineError, ConfigError, ServiceError
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.pods import RunPods
@@ -72,7 +72,11 @@ def cancel(
     sources = Sources.connect(deployment, settings)
     deleted = _delete_train_jobs(sources.pods, deployment, now.run_id)
     state, left = _wait(api, deployment, now, sources.pods, patience=patience)
-    report = _report(sources.store, run, now) if sources.store else ""
+    report, notes = "", list(sources.notes)
+    try:
+        report = _report(sources.store, run, now) if sources.store else ""
+    except BoothlineError as error:  # the run is cancelled all the same
+        notes.append(f"No report was written. {error}")
     return Cancelled(
         run_id=now.run_id,
         kfp_run_id=now.kfp_run_id,
@@ -81,7 +85,7 @@ def cancel(
         pods=left,
         report=report,
         seconds=round(time.monotonic() - started, 1),
-        notes=list(sources.notes),
+        notes=notes,
     )
 
 

@@ -11,7 +11,7 @@ from kubernetes_fake import served
 from pods_fake import NO_GPU, FakePods, container, pod, unscheduled
 
 from boothline.config import RunConfig
-from boothline.errors import ConfigError
+from boothline.errors import ConfigError, StoreError
 from boothline.launch.cluster import cancelling, runs
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
@@ -291,6 +291,22 @@ def test_pods_that_do_not_end_are_named(
     assert done.pods == ["train-1"]
     assert done.report == ""
     assert "BOOTHLINE_S3_ENDPOINT" in done.notes[0]
+
+
+def test_report_that_cannot_be_written_is_named_and_the_run_is_cancelled(
+    run: ClusterRun,
+    deployment: Deployment,
+    kubernetes: FakePods,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise StoreError("The store answers 403.")
+
+    monkeypatch.setattr(Store, "put_record", refuse)
+    done = cancelled(deployment, monkeypatch, store)
+    assert (done.state, done.report) == ("CANCELED", "")
+    assert done.notes == ["No report was written. The store answers 403."]
 
 
 def test_run_that_has_ended_is_not_cancelled(
