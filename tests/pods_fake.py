@@ -50,6 +50,7 @@ class FakePods:
     Attributes:
         pods: the pods of a run's steps.
         nodes: the pods of its TrainJob.
+        drivers: Kubeflow's own pods of the run.
         train_jobs: TrainJobs, by name; without any, Kubeflow Trainer is not installed.
         log: lines of every log.
         refusal: status of every answer; 0: none is refused.
@@ -58,6 +59,7 @@ class FakePods:
 
     pods: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
+    drivers: list[dict[str, Any]] = field(default_factory=list)
     train_jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     refusal: int = 0
@@ -90,6 +92,8 @@ class FakePods:
             return 200, self.log[-last:]
         (selector,) = options["labelSelector"]
         self.selectors.append(selector)
+        if "!" in selector:
+            return 200, {"items": self.drivers}
         return 200, {"items": self.nodes if "jobset-name" in selector else self.pods}
 
     def kubeconfig(self) -> str:

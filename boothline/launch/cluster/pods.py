@@ -23,6 +23,7 @@ _STARTING = frozenset({"PodInitializing", "ContainerCreating"})
 _PROGRESS = re.compile(
     r"boothline\.progress \S+ progress (?P<done>\d+)/(?P<total>\d+) (?P<unit>\S*) ?(?P<note>.*)"
 )
+_LOG_PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\] ")
 _OWN_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ boothline")
 
 
@@ -149,6 +150,24 @@ class RunPods:
             if pod.status.phase != "Pending"
         }
         return texts if whole else {name: own_lines(text) for name, text in texts.items()}
+
+    def driver_failure(self, kfp_run_id: str) -> str:
+        """Return what the last failed pod of Kubeflow's own said last; empty: none failed.
+
+        A driver prepares each step of a run; the API gives no reason where one fails.
+
+        Raises:
+            ServiceError: the Kubernetes API is away or refuses.
+        """
+        pods = self._listed(f"{KFP_RUN_LABEL}={kfp_run_id},!{STEP_LABEL}")
+        failed = [pod for pod in pods if pod.status.phase == "Failed"]
+        failed.sort(key=lambda pod: pod.metadata.creation_timestamp)
+        if not failed:
+            return ""
+        name = str(failed[-1].metadata.name)
+        lines = [line for line in self._log(name, last=_LAST_LINES).splitlines() if line.strip()]
+        said = _LOG_PREFIX.sub("", lines[-1]) if lines else reason_of(failed[-1].status)
+        return f"{name}: {said}"
 
     def _steps(self, kfp_run_id: str, *, step: str | None = None) -> "list[V1Pod]":
         own = f"{STEP_LABEL}={step}" if step else STEP_LABEL

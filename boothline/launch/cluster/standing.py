@@ -54,19 +54,22 @@ class Sources:
 
     def standing(self, run: ClusterRun) -> ClusterRun:
         """Return a run with its steps; a service that is away is named in its notes."""
-        notes = list(self.notes)
+        notes, error = list(self.notes), run.error
         records: list[StepRecord] = []
         pods: list[StepPod] = []
         try:
             records = steps_with_trials(self.store, run.run_id) if self.store else []
-        except BoothlineError as error:
-            notes.append(f"The store does not answer. {error}")
+        except BoothlineError as away:
+            notes.append(f"The store does not answer. {away}")
         try:
-            pods = self.pods.of_run(run.kfp_run_id, run_id=run.run_id) if self.pods else []
-        except BoothlineError as error:
-            notes.append(f"No pods are shown. {error}")
+            if self.pods:
+                pods = self.pods.of_run(run.kfp_run_id, run_id=run.run_id)
+                if run.state == FAILED:
+                    error = self.pods.driver_failure(run.kfp_run_id) or error
+        except BoothlineError as away:
+            notes.append(f"No pods are shown. {away}")
         steps = list(_steps(run, records, pods))
-        return run.model_copy(update={"steps": steps, "notes": notes})
+        return run.model_copy(update={"steps": steps, "notes": notes, "error": error})
 
 
 def _steps(

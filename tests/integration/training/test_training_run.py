@@ -173,6 +173,22 @@ def test_training_asked_to_save_commits_a_state_and_goes_on(
     assert store.manifests("training/job/") == [f"training/job/step-00000{n}" for n in (2, 4)]
 
 
+def test_states_by_age_are_committed_between_steps_and_change_no_bit(
+    make_job: JobMaker, run_here: Runner, store: Store, digests: Digests
+) -> None:
+    def seldom(states: str) -> TrainingJob:
+        job = make_job(states, num_steps=4)
+        checkpoints = job.config.checkpoints.model_copy(update={"every_steps": 100})
+        config = job.config.model_copy(update={"checkpoints": checkpoints})
+        return job.model_copy(update={"config": config})
+
+    aged = run_here(seldom("training/aged"), Requests(save_every_seconds=1e-9))
+    by_steps = run_here(seldom("training/by-steps"), Requests(save_every_seconds=3600.0))
+    assert store.manifests("training/aged/") == [f"training/aged/step-00000{n}" for n in (2, 4)]
+    assert store.manifests("training/by-steps/") == ["training/by-steps/step-000004"]
+    assert digests(aged["final_state"]) == digests(by_steps["final_state"])
+
+
 def test_training_with_a_damaged_state_falls_back_one(
     make_job: JobMaker, run_here: Runner, store: Store, digests: Digests
 ) -> None:

@@ -209,6 +209,27 @@ def test_api_that_is_away_is_named_and_the_rest_is_shown(
     assert "pods and pods/log" in shown.notes[0]
 
 
+def test_run_whose_driver_failed_says_why(run: ClusterRun, kubernetes: FakePods) -> None:
+    kubernetes.drivers = [
+        pod("dreambooth-1-driver", phase="Succeeded", created=1),
+        pod("dreambooth-2-driver", phase="Failed", created=3),
+        pod("dreambooth-0-driver", phase="Failed", created=2),
+    ]
+    kubernetes.log = [
+        "I1128 20:00:00.000000       1 main.go:90] {",
+        "F1128 20:00:01.123456       1 main.go:121] KFP driver: no account",
+        "",
+    ]
+    failed = run.model_copy(update={"state": "FAILED"})
+    pods = RunPods(api_client(), namespace="ml")
+    ended = Sources(pods=pods).standing(failed)
+    assert ended.error == "dreambooth-2-driver: KFP driver: no account"
+    error = runs.error_of(ended)
+    assert error is not None
+    assert error.message == f"Run {RUN} failed: {ended.error}"
+    assert Sources(pods=pods).standing(run).error == ""
+
+
 class _Lines(PlainDisplay):
     def __init__(self) -> None:
         self.lines: list[str] = []
