@@ -131,13 +131,18 @@ class DataFinding:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What was learnt and from what."""
+    """What was learnt and from what.
+
+    Attributes:
+        registered: `NAME@VERSION` of the model; empty where it is not registered.
+    """
 
     name: str
     identifier: str
     class_noun: str
     model_name: str
     base_model: str
+    registered: str = ""
     pictures: Gallery = Gallery()
     class_pictures: Gallery = Gallery()
     num_own_class_pictures: int = 0

@@ -27,6 +27,7 @@ from boothline.report.scores import CONTENDERS
 from boothline.report.sources import RunSources, Source
 from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
 from boothline.results import Training as Trained
+from boothline.store import layout
 
 MAX_SUBJECT = 16
 MAX_FINDINGS = 50
@@ -55,6 +56,7 @@ def subject_of(run: RunSources, loader: PictureLoader) -> Subject:
         class_noun=config.subject.class_noun,
         model_name=config.model_name,
         base_model=config.base_model.source,
+        registered=_registered(run, config.model_name),
         pictures=_subject_pictures(run, dataset, report, loader),
         class_pictures=_class_pictures(run, loader, own=own),
         num_own_class_pictures=len(own),
@@ -66,6 +68,16 @@ def subject_of(run: RunSources, loader: PictureLoader) -> Subject:
         ),
         num_warnings=len(report.warnings),
     )
+
+
+def _registered(run: RunSources, model_name: str) -> str:
+    """Return `NAME@VERSION` of the run's model; empty where it is not registered."""
+    model = run.first("publish_checkpoint")
+    if model is None:
+        return ""
+    path = layout.version(model_name, model.ref.digest)
+    record = run.attempt("The model's version", lambda: run.store.get_record(path)) or {}
+    return f"{model_name}@{record['version']}" if "version" in record else ""
 
 
 def _closed(sentence: str) -> str:

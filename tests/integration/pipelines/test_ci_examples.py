@@ -13,7 +13,7 @@ from command_files import write_pictures
 
 from boothline.services import Endpoints
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[3]
 STUBS = Path(__file__).parent / "stub_steps"
 
@@ -43,6 +43,7 @@ def place(tmp_path: Path, tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch) 
         },
         "base_model": {"source": str(tiny_pipeline)},
         "prior": {"num_images": 2, "num_shards": 1},
+        "evaluation": {"prompts": ["a photo of a {subject}"]},
         "inference": {"num_shards": 1},
         "training": {"num_steps": 5, "learning_rate": 2e-4},
     }

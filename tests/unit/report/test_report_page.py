@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -188,3 +189,15 @@ def test_page_says_what_was_left_out() -> None:
     html = page(batch=Gallery(pictures=(picture,), total=500))
 
     assert "1 of 500 pictures shown; 499 left out" in html
+
+
+def test_page_names_the_command_that_exports_a_registered_model() -> None:
+    subject = Subject(
+        name="bear", identifier="sks", class_noun="bear", model_name="m", base_model="b"
+    )
+    assert "boothline export" not in page(subject=subject)
+
+    shown = page(subject=replace(subject, registered="m@3"))
+
+    assert "boothline export m@3 DIR --format diffusers" in shown
+    assert 'href="#export"' in shown
