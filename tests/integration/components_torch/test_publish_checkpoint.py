@@ -225,6 +225,7 @@ def _picture(pipeline: Any) -> Any:
     ).images
 
 
+@pytest.mark.proves("F66/export")
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_exported_model_loads_elsewhere_and_draws_the_same(
     make_context: MakeContext,

@@ -69,6 +69,7 @@ def run_job(lines: list[str], place: Path, variables: Mapping[str, str]) -> tupl
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.proves("F66/ci")
 @pytest.mark.parametrize("lines", [github_lines(), gitlab_lines()], ids=["github", "gitlab"])
 def test_job_trains_gates_and_publishes(
     lines: list[str], place: Path, object_store: Endpoints, mlflow_uri: str

@@ -68,6 +68,7 @@ def real_base(folder: str) -> str:
     return folder
 
 
+@pytest.mark.proves("F67/base")
 def test_init_with_a_real_base_writes_settings_that_fit_it(cli, tmp_path):
     write_pictures("mug", 3, side=512)
     for name, kind in (("dino", "dinov2"), ("clip", "clip")):
@@ -84,6 +85,7 @@ def test_init_with_a_real_base_writes_settings_that_fit_it(cli, tmp_path):
     assert cli("validate", "run.yaml")[0] == 0
 
 
+@pytest.mark.proves("F67/base")
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

@@ -38,6 +38,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[set[str]]:
     return calls
 
 
+@pytest.mark.proves("F67/services")
 def test_own_mlflow_alone_is_used_with_the_local_store(started, monkeypatch) -> None:
     monkeypatch.setenv("BOOTHLINE_MLFLOW_URI", "http://mlflow.example.org:5000")
 
@@ -103,6 +104,7 @@ class Sayings(list[str]):
         """Do nothing."""
 
 
+@pytest.mark.proves("F67/outage")
 def test_tracking_server_that_does_not_answer_is_said_before_training() -> None:
     said = Sayings()
     say_tracking(Settings(mlflow_uri="http://127.0.0.1:9"), said)
