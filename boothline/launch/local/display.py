@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.control import Control
 from rich.progress_bar import ProgressBar
-from rich.segment import ControlType, Segments
+from rich.segment import ControlType, Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -100,6 +100,8 @@ def run_line(progress: RunProgress, now: float) -> str:
     if not seconds:
         return ""
     left, is_whole = progress.seconds_left(now)
+    if any(step.state == "failed" for step in progress.steps.values()):
+        left = 0.0
     said = f"{'about' if is_whole else 'at least'} {duration(left)} left" if left else ""
     return ", ".join(filter(None, [duration(seconds), said]))
 
@@ -134,7 +136,7 @@ class LiveDisplay:
         lines = self._console.render_lines(table, pad=False)[: self._console.height - 1]
         self._erase()
         for line in lines:
-            self._console.print(Segments(line), soft_wrap=True)
+            self._console.print(Segments([*line, Segment.line()]), soft_wrap=True, end="")
         self._lengths = [sum(segment.cell_length for segment in line) for line in lines]
 
     def say(self, text: str) -> None:

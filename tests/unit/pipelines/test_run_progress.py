@@ -199,7 +199,9 @@ def test_interrupted_step_is_called_so_and_says_what_is_saved():
         event("train", "progress", 1, done=50, total=100, unit="steps"),
         event("train", "failed", 2, error="stopped", exit_code=130),
     )
-    assert "interrupted" in rendered(progress, T0 + 2)
+    shown = rendered(progress, T0 + 2)
+    assert "interrupted" in shown
+    assert "left" not in shown.splitlines()[-1]
     assert progress.saved() == "training at step 50 of 100"
     progress.apply(event("train", "started", 3))
     assert progress.saved() == ""
@@ -215,7 +217,7 @@ def test_resumed_step_shows_where_it_was_until_it_reports():
 
 
 def test_live_display_on_a_terminal_that_became_narrow_erases_the_wrapped_lines():
-    console = Console(width=120, height=30, force_terminal=True)
+    console = Console(width=120, height=30, force_terminal=True, color_system=None)
     progress = progress_of(event("train", "started", 0), event("train", "remark", 1, remark="x"))
     with console.capture() as capture, LiveDisplay(console, clock=lambda: T0 + 3) as display:
         display.show(progress)
@@ -223,6 +225,8 @@ def test_live_display_on_a_terminal_that_became_narrow_erases_the_wrapped_lines(
         display.show(progress)
 
     written = capture.get()
+    first = written.partition("\x1b[2K")[0].splitlines()
+    assert [line.split()[0] for line in first[-2 - len(STEPS) :]][1:] == [*STEPS, "run"]
     # A head, two steps and the run, each on one line; the longest of them was wrapped.
     assert written.count("\x1b[1A") > 2 + len(STEPS)
 
