@@ -46,7 +46,9 @@ def find_run(home: Path | None, run_id: str | None) -> FoundRun:
         if run_id is None or not _is_recorded(home, run_id):
             raise
         path = (folder_of_home / "runs" / run_id).resolve()
-        return FoundRun(session=open_session(home, start=False), folder=RunFolder(path), elsewhere=True)
+        return FoundRun(
+            session=open_session(home, start=False), folder=RunFolder(path), elsewhere=True
+        )
     return FoundRun(session=open_session(home, start=False), folder=folder)
 
 

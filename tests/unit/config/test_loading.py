@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from boothline.config import RunConfig
-from boothline.config.fields import as_yaml
-from boothline.config.loading import SETTINGS, annotated_yaml, digest, resolve
+from boothline.config.fields import REQUIRED, as_yaml
+from boothline.config.loading import SETTINGS, annotated_yaml, digest, resolve, short_yaml
 from boothline.errors import ConfigError
 
 
@@ -161,6 +161,40 @@ def test_resolve_of_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert resolve([file(tmp_path, "run.yaml", "# nothing\n")]) == RunConfig()
 
 
+def test_paths_in_a_file_count_from_its_folder_and_models_only_where_they_are_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "base").mkdir()
+    text = (
+        "subject: {images: pics}\nbase_model: {source: base}\nevaluation: {clip_model: org/clip}\n"
+    )
+    path = file(tmp_path, "run.yaml", f"{text}inference: {{prompts_file: s3://bucket/p.txt}}\n")
+    config = resolve([path], ["evaluation.dino_model=dino"])
+    assert config.subject.images == str(tmp_path / "pics")
+    assert config.base_model.source == str(tmp_path / "base")
+    assert config.evaluation.clip_model == "org/clip"
+    assert config.evaluation.dino_model == "dino"
+    assert config.inference.prompts_file == "s3://bucket/p.txt"
+
+
+def test_short_yaml_loads_to_the_given_values_and_comments_load_too(tmp_path: Path) -> None:
+    values: dict[str, object] = {"subject.images": "/pics", "evaluation.sampling.batch_size": 4}
+    text = short_yaml(RunConfig(), values=values)
+    found = resolve([file(tmp_path, "run.yaml", text)])
+    assert found == resolve([], ["subject.images=/pics", "evaluation.sampling.batch_size=4"])
+    opened = "\n".join(line.replace("# ", "", 1) for line in text.splitlines()[2:])
+    assert resolve([file(tmp_path, "all.yaml", opened)]) == found
+
+
+def test_required_settings_that_nothing_names_are_told_with_the_wrong_ones(tmp_path: Path) -> None:
+    path = file(tmp_path, "run.yaml", "training: {num_steps: 0}\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve([path], ["subject.images=/pics"], required=REQUIRED)
+    assert "2 settings are wrong" in str(caught.value)
+    assert "subject.class_noun is not set; name its class" in str(caught.value)
+    assert "subject.images" not in str(caught.value)
+
+
 def test_digest_depends_on_settings_alone(tmp_path: Path) -> None:
     path = file(tmp_path, "run.yaml", "training:\n  num_steps: 150\n")
     assert digest(resolve([path])) == digest(RunConfig())
@@ -175,12 +209,13 @@ def test_annotated_yaml_loads_to_the_given_values(tmp_path: Path) -> None:
     }
     path = file(tmp_path, "run.yaml", annotated_yaml(RunConfig(), values=values))
     config = resolve([path])
+    values["subject.images"] = str(tmp_path / "pics: new")  # a path counts from its file's folder
     assert config == resolve([], [f"{name}={value}" for name, value in values.items()])
 
 
 def test_annotated_yaml_with_every_comment_taken_away_is_the_configuration(tmp_path: Path) -> None:
-    images = f"subject.images={tmp_path / 'pictures'}"
-    config = resolve([], ["training.num_steps=77", "training.learning_rate=1e-5", images])
+    pictures = "subject.images=/pictures"
+    config = resolve([], ["training.num_steps=77", "training.learning_rate=1e-5", pictures])
     lines = annotated_yaml(config, values={}).splitlines()
     active = [
         line.replace("# ", "", 1) if ": " in line and "## " not in line else line
