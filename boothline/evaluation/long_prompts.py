@@ -10,8 +10,8 @@ from boothline.config.section import SUBJECT_FIELD
 from boothline.config.training import CAPTION_FIELD
 from boothline.data.identifier import TokenCounter, length_warnings
 from boothline.data.report import DatasetReport, DatasetWarning
-from boothline.diffusion.prompts import read_prompts
 from boothline.evaluation.prompt_sets import templates
+from boothline.pictures.prompts import read_prompts
 
 _MAX_OF_ONE_SETTING: Final = 5
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from boothline.config.evaluation import EvaluationConfig
 from boothline.config.section import SUBJECT_FIELD
-from boothline.diffusion.prompts import read_prompts
 from boothline.errors import DataError
+from boothline.pictures.prompts import read_prompts
 
 MAX_PROMPTS: Final = 1000
 

@@ -13,7 +13,7 @@ from boothline.launch.local.session import Session
 from boothline.registry.versions import resolve
 
 if TYPE_CHECKING:
-    from boothline.diffusion.prompts import PromptRow
+    from boothline.pictures.prompts import PromptRow
 
 MODEL_FOLDER = "diffusers/"
 _SPEAKERS = ("prompt_encoding", "editing")
@@ -94,9 +94,10 @@ def make_pictures(
         ModelNotFoundError: there is no such version.
         IntegrityError: a verification key is set and the model's signature is not right.
     """
-    from boothline.diffusion.batch import generate, plan_pictures, save_picture
     from boothline.diffusion.loading import load_pipeline
     from boothline.diffusion.signatures import verify_signed
+    from boothline.pictures.making import generate, save_picture
+    from boothline.pictures.plan import plan_pictures
 
     version = resolve(session.store, *model)
     cached = session.home / "cache" / "models" / version.digest
@@ -127,7 +128,7 @@ def _write_sheet(paths: Sequence[str], folder: Path, *, num_columns: int) -> str
     """Write one sheet with all pictures and return its path."""
     from PIL import Image
 
-    from boothline.diffusion.sheets import contact_sheet
+    from boothline.pictures.sheets import contact_sheet
 
     images = [Image.open(path, formats=("PNG",)) for path in paths]
     columns = num_columns if num_columns > 1 else None

@@ -8,7 +8,7 @@ from PIL import Image
 
 from boothline.buckets import Size, nearest
 from boothline.diffusion.loading import DiffusionParts
-from boothline.diffusion.sheets import contact_sheet
+from boothline.pictures.sheets import contact_sheet
 from boothline.training.pictures import Picture, load_pixels, open_picture
 
 MAX_PICTURES = 8

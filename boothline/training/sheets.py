@@ -10,7 +10,7 @@ from PIL import Image
 from boothline.buckets import Size, sizes_of
 from boothline.config import RunConfig
 from boothline.diffusion.sampling import SampleRequest, sample
-from boothline.diffusion.sheets import contact_sheet
+from boothline.pictures.sheets import contact_sheet
 from boothline.training.inputs_sheet import make_inputs_sheet
 from boothline.training.pictures import Picture
 from boothline.training.ranks import Ranks

@@ -70,8 +70,8 @@ def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:
         ConfigError: a row does not fit the family.
     """
     from boothline.diffusion.fitting import check_sampler
-    from boothline.diffusion.prompts import read_prompts
     from boothline.evaluation.prompt_sets import templates
+    from boothline.pictures.prompts import read_prompts
 
     templates(config.evaluation)
     file = config.inference.prompts_file
