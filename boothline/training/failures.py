@@ -1,11 +1,15 @@
 """How a rank tells the process that started it why it failed: one JSON file a rank."""
 
-import errno
-import json
 from pathlib import Path
 
-from boothline import errors
-from boothline.errors import MEMORY_SIGNS, BoothlineError, DiskFullError, TrainingError
+from boothline.errors import (
+    MEMORY_SIGNS,
+    BoothlineError,
+    DiskFullError,
+    TrainingError,
+    is_disk_full,
+)
+from boothline.runs import Failure
 
 PEER_LOST = "PeerLostError"
 _PEER_SIGNS = (
@@ -31,12 +35,10 @@ RESUME_REMEDY = "`boothline resume` goes on from the last training state."
 
 def write_failure(folder: Path, error: BaseException, *, rank: int) -> None:
     """Record why a rank failed."""
-    failure = _typed(error, rank=rank)
-    value = {"type": type(failure).__name__, "message": failure.message, "remedy": failure.remedy}
+    failure = Failure.of(_typed(error, rank=rank))
     if _is_peer_loss(error):
-        value["type"] = PEER_LOST
-    path = folder / f"error-{rank}.json"
-    path.write_text(json.dumps(value), encoding="utf-8")
+        failure = failure.model_copy(update={"type": PEER_LOST})
+    (folder / f"error-{rank}.json").write_text(failure.model_dump_json(), encoding="utf-8")
 
 
 def mark_done(folder: Path, *, rank: int) -> None:
@@ -61,8 +63,8 @@ def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> 
     """
     recorded = {rank: _read(folder, rank) for rank in ranks or range(world_size)}
     for failure in recorded.values():
-        if failure is not None and failure["type"] != PEER_LOST:
-            return _error(failure)
+        if failure is not None and failure.type != PEER_LOST:
+            return failure.error()
     silent = [
         rank
         for rank, failure in recorded.items()
@@ -77,19 +79,9 @@ def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> 
     return TrainingError("The ranks lost each other.", remedy=RESUME_REMEDY)
 
 
-def _read(folder: Path, rank: int) -> dict[str, str] | None:
+def _read(folder: Path, rank: int) -> Failure | None:
     path = folder / f"error-{rank}.json"
-    if not path.exists():
-        return None
-    value: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return value
-
-
-def _error(failure: dict[str, str]) -> BoothlineError:
-    """Return the recorded error as the class it had."""
-    found = getattr(errors, failure["type"], TrainingError)
-    kind = found if isinstance(found, type) and issubclass(found, BoothlineError) else TrainingError
-    return kind(failure["message"], remedy=failure["remedy"])
+    return Failure.model_validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _typed(error: BaseException, *, rank: int) -> BoothlineError:
@@ -100,8 +92,7 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
     if is_out_of_memory(error):
         return TrainingError(f"Rank {rank} ran out of memory ({text}).", remedy=MEMORY_REMEDY)
     # safetensors writes files by itself, and its error carries no number.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if full or "no space left" in text.lower():
+    if is_disk_full(error) or "no space left" in text.lower():
         return DiskFullError(
             f"Rank {rank} found no space on the disk ({error}).", remedy="Free some space."
         )

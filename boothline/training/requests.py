@@ -1,16 +1,16 @@
 """What other processes ask of a rank by signal: stop (SIGTERM, SIGINT) or save now (SIGUSR1)."""
 
-import ctypes
 import logging
 import os
 import signal
 import threading
 from types import FrameType
 
+from boothline.processes import PARENT_DEATH_SIGNAL, control
+
 logger = logging.getLogger(__name__)
 
 STOP_DEADLINE_SECONDS = 20.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Requests:
@@ -31,7 +31,7 @@ class Requests:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGUSR1, self._on_save)
-        die_with_parent(signal.SIGTERM)
+        control(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
     def answer(self) -> None:
         """Tell that the loop has seen the stop, so that the process is left time to save."""
@@ -50,12 +50,3 @@ class Requests:
         if not self._answered.wait(STOP_DEADLINE_SECONDS):
             logger.error("no step ended within %.0f s of the stop", STOP_DEADLINE_SECONDS)
             os._exit(128 + number)
-
-
-def die_with_parent(number: signal.Signals) -> None:
-    """Ask the kernel to signal this process when its parent ends (Linux; elsewhere nothing)."""
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-    except (OSError, AttributeError):
-        logger.debug("no parent-death signal on this system")

@@ -5,10 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +14,10 @@ from typing import Protocol
 from boothline.catalogue import steps_of
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import RunFolder
-from boothline.launch.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
+from boothline.launch.local.processes import RUN_DIR_VARIABLE, end_run, processes_of
+from boothline.processes import end, listening
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Display(Protocol):
@@ -75,7 +76,7 @@ class LocalRunner:
         tail = EventTail(self.folder.path, since=started_at)
         progress = RunProgress([step.name for step in steps_of(self.folder.pipeline)])
         interrupted = False
-        with _signals_as_interrupts():
+        with listening(dict.fromkeys(_INTERRUPTS, _interrupt)):
             child = self._start()
             try:
                 self._follow(child, tail, progress, display)
@@ -176,20 +177,5 @@ class LocalRunner:
         display.show(progress)
 
 
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt too, where this is the main thread."""
-
-    def interrupt(signal_number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt
