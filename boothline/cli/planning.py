@@ -96,8 +96,7 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
     from boothline import settings as environment
     from boothline.diffusion.base_model import resolve
-    from boothline.diffusion.fitting import check_config
-    from boothline.diffusion.layout import check_folder
+    from boothline.diffusion.layout import check_config, check_folder
     from boothline.planning import ModelShapes
     from boothline.planning.shapes import FAMILIES
 

@@ -10,10 +10,10 @@ from boothline.data.identifier import TokenCounter
 from boothline.data.report import DatasetRemark, DatasetReport, DatasetWarning
 from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
-from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
+from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.launch.needs import lacking
 from boothline.settings import Settings
-from boothline.training.held_out import ensure_some_left
+from boothline.training.job import ensure_some_left
 
 
 def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:

@@ -4,6 +4,9 @@ A part is a small manifest with pictures that are sampled together. All parts of
 one whole: a series of class pictures, a set for the evaluation, a batch of an inference. Whoever
 makes that whole finds the parts that others or an earlier attempt have left, and makes only what
 they lack; its result lists the same blobs, so nothing is stored twice.
+
+Parts that runs share (of class pictures and of the evaluation) stay, and their pictures with them.
+Those of one step alone (of a batch) are forgotten with its result.
 """
 
 import logging

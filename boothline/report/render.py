@@ -8,9 +8,9 @@ from functools import lru_cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from boothline.report import axes
+from boothline.report import drawing
 from boothline.report.charts import interval_chart, loss_chart, score_chart
-from boothline.report.graph import lineage_chart
+from boothline.report.drawing import lineage_chart
 from boothline.report.model import RunReport
 from boothline.report.outcome import resume_command
 
@@ -28,12 +28,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=axes.number,
-        signed=axes.signed,
-        duration=axes.duration,
-        size=axes.size,
-        energy=axes.energy,
-        processor_time=axes.processor_time,
+        number=drawing.number,
+        signed=drawing.signed,
+        duration=drawing.duration,
+        size=drawing.size,
+        energy=drawing.energy,
+        processor_time=drawing.processor_time,
         moment=moment,
         loss_chart=loss_chart,
         score_chart=score_chart,

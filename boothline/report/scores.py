@@ -3,7 +3,7 @@
 from boothline import results
 from boothline.config import RunConfig
 from boothline.measures import METRICS, Score
-from boothline.report.axes import number
+from boothline.report.drawing import number
 from boothline.report.model import (
     Contender,
     Copies,
@@ -14,8 +14,7 @@ from boothline.report.model import (
     TrialLine,
 )
 from boothline.report.pictures import PictureLoader, Wanted
-from boothline.report.records import ScoreRow
-from boothline.report.sources import RunSources, Source
+from boothline.report.sources import RunSources, ScoreRow, Source
 from boothline.results import BASE, CHAMPION, FINE_TUNED, REAL, CopySigns, Evaluation
 from boothline.trials import in_words
 

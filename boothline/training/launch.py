@@ -17,8 +17,7 @@ from boothline.errors import InterruptedRunError
 from boothline.processes import listening
 from boothline.progress import LineTail
 from boothline.settings import Settings
-from boothline.training.failures import failure_of
-from boothline.training.heartbeat import Watch
+from boothline.training.failures import Watch, failure_of
 from boothline.training.job import (
     CURVE_FILE,
     EVENTS_FILE,

@@ -135,8 +135,8 @@ def _make(
     total: int,
 ) -> None:
     """Load the model and make the pictures that are lacking, part by part."""
+    from boothline.diffusion.devices import device_of, share_cores
     from boothline.diffusion.loading import load_pipeline
-    from boothline.diffusion.threads import device_of, share_cores
 
     report = partial(context.progress.update, total=total, unit="images")
     done = total - len(lacking)

@@ -169,8 +169,8 @@ def _made(
 
     @cache
     def load() -> "DiffusionParts":
+        from boothline.diffusion.devices import device_of, share_cores
         from boothline.diffusion.loading import load_pipeline
-        from boothline.diffusion.threads import device_of, share_cores
 
         share_cores(series.prior.num_shards, settings=context.settings)
         device = device_of(shard, settings=context.settings)

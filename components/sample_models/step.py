@@ -74,8 +74,8 @@ def _picture_sets(context: StepContext, inputs: Inputs) -> list[PictureSet]:
     """Return the sets of pictures that all contenders make."""
 
     def load(folder: Path) -> "DiffusionParts":
+        from boothline.diffusion.devices import device_of, share_cores
         from boothline.diffusion.loading import load_pipeline
-        from boothline.diffusion.threads import device_of, share_cores
 
         share_cores(context.config.evaluation.num_shards, settings=context.settings)
         device = device_of(inputs.shard, settings=context.settings)

@@ -27,8 +27,7 @@ def check(config: RunConfig, *, home: Path) -> None:
             kind, lacks a file or has no safetensors weights.
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
-    from boothline.diffusion.fitting import check_config
-    from boothline.diffusion.layout import check_folder, family_of
+    from boothline.diffusion.layout import check_config, check_folder, family_of
     from boothline.evaluation.folders import check_encoder, check_lpips
 
     check_pictures(config.subject.images)
@@ -69,7 +68,7 @@ def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:
         DataError: a file cannot be used, or a prompt to judge by does not name the subject.
         ConfigError: a row does not fit the family.
     """
-    from boothline.diffusion.fitting import check_sampler
+    from boothline.diffusion.layout import check_sampler
     from boothline.evaluation.prompt_sets import templates
     from boothline.pictures.prompts import read_prompts
 
