@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -11,8 +12,10 @@ from markupsafe import Markup
 from boothline.report import drawing
 from boothline.report.charts import interval_chart, loss_chart, score_chart
 from boothline.report.drawing import lineage_chart
-from boothline.report.model import RunReport
+from boothline.report.model import RunReport, SweepReport, Verdict
 from boothline.report.outcome import resume_command
+from boothline.report.scores import leaderboard
+from boothline.results import TrialRow
 
 TEMPLATE = "report.html.j2"
 
@@ -61,7 +64,20 @@ def render(report: RunReport) -> str:
         report,
         resume=resume_command(report.run_id),
         longest_step_seconds=max((step.seconds for step in report.steps), default=0.0),
+        alone=False,
     )
+
+
+def render_trials(model_name: str, rows: Sequence[TrialRow]) -> str:
+    """Return the leaderboard of a sweep as a page of its own, as it stands in the report.
+
+    Args:
+        model_name: the registered model that the trials compete for.
+        rows: the trials, the best first.
+    """
+    verdict = Verdict(tone="plain", word="sweep", title=f"Sweep of {model_name}")
+    report = SweepReport(verdict=verdict, leaderboard=leaderboard(rows))
+    return render_page("sweep.html.j2", report, alone=True)
 
 
 def render_page(template: str, report: object, **values: object) -> str:
