@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from boothline.config import RunConfig
     from boothline.planning import ModelShapes
-    from boothline.planning.advice import Rung
+    from boothline.planning.memory import Rung
 
 app = typer.Typer()
 
@@ -61,7 +61,7 @@ def plan(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Predict the memory of one training rank, and what to change so that it fits."""
-    from boothline.planning.advice import CARDS_GB, GB, ladder
+    from boothline.planning.memory import CARDS_GB, GB, ladder
 
     config = load_config(configs, overrides, subject)
     shapes = _shapes(config, family)
@@ -155,7 +155,7 @@ def _yaml(value: object) -> str:
 
 def _refuse(rungs: Sequence["Rung"], *, memory_gb: float) -> None:
     """Say that the training does not fit, and what would."""
-    from boothline.planning.advice import GB
+    from boothline.planning.memory import GB
 
     rung = _fitting(rungs, memory_gb * GB)
     raise ConfigError(

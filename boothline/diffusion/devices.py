@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from boothline.cores import available_cores
+from boothline.processes import available_cores
 from boothline.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,7 @@ import torch
 from boothline.buckets import Size
 from boothline.data.decoder import Picture as DecodedPicture
 from boothline.data.decoder import Unreadable, decode_all
-from boothline.data.limits import Limits
-from boothline.data.scratch import scratch_folder
+from boothline.data.limits import Limits, scratch_folder
 from boothline.diffusion.loading import DiffusionParts
 from boothline.errors import DataError
 

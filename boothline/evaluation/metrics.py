@@ -144,6 +144,12 @@ def _wide(features: FloatArray) -> Scores:
 class Bootstrap:
     """A paired bootstrap.
 
+    Percentile intervals: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter
+    13. Pictures of one prompt are alike, so whole prompts are drawn with replacement first, then
+    pictures within each drawn prompt. The draws depend on the seed and the shape alone: every score
+    and every model is resampled with the same draws, so a difference of models is paired picture by
+    picture.
+
     Attributes:
         num_resamples: resamples that the interval is read from.
         seed: fixes all draws.

@@ -15,7 +15,10 @@ Settings = Mapping[str, Any]
 
 
 class Published(NamedTuple):
-    """A model: its name, its pipeline's class, and settings of each network by folder."""
+    """A model: its name, its pipeline's class, and settings of each network by folder.
+
+    Sources: the models' published configuration files.
+    """
 
     name: str
     pipeline: str

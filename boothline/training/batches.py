@@ -172,6 +172,10 @@ STREAM = "buckets"
 class Turns:
     """Whose turn it is in each step.
 
+    Steps take the buckets in a shuffled order in which, over one epoch of steps (as many as there
+    are instance pictures), each bucket comes as often as it has pictures. Like every draw, the
+    bucket of a step depends on (seed, step) alone, so a resumed training takes the same.
+
     Attributes:
         counts: pictures of each bucket, at least 1.
         seed: seed of the training.

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from boothline.cores import available_cores
 from boothline.errors import InterruptedRunError
-from boothline.processes import listening
+from boothline.processes import available_cores, listening
 from boothline.progress import LineTail
 from boothline.settings import Settings
 from boothline.training.failures import Watch, failure_of

@@ -64,6 +64,13 @@ class UniformTimesteps:
 class FlowTimesteps:
     """Noise levels of flow matching, times 1000.
 
+    Flow matching has noise levels s in (0, 1), and 1000 s is the timestep that the network reads:
+
+        uniform        s = u, uniform
+        logit_normal   s = 1 / (1 + exp(-n)), n standard normal     (Esser et al., "Scaling
+        shifted        a s / (1 + (a - 1) s) of a logit-normal s    rectified flow transformers",
+                       a grows with the picture or is the model's   2024, sections 3.1 and 5.3.2)
+
     Attributes:
         density: how they are spread.
         shift: a, used by `shifted` alone.

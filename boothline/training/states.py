@@ -48,6 +48,10 @@ _ALIGNMENT = 8
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors of any layout and device to a new file; equal tensors give equal bytes.
 
+    The library's own writer wants all tensors of a file contiguous in host memory at once. The
+    format is a header of JSON, its length as 8 bytes before it, and the tensors' bytes behind it
+    (https://github.com/huggingface/safetensors#format).
+
     Args:
         path: the file.
         tensors: by name.

@@ -71,7 +71,7 @@ MODULES = {
     "boothline/store/store.py": Module(STORE, COMMIT),
     "boothline/store/s3.py": Module(STORE, CLAIM),
     "boothline/store/blobs.py": Module(STORE, ("describe", "upload", "require")),
-    "boothline/store/sealing.py": Module(STORE),
+    "boothline/store/records.py": Module(STORE, ("seal", "unseal")),
     "boothline/data/decoding.py": Module(("tests/unit/data",)),
     "boothline/data/opening.py": Module(("tests/unit/data",)),
     "boothline/planning/memory.py": Module(("tests/unit/planning",)),

@@ -18,7 +18,7 @@ from boothline.errors import BoothlineError
 from boothline.pictures.prompts import read_prompts
 from boothline.store import Manifest, ManifestRef
 from boothline.store.manifest import FileEntry
-from boothline.store.sealing import BrokenSealError, unseal
+from boothline.store.records import BrokenSealError, unseal
 
 often = settings(
     max_examples=60,

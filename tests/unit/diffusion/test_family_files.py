@@ -270,5 +270,5 @@ def test_file_of_a_family_is_named_by_the_registry_and_little_else(name: str) ->
     }
     own = f"{module.removeprefix('boothline.').replace('.', '/')}.py"
     expected = {own, "diffusion/families/__init__.py"}
-    expected.add("planning/published.py")
+    expected.add("planning/shapes.py")
     assert naming == expected
