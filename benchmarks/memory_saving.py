@@ -20,9 +20,9 @@ from benchmarks.training_task import Task, config_of, draw_pictures
 from boothline import services
 from boothline.config import RunConfig
 from boothline.planning import ModelShapes, plan_memory
+from boothline.planning.dry_run import Recorder
 from boothline.planning.memory import OPTIMIZER_BYTES
 from boothline.planning.shapes import FAMILIES
-from boothline.planning.tracing import Recorder
 
 PROVES = ("F09/measured",)
 NUM_STEPS = 8

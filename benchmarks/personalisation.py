@@ -17,9 +17,9 @@ from PIL import Image
 from benchmarks.measuring import print_table, tell
 from boothline import services
 from boothline import settings as environment
-from boothline.diffusion.sheets import contact_sheet
 from boothline.evaluation.encoders import ClipEncoder
 from boothline.evaluation.metrics import prompt_fidelity
+from boothline.pictures.sheets import contact_sheet
 from boothline.results import BASE, FINE_TUNED, REAL, Evaluation
 from boothline.store import ManifestRef, Store
 from models.build.autoencoder import to_tensor

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks.measuring import print_table, tell
 from boothline import services
-from boothline.diffusion.sheets import contact_sheet
+from boothline.pictures.sheets import contact_sheet
 from boothline.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

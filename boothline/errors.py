@@ -20,6 +20,7 @@
 A message says what happened, names the value, and says what to do.
 """
 
+import errno
 from typing import ClassVar
 
 MEMORY_SIGNS = ("out of memory", "can't allocate memory", "bad alloc")
@@ -121,3 +122,8 @@ def is_machine_fault(error: BaseException) -> bool:
     text = str(error).lower()
     signs = (*MEMORY_SIGNS, "internal assert failed", "no space left")
     return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error of the system says that no space is left on a disk."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

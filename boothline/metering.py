@@ -1,4 +1,4 @@
-"""Measures what a step costs: processor time, and energy where the machine tells it.
+"""Measures what a step costs (processor time, energy), and how busy its machine is.
 
 Energy is that of the whole machine while the step ran: steps that run side by side share it.
 """
@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 logger = logging.getLogger(__name__)
 
 POWERCAP = Path("/sys/class/powercap")
-_MICRO, _MILLI = 1e-6, 1e-3
+GAUGES = "system/"
+"""Before the names by which MLflow draws system metrics."""
+_MICRO, _MILLI, _MEGABYTE = 1e-6, 1e-3, 1e6
 
 
 class Usage(BaseModel):
@@ -132,3 +134,37 @@ def _gpus() -> tuple[float | None, ...]:
                 logger.debug("GPU %d tells no energy: %s", index, error)
                 counters.append(None)
         return tuple(counters)
+
+
+def read_gauges() -> dict[str, float]:
+    """Return how busy and how full the machine is: per cent and megabytes, by metric name.
+
+    The processor's share is that since the call before; the first call of a process tells 0. Of
+    GPUs there are values where NVML and the extra `gpu` are there. Everything is of the whole
+    machine, not of one step.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    values = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / _MEGABYTE,
+        "system_memory_usage_percentage": memory.percent,
+        **dict(_gpu_gauges()),
+    }
+    return {f"{GAUGES}{name}": float(value) for name, value in values.items()}
+
+
+def _gpu_gauges() -> Iterator[tuple[str, float]]:
+    """Yield name and value of what each GPU tells."""
+    with open_nvml() as (nvml, handles):
+        for index, handle in enumerate(handles):
+            try:
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+                busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
+            except nvml.NVMLError as error:
+                logger.debug("GPU %d tells nothing: %s", index, error)
+                continue
+            yield f"gpu_{index}_memory_usage_megabytes", memory.used / _MEGABYTE
+            yield f"gpu_{index}_memory_usage_percentage", 100 * memory.used / memory.total
+            yield f"gpu_{index}_utilization_percentage", busy

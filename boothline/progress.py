@@ -1,6 +1,5 @@
 """Progress of steps: one JSON line an event, in the run folder and as log lines."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -130,11 +129,32 @@ class Progress:
                 stream.write(event.model_dump_json(exclude_defaults=True) + "\n")
 
 
+class LineTail:
+    """Reads the lines that a file gains, each once.
+
+    Args:
+        path: the file; it need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[bytes]:
+        """Return the complete lines since the last call; a torn last line waits."""
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        complete = data[: data.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        return complete.splitlines()
+
+
 def read_events(run_dir: Path) -> list[Event]:
     """Return all events of a run folder in the order of time; a torn last line is left out."""
     events: list[Event] = []
     for path in sorted((run_dir / "events").glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                events.append(Event.model_validate(json.loads(line)))
+        events += [Event.model_validate_json(line) for line in LineTail(path).read()]
     return sorted(events, key=lambda event: event.time)

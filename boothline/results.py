@@ -111,19 +111,11 @@ class Images(Result):
 
 
 class RuleResult(Facts):
-    """What one rule of the gate says.
-
-    Attributes:
-        name: of the rule.
-        passed: whether the model passes.
-        value: what was measured; None when there is no single finite number.
-        bound: what it was compared with; None where there is no number.
-        text: value, bound and outcome in one sentence.
-    """
+    """What one rule of the gate says: what was measured, the bound, and all in one sentence."""
 
     name: str
     passed: bool
-    value: float | None = None
+    value: float | None = Field(default=None, description="None: no single finite number.")
     bound: float | None = None
     text: str = ""
 
@@ -263,17 +255,6 @@ class Evaluation(Result):
                         yield f"{name}.{part}" if len(parts) > 1 else name, value
 
 
-class Base(Result):
-    """A base model or an encoder that was put into the store."""
-
-    kind = "base"
-    shown = ("family", "source")
-    digest: str = Field(default="", description="Over the paths and bytes of its files.")
-    family: str = Field(default="", description="Its family's name; empty: an encoder.")
-    source: str = Field(default="", description="Where it came from, as it was named.")
-    license: str = Field(default="", description="As its model card says; empty: it says nothing.")
-
-
 class ModelBase(Facts):
     """The base model of a model: where it was found, and its content."""
 
@@ -384,6 +365,16 @@ class PriorChunk(Result):
     series: str = ""
     first: int = 0
     num_images: int = 0
+
+
+class Base(Result):
+    """A base model, or an encoder (without a family), in the store; the source as it was named."""
+
+    kind = "base"
+    digest: str = ""
+    family: str = ""
+    source: str = ""
+    license: str = ""
 
 
 class ImagesPart(Result):

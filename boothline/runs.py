@@ -5,7 +5,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.errors import ConfigError
+from boothline import errors
+from boothline.errors import (
+    BoothlineError,
+    ConfigError,
+    DiskFullError,
+    TrainingError,
+    is_disk_full,
+)
 from boothline.metering import Usage
 from boothline.progress import label_of
 from boothline.store import Store, layout
@@ -64,6 +71,31 @@ class Failure(BaseModel):
     message: str
     remedy: str = ""
     exit_code: int = 1
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return what is recorded of an exception."""
+        kind = type(error).__name__
+        if isinstance(error, BoothlineError):
+            return cls(
+                type=kind, message=error.message, remedy=error.remedy, exit_code=error.exit_code
+            )
+        if is_disk_full(error):
+            return cls.of(
+                DiskFullError(
+                    f"No space is left for {getattr(error, 'filename', '') or 'a file'}.",
+                    remedy="Free some space, then resume the run.",
+                )
+            )
+        exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        return cls(type=kind, message=str(error) or kind, exit_code=exit_code)
+
+    def error(self) -> BoothlineError:
+        """Return it as the class it had; as `TrainingError` where that is not one of ours."""
+        kind = getattr(errors, self.type, None)
+        if not (isinstance(kind, type) and issubclass(kind, BoothlineError)):
+            kind = TrainingError
+        return kind(self.message, remedy=self.remedy)
 
 
 class StepRecord(BaseModel):

@@ -1,6 +1,5 @@
 """How every step runs: key, reuse, produce, commit, record."""
 
-import errno
 import logging
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from boothline import settings as environment
 from boothline.catalogue import described
 from boothline.config import RunConfig
 from boothline.connecting import excerpt
-from boothline.errors import BoothlineError, DiskFullError
+from boothline.errors import BoothlineError
 from boothline.progress import Event, Progress
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
@@ -185,7 +184,7 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     try:
         record = _recorded(step, inputs, progress=progress, settings=settings)
     except BaseException as error:
-        failure = _failure_of(error)
+        failure = Failure.of(error)
         goes_on = isinstance(error, Exception) and ends_its_trial_only(inputs.run_id, failure)
         progress.emit(
             event(
@@ -241,7 +240,7 @@ def _recorded(
             record = record.model_copy(update={"key_parts": parts})
             ref, reused = _find_or_make(step, inputs, context=context, record=record)
     except BaseException as error:
-        ended: dict[str, object] = {"status": "failed", "failure": _failure_of(error)}
+        ended: dict[str, object] = {"status": "failed", "failure": Failure.of(error)}
         raise
     else:
         ended = {"status": "done", "reused": reused, "manifest": str(ref)}
@@ -300,25 +299,3 @@ def _find(store: Store, path: str, *, record: StepRecord, run_id: str) -> Manife
         return None
     write_step(store, run_id, record.model_copy(update={"manifest": str(ref)}))
     return ref if store.undisturbed_since(mark) else store.find(path)
-
-
-def _failure_of(error: BaseException) -> Failure:
-    """Return what is recorded of an exception."""
-    if isinstance(error, BoothlineError):
-        return Failure(
-            type=type(error).__name__,
-            message=error.message,
-            remedy=error.remedy,
-            exit_code=error.exit_code,
-        )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _failure_of(
-            DiskFullError(
-                f"No space is left for {error.filename or 'a file'}.",
-                remedy="Free some space, then resume the run.",
-            )
-        )
-    exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
-    return Failure(
-        type=type(error).__name__, message=str(error) or type(error).__name__, exit_code=exit_code
-    )

@@ -13,7 +13,7 @@ from boothline.errors import ConfigError
 
 if TYPE_CHECKING:
     from boothline.config.sampling import SamplingConfig
-    from boothline.diffusion.prompts import PromptRow
+    from boothline.pictures.prompts import PromptRow
 
 app = typer.Typer()
 
@@ -147,7 +147,7 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
 
 def _rows(prompt: str | None, prompts: Path | None) -> "list[PromptRow]":
     """Return the rows of the prompt or of the prompt file, of which one must be given."""
-    from boothline.diffusion.prompts import PromptRow, read_prompts
+    from boothline.pictures.prompts import PromptRow, read_prompts
 
     if (prompt is None) == (prompts is None):
         raise ConfigError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from boothline.config import RunConfig
     from boothline.planning import ModelShapes
-    from boothline.planning.advice import Rung
+    from boothline.planning.memory import Rung
 
 app = typer.Typer()
 
@@ -61,7 +61,7 @@ def plan(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Predict the memory of one training rank, and what to change so that it fits."""
-    from boothline.planning.advice import CARDS_GB, GB, ladder
+    from boothline.planning.memory import CARDS_GB, GB, ladder
 
     config = load_config(configs, overrides, subject, needs_subject=False)
     shapes = _shapes(config, family)
@@ -96,8 +96,7 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
     from boothline.diffusion.base_model import resolve
     from boothline.diffusion.bases import PREFIX
-    from boothline.diffusion.fitting import check_config
-    from boothline.diffusion.layout import check_folder, family_of
+    from boothline.diffusion.layout import check_config, check_folder, family_of
     from boothline.diffusion.presets import check_fit, native_px, native_px_of
     from boothline.launch.local.session import home_folder, settings_for
     from boothline.planning import ModelShapes
@@ -180,7 +179,7 @@ def _yaml(value: object) -> str:
 
 def _refuse(rungs: Sequence["Rung"], *, memory_gb: float) -> None:
     """Say that the training does not fit, and what would."""
-    from boothline.planning.advice import GB
+    from boothline.planning.memory import GB
 
     rung = _fitting(rungs, memory_gb * GB)
     raise ConfigError(

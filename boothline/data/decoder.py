@@ -5,7 +5,6 @@ again in a worker of its own. What ends that one too and cannot come from a pict
 from outside or a full disk, is an error of this machine and no verdict on the picture.
 """
 
-import errno
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from PIL import Image
 import boothline
 from boothline.buckets import Size
 from boothline.data.limits import Limits
-from boothline.errors import DiskFullError, MachineError
+from boothline.errors import DiskFullError, MachineError, is_disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -323,7 +322,7 @@ def _machine_faults_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise DiskFullError(
                 f"No space is left to decode the pictures: {error.strerror}.",
                 remedy="Free space, or point TMPDIR at a larger disk.",

@@ -18,7 +18,7 @@ from boothline.data.decoder import Picture, Unreadable, decode_all
 from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
 from boothline.data.intake import SourceFile
 from boothline.data.kohya import Place, is_laid_out, place_of
-from boothline.data.limits import Limits
+from boothline.data.limits import Limits, scratch_folder
 from boothline.data.naming import shown_name
 from boothline.data.report import (
     AcceptedImage,
@@ -28,7 +28,6 @@ from boothline.data.report import (
     DatasetWarning,
     QuarantinedImage,
 )
-from boothline.data.scratch import scratch_folder
 from boothline.data.sources import Collection, collect
 from boothline.errors import DataError
 from boothline.settings import Settings

@@ -1,6 +1,5 @@
 """Copies files from outside into a scratch folder under numbers, counted and within limits."""
 
-import errno
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import IO, Final
 
 from boothline.data.limits import Limits
 from boothline.data.naming import clean_name, is_hidden
-from boothline.errors import DataError, DiskFullError
+from boothline.errors import DataError, DiskFullError, is_disk_full
 
 _CHUNK_BYTES: Final = 2**20
 
@@ -137,7 +136,7 @@ def _write(target: IO[bytes], data: bytes) -> None:
         while view:
             view = view[target.write(view) :]
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         raise DiskFullError(
             f"No space is left for the pictures: {error.strerror}.",

@@ -1,7 +1,65 @@
-"""File names as data: how a name from outside is kept, shown, and told from a sidecar's."""
+"""Names and texts as they come from outside: cleaned, shown, told apart in any spelling."""
 
+import codecs
 import os
+import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
+from typing import Final
+
+SPELLINGS: Final[tuple[Callable[[str], str], ...]] = (
+    str,
+    lambda name: unicodedata.normalize("NFC", name),
+    lambda name: unicodedata.normalize("NFC", name).casefold(),
+)
+"""macOS writes composed letters in parts, Windows knows names in any letter case."""
+
+
+def spelt_loosely(name: str) -> str:
+    """Return a name for comparisons that forgive letter case and composed characters."""
+    return SPELLINGS[-1](name)
+
+
+def match(wanted: str, names: Iterable[str]) -> list[str]:
+    """Return the names that equal one in the strictest way that any does."""
+    listed = list(names)
+    for spelt in SPELLINGS:
+        if found := [name for name in listed if spelt(name) == spelt(wanted)]:
+            return found
+    return []
+
+
+# UTF-32 first: its mark begins with that of UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded(data: bytes, *, errors: str = "strict") -> str:
+    """Return a text by the mark at its start; without one it is UTF-8, or UTF-16 by its zeros.
+
+    Args:
+        data: the bytes.
+        errors: as for `bytes.decode`.
+
+    Raises:
+        UnicodeDecodeError: it is in no such encoding.
+    """
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
+    return data.decode(encoding or _unmarked(data), errors)
+
+
+def _unmarked(data: bytes) -> str:
+    """Return the encoding of a text without a mark: UTF-16 has zeros in every other place."""
+    even, odd = data[::2].count(0), data[1::2].count(0)
+    if len(data) % 2 == 0 and 4 * max(even, odd) > len(data) and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return "utf-8"
+
 
 MAX_SHOWN_CHARACTERS = 120
 

@@ -8,9 +8,7 @@ from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from boothline.data.intake import SourceFile
-from boothline.data.naming import stem_of
-from boothline.data.spelling import SPELLINGS
-from boothline.data.texts import decoded
+from boothline.data.naming import SPELLINGS, decoded, stem_of
 
 TABLE_SUFFIXES: Final = (".jsonl", ".csv", ".tsv", ".json")
 KNOWN_TABLES: Final = frozenset(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ import torch
 from boothline.buckets import Size
 from boothline.data.decoder import Picture as DecodedPicture
 from boothline.data.decoder import Unreadable, decode_all
-from boothline.data.limits import Limits
-from boothline.data.scratch import scratch_folder
+from boothline.data.limits import Limits, scratch_folder
 from boothline.diffusion.loading import DiffusionParts
 from boothline.errors import DataError
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,7 @@ class Canvas:
     def __init__(
         self,
         pipeline: DiffusionParts,
-        scheduler: Any,  # noqa: ANN401  (diffusers has no types)
+        scheduler: "SchedulerMixin",
         *,
         edits: Sequence[Edit],
         noise_BCHW: torch.Tensor,
@@ -126,7 +128,7 @@ class Canvas:
         return noised
 
 
-def start_level(scheduler: Any) -> float | torch.Tensor:  # noqa: ANN401
+def start_level(scheduler: "SchedulerMixin") -> float | torch.Tensor:
     """Return the standard deviation of the start noise; flow matching begins with plain noise."""
     level: float | torch.Tensor = getattr(scheduler, "init_noise_sigma", 1.0)
     return level
@@ -134,7 +136,7 @@ def start_level(scheduler: Any) -> float | torch.Tensor:  # noqa: ANN401
 
 def _encode(pipeline: DiffusionParts, pixels_BHWC: torch.Tensor) -> torch.Tensor:
     """Return latents_BCHW, float32, of uint8 pixels: the mode of the autoencoder's posterior."""
-    vae: Any = pipeline.vae
+    vae = pipeline.vae
     pixels_BCHW = pixels_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1
     moments = pipeline.family.moments(vae, pixels_BCHW.to(vae.device, vae.dtype))
     return pipeline.latent_scale.scaled(moments.chunk(2, dim=1)[0].float())

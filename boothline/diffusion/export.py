@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
@@ -19,6 +19,9 @@ from boothline.diffusion.families.family import SCHEDULER
 from boothline.diffusion.layout import family_of, weight_variant
 from boothline.diffusion.loading import DiffusionParts, quiet_libraries
 from boothline.errors import DataError, IntegrityError, TrainingError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, SchedulerMixin
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +176,9 @@ def save_single_file(parts: DiffusionParts, path: Path, *, dtype: torch.dtype) -
     return True
 
 
-def check_diffusers(folder: Path, parts: DiffusionParts, *, prompt: str) -> tuple[Any, float]:
+def check_diffusers(
+    folder: Path, parts: DiffusionParts, *, prompt: str
+) -> "tuple[DiffusionPipeline, float]":
     """Load an exported folder with plain diffusers and compare it with the model in memory.
 
     Weights must be equal bit for bit; a picture at one seed may differ by `PICTURE_TOLERANCE`
@@ -231,7 +236,7 @@ def check_single_file(path: Path, parts: DiffusionParts, *, config: Path) -> Non
     _check_weights(loaded, parts, where=path)
 
 
-def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None:  # noqa: ANN401
+def _check_weights(loaded: "DiffusionPipeline", parts: DiffusionParts, *, where: Path) -> None:
     """Raise `IntegrityError` unless a loaded pipeline has exactly the weights of the parts."""
     for name in parts.family.stems:
         wanted = parts.part(name).state_dict()
@@ -251,18 +256,21 @@ def _check_weights(loaded: Any, parts: DiffusionParts, *, where: Path) -> None: 
                 )
 
 
-def plain_pipeline(parts: DiffusionParts, *, scheduler: Any = None) -> Any:  # noqa: ANN401
+def plain_pipeline(
+    parts: DiffusionParts, *, scheduler: "SchedulerMixin | None" = None
+) -> "DiffusionPipeline":
     """Return diffusers' own pipeline over the networks of a model, which are shared."""
     modules = {**parts.modules, SCHEDULER: scheduler or parts.scheduler}
     settings = {k: v for k, v in parts.index.items() if k in parts.family.index_settings}
     return _pipeline_class(parts)(**modules, **parts.family.extras, **settings)
 
 
-def _pipeline_class(parts: DiffusionParts) -> Any:  # noqa: ANN401
-    return getattr(diffusers, parts.family.pipeline)
+def _pipeline_class(parts: DiffusionParts) -> "type[DiffusionPipeline]":
+    found: type[DiffusionPipeline] = getattr(diffusers, parts.family.pipeline)
+    return found
 
 
-def check_picture(pipeline: Any, prompt: str, *, side_px: int) -> Any:  # noqa: ANN401
+def check_picture(pipeline: "DiffusionPipeline", prompt: str, *, side_px: int) -> Any:  # noqa: ANN401
     """Return pixels_BHWC: float32 in [0, 1], of one square picture at a fixed seed."""
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(_CHECK_SEED)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import diffusers
 import torch
@@ -14,11 +14,15 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from boothline.diffusion.devices import fix_bits
 from boothline.diffusion.families import STABLE_DIFFUSION, Family, LatentScale, Part
 from boothline.diffusion.families.family import SCHEDULER
 from boothline.diffusion.layout import check_folder, read_json, weight_variant
-from boothline.diffusion.threads import fix_bits
 from boothline.errors import DataError, MachineError, is_machine_fault
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -53,41 +57,41 @@ class DiffusionParts:
         return replace(self, modules={k: v for k, v in self.modules.items() if k not in names})
 
     @property
-    def denoiser(self) -> Any:  # noqa: ANN401
+    def denoiser(self) -> "ModelMixin":
         """The network that predicts noise, v or velocity from latents_BCHW."""
         return self.part(self.family.denoiser)
 
     @property
-    def unet(self) -> Any:  # noqa: ANN401
+    def unet(self) -> "ModelMixin":
         """The denoiser of a family whose denoiser is a UNet."""
         return self.part("unet")
 
     @property
-    def vae(self) -> Any:  # noqa: ANN401
+    def vae(self) -> "AutoencoderKL":
         """The autoencoder: pixels in [-1, 1] to latents and back."""
         return self.part("vae")
 
     @property
-    def text_encoder(self) -> Any:  # noqa: ANN401
+    def text_encoder(self) -> "PreTrainedModel":
         """The first text encoder."""
         return self.part("text_encoder")
 
     @property
-    def tokenizer(self) -> Any:  # noqa: ANN401
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The first text encoder's tokenizer."""
         return self.part("tokenizer")
 
     @property
-    def scheduler(self) -> Any:  # noqa: ANN401
+    def scheduler(self) -> "SchedulerMixin":
         """The noise schedule, from `Family.load_schedule`."""
         return self.part(SCHEDULER)
 
     @property
-    def text_encoders(self) -> dict[str, Any]:
+    def text_encoders(self) -> "dict[str, PreTrainedModel]":
         """All text encoders by name."""
         return {name: self.part(name) for name in self.family.text_encoders}
 
-    def tokenizer_of(self, text_encoder: str) -> Any:  # noqa: ANN401
+    def tokenizer_of(self, text_encoder: str) -> "PreTrainedTokenizerBase | None":
         """Return a text encoder's tokenizer; None where only sizes are known."""
         return self.modules.get(text_encoder.replace("text_encoder", "tokenizer"))
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import Any
 
 import torch
 from diffusers import SchedulerMixin
@@ -18,7 +17,7 @@ from boothline.config.sampling import SamplingConfig
 from boothline.diffusion import counters
 from boothline.diffusion.editing import Canvas, Edit, start_level
 from boothline.diffusion.families import Tensors
-from boothline.diffusion.fitting import check_sampler
+from boothline.diffusion.layout import check_sampler
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.prompt_encoding import encode_prompt, stacked
 from boothline.diffusion.samplers import step_arguments
@@ -228,7 +227,7 @@ def start_noise(pipeline: DiffusionParts, batch: Sequence[SampleRequest]) -> tor
 
 def decode(pipeline: DiffusionParts, latents_BCHW: torch.Tensor) -> torch.Tensor:
     """Return pixels_BHWC: uint8 on the CPU, from latents_BCHW in the denoiser's scale."""
-    vae: Any = pipeline.vae
+    vae = pipeline.vae
     unscaled = pipeline.latent_scale.unscaled(latents_BCHW).to(vae.dtype)
     pixels_BCHW = pipeline.family.pixels(vae, unscaled).float()
     levels: torch.Tensor = (pixels_BCHW / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)

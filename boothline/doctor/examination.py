@@ -1,17 +1,113 @@
 """Runs every examination in a fixed order."""
 
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import boothline
 from boothline import services
 from boothline.addresses import check_service_url
 from boothline.connecting import excerpt, http_errors, tls_error
 from boothline.doctor import machine, storage
-from boothline.doctor.connections import connection
 from boothline.doctor.findings import Finding, failed, ok, warning
-from boothline.doctor.images import images
 from boothline.errors import BoothlineError, ConfigError, TrackingError
 from boothline.settings import Settings
+
+_SECONDS = 5.0
+
+
+def connection(target: str) -> Finding:
+    """Examine one connection that a step makes.
+
+    Args:
+        target: `HOST:PORT` of a TCP server.
+
+    Raises:
+        ConfigError: the target has another form.
+    """
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(
+            f"{target!r} is not a target of a connection.",
+            remedy="Write HOST:PORT, e.g. ml-pipeline.kubeflow.svc:8888.",
+        )
+    name = f"connection {target}"
+    try:
+        with socket.create_connection((host, int(port)), timeout=_SECONDS):
+            return ok(name, "accepted")
+    except socket.gaierror as error:
+        return failed(
+            name,
+            f"the name cannot be resolved: {error.strerror}",
+            "Check the name; if no name resolves, set networkPolicy.dnsNamespace, dnsCidrs and "
+            "dnsPorts of the chart.",
+        )
+    except TimeoutError:
+        return failed(
+            name,
+            f"closed: no answer within {_SECONDS:g} seconds, as a network policy does it",
+            "Allow the port of the target's pod, which may differ from its service's: "
+            "pipelines.ports and networkPolicy of the chart.",
+        )
+    except OSError as error:
+        return failed(
+            name,
+            f"refused: {error.strerror}",
+            "Check that the server runs, and that a network policy allows its pod's port.",
+        )
+
+
+NAMES = tuple(f"boothline/{image}:{boothline.__version__}" for image in ("tools", "torch"))
+_REVISION = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+_FORMAT = "{{.Id}} " + _REVISION
+_SECONDS = 10.0
+
+
+def images(names: tuple[str, ...] = NAMES) -> Finding:
+    """Examine whether Docker has the images, and name their digests and revisions.
+
+    Args:
+        names: the images, with their tags.
+    """
+    program = shutil.which("docker")
+    if program is None:
+        return ok("images", "no Docker here; only --profile containers needs it")
+    digests, missing = [], []
+    for name in names:
+        query = [program, "image", "inspect", "--format", _FORMAT, name]
+        try:
+            answer = subprocess.run(
+                query, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return _silent(str(error))
+        if answer.returncode == 0:
+            digests.append(_shown(name, answer.stdout))
+        elif "no such image" in answer.stderr.lower():
+            missing.append(name)
+        else:
+            return _silent(answer.stderr.strip())
+    detail = "; ".join([*digests, *(f"{name} is missing" for name in missing)])
+    if not missing:
+        return ok("images", detail)
+    return warning("images", detail, "`make images` builds what --profile containers needs.")
+
+
+def _shown(name: str, answer: str) -> str:
+    """Return an image as name, digest and revision."""
+    digest, *revision = answer.split()
+    return f"{name} is {digest}" + (f" of revision {revision[0]}" if revision else "")
+
+
+def _silent(reason: str) -> Finding:
+    return warning(
+        "images",
+        f"Docker does not answer: {reason}",
+        "Start Docker if you want --profile containers; nothing else needs it.",
+    )
+
 
 BASE_MODEL = "builtin:tiny-emoji-sd"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from boothline.cores import available_cores
 from boothline.doctor.findings import Finding, failed, ok, warning
+from boothline.processes import available_cores
 
 _GIB = 2**30
 _MIN_PYTHON = (3, 11)

@@ -9,17 +9,14 @@ from PIL import Image
 
 from boothline.config import RunConfig
 from boothline.diffusion.base_model import BaseModel, resolve
-from boothline.evaluation.pictures import (
-    PicturePlan,
-    ensure_part,
-    ensure_pictures,
-    prior_indices,
-)
+from boothline.evaluation.pictures import PicturePlan, prior_indices
 from boothline.evaluation.prompt_sets import templates
+from boothline.pictures.making import generate, png_of
+from boothline.pictures.parts import Parts
 from boothline.registry.ledger import champion_to_beat
-from boothline.results import BASE, CHAMPION, FINE_TUNED, Model
+from boothline.results import BASE, CHAMPION, FINE_TUNED, EvaluationImages, Model
 from boothline.steps import StepContext
-from boothline.store import FileEntry, ManifestRef, Store
+from boothline.store import FileEntry, ManifestRef, Store, layout
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
@@ -49,8 +46,8 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sitting:
-    """A set of pictures that one contender makes.
+class PictureSet:
+    """A set of pictures that one contender makes, in parts that shards share among them.
 
     Attributes:
         contender: the model.
@@ -62,15 +59,40 @@ class Sitting:
     plan: PicturePlan
     folder: str
 
-    def ensure_part(self, store: Store, number: int) -> ManifestRef:
-        """Return one part of the pictures; samples it if it is new."""
-        return ensure_part(
-            store,
-            self.plan,
-            number,
-            model_digest=self.contender.digest,
-            load=self.contender.load,
-        )
+    @property
+    def key(self) -> str:
+        """The name of the set."""
+        return self.plan.key(self.contender.digest)
+
+    def ensure_part(self, parts: Parts, number: int) -> None:
+        """Find or make one part of the pictures."""
+        part = self.plan.part(number, model_digest=self.contender.digest)
+        if not parts.take(part.path):
+            made = generate(self.contender.load(), part.pictures)
+            parts.keep(part, ((picture, png_of(image)) for picture, image in made))
+
+    def ensure(self, store: Store, *, on_picture: Callable[[int], None]) -> ManifestRef:
+        """Find the set or make what the store lacks of it.
+
+        Args:
+            store: where sets and their parts are.
+            on_picture: called with the number of pictures done.
+        """
+        path = layout.picture_set(self.key)
+        found = store.find(path)
+        if found is None:
+            parts = Parts(store)
+            for number in range(self.plan.num_parts):
+                self.ensure_part(parts, number)
+                on_picture(len(parts.stored))
+            made = EvaluationImages(
+                model_digest=self.contender.digest,
+                num_images=len(parts.stored),
+                **self.plan.facts(),
+            )
+            found = store.commit(path, made.draft(parts.files(self.plan.pictures)))
+        on_picture(len(self.plan.pictures))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,18 +232,18 @@ class Priors:
         self.indices: Sequence[int] = found or range(NUM_CLASS_IMAGES)
 
 
-def sittings_of(config: RunConfig, contender: Contender, priors: Priors) -> list[Sitting]:
+def picture_sets_of(config: RunConfig, contender: Contender, priors: Priors) -> list[PictureSet]:
     """Return the sets of pictures that a contender makes: of the prompts, then of the class.
 
     The base model's pictures of the class are the prior's, where there is one.
     """
     plan = PicturePlan.of_prompts(config, phrase=contender.phrase)
-    sittings = [Sitting(contender=contender, plan=plan, folder=contender.name)]
+    sets = [PictureSet(contender=contender, plan=plan, folder=contender.name)]
     if contender.name != BASE or not priors.files:
         plan = PicturePlan.of_class(config, indices=priors.indices)
         folder = f"{contender.name}-class"
-        sittings.append(Sitting(contender=contender, plan=plan, folder=folder))
-    return sittings
+        sets.append(PictureSet(contender=contender, plan=plan, folder=folder))
+    return sets
 
 
 class Studio:
@@ -248,8 +270,8 @@ class Studio:
 
     def gallery(self, contender: Contender) -> Gallery:
         """Return the pictures of one contender."""
-        sittings = sittings_of(self._context.config, contender, self._priors)
-        made = [self._make(sitting) for sitting in sittings]
+        wanted = picture_sets_of(self._context.config, contender, self._priors)
+        made = [self._make(pictures) for pictures in wanted]
         sets = [ref for ref, _ in made]
         if len(made) == 1:
             refs, class_images = self._prior_images()
@@ -259,25 +281,21 @@ class Studio:
             class_images = made[1][1]
         return Gallery(sets=tuple(sets), images=made[0][1], class_images=class_images)
 
-    def _make(self, sitting: Sitting) -> tuple[ManifestRef, list[Picture]]:
+    def _make(self, pictures: PictureSet) -> tuple[ManifestRef, list[Picture]]:
         """Make or find the pictures of a plan and bring them to this machine."""
-        before, store, folder = self._done, self._context.store, sitting.folder
-        ref = ensure_pictures(
-            store,
-            sitting.plan,
-            model_digest=sitting.contender.digest,
-            load=sitting.contender.load,
-            on_picture=lambda count: self._report(before + count, sitting.contender),
+        before, store, folder = self._done, self._context.store, pictures.folder
+        ref = pictures.ensure(
+            store, on_picture=lambda count: self._report(before + count, pictures.contender)
         )
         manifest = store.read(ref)
         local = store.fetch(ref, self._context.folder / "pictures" / folder, prefix="images/")
         return ref, [
             Picture(
-                name=f"images/{folder}/{shot.name}",
-                entry=manifest.entry(f"images/{shot.name}"),
-                path=local / "images" / shot.name,
+                name=f"images/{folder}/{picture.name}",
+                entry=manifest.entry(f"images/{picture.name}"),
+                path=local / "images" / picture.name,
             )
-            for shot in sitting.plan.shots
+            for picture in pictures.plan.pictures
         ]
 
     def _prior_images(self) -> tuple[list[ManifestRef], list[Picture]]:
@@ -286,12 +304,14 @@ class Studio:
         folder.mkdir(parents=True, exist_ok=True)
         refs: list[ManifestRef] = []
         images: list[Picture] = []
-        for shot in PicturePlan.of_class(self._context.config, indices=self._priors.indices).shots:
-            ref, entry = self._priors.files[f"images/{shot.name}"]
-            path = folder / shot.name
+        plan = PicturePlan.of_class(self._context.config, indices=self._priors.indices)
+        for planned in plan.pictures:
+            ref, entry = self._priors.files[f"images/{planned.name}"]
+            path = folder / planned.name
             path.write_bytes(self._context.store.read_bytes(ref, entry.path))
             refs.append(ref)
-            images.append(Picture(name=f"images/{BASE}-class/{shot.name}", entry=entry, path=path))
+            name = f"images/{BASE}-class/{planned.name}"
+            images.append(Picture(name=name, entry=entry, path=path))
         return sorted(set(refs), key=str), images
 
     def _report(self, done: int, contender: Contender) -> None:

@@ -6,7 +6,7 @@ Anything with these two methods will do; metrics never see more than the feature
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from PIL import Image
 from boothline.diffusion.base_model import BaseModel
 from boothline.errors import ConfigError
 from boothline.evaluation.metrics import normalised
+
+if TYPE_CHECKING:
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 Features = npt.NDArray[np.float32]
 
@@ -149,7 +152,7 @@ def load_clip(model: BaseModel) -> TextImageEncoder:
     return ClipEncoder(model.path)
 
 
-def _load(model_class: Any, folder: Path) -> Any:  # noqa: ANN401  (transformers has no types)
+def _load(model_class: "type[PreTrainedModel]", folder: Path) -> "PreTrainedModel":
     """Load a model for inference in float32: safetensors only, no code from the folder."""
     import torch
     from safetensors import SafetensorError
@@ -169,7 +172,7 @@ def _load(model_class: Any, folder: Path) -> Any:  # noqa: ANN401  (transformers
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _load_processor(folder: Path) -> Any:  # noqa: ANN401
+def _load_processor(folder: Path) -> "BaseImageProcessor":
     """Load an image processor on Pillow, so that torchvision or none makes no difference."""
     from transformers import AutoImageProcessor
 

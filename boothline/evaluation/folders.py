@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from boothline.diffusion.layout import read_json, weight_variant
-from boothline.diffusion.weights import check_weights, names_in
+from boothline.diffusion.layout import check_weights, names_in, read_json, weight_variant
 from boothline.errors import ConfigError, DataError
 
 CLIP = "clip_model"

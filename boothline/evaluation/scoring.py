@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 
 from boothline.evaluation import metrics
-from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.encoders import Features, ImageEncoder, TextImageEncoder
-from boothline.evaluation.metrics import Indices, Scores
+from boothline.evaluation.metrics import Bootstrap, Indices, Scores
 from boothline.measures import GAINED, METRICS, Score
 from boothline.measures import Scores as ScoreTable
 from boothline.results import FINE_TUNED, CopySigns

@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from boothline.results import Model
 from boothline.store import ManifestRef
 
 if TYPE_CHECKING:
-    from boothline.diffusion.prompts import PromptRow
+    from boothline.pictures.prompts import PromptRow
 
 MODEL_FOLDER = "diffusers/"
 _NAME = re.compile(r"(?:sheet-)?(\d{5,})[-.]")
@@ -101,9 +100,10 @@ def make_pictures(
         ModelNotFoundError: there is no such version.
         IntegrityError: a verification key is set and the model's signature is not right.
     """
-    from boothline.diffusion.batch import generate, plan_pictures, save_picture
     from boothline.diffusion.loading import load_pipeline
     from boothline.diffusion.signatures import verify_signed
+    from boothline.pictures.making import generate, save_picture
+    from boothline.pictures.plan import plan_pictures
 
     version = resolve(session.store, *model)
     cached = session.home / "cache" / "models" / version.digest
@@ -117,7 +117,7 @@ def make_pictures(
     first = _next_number(folder)
     with _collected() as said:
         for picture, image in generate(pipeline, planned, on_progress=on_progress):
-            path = folder / replace(picture, row=first + picture.row).name
+            path = folder / _moved(picture.name, by=first)
             save_picture(image, picture, path, model_digest=version.digest)
             paths.append(str(path))
     paths.sort()
@@ -129,6 +129,12 @@ def make_pictures(
         sheet=_write_sheet(paths, folder, num_columns=num_images) if sheet else "",
         remarks=[*_unnamed(session, version.ref, rows), *said.lines],
     )
+
+
+def _moved(name: str, *, by: int) -> str:
+    """Return a file name of a plan, such as 00003-00.png, with its row numbered on."""
+    row, rest = name.split("-", 1)
+    return f"{int(row) + by:05d}-{rest}"
 
 
 def _next_number(folder: Path) -> int:
@@ -155,7 +161,7 @@ def _write_sheet(paths: Sequence[str], folder: Path, *, num_columns: int) -> str
     """Write one sheet with all pictures and return its path."""
     from PIL import Image
 
-    from boothline.diffusion.sheets import contact_sheet
+    from boothline.pictures.sheets import contact_sheet
 
     images = [Image.open(path, formats=("PNG",)) for path in paths]
     columns = num_columns if num_columns > 1 else None

@@ -7,13 +7,13 @@ from boothline.config import RunConfig
 from boothline.data.class_pictures import number_in, shares
 from boothline.data.examination import examine
 from boothline.data.identifier import TokenCounter
+from boothline.data.limits import scratch_folder
 from boothline.data.report import DatasetRemark, DatasetReport, DatasetWarning
-from boothline.data.scratch import scratch_folder
 from boothline.diffusion.base_model import resolve
-from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
+from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.launch.local.session import settings_for
 from boothline.launch.needs import lacking
-from boothline.training.held_out import ensure_some_left
+from boothline.training.job import ensure_some_left
 
 
 def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from boothline.measures import METRICS
-from boothline.report.axes import Scale, number, padded_range, tick_label, tick_step, ticks
+from boothline.report.drawing import Scale, number, padded_range, tick_label, tick_step, ticks
 from boothline.report.model import Contender, CurvePoint, Metric
 
 MAX_POINTS = 400

@@ -331,6 +331,14 @@ class Lineage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepReport:
+    """What is on the page of a sweep's leaderboard."""
+
+    verdict: Verdict
+    leaderboard: Leaderboard
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunReport:
     """Everything on the page."""
 

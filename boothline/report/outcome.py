@@ -4,7 +4,7 @@ import re
 
 from boothline.catalogue import steps_of
 from boothline.measures import METRICS, Score
-from boothline.report.axes import number, signed
+from boothline.report.drawing import number, signed
 from boothline.report.model import FailureNote, Rule, Tone, Verdict
 from boothline.report.sources import RunSources
 from boothline.results import BASE, CHAMPION, REFUSED, Decision, Evaluation, Promotion, RuleResult

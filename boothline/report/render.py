@@ -2,17 +2,20 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from boothline.report import axes
+from boothline.report import drawing
 from boothline.report.charts import interval_chart, loss_chart, score_chart
-from boothline.report.graph import lineage_chart
-from boothline.report.model import RunReport
+from boothline.report.drawing import lineage_chart
+from boothline.report.model import RunReport, SweepReport, Verdict
 from boothline.report.outcome import resume_command
+from boothline.report.scores import leaderboard
+from boothline.results import TrialRow
 
 TEMPLATE = "report.html.j2"
 
@@ -28,12 +31,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=axes.number,
-        signed=axes.signed,
-        duration=axes.duration,
-        size=axes.size,
-        energy=axes.energy,
-        processor_time=axes.processor_time,
+        number=drawing.number,
+        signed=drawing.signed,
+        duration=drawing.duration,
+        size=drawing.size,
+        energy=drawing.energy,
+        processor_time=drawing.processor_time,
         moment=moment,
         loss_chart=loss_chart,
         score_chart=score_chart,
@@ -61,7 +64,20 @@ def render(report: RunReport) -> str:
         report,
         resume=resume_command(report.run_id),
         longest_step_seconds=max((step.seconds for step in report.steps), default=0.0),
+        alone=False,
     )
+
+
+def render_trials(model_name: str, rows: Sequence[TrialRow]) -> str:
+    """Return the leaderboard of a sweep as a page of its own, as it stands in the report.
+
+    Args:
+        model_name: the registered model that the trials compete for.
+        rows: the trials, the best first.
+    """
+    verdict = Verdict(tone="plain", word="sweep", title=f"Sweep of {model_name}")
+    report = SweepReport(verdict=verdict, leaderboard=leaderboard(rows))
+    return render_page("sweep.html.j2", report, alone=True)
 
 
 def render_page(template: str, report: object, **values: object) -> str:

@@ -1,9 +1,11 @@
 """What was measured, for people: metrics to compare, a sweep's trials, likeness to the training."""
 
+from collections.abc import Sequence
+
 from boothline import results
 from boothline.config import RunConfig
 from boothline.measures import METRICS, Score
-from boothline.report.axes import number
+from boothline.report.drawing import number
 from boothline.report.model import (
     Contender,
     Copies,
@@ -14,8 +16,7 @@ from boothline.report.model import (
     TrialLine,
 )
 from boothline.report.pictures import PictureLoader, Wanted
-from boothline.report.records import ScoreRow
-from boothline.report.sources import RunSources, Source
+from boothline.report.sources import RunSources, ScoreRow, Source
 from boothline.results import BASE, CHAMPION, FINE_TUNED, REAL, CopySigns, Evaluation
 from boothline.trials import in_words
 
@@ -125,14 +126,15 @@ def evaluation_facts(
 def leaderboard_of(run: RunSources) -> Leaderboard:
     """Return the trials that a sweep compared, the best first; nothing for other runs."""
     found = run.read("compare_trials", results.Leaderboard, "The leaderboard")
-    if found is None:
-        return Leaderboard()
+    return leaderboard(found.trials) if found else Leaderboard()
+
+
+def leaderboard(rows: Sequence[results.TrialRow]) -> Leaderboard:
+    """Return trials, the best first, as they are shown."""
     measured = [
-        metric.short
-        for name, metric in METRICS.items()
-        if any(name in row.scores for row in found.trials)
+        metric.short for name, metric in METRICS.items() if any(name in row.scores for row in rows)
     ]
-    return Leaderboard(trials=tuple(_line(row) for row in found.trials), scores=tuple(measured))
+    return Leaderboard(trials=tuple(_line(row) for row in rows), scores=tuple(measured))
 
 
 def _line(row: results.TrialRow) -> TrialLine:

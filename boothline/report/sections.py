@@ -17,14 +17,15 @@ from boothline.report.model import (
     Training,
 )
 from boothline.report.pictures import PictureLoader, Wanted
-from boothline.report.records import (
+from boothline.report.scores import CONTENDERS
+from boothline.report.sources import (
     BatchRecord,
     CaptionRecord,
     DataReport,
+    RunSources,
+    Source,
     curve_points,
 )
-from boothline.report.scores import CONTENDERS
-from boothline.report.sources import RunSources, Source
 from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
 from boothline.results import Training as Trained
 from boothline.store import layout

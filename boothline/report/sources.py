@@ -1,22 +1,108 @@
 """Reads a run's records and manifests; what cannot be read becomes a notice on the page."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from boothline.catalogue import ends_run, place_of
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
+from boothline.report.model import CurvePoint
 from boothline.results import Result
 from boothline.runs import RunRecord, StepRecord, read_run, read_steps, trial_run_id
 from boothline.store import Manifest, ManifestRef, Store
 from boothline.trials import best_trial, trial_configs
 
 logger = logging.getLogger(__name__)
+
+
+class Loose(BaseModel):
+    """Base of records written by other steps: fields that the report does not know are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ScoreRow(Loose):
+    """One line of the `scores.jsonl` of an evaluation."""
+
+    model: str
+    image: str
+    prompt: str = ""
+    sample: int = 0
+    nearest: str = ""
+    nearest_cosine: float = 0.0
+
+
+class AcceptedRecord(Loose):
+    """An accepted picture in the data report."""
+
+    source: str
+    image: str = ""
+    width_px: int = 0
+    height_px: int = 0
+
+
+class QuarantineRecord(Loose):
+    """A refused picture in the data report; the reason reads on from its name."""
+
+    source: str
+    reason: str = ""
+    advice: str = ""
+    thumbnail: str = ""
+
+
+class WarningRecord(Loose):
+    """A warning in the data report; the message reads on from the picture's name."""
+
+    source: str = ""
+    message: str
+    advice: str = ""
+
+
+class DataReport(Loose):
+    """`report.json` of a `dataset` manifest."""
+
+    accepted: tuple[AcceptedRecord, ...] = ()
+    quarantined: tuple[QuarantineRecord, ...] = ()
+    warnings: tuple[WarningRecord, ...] = ()
+
+
+class CaptionRecord(Loose):
+    """One line of a `captions.jsonl`."""
+
+    image: str
+    caption: str = ""
+    source: str = ""
+
+
+class BatchRecord(Loose):
+    """One line of the `index.jsonl` of batch inference."""
+
+    image: str
+    prompt: str = ""
+    seed: int | None = None
+
+
+_CURVE_LINE = TypeAdapter(dict[str, float | int | None])
+
+
+def curve_points(lines: Iterator[bytes]) -> Iterator[CurvePoint]:
+    """Yield the points of a `curve.jsonl`.
+
+    Raises:
+        ValidationError: a line is not an object of numbers.
+    """
+    for line in lines:
+        values = _CURVE_LINE.validate_json(line)
+        yield CurvePoint(
+            step=int(values.pop("step", None) or 0),
+            values={key: float(value) for key, value in values.items() if value is not None},
+        )
+
 
 T = TypeVar("T")
 ResultT = TypeVar("ResultT", bound=Result)

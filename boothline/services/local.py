@@ -14,12 +14,10 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from boothline.errors import ServiceError
-from boothline.services import ports as loopback
+from boothline.services import endpoints as loopback
 from boothline.services import processes
 from boothline.services.endpoints import Credentials, Endpoints, write_private
-from boothline.services.mlflow_server import MLflowServer
-from boothline.services.seaweedfs import SeaweedFS
-from boothline.services.service import LocalService
+from boothline.services.service import LocalService, MLflowServer, SeaweedFS
 
 logger = logging.getLogger(__name__)
 

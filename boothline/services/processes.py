@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from boothline.processes import end, variable_of
+
 _MARK = "BOOTHLINE_SERVICE"
 _PASSED_ON = ("LD_LIBRARY_PATH", "PYTHONPATH")
 _MAX_LOG_BYTES = 5 * 2**20
-_KILL_SECONDS = 5.0
 _EXEC_SECONDS = 30.0
 _EXEC_POLL_SECONDS = 0.002
 _TAIL_BYTES = 64 * 2**10
@@ -68,7 +69,7 @@ def _wait_for_mark(server: psutil.Process) -> None:
     told where the new program's environment lies: on a busy machine others see none for a while.
     """
     deadline = time.monotonic() + _EXEC_SECONDS
-    while not _mark_of(server) and time.monotonic() < deadline:
+    while not variable_of(server, _MARK) and time.monotonic() < deadline:
         if not server.is_running() or server.status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(_EXEC_POLL_SECONDS)
@@ -84,7 +85,7 @@ def find(pid: int, *, folder: Path) -> psutil.Process | None:
         if process.status() == psutil.STATUS_ZOMBIE:
             process.wait(0)
             return None
-        return process if _mark_of(process) == str(folder) else None
+        return process if variable_of(process, _MARK) == str(folder) else None
     except psutil.Error:
         return None
 
@@ -97,13 +98,7 @@ def find_all(folder: Path) -> list[psutil.Process]:
 
 def terminate(process: psutil.Process, *, patience_seconds: float) -> None:
     """Ask a server and its children to end, and kill what is left after a while."""
-    family = [process, *_children(process)]
-    for member in family:
-        _signal(member, kill=False)
-    _, left = psutil.wait_procs(family, timeout=patience_seconds)
-    for member in left:
-        _signal(member, kill=True)
-    psutil.wait_procs(left, timeout=_KILL_SECONDS)
+    end([process, *_children(process)], grace_seconds=patience_seconds)
 
 
 def listens(process: psutil.Process, ports: Iterable[int]) -> bool:
@@ -168,23 +163,8 @@ def tail(log: Path, *, since: int = 0, telling: str = "", num_lines: int = 12) -
     return "\n".join((told or lines)[-num_lines:])
 
 
-def _mark_of(process: psutil.Process) -> str:
-    """Return the folder that a process is marked with; empty when it is none of ours, or gone."""
-    try:
-        return str(process.environ().get(_MARK, ""))
-    except (psutil.Error, ProcessLookupError):
-        return ""
-
-
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
         return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
-
-
-def _signal(process: psutil.Process, *, kill: bool) -> None:
-    try:
-        process.kill() if kill else process.terminate()
-    except psutil.NoSuchProcess:
-        return

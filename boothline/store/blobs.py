@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from threading import Event
 
-from boothline.errors import DiskFullError, IntegrityError, NotFoundError
+from boothline.errors import DiskFullError, IntegrityError, NotFoundError, is_disk_full
 from boothline.store import layout
 from boothline.store.manifest import FileEntry
 from boothline.store.s3 import CHUNK_BYTES, MULTIPART_PART_BYTES, Bucket
@@ -251,7 +251,7 @@ def _disk_full_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_disk_full(error):
             raise
         raise DiskFullError(
             f"No space is left on the disk of {path}.",

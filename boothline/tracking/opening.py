@@ -5,14 +5,13 @@ import logging
 from boothline.catalogue import ends_run
 from boothline.config import RunConfig
 from boothline.errors import TrackingError
+from boothline.metering import read_gauges
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import Sink, StepTracker, Values, dotted
 from boothline.tracking.client import connect
-from boothline.tracking.delivery import Delivery
-from boothline.tracking.gauges import read_gauges
+from boothline.tracking.delivery import Delivery, LiveRun
 from boothline.tracking.identity import NAME_TAG, Mirror, readable_name
-from boothline.tracking.live import LiveRun
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def open_step_tracker(
 
         sinks.append(Board(folder / TENSORBOARD_FOLDER / step))
     if wandb:
-        from boothline.tracking.weights_biases import OfflineRun
+        from boothline.tracking.boards import OfflineRun
 
         sinks.append(OfflineRun(folder, project=experiment, group=run_id, step=step))
     return StepTracker(*sinks)

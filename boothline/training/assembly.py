@@ -10,20 +10,27 @@ from torch import nn
 from boothline.buckets import Size, size_of, sizes_of
 from boothline.config.subject import SubjectConfig
 from boothline.config.training import TrainingConfig
-from boothline.diffusion.families.flow import FlowFamily
-from boothline.diffusion.fitting import check_config
-from boothline.diffusion.layout import family_of
+from boothline.diffusion.layout import check_config, family_of
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.diffusion.lora import add_adapters, freeze_unread
 from boothline.diffusion.prompt_encoding import tokenize
 from boothline.errors import ConfigError
-from boothline.training.batches import BatchMaker, Half
-from boothline.training.bucketing import BucketedBatches, Turns, sorted_by_size
-from boothline.training.compiling import can_compile
-from boothline.training.denoiser import Denoiser
+from boothline.training.batches import (
+    Batches,
+    BatchMaker,
+    BucketedBatches,
+    Half,
+    Turns,
+    sorted_by_size,
+)
+from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
-from boothline.training.objective import FlowObjective, Objective, ScheduleObjective
+from boothline.training.objective import (
+    Objective,
+    objective_of,
+    timesteps_of,
+)
 from boothline.training.pictures import (
     Crops,
     Picture,
@@ -33,7 +40,6 @@ from boothline.training.pictures import (
     split_off,
 )
 from boothline.training.ranks import Ranks
-from boothline.training.timesteps import FlowTimesteps, Timesteps, UniformTimesteps
 from boothline.training.validation import (
     FixedDraws,
     History,
@@ -41,8 +47,6 @@ from boothline.training.validation import (
     ValidationSet,
     Validator,
 )
-
-Batches = BatchMaker | BucketedBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,39 +78,13 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     pipeline = load_pipeline(job.base_model, device=ranks.device)
     compiled = training.compile and can_compile(ranks.device)
     denoiser = trained_networks(pipeline, training, compiled=compiled)
-    objective = _objective(pipeline, training)
+    objective = objective_of(pipeline, training)
     objective.to(ranks.device)
     return Assembly(
         pipeline=pipeline,
         denoiser=denoiser,
         batches=_Loader(job, pipeline, ranks=ranks).batches(),
         objective=objective,
-    )
-
-
-def _objective(pipeline: DiffusionParts, training: TrainingConfig) -> Objective:
-    """Return the loss of a family."""
-    if pipeline.family.is_flow:
-        return FlowObjective(huber_delta=training.huber_delta)
-    schedule = pipeline.scheduler
-    return ScheduleObjective(
-        schedule.alphas_cumprod,
-        prediction_type=schedule.config.prediction_type,
-        min_snr_gamma=training.min_snr_gamma,
-        huber_delta=training.huber_delta,
-    )
-
-
-def _timesteps(pipeline: DiffusionParts, training: TrainingConfig, *, size: Size) -> Timesteps:
-    """Return what draws the timesteps of pictures of a size, (width, height) in pixels."""
-    family = pipeline.family
-    if not isinstance(family, FlowFamily):
-        return UniformTimesteps(count=len(pipeline.scheduler.alphas_cumprod))
-    width, height = (side // pipeline.vae_scale for side in size)
-    num_tokens = family.num_tokens(pipeline, height=height, width=width)
-    return FlowTimesteps(
-        density=training.timestep_density or family.density,
-        shift=family.shift(pipeline.scheduler, num_tokens=num_tokens),
     )
 
 
@@ -304,7 +282,7 @@ class _Loader:
             captions=captions,
             seed=self._training.seed,
             batch_size=self._training.batch_size,
-            timesteps=_timesteps(self._pipeline, self._training, size=size),
+            timesteps=timesteps_of(self._pipeline, self._training, size=size),
             scale=self._pipeline.latent_scale,
             noise_offset=self._training.noise_offset,
         )

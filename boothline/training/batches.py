@@ -1,4 +1,4 @@
-"""Builds the micro-batch of any (step, accumulation, rank) from counters alone.
+"""Builds the micro-batch of any (step, accumulation, rank) from counters alone, in one bucket.
 
 The global batch of step s (counted from 0) takes positions s x B to (s + 1) x B - 1 of the instance
 order and of the prior order. Every draw is named by (seed, stream, step, slot), the slot being the
@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 
+from boothline.buckets import Size
 from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
+from boothline.errors import DataError
 from boothline.training.encoding import CaptionSource, MomentSource
-from boothline.training.pictures import Picture, picture_at
-from boothline.training.timesteps import Timesteps
+from boothline.training.objective import Timesteps
+from boothline.training.pictures import Picture, epoch_order, open_picture, picture_at
 
 Sample = tuple[torch.Tensor, torch.Tensor, float, int]
 
@@ -161,3 +163,83 @@ class BatchMaker:
     ) -> torch.Tensor:
         """Return the normal draw of one slot in a stream of its half."""
         return counters.normal(shape, seed=self.seed, stream=f"{half.name}/{name}", index=place)
+
+
+STREAM = "buckets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """Whose turn it is in each step.
+
+    Steps take the buckets in a shuffled order in which, over one epoch of steps (as many as there
+    are instance pictures), each bucket comes as often as it has pictures. Like every draw, the
+    bucket of a step depends on (seed, step) alone, so a resumed training takes the same.
+
+    Attributes:
+        counts: pictures of each bucket, at least 1.
+        seed: seed of the training.
+    """
+
+    counts: tuple[int, ...]
+    seed: int
+
+    def bucket(self, step: int) -> int:
+        """Return the bucket of a step, counted from 0."""
+        epoch, place = divmod(step, sum(self.counts))
+        return self._order(epoch)[place]
+
+    def earlier(self, step: int) -> int:
+        """Return how many steps before this one took its bucket."""
+        epoch, place = divmod(step, sum(self.counts))
+        order = self._order(epoch)
+        return epoch * self.counts[order[place]] + order[:place].count(order[place])
+
+    def _order(self, epoch: int) -> list[int]:
+        owners = [bucket for bucket, count in enumerate(self.counts) for _ in range(count)]
+        return [owners[place] for place in epoch_order(len(owners), self.seed, STREAM, epoch)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketedBatches:
+    """Makes micro-batches of one bucket each.
+
+    Attributes:
+        makers: makes the batches of each bucket.
+        turns: whose turn it is.
+        captions: captions of all pictures.
+    """
+
+    makers: Sequence[BatchMaker]
+    turns: Turns
+    captions: CaptionSource
+
+    def make(self, step: int, *, slots: range) -> MicroBatch:
+        """Return a piece of the global batch of a step; arguments as in `BatchMaker.make`."""
+        return self.makers[self.turns.bucket(step)].make(step, slots=slots)
+
+
+def sorted_by_size(pictures: Sequence[Picture], sizes: Sequence[Size]) -> list[list[Picture]]:
+    """Return the pictures of each size, in their order.
+
+    Args:
+        pictures: each of exactly one of the sizes.
+        sizes: (width, height) in pixels of the buckets.
+
+    Raises:
+        DataError: a picture has another size.
+    """
+    found: dict[Size, list[Picture]] = {size: [] for size in sizes}
+    for picture in pictures:
+        size = open_picture(picture).size
+        if size not in found:
+            raise DataError(
+                f"{picture.path.name} is {size[0]} x {size[1]} pixels, which is none of "
+                "subject.aspect_buckets.",
+                remedy="Run validate_data again with these buckets.",
+            )
+        found[size].append(picture)
+    return list(found.values())
+
+
+Batches = BatchMaker | BucketedBatches

@@ -1,13 +1,19 @@
-"""`Denoiser`: the trained networks as one module, so that DDP synchronises them together."""
+"""The networks of a training: the `Denoiser` that is trained, and its frozen `Surroundings`."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from boothline.diffusion.families import STABLE_DIFFUSION, Family
+from boothline.diffusion.loading import DiffusionParts, load_frozen
 from boothline.diffusion.lora import STATE_SUFFIX
+
+logger = logging.getLogger(__name__)
 
 
 class RowsOf(torch.autograd.Function):
@@ -149,3 +155,83 @@ class Denoiser(nn.Module):
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: weight.shape for name, weight in weights.items()}
+
+
+def can_compile(device: torch.device) -> bool:
+    """Tell whether a network can be compiled for a device; warn if not.
+
+    On a CPU that takes a C++ compiler, on CUDA the library triton.
+
+    Args:
+        device: where the network runs.
+    """
+    missing = _missing(device)
+    if missing:
+        logger.warning(
+            "training.compile is on, but %s: the training goes on without; its numbers differ from "
+            "those of a compiled training by rounding",
+            missing,
+        )
+    return not missing
+
+
+def _missing(device: torch.device) -> str:
+    """Return what is missing, in words; empty if nothing is."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return "" if has_triton() else "triton is not installed"
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError) as error:
+        logger.debug("no C++ compiler: %s", error)
+        return "there is no C++ compiler"
+    return ""
+
+
+class Surroundings:
+    """Lends the whole base model, with the networks in training as they are.
+
+    Once the pictures and captions are encoded, only sample sheets need the autoencoder and the
+    frozen text encoders. Between sheets they would take memory from the training (0.8 GB for Stable
+    Diffusion 1.5).
+
+    Args:
+        pipeline: the base model, whole.
+        folder: where it was loaded from.
+        text_encoder_trained: the text encoders are no surroundings then, and stay.
+    """
+
+    def __init__(
+        self, pipeline: DiffusionParts, *, folder: Path, text_encoder_trained: bool
+    ) -> None:
+        self._pipeline = pipeline
+        self._folder = folder
+        text_encoders = () if text_encoder_trained else pipeline.family.text_encoders
+        self._names = [*pipeline.family.names("autoencoder"), *text_encoders]
+        self._released = False
+
+    def release(self) -> None:
+        """Let go of the frozen networks from now on, except while the whole is lent."""
+        self._released = True
+        self._pipeline = self._pipeline.without(*self._names)
+
+    @contextmanager
+    def whole(self) -> Iterator[DiffusionParts]:
+        """Lend the whole base model inside the block.
+
+        Raises:
+            DataError: the base model's folder is gone or damaged.
+        """
+        if not self._released:
+            yield self._pipeline
+            return
+        device = self._pipeline.device
+        lent = self._pipeline.changed(load_frozen(self._folder, self._names, device=device))
+        yield lent
+        del lent
+        if device.type == "cuda":
+            torch.cuda.empty_cache()

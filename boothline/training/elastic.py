@@ -16,9 +16,9 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from boothline.processes import PARENT_DEATH_SIGNAL, control
 from boothline.training import worker
 from boothline.training.job import TrainingJob
-from boothline.training.requests import die_with_parent
 
 SHUTDOWN_SECONDS = 28
 
@@ -47,7 +47,7 @@ def start(parent: int, job_file: Path, *, configure: Callable[[Path], LaunchConf
         job_file: the job.
         configure: makes torchrun's configuration for the job.
     """
-    die_with_parent(signal.SIGTERM)
+    control(PARENT_DEATH_SIGNAL, signal.SIGTERM)
     if os.getppid() != parent:
         return 1
     config = configure(job_file)

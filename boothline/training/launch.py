@@ -6,18 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from boothline.cores import available_cores
 from boothline.errors import InterruptedRunError
+from boothline.processes import available_cores, listening
+from boothline.progress import LineTail
 from boothline.settings import Settings
-from boothline.training.failures import failure_of
-from boothline.training.heartbeat import Watch
+from boothline.training.failures import Watch, failure_of
 from boothline.training.job import (
     CURVE_FILE,
     EVENTS_FILE,
@@ -114,7 +113,7 @@ def run_ranks(
     Raises:
         BoothlineError: what stopped the ranks, as the class it had there.
     """
-    events = _EventReader(job.folder / EVENTS_FILE)
+    events = LineTail(job.folder / EVENTS_FILE)
     watch = Watch(
         job.folder,
         ranks=ranks,
@@ -124,14 +123,14 @@ def run_ranks(
     process = _started(job, settings, agent=agent, num_ranks=len(ranks))
     with _ended_with_us(process), _signals_passed_on(process, job) as received:
         while process.poll() is None:
-            events.forward(on_event)
+            _forward(events, on_event)
             if silence := watch.look():
                 on_event({"event": "silent", "text": silence})
             try:
                 process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 continue
-    events.forward(on_event)
+    _forward(events, on_event)
     if process.returncode == 0:
         return
     error = watch.error() or failure_of(job.folder, world_size=job.world_size, ranks=ranks)
@@ -141,6 +140,12 @@ def run_ranks(
             remedy="`boothline resume` goes on from the last training state.",
         ) from error
     raise error
+
+
+def _forward(events: LineTail, on_event: OnEvent) -> None:
+    """Call back with each event that was appended since the last call."""
+    for line in events.read():
+        on_event(json.loads(line))
 
 
 def _started(job: TrainingJob, settings: Settings, *, agent: str, num_ranks: int) -> Child:
@@ -222,31 +227,5 @@ def _signals_passed_on(process: Child, job: TrainingJob) -> Iterator[list[int]]:
             os.kill(int(main_rank.read_text(encoding="utf-8")), signal.SIGUSR1)
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGUSR1: save}
-    if threading.current_thread() is not threading.main_thread():
-        handlers = {}
-    former = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
+    with listening(handlers):
         yield received
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
-class _EventReader:
-    """Reads the complete new lines of an event file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def forward(self, on_event: OnEvent) -> None:
-        """Call back with each event that was appended since the last call."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as stream:
-            stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                on_event(json.loads(line))

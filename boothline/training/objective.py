@@ -20,11 +20,76 @@ SNR_t = a_t^2 / s_t^2:
                     (Ruiz et al., "DreamBooth", 2023, equation 2)
 """
 
+import math
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 
-from boothline.training.timesteps import FLOW_TIMESTEPS
+from boothline.buckets import Size
+from boothline.config.training import TrainingConfig
+from boothline.diffusion import counters
+from boothline.diffusion.counters import Index
+from boothline.diffusion.families.flow import Density, FlowFamily
+from boothline.diffusion.loading import DiffusionParts
+
+FLOW_TIMESTEPS = 1000
+
+
+class Timesteps(Protocol):
+    """Where the timesteps of a training come from."""
+
+    def draw(self, *, seed: int, stream: str, index: Index) -> float:
+        """Return the timestep of one sample; the draw is named as in `counters`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformTimesteps:
+    """Every number of a noise schedule alike.
+
+    Attributes:
+        count: timesteps of the schedule.
+    """
+
+    count: int
+
+    def draw(self, *, seed: int, stream: str, index: Index) -> int:
+        """Return a number in [0, count)."""
+        if self.count == 1:
+            return 0
+        return int(counters.integers((), high=self.count, seed=seed, stream=stream, index=index))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowTimesteps:
+    """Noise levels of flow matching, times 1000.
+
+    Flow matching has noise levels s in (0, 1), and 1000 s is the timestep that the network reads:
+
+        uniform        s = u, uniform
+        logit_normal   s = 1 / (1 + exp(-n)), n standard normal     (Esser et al., "Scaling
+        shifted        a s / (1 + (a - 1) s) of a logit-normal s    rectified flow transformers",
+                       a grows with the picture or is the model's   2024, sections 3.1 and 5.3.2)
+
+    Attributes:
+        density: how they are spread.
+        shift: a, used by `shifted` alone.
+    """
+
+    density: Density
+    shift: float = 1.0
+
+    def draw(self, *, seed: int, stream: str, index: Index) -> float:
+        """Return a timestep in [0, 1000]."""
+        if self.density == "uniform":
+            level = float(counters.uniform((), seed=seed, stream=stream, index=index))
+            return level * FLOW_TIMESTEPS
+        number = float(counters.normal((), seed=seed, stream=stream, index=index))
+        level = 1 / (1 + math.exp(-number))
+        if self.density == "shifted":
+            level = self.shift * level / (1 + (self.shift - 1) * level)
+        return level * FLOW_TIMESTEPS
+
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 
@@ -216,3 +281,29 @@ def total_loss(
     instance, prior = losses_B[:num_instance].sum(), losses_B[num_instance:].sum()
     loss = (instance + prior_weight * prior) * (scale / half_size)
     return loss, torch.stack([instance, prior]).detach().double()
+
+
+def objective_of(pipeline: DiffusionParts, training: TrainingConfig) -> Objective:
+    """Return the loss of a family."""
+    if pipeline.family.is_flow:
+        return FlowObjective(huber_delta=training.huber_delta)
+    schedule = pipeline.scheduler
+    return ScheduleObjective(
+        schedule.alphas_cumprod,
+        prediction_type=schedule.config.prediction_type,
+        min_snr_gamma=training.min_snr_gamma,
+        huber_delta=training.huber_delta,
+    )
+
+
+def timesteps_of(pipeline: DiffusionParts, training: TrainingConfig, *, size: Size) -> Timesteps:
+    """Return what draws the timesteps of pictures of a size, (width, height) in pixels."""
+    family = pipeline.family
+    if not isinstance(family, FlowFamily):
+        return UniformTimesteps(count=len(pipeline.scheduler.alphas_cumprod))
+    width, height = (side // pipeline.vae_scale for side in size)
+    num_tokens = family.num_tokens(pipeline, height=height, width=width)
+    return FlowTimesteps(
+        density=training.timestep_density or family.density,
+        shift=family.shift(pipeline.scheduler, num_tokens=num_tokens),
+    )

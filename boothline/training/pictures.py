@@ -15,7 +15,7 @@ from boothline.config.section import SUBJECT_FIELD
 from boothline.config.training import CAPTION_FIELD
 from boothline.diffusion import counters
 from boothline.errors import DataError
-from boothline.training.held_out import ensure_some_left
+from boothline.training.job import ensure_some_left
 
 CAPTIONS_FILE = "captions.jsonl"
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,8 +12,20 @@ from pathlib import Path
 import torch
 
 from boothline.errors import NonFiniteLossError
-from boothline.training.ranks import Ranks
-from boothline.training.requests import Requests
+from boothline.training.ranks import Ranks, Requests
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the highest memory use so far: of a CUDA device what torch reserved on it, else RSS.
+
+    Args:
+        device: what the process trains on.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
 
 _NOT_IN_THE_CURVE = frozenset({"seconds", "stop", "save"})
 

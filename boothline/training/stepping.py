@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 
 from boothline.diffusion import counters
-from boothline.training.assembly import Batches
-from boothline.training.averaging import WeightAverage
+from boothline.training.batches import Batches
 from boothline.training.failures import is_out_of_memory
 from boothline.training.job import TrainingJob
 from boothline.training.objective import Objective, total_loss
-from boothline.training.optimizing import set_learning_rate
+from boothline.training.optimizing import WeightAverage, set_learning_rate
 from boothline.training.ranks import Ranks
+
+if TYPE_CHECKING:
+    from accelerate.optimizer import AcceleratedOptimizer
 
 OnSmaller = Callable[[int, int], None]
 
@@ -62,8 +64,8 @@ class Stepper:
         *,
         accelerator: Accelerator,
         ranks: Ranks,
-        model: Any,  # noqa: ANN401 - DDP, compiled or plain
-        optimizer: Any,  # noqa: ANN401 - accelerate's wrapper
+        model: torch.nn.Module,
+        optimizer: "AcceleratedOptimizer",
         batches: Batches,
         objective: Objective,
         on_smaller: OnSmaller = lambda step, size: None,

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from boothline.errors import BoothlineError, InterruptedRunError
 from boothline.store import ManifestRef
 from boothline.training.assembly import assemble, assemble_validator
-from boothline.training.averaging import WeightAverage
+from boothline.training.denoiser import Surroundings
 from boothline.training.job import (
     CURVE_FILE,
     EVENTS_FILE,
@@ -22,17 +22,14 @@ from boothline.training.job import (
     VALIDATION_FILE,
     TrainingJob,
 )
-from boothline.training.memory import peak_memory_bytes
-from boothline.training.optimizing import build_optimizer
+from boothline.training.optimizing import WeightAverage, build_optimizer
 from boothline.training.pictures import read_pictures
-from boothline.training.ranks import Ranks
-from boothline.training.reporting import EventLog, Exchange, StepReport
-from boothline.training.requests import Requests
+from boothline.training.ranks import Ranks, Requests
+from boothline.training.reporting import EventLog, Exchange, StepReport, peak_memory_bytes
 from boothline.training.sheets import SheetMaker, is_due
 from boothline.training.state_store import StateStore
 from boothline.training.states import TrainedParts
 from boothline.training.stepping import Stepper
-from boothline.training.surroundings import Surroundings
 
 logger = logging.getLogger(__name__)
 

@@ -5,26 +5,51 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boothline import settings as environment
-from boothline.diffusion.precision import has_native_bfloat16
+from boothline.diffusion.devices import has_native_bfloat16
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.training.determinism import deterministic_kernels
-from boothline.training.failures import mark_done, write_failure
-from boothline.training.heartbeat import start_beating
+from boothline.training.failures import mark_done, start_beating, write_failure
 from boothline.training.job import PROCESS_FILE, RESULT_FILE, TrainingJob
-from boothline.training.ranks import Ranks
-from boothline.training.requests import Requests
+from boothline.training.ranks import Ranks, Requests
 from boothline.training.state_store import StateStore
 from boothline.training.trainer import Outcome, Trainer
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def deterministic_kernels(*, enabled: bool) -> Iterator[None]:
+    """Inside the block, use only kernels that give the same bits each time.
+
+    An operation that has no such kernel raises. Attention takes torch's plain formulation: the
+    backward passes of the fused ones add in an order that CUDA leaves open. What cuBLAS needs
+    stands in the environment before CUDA starts (`launch`).
+
+    Args:
+        enabled: False: change nothing.
+    """
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
 
 CUDA = "cuda"
 

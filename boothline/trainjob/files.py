@@ -4,10 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from boothline import errors
 from boothline.diffusion.base_model import resolve
-from boothline.errors import BoothlineError, IntegrityError, TrainingError
+from boothline.errors import BoothlineError, IntegrityError
 from boothline.results import TrainingFiles, TrainingOutput
+from boothline.runs import Failure
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
 from boothline.store.manifest import FileEntry
@@ -99,22 +99,20 @@ def report_failure(store: Store, job_ref: str, error: BoothlineError, *, node: i
     """Leave word in the store why a node stopped."""
     store.put_record(
         f"{result_place(job_ref)}/failure-{node:04d}.json",
-        {"type": type(error).__name__, "message": error.message, "remedy": error.remedy},
+        Failure.of(error).model_dump(),
     )
 
 
 def reported_failure(store: Store, job_ref: str) -> BoothlineError | None:
     """Return why the nodes stopped: a cause rather than what followed from it; None if unknown."""
     paths = store.list_records(f"{result_place(job_ref)}/")
-    found = [record for path in paths if (record := store.get_record(path)) is not None]
-    found.sort(
-        key=lambda record: (record["type"] == "TrainingError", _PEER_LOSS in record["message"])
-    )
-    if not found:
-        return None
-    kind = getattr(errors, found[0]["type"], TrainingError)
-    error: BoothlineError = kind(found[0]["message"], remedy=found[0]["remedy"])
-    return error
+    found = [
+        Failure.model_validate(record)
+        for path in paths
+        if (record := store.get_record(path)) is not None
+    ]
+    found.sort(key=lambda failure: (failure.type == "TrainingError", _PEER_LOSS in failure.message))
+    return found[0].error() if found else None
 
 
 def as_event(line: str) -> dict[str, object] | None:

@@ -6,12 +6,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 
 from boothline.errors import BoothlineError, InterruptedRunError, ServiceError, TrainingError
+from boothline.processes import listening
 from boothline.store import Store, layout
 from boothline.training.job import TrainingJob
 from boothline.training.launch import OnEvent, TrainingResult, result_of
@@ -215,14 +216,5 @@ def _stop_requests() -> Iterator[threading.Event]:
         logger.warning("stopping the TrainJob on %s", signal.Signals(number).name)
         stopped.set()
 
-    if threading.current_thread() is not threading.main_thread():
+    with listening({signal.SIGTERM: stop, signal.SIGINT: stop}):
         yield stopped
-        return
-    former: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
-        number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield stopped
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -22,10 +22,9 @@ from types import ModuleType
 from typing import NoReturn
 
 from boothline import settings as environment
+from boothline.processes import PARENT_DEATH_SIGNAL, PROCESS_NAME, control
 from boothline.warm.client import MAX_MESSAGE_BYTES, Request
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_NAME = 15
 _MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_MAX_": -4, "MALLOC_ARENA_MAX": -8}
 _INT_MAX = 2**31 - 1
 _ENDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -107,7 +106,7 @@ class _Server:
         self, connection: socket.socket, outputs: Sequence[int], *, server: int
     ) -> None:
         """Leave behind all that belongs to the warm process alone."""
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        control(PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != server:
             os._exit(1)
         signal.set_wakeup_fd(-1)
@@ -171,10 +170,6 @@ def _renew_thread_pools(torch: ModuleType) -> None:
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
 
 
-def _prctl(option: int, value: int | bytes) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
-
-
 def _run(request: Request) -> NoReturn:
     """Do in a child what `python -m MODULE` does in a new process."""
     if request.leads_session:
@@ -183,7 +178,7 @@ def _run(request: Request) -> NoReturn:
     os.environ.clear()
     os.environ.update(request.env)
     _apply_environment()
-    _prctl(_PR_SET_NAME, request.module.rpartition(".")[2].encode()[:15])
+    control(PROCESS_NAME, request.module.rpartition(".")[2].encode()[:15])
     sys.argv = [request.module, *request.arguments]
     code = 1
     try:

@@ -16,7 +16,7 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
     """Log a contact sheet of the first pictures."""
     import json
 
-    from boothline.diffusion.sheets import track_sheet
+    from boothline.pictures.sheets import track_sheet
 
     shard = context.store.read_as(Images, ref).shard
     lines = context.store.read_bytes(ref, "index.jsonl").splitlines()[:_SHEET_IMAGES]

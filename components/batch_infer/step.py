@@ -2,33 +2,27 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from boothline.components.batch_infer import ABOUT
-from boothline.components.batch_infer.parts import Parts
 from boothline.config import RunConfig
 from boothline.config.inference import InferenceConfig
-from boothline.diffusion.batch import (
-    PlannedPicture,
-    StartPicture,
-    generate,
-    plan_pictures,
-    save_picture,
-)
-from boothline.diffusion.prompts import PromptRow, read_prompts
 from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
 from boothline.evaluation.prompt_sets import templates
-from boothline.results import Images, Model
+from boothline.pictures.making import generate, of_equal_settings, png_of
+from boothline.pictures.parts import Part, Parts, forget
+from boothline.pictures.plan import PlannedPicture, StartPicture, plan_pictures
+from boothline.pictures.prompts import PromptRow, read_prompts
+from boothline.results import Images, ImagesPart, Model
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import digest_of
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 _MODEL_FOLDER = "diffusers/"
+PART_IMAGES = 64
+"""At most so many pictures are made before they are kept."""
 
 
 class Inputs(StepInputs):
@@ -93,18 +87,10 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         shard=inputs.shard,
         num_shards=inference.num_shards,
     )
-    parts = Parts.of(context)
-    lacking = parts.lacking(planned)
-    for picture, image in _generate(context, inputs, lacking, planned) if lacking else ():
-        path = context.folder / "images" / picture.name
-        save_picture(
-            image,
-            picture,
-            path,
-            model_digest=manifest.content_digest,
-            run_id=context.run_id,
-        )
-        parts.add(picture.name, path)
+    parts = Parts(context.store)
+    parts.find(layout.batch_parts(context.key), planned)
+    if lacking := parts.lacking(planned):
+        _make(context, inputs, parts, lacking, total=len(planned))
     images = Images(
         model=inputs.model,
         num_images=len(planned),
@@ -136,35 +122,52 @@ def prompt_rows(config: RunConfig) -> list[PromptRow]:
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Delete what was kept to go on from; the result has it all."""
-    Parts(store=context.store, folder=layout.batch_parts(context.key)).forget()
+    """Delete the parts that an attempt continues from; the result has all of their pictures."""
+    forget(context.store, layout.batch_parts(context.key))
 
 
-def _generate(
+def _make(
     context: StepContext,
     inputs: Inputs,
+    parts: Parts,
     lacking: list[PlannedPicture],
-    planned: list[PlannedPicture],
-) -> Iterator[tuple[PlannedPicture, "Image.Image"]]:
-    """Load the model and yield the pictures that are lacking."""
+    *,
+    total: int,
+) -> None:
+    """Load the model and make the pictures that are lacking, part by part."""
+    from boothline.diffusion.devices import device_of, share_cores
     from boothline.diffusion.loading import load_pipeline
-    from boothline.diffusion.threads import device_of, share_cores
 
-    there = len(planned) - len(lacking)
-
-    def report(done: int, _total: int) -> None:
-        context.progress.update(there + done, len(planned), unit="images")
-
-    note = f"{there} are there, loading the model" if there else "loading the model"
-    context.progress.update(there, len(planned), unit="images", note=note)
+    report = partial(context.progress.update, total=total, unit="images")
+    done = total - len(lacking)
+    report(done, note=f"{done} are there, loading the model" if done else "loading the model")
     share_cores(context.config.inference.num_shards, settings=context.settings)
     folder = context.store.fetch(inputs.model, context.folder / "model", prefix=_MODEL_FOLDER)
-    verify_signed(
-        context.store, context.settings, ManifestRef.parse(inputs.model), folder / _MODEL_FOLDER
-    )
+    model = ManifestRef.parse(inputs.model)
+    verify_signed(context.store, context.settings, model, folder / _MODEL_FOLDER)
     device = device_of(inputs.shard, settings=context.settings)
     pipeline = load_pipeline(folder / _MODEL_FOLDER, device=device, for_sampling=True)
-    return generate(pipeline, lacking, on_progress=report)
+    texts = {"model": context.store.read(model).content_digest, "run": context.run_id}
+
+    def more(made: int, _: int) -> None:
+        report(done + made)
+
+    for part in _parts_of(lacking, layout.batch_parts(context.key)):
+        made = generate(pipeline, part.pictures, on_progress=more)
+        parts.keep(part, ((picture, png_of(image, picture, **texts)) for picture, image in made))
+        done += len(part.pictures)
+
+
+def _parts_of(pictures: list[PlannedPicture], folder: str) -> Iterator[Part]:
+    """Yield the parts that pictures are made in: whole batches of equal settings."""
+    for alike in of_equal_settings(pictures):
+        size = alike[0].sampling.batch_size
+        size *= max(1, PART_IMAGES // size)
+        for first in range(0, len(alike), size):
+            chosen = tuple(alike[first : first + size])
+            names = digest_of(sorted(picture.name for picture in chosen))[:16]
+            result = ImagesPart(num_images=len(chosen))
+            yield Part(path=f"{folder}/{names}", pictures=chosen, result=result)
 
 
 def _extras(
@@ -178,14 +181,14 @@ def _extras(
     inference = context.config.inference
     files: dict[str, Path | bytes] = {}
     if inference.grid_columns:
-        from boothline.diffusion.packing import sheets
+        from boothline.pictures.sheets import sheets
 
         made = sheets(planned, read=parts.read, num_columns=inference.grid_columns)
         files |= {
             f"sheets/{shard:03d}-{number:04d}.png": sheet for number, sheet in enumerate(made)
         }
     if inference.webdataset and planned:
-        from boothline.diffusion.packing import write_webdataset
+        from boothline.pictures.sheets import write_webdataset
 
         path = context.folder / "webdataset" / f"{shard:06d}.tar"
         write_webdataset(path, planned, read=parts.read, model_digest=model_digest)

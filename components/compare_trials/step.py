@@ -3,12 +3,12 @@
 import json
 import logging
 import math
-from html import escape
 
 from boothline import settings as environment
 from boothline.components.compare_trials import ABOUT
 from boothline.errors import DataError, TrackingError
 from boothline.measures import METRICS
+from boothline.report.render import render_trials
 from boothline.results import Evaluation, Leaderboard, TrialRow
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
@@ -21,30 +21,6 @@ logger = logging.getLogger(__name__)
 PAGE_FILE = "leaderboard.html"
 DATA_FILE = "leaderboard.json"
 ARTIFACT_FOLDER = "sweep"
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Sweep of {name}</title>
-<style>
-:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #8884; }}
-th:nth-child(3), td:nth-child(3) {{ text-align: left; }}
-tbody tr:first-child {{ font-weight: 600; }}
-td.why {{ text-align: left; }}
-</style>
-<h1>Sweep of {name}</h1>
-<p>{count} trials on the same pictures, class pictures, prompts and seeds; the best goes to the
-gate.{failed}</p>
-<table><thead><tr><th scope="col">Place</th><th scope="col">Trial</th>
-<th scope="col">Settings</th>{heads}</tr></thead>
-<tbody>
-{rows}
-</tbody></table>
-</html>
-"""
 
 
 class Inputs(StepInputs):
@@ -90,7 +66,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     return leaderboard.draft(
         {
             DATA_FILE: json.dumps(leaderboard.facts()["trials"], indent=2, sort_keys=True).encode(),
-            PAGE_FILE: _page(context.config.model_name, rows).encode(),
+            PAGE_FILE: render_trials(context.config.model_name, rows).encode(),
         },
         inputs=_compared(inputs),
     )
@@ -196,25 +172,3 @@ def _ranked(context: StepContext, inputs: Inputs) -> list[TrialRow]:
             "No trial has a finite score.", remedy="Try other settings: lower learning rates, say."
         )
     return sorted(rows, key=lambda row: -row.scores.get("score", -math.inf))
-
-
-def _page(name: str, rows: list[TrialRow]) -> str:
-    """Return the leaderboard as a page that needs nothing else."""
-    shown = [metric for metric in METRICS if any(metric in row.scores for row in rows)]
-    lines = []
-    for place, row in enumerate(rows, start=1):
-        scores = "".join(
-            f"<td>{row.scores[metric]:.4f}</td>" if metric in row.scores else "<td>none</td>"
-            for metric in shown
-        )
-        if row.failure:
-            why = escape(row.failure)
-            scores = f'<td class="why" colspan="{len(shown)}">failed at {why}</td>'
-        settings = escape(in_words(row.settings))
-        lines.append(f"<tr><td>{place}</td><td>{row.trial}</td><td>{settings}</td>{scores}</tr>")
-    heads = "".join(f'<th scope="col">{metric}</th>' for metric in shown)
-    num_failed = sum(bool(row.failure) for row in rows)
-    failed = f" {num_failed} of them failed." if num_failed else ""
-    return _PAGE.format(
-        name=escape(name), count=len(rows), failed=failed, heads=heads, rows="\n".join(lines)
-    )

@@ -16,7 +16,7 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
     """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
     import json
 
-    from boothline.diffusion.sheets import track_sheet
+    from boothline.pictures.sheets import track_sheet
 
     evaluation = context.store.read_as(Evaluation, ref)
     context.tracker.metrics(

@@ -8,7 +8,6 @@ from PIL import Image
 from boothline import settings as environment
 from boothline.components.evaluate import ABOUT
 from boothline.diffusion.base_model import BaseModel, resolve
-from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.contenders import (
     Contender,
     Gallery,
@@ -19,6 +18,7 @@ from boothline.evaluation.contenders import (
     contenders_of,
 )
 from boothline.evaluation.encoders import load_clip, load_dino
+from boothline.evaluation.metrics import Bootstrap
 from boothline.evaluation.pictures import fill
 from boothline.evaluation.prompt_sets import templates
 from boothline.evaluation.scoring import (
@@ -95,7 +95,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         ConfigError: the base model or an encoder does not exist or cannot be loaded.
         DataError: a model cannot be loaded.
     """
-    from boothline.diffusion.threads import share_cores
+    from boothline.diffusion.devices import share_cores
 
     share_cores(1, settings=context.settings)
     model = ManifestRef.parse(inputs.model)

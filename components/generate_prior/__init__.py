@@ -16,7 +16,7 @@ _OF_THE_SHARD = ("num_images", "shard", "num_shards", "batch_size")
 
 def show(context: "StepContext", ref: "ManifestRef") -> None:
     """Log the settings of the class pictures and a sheet of the first."""
-    from boothline.diffusion.sheets import track_sheet
+    from boothline.pictures.sheets import track_sheet
 
     names = [entry.path for entry in context.store.read(ref).under("images/")]
     if names:

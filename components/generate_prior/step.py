@@ -1,29 +1,111 @@
 """Samples one shard of the class pictures from the base model, once for all runs."""
 
-import io
 import json
 from collections.abc import Iterator
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from boothline.components.generate_prior import ABOUT
-from boothline.components.generate_prior.series import (
-    Chunk,
-    Series,
-    StoredPicture,
-    file_name,
-    pictures_of,
-    stored_pictures,
-)
+from boothline.config import RunConfig
+from boothline.config.prior import PriorConfig
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, resolve
 from boothline.errors import DataError
+from boothline.pictures.making import generate, png_of
+from boothline.pictures.parts import IMAGES, Part, Parts
+from boothline.pictures.plan import PlannedPicture
 from boothline.results import Prior, PriorChunk
 from boothline.steps import Step, StepContext, StepInputs, StepKey
-from boothline.store import ManifestDraft
+from boothline.store import FileEntry, ManifestDraft, layout
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """All class pictures that one base model, prompt list and sampler can give.
+
+    Picture i of a series is always the same. They are made in aligned chunks, each committed as its
+    own part `priors/<series>/<first index>-<number>`: more pictures top a series up, chunks of
+    another size count too, and none is ever made twice.
+
+    Attributes:
+        base_model_digest: the model that makes them.
+        prior: prompts and sampling.
+        class_noun: noun of the class.
+        num_images: how many of its pictures are wanted.
+        resolution_px: side of the pictures, in pixels.
+    """
+
+    base_model_digest: str
+    prior: PriorConfig
+    class_noun: str
+    resolution_px: int
+    num_images: int
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, *, base_model_digest: str, num_images: int | None = None
+    ) -> "Series":
+        """Return the series that a run's configuration asks for; of other length if given."""
+        return cls(
+            base_model_digest=base_model_digest,
+            prior=config.prior,
+            class_noun=config.subject.class_noun,
+            resolution_px=config.subject.resolution_px,
+            num_images=config.prior.num_images if num_images is None else num_images,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Digest of all that a picture depends on; the batch size is not among it."""
+        return layout.key_of(self.facts())
+
+    def facts(self) -> dict[str, object]:
+        """Return what a picture depends on, as JSON."""
+        prompts = self.prior.prompts or (self.prior.prompt,)
+        return {
+            "base_model": self.base_model_digest,
+            "prompts": [self.caption(number) for number in range(len(prompts))],
+            "sampling": self.prior.sampling.model_dump(mode="json", exclude={"batch_size"}),
+            "resolution_px": self.resolution_px,
+        }
+
+    def caption(self, index: int) -> str:
+        """Return the prompt of picture `index`."""
+        return self.prior.prompt_of(index, self.class_noun)
+
+    def picture(self, index: int) -> PlannedPicture:
+        """Return the plan of picture `index`."""
+        return PlannedPicture.square(
+            f"{index:06d}.png",
+            prompt=self.caption(index),
+            index=index,
+            sampling=self.prior.sampling,
+            side_px=self.resolution_px,
+        )
+
+    def parts(self, shard: int) -> list[Part]:
+        """Return the chunks of a shard: every `num_shards`-th of those that hold the pictures.
+
+        Pictures past the last wanted one serve later runs.
+        """
+        size = self.prior.sampling.batch_size
+        starts = range(0, self.num_images, size)
+        return [
+            Part(
+                path=layout.chunk(self.digest, first=first, size=size),
+                pictures=tuple(self.picture(index) for index in range(first, first + size)),
+                result=PriorChunk(series=self.digest, first=first, num_images=size),
+            )
+            for first in starts[shard :: self.prior.num_shards]
+        ]
+
+    def wanted(self, part: Part) -> list[PlannedPicture]:
+        """Return those pictures of a chunk that are not past the last wanted one."""
+        return [picture for picture in part.pictures if picture.index < self.num_images]
 
 
 class Inputs(StepInputs):
@@ -65,10 +147,10 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         return none.draft({"captions.jsonl": b""})
     base = _base_model(context)
     series = Series.of(context.config, base_model_digest=base.digest, num_images=num_images)
-    pictures = _Maker(context, series=series, base=base).make(inputs.shard)
+    pictures, files = _made(context, series, base, shard=inputs.shard)
     captions = [
-        {"image": file_name(index), "caption": series.caption(index), "index": index}
-        for index in sorted(pictures)
+        {"image": f"{IMAGES}{picture.name}", "caption": picture.prompt, "index": picture.index}
+        for picture in pictures
     ]
     lines = "".join(json.dumps(caption, sort_keys=True) + "\n" for caption in captions)
     prior = Prior(
@@ -77,90 +159,54 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         class_noun=series.class_noun,
         base_model_digest=base.digest,
     )
-    return prior.draft(
-        {
-            **{file_name(index): picture.entry for index, picture in pictures.items()},
-            "captions.jsonl": lines.encode(),
-        }
-    )
+    return prior.draft({**files, "captions.jsonl": lines.encode()})
 
 
-class _Maker:
-    """Makes the missing pictures of a series, chunk by chunk; loads the model only if any is."""
+def _made(
+    context: StepContext, series: Series, base: BaseModel, *, shard: int
+) -> tuple[list[PlannedPicture], dict[str, FileEntry]]:
+    """Return the pictures of a shard and their files; makes those that the store lacks."""
 
-    def __init__(self, context: StepContext, *, series: Series, base: BaseModel) -> None:
-        self._context = context
-        self._series = series
-        self._base = base
-        self._shard = 0
-
-    def make(self, shard: int) -> dict[int, StoredPicture]:
-        """Return all pictures of a shard by index."""
-        self._shard = shard
-        num_images = self._series.num_images
-        chunks = self._series.chunks(shard)
-        wanted = [i for chunk in chunks for i in chunk.indices if i < num_images]
-        pictures = stored_pictures(self._context.store, self._series, wanted)
-        self._report(len(pictures), len(wanted), note="found" if pictures else "")
-        for chunk in chunks:
-            lacking = [i for i in chunk.indices if i < num_images and i not in pictures]
-            if lacking:
-                pictures.update(self._commit(chunk, lacking))
-                self._report(len(pictures), len(wanted))
-        return dict(sorted(pictures.items()))
-
-    def _commit(self, chunk: Chunk, indices: list[int]) -> dict[int, StoredPicture]:
-        """Sample a whole chunk, commit it, and return the asked-for pictures of it."""
-        store, series = self._context.store, self._series
-        images = zip(chunk.indices, self._sample(chunk), strict=True)
-        made = PriorChunk(series=series.digest, first=chunk.first, num_images=chunk.size)
-        draft = made.draft({file_name(index): data for index, data in images})
-        return pictures_of(store, store.commit(series.path(chunk), draft), indices)
-
-    def _sample(self, chunk: Chunk) -> Iterator[bytes]:
-        """Yield the chunk's pictures as PNG; those past the last wanted one serve later runs.
-
-        Raises:
-            DataError: all are black, as a model gives whose numbers are not finite.
-        """
-        from boothline.diffusion.sampling import SampleRequest, sample
-
-        series = self._series
-        requests = [
-            SampleRequest(
-                prompt=series.caption(index),
-                seed=series.prior.sampling.seed,
-                index=index,
-                height_px=series.resolution_px,
-                width_px=series.resolution_px,
-            )
-            for index in chunk.indices
-        ]
-        num_black = 0
-        for image in sample(self._pipeline, requests, sampling=series.prior.sampling):
-            num_black += image.getbbox() is None
-            buffer = io.BytesIO()
-            image.save(buffer, format="PNG")
-            yield buffer.getvalue()
-        if num_black == chunk.size:
-            raise DataError(
-                f"All {num_black} class pictures of {series.caption(chunk.first)!r} are black.",
-                remedy="The base model gives numbers that are not finite: check its weights, above "
-                "all the autoencoder's.",
-            )
-
-    @cached_property
-    def _pipeline(self) -> "DiffusionParts":
+    @cache
+    def load() -> "DiffusionParts":
+        from boothline.diffusion.devices import device_of, share_cores
         from boothline.diffusion.loading import load_pipeline
-        from boothline.diffusion.threads import device_of, share_cores
 
-        settings = self._context.settings
-        share_cores(self._series.prior.num_shards, settings=settings)
-        device = device_of(self._shard, settings=settings)
-        return load_pipeline(self._base.path, device=device, for_sampling=True)
+        share_cores(series.prior.num_shards, settings=context.settings)
+        device = device_of(shard, settings=context.settings)
+        return load_pipeline(base.path, device=device, for_sampling=True)
 
-    def _report(self, done: int, total: int, *, note: str = "") -> None:
-        self._context.progress.update(done, total, unit="images", note=note)
+    chunks = series.parts(shard)
+    wanted = [picture for chunk in chunks for picture in series.wanted(chunk)]
+    parts = Parts(context.store)
+    parts.find(layout.chunks(series.digest), wanted)
+    done = len(wanted) - len(parts.lacking(wanted))
+    note = "found" if done else ""
+    context.progress.update(done, len(wanted), unit="images", note=note)
+    for chunk in chunks:
+        if lacking := parts.lacking(series.wanted(chunk)):
+            parts.keep(chunk, _sampled(load(), chunk))
+            done += len(lacking)
+            context.progress.update(done, len(wanted), unit="images")
+    return wanted, parts.files(wanted)
+
+
+def _sampled(pipeline: "DiffusionParts", chunk: Part) -> Iterator[tuple[PlannedPicture, bytes]]:
+    """Yield the pictures of a chunk as PNG.
+
+    Raises:
+        DataError: all are black, as a model gives whose numbers are not finite.
+    """
+    num_black = 0
+    for picture, image in generate(pipeline, chunk.pictures):
+        num_black += image.getbbox() is None
+        yield picture, png_of(image)
+    if num_black == len(chunk.pictures):
+        raise DataError(
+            f"All {num_black} class pictures of {chunk.pictures[0].prompt!r} are black.",
+            remedy="The base model gives numbers that are not finite: check its weights, above "
+            "all the autoencoder's.",
+        )
 
 
 def _num_sampled(context: StepContext, inputs: Inputs) -> int:

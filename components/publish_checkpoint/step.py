@@ -56,7 +56,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         TrainingError: a trained weight is not finite.
         IntegrityError: an export loaded back differs from the trained model.
     """
-    from boothline.diffusion.threads import share_cores
+    from boothline.diffusion.devices import share_cores
 
     share_cores(1, settings=context.settings)
     training = context.store.read_as(Training, inputs.training)

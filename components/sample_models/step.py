@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from boothline.components.sample_models import ABOUT
 from boothline.evaluation.contenders import (
+    PictureSet,
     Priors,
-    Sitting,
     champion_of,
     contenders_of,
-    sittings_of,
+    picture_sets_of,
 )
+from boothline.pictures.parts import Parts
 from boothline.results import EvaluationShard
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef
@@ -38,7 +39,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     num_shards = context.config.evaluation.num_shards
     if num_shards == 1:
         return StepKey(config={"num_shards": 1})
-    sets = [s.plan.key(s.contender.digest) for s in _sittings(context, inputs)]
+    sets = [pictures.key for pictures in _picture_sets(context, inputs)]
     return StepKey(
         config={"sets": sets, "shard": inputs.shard, "num_shards": num_shards},
         inputs=(ManifestRef.parse(inputs.model),),
@@ -52,15 +53,16 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     """
     num_shards = context.config.evaluation.num_shards
     files: dict[str, FileEntry] = {}
-    parts: list[ManifestRef] = []
+    parts: dict[ManifestRef, None] = {}
     if num_shards > 1:
-        mine = _share(_sittings(context, inputs), inputs.shard, num_shards)
-        for done, (sitting, number) in enumerate(mine):
-            context.progress.update(done, len(mine), unit="batches", note=sitting.contender.name)
-            parts.append(sitting.ensure_part(context.store, number))
-            for entry in context.store.read(parts[-1]).under("images/"):
-                name = entry.path.removeprefix("images/")
-                files[f"images/{sitting.folder}/{name}"] = entry
+        mine = _share(_picture_sets(context, inputs), inputs.shard, num_shards)
+        for done, (pictures, number) in enumerate(mine):
+            context.progress.update(done, len(mine), unit="batches", note=pictures.contender.name)
+            made = Parts(context.store)
+            pictures.ensure_part(made, number)
+            for name, picture in made.stored.items():
+                files[f"images/{pictures.folder}/{name}"] = picture.entry
+                parts[picture.part] = None
         context.progress.update(len(mine), len(mine), unit="batches")
     result = EvaluationShard(shard=inputs.shard, num_shards=num_shards, num_images=len(files))
     return result.draft(
@@ -68,12 +70,12 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     )
 
 
-def _sittings(context: StepContext, inputs: Inputs) -> list[Sitting]:
+def _picture_sets(context: StepContext, inputs: Inputs) -> list[PictureSet]:
     """Return the sets of pictures that all contenders make."""
 
     def load(folder: Path) -> "DiffusionParts":
+        from boothline.diffusion.devices import device_of, share_cores
         from boothline.diffusion.loading import load_pipeline
-        from boothline.diffusion.threads import device_of, share_cores
 
         share_cores(context.config.evaluation.num_shards, settings=context.settings)
         device = device_of(inputs.shard, settings=context.settings)
@@ -84,12 +86,14 @@ def _sittings(context: StepContext, inputs: Inputs) -> list[Sitting]:
         context, model=model, champion=champion_of(context, model), load=load
     )
     priors = Priors(context.store, [ManifestRef.parse(ref) for ref in inputs.priors])
-    return [s for one in contenders for s in sittings_of(context.config, one, priors)]
+    return [
+        pictures for one in contenders for pictures in picture_sets_of(context.config, one, priors)
+    ]
 
 
-def _share(sittings: list[Sitting], shard: int, num_shards: int) -> list[tuple[Sitting, int]]:
+def _share(sets: list[PictureSet], shard: int, num_shards: int) -> list[tuple[PictureSet, int]]:
     """Return the parts of one shard: neighbours, so that it loads few models."""
-    parts = [(sitting, number) for sitting in sittings for number in range(sitting.plan.num_parts)]
+    parts = [(pictures, n) for pictures in sets for n in range(pictures.plan.num_parts)]
     first, last = (len(parts) * edge // num_shards for edge in (shard, shard + 1))
     return parts[first:last]
 

@@ -13,13 +13,13 @@ from boothline.data.class_pictures import number_in, shares
 from boothline.data.identifier import TokenCounter
 from boothline.data.kohya import has_repeats, is_laid_out
 from boothline.diffusion.base_model import resolve
-from boothline.evaluation.long_prompts import long_caption_templates, long_prompts
+from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.results import Dataset
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef
 from boothline.store.manifest import files_under
-from boothline.training.held_out import ensure_some_left
+from boothline.training.job import ensure_some_left
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from boothline.diffusion.precision import has_native_bfloat16
+from boothline.diffusion.devices import has_native_bfloat16
 from models.build.recipe import Training
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from minio import Minio
 from minio.error import S3Error
 
 from boothline.services.processes import http_answer
-from boothline.services.seaweedfs import find_weed
+from boothline.services.service import find_weed
 from boothline.settings import Settings
 
 pytestmark = pytest.mark.services

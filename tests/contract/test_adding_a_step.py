@@ -85,7 +85,7 @@ from boothline.launch.cluster.placing import placed
 from boothline.launch.compile import compiled, pipeline_named
 from boothline.pipelines.parameters import arguments, labels
 from boothline.report.outcome import required_steps
-from boothline.report.cost import _holds_gpus
+from boothline.report.collect import _holds_gpus
 from boothline.components.frame_pictures import step
 import yaml
 

@@ -145,7 +145,7 @@ def training(request: dict[str, Any]) -> Workload:
     import torch
 
     from boothline.training.job import TrainingJob
-    from boothline.training.requests import Requests
+    from boothline.training.ranks import Requests
     from boothline.training.worker import run_rank
 
     torch.set_num_threads(1)

@@ -68,7 +68,7 @@ def run_here(store_settings: Settings) -> Runner:
     def run(job: TrainingJob, requests: Any = None) -> dict[str, Any]:
         from accelerate.state import AcceleratorState
 
-        from boothline.training.requests import Requests
+        from boothline.training.ranks import Requests
         from boothline.training.worker import run_rank
 
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -21,7 +21,7 @@ from boothline.errors import TrainingError
 from boothline.planning import ModelShapes, plan_memory
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.training import compiling, worker
+from boothline.training import denoiser, worker
 from boothline.training.job import TrainingJob
 from boothline.training.launch import train
 
@@ -157,7 +157,7 @@ def test_training_compiled_has_the_losses_of_one_that_is_not(
         compiled = torch.compile
         monkeypatch.setattr(torch, "compile", lambda net, **_: compiled(net, backend="eager"))
     else:
-        assert compiling.can_compile(torch.device("cuda"))
+        assert denoiser.can_compile(torch.device("cuda"))
     settings = {"train_text_encoder": False, "num_steps": 3}
     plain = make_job("training/plain", **settings)
     fast = make_job("training/fast", compile=True, **settings)

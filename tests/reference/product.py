@@ -26,7 +26,7 @@ from boothline.settings import Settings
 from boothline.store import ManifestRef
 from boothline.training import worker
 from boothline.training.job import TrainingJob
-from boothline.training.requests import Requests
+from boothline.training.ranks import Requests
 from boothline.training.states import Snapshot
 from boothline.warm import Warm
 

@@ -171,7 +171,7 @@ def in_this_process(store: Store) -> Iterator[None]:
     import torch
     from accelerate.state import AcceleratorState
 
-    from boothline.training.requests import Requests
+    from boothline.training.ranks import Requests
     from boothline.training.worker import run_rank
 
     def train(job: TrainingJob, *, settings: Settings, on_event: Any) -> TrainingResult:
@@ -185,7 +185,7 @@ def in_this_process(store: Store) -> Iterator[None]:
             patch.setattr(f"{module}._load", _copied(import_module(module)._load))
         patch.setattr(Store, "connect", lambda settings: store)
         # Teams of threads wait for each other where the model is so small.
-        patch.setattr("boothline.diffusion.threads.share_cores", lambda num, settings: None)
+        patch.setattr("boothline.diffusion.devices.share_cores", lambda num, settings: None)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

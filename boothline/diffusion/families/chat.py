@@ -5,13 +5,14 @@ through alone: padding them to the longest would let a picture depend on its nei
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from boothline.diffusion.families.family import CONTEXT, MASK, Tensors
 from boothline.diffusion.families.flow import FlowFamily, text_length
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -34,7 +35,7 @@ class ChatFamily(FlowFamily):
         return {"text_encoder": text_length(model, "text_encoder", longest=self.longest)}
 
 
-def conversation(prompt: str, tokenizer: Any, *, thinking: bool) -> str:  # noqa: ANN401
+def conversation(prompt: str, tokenizer: "PreTrainedTokenizerBase", *, thinking: bool) -> str:
     """Return a prompt as what a user says, up to where the model would answer."""
     text: str = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}],
@@ -45,7 +46,7 @@ def conversation(prompt: str, tokenizer: Any, *, thinking: bool) -> str:  # noqa
     return text
 
 
-def hidden_state(text_encoder: Any, tokens_UL: Tensors, *, layer: int) -> Tensors:  # noqa: ANN401
+def hidden_state(text_encoder: "PreTrainedModel", tokens_UL: Tensors, *, layer: int) -> Tensors:
     """Return a hidden state as `context` (U, L, D), zeros for padding, and its mask.
 
     Columns that are padding in every text are not computed.

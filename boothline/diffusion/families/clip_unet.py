@@ -1,13 +1,14 @@
 """What families of a UNet and CLIP text encoders share: the noise schedule and its samplers."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion.families.family import Family
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import SchedulerMixin
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -26,7 +27,7 @@ class UnetFamily(Family):
         """Return what the tokenizers and the positions of CLIP allow."""
         return {name: clip_length(model, name) for name in self.text_encoders}
 
-    def load_schedule(self, folder: Path) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    def load_schedule(self, folder: Path) -> "SchedulerMixin":
         """Return the folder's noise schedule, whatever sampler the folder names."""
         from diffusers import DDPMScheduler
 
@@ -38,12 +39,12 @@ class UnetFamily(Family):
 
     def sampling_scheduler(
         self,
-        schedule: Any,  # noqa: ANN401 - a scheduler of diffusers
+        schedule: "SchedulerMixin",
         sampling: SamplingConfig,
         *,
         num_tokens: int,
         device: "torch.device | str",
-    ) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    ) -> "SchedulerMixin":
         """Return the sampler, which does not depend on the size."""
         from boothline.diffusion.samplers import make_scheduler
 

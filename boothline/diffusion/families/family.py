@@ -18,6 +18,8 @@ from boothline.config.training import ATTENTION, LoraConfig
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -188,7 +190,7 @@ class Family(ABC):
         """Name of the weight files of each part that has weights."""
         return {part.name: part.stem for part in self.parts if part.stem is not None}
 
-    def latent_scale(self, vae: Any) -> LatentScale:  # noqa: ANN401 - diffusers has no types
+    def latent_scale(self, vae: "AutoencoderKL") -> LatentScale:
         """Return the scale of the latents of an autoencoder."""
         config = vae.config
         shift = config.get("shift_factor") or 0.0
@@ -198,12 +200,12 @@ class Family(ABC):
         """Return the pixels along the side of one latent, from the autoencoder's settings."""
         return int(2 ** (len(config["block_out_channels"]) - 1))
 
-    def moments(self, vae: Any, pixels_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+    def moments(self, vae: "AutoencoderKL", pixels_BCHW: "torch.Tensor") -> "torch.Tensor":
         """Return mean and log variance of the latents of pixels in [-1, 1]: (B, 2C, H, W)."""
         found: torch.Tensor = vae.encode(pixels_BCHW).latent_dist.parameters
         return found
 
-    def pixels(self, vae: Any, latents_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+    def pixels(self, vae: "AutoencoderKL", latents_BCHW: "torch.Tensor") -> "torch.Tensor":
         """Return the pixels, about [-1, 1], of the autoencoder's latents: (B, 3, H, W)."""
         found: torch.Tensor = vae.decode(latents_BCHW, return_dict=False)[0]
         return found
@@ -228,12 +230,14 @@ class Family(ABC):
     def token_lengths(self, model: "DiffusionParts") -> dict[str, int]:
         """Return the length of a tokenised text for each text encoder, marks included."""
 
-    def written(self, prompt: str, tokenizer: Any) -> str:  # noqa: ANN401
+    def written(self, prompt: str, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Return the text that is tokenised for a prompt; chat models get a conversation."""
         return prompt
 
     @abstractmethod
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> "Tensors":
+    def embed(
+        self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors
+    ) -> "Tensors":
         """Return what texts give the denoiser: `context` (U, L, D) and, for some, `pooled` (U, P).
 
         Args:
@@ -246,7 +250,7 @@ class Family(ABC):
         """Return the conditioning of an empty negative prompt, given its embedding."""
         return conditioning
 
-    def unread(self, text_encoders: Mapping[str, Any]) -> "Sequence[torch.nn.Module]":
+    def unread(self, text_encoders: "Mapping[str, PreTrainedModel]") -> "Sequence[torch.nn.Module]":
         """Return the layers of text encoders whose output nothing reads: they cannot learn."""
         return ()
 
@@ -266,7 +270,7 @@ class Family(ABC):
     @abstractmethod
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401 - a network, compiled or not
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: "Tensors",
@@ -286,18 +290,18 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def load_schedule(self, folder: Path) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    def load_schedule(self, folder: Path) -> "SchedulerMixin":
         """Return the noise schedule of a model's folder."""
 
     @abstractmethod
     def sampling_scheduler(
         self,
-        schedule: Any,  # noqa: ANN401 - a scheduler of diffusers
+        schedule: "SchedulerMixin",
         sampling: SamplingConfig,
         *,
         num_tokens: int,
         device: "torch.device | str",
-    ) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    ) -> "SchedulerMixin":
         """Return a new scheduler with its timesteps set.
 
         Args:

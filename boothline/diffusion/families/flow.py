@@ -15,6 +15,7 @@ from boothline.diffusion.families.family import Family
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import SchedulerMixin
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -42,7 +43,7 @@ class FlowFamily(Family):
     density: ClassVar[Density]
     max_shift: ClassVar[float] = 1.15
 
-    def load_schedule(self, folder: Path) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    def load_schedule(self, folder: Path) -> "SchedulerMixin":
         """Return the folder's flow-matching scheduler."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -62,12 +63,12 @@ class FlowFamily(Family):
 
     def sampling_scheduler(
         self,
-        schedule: Any,  # noqa: ANN401 - a scheduler of diffusers
+        schedule: "SchedulerMixin",
         sampling: SamplingConfig,
         *,
         num_tokens: int,
         device: "torch.device | str",
-    ) -> Any:  # noqa: ANN401 - a scheduler of diffusers
+    ) -> "SchedulerMixin":
         """Return Euler's sampler with levels shifted for the size."""
         from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -84,7 +85,7 @@ class FlowFamily(Family):
         scheduler.set_timesteps(sampling.num_steps, device=device, **arguments)
         return scheduler
 
-    def shift(self, schedule: Any, *, num_tokens: int) -> float:  # noqa: ANN401
+    def shift(self, schedule: "SchedulerMixin", *, num_tokens: int) -> float:
         """Return the factor a of the shift s -> a s / (1 + (a - 1) s) for pictures of a size."""
         config = schedule.config
         if not config.use_dynamic_shifting:

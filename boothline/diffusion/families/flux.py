@@ -1,7 +1,7 @@
 """FLUX.1: Black Forest Labs' rectified-flow transformer, 2024, as diffusers' pipeline runs it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.config.training import ATTENTION
 from boothline.diffusion.families.clip_unet import clip_length
@@ -24,6 +24,8 @@ from boothline.diffusion.families.flow import (
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -57,7 +59,7 @@ class Flux(FlowFamily):
             "text_encoder_2": text_length(model, "text_encoder_2", longest=_T5_LENGTH),
         }
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return T5's hidden state and CLIP's pooled output."""
         pooled = text_encoders["text_encoder"](tokens_UL["text_encoder"]).pooler_output
         context = text_encoders["text_encoder_2"](tokens_UL["text_encoder_2"])[0]
@@ -69,7 +71,7 @@ class Flux(FlowFamily):
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

@@ -17,6 +17,8 @@ from boothline.diffusion.families.flow import TEXT_ATTENTION, packed, unpacked
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import AutoencoderKLFlux2, ModelMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -46,7 +48,7 @@ class Flux2Klein(ChatFamily):
         Part("tokenizer", "tokenizer", QWEN_TOKENIZER),
     )
 
-    def latent_scale(self, vae: Any) -> LatentScale:  # noqa: ANN401
+    def latent_scale(self, vae: "AutoencoderKLFlux2") -> LatentScale:
         """Return mean and deviation of each channel and place."""
         mean, variance = (
             values.view(-1, 2, 2) for values in (vae.bn.running_mean, vae.bn.running_var)
@@ -58,11 +60,11 @@ class Flux2Klein(ChatFamily):
         """Return the channels before packing."""
         return int(model.denoiser.config.in_channels) // 4
 
-    def written(self, prompt: str, tokenizer: Any) -> str:  # noqa: ANN401
+    def written(self, prompt: str, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Return what a user says to the model."""
         return conversation(prompt, tokenizer, thinking=False)
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return the three hidden states side by side."""
         import torch
 
@@ -98,7 +100,7 @@ class Flux2Klein(ChatFamily):
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

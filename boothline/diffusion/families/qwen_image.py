@@ -15,6 +15,8 @@ from boothline.diffusion.families.flow import packed, unpacked
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import AutoencoderKLQwenImage, ModelMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -46,15 +48,15 @@ class QwenImage(ChatFamily):
         """Return the pixels along the side of one latent."""
         return int(2 ** len(config["temperal_downsample"]))
 
-    def moments(self, vae: Any, pixels_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+    def moments(self, vae: "AutoencoderKLQwenImage", pixels_BCHW: "torch.Tensor") -> "torch.Tensor":
         """Return mean and log variance of the only frame's latents."""
         return super().moments(vae, pixels_BCHW[:, :, None])[:, :, 0]
 
-    def pixels(self, vae: Any, latents_BCHW: "torch.Tensor") -> "torch.Tensor":  # noqa: ANN401
+    def pixels(self, vae: "AutoencoderKLQwenImage", latents_BCHW: "torch.Tensor") -> "torch.Tensor":
         """Return the only frame's pixels."""
         return super().pixels(vae, latents_BCHW[:, :, None])[:, :, 0]
 
-    def latent_scale(self, vae: Any) -> LatentScale:  # noqa: ANN401
+    def latent_scale(self, vae: "AutoencoderKLQwenImage") -> LatentScale:
         """Return mean and deviation of each channel."""
         import torch
 
@@ -66,11 +68,11 @@ class QwenImage(ChatFamily):
         """Return the channels before packing."""
         return int(model.denoiser.config.in_channels) // 4
 
-    def written(self, prompt: str, tokenizer: Any) -> str:  # noqa: ANN401
+    def written(self, prompt: str, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Return the conversation with the prompt as what the user says."""
         return _CONVERSATION.format(prompt)
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return the last hidden state; the instruction counts as padding."""
         found = hidden_state(text_encoders["text_encoder"], tokens_UL, layer=-1)
         if MASK not in found:
@@ -90,7 +92,7 @@ class QwenImage(ChatFamily):
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

@@ -4,7 +4,7 @@ Esser et al., "Scaling rectified flow transformers for high-resolution image syn
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from boothline.config.training import ATTENTION
 from boothline.diffusion.families.clip_unet import clip_length
@@ -21,6 +21,8 @@ from boothline.diffusion.families.flow import TEXT_ATTENTION, FlowFamily, text_l
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -55,7 +57,7 @@ class StableDiffusion3(FlowFamily):
     def sigmas(self, num_steps: int) -> None:
         """Return None: the scheduler's own levels."""
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return CLIP's hidden states filled up to T5's width, then T5's; both projections."""
         import torch
 
@@ -81,7 +83,7 @@ class StableDiffusion3(FlowFamily):
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

@@ -4,7 +4,7 @@ Podell et al., "SDXL: improving latent diffusion models for high-resolution imag
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from boothline.diffusion.families.clip_unet import UnetFamily
 from boothline.diffusion.families.family import (
@@ -18,6 +18,8 @@ from boothline.diffusion.families.family import (
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
 
     from boothline.diffusion.loading import DiffusionParts
 
@@ -48,7 +50,7 @@ class Sdxl(UnetFamily):
     single_file = "sdxl"
     index_settings = ("force_zeros_for_empty_prompt",)
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return both hidden states before the last side by side, and the second projection."""
         import torch
 
@@ -65,7 +67,7 @@ class Sdxl(UnetFamily):
             return conditioning
         return {name: value.new_zeros(value.shape) for name, value in conditioning.items()}
 
-    def unread(self, text_encoders: Mapping[str, Any]) -> "Sequence[torch.nn.Module]":
+    def unread(self, text_encoders: "Mapping[str, PreTrainedModel]") -> "Sequence[torch.nn.Module]":
         """Return the first encoder's end: its hidden state before the last layer is read."""
         encoder = text_encoders["text_encoder"]
         model = getattr(encoder, "text_model", encoder)
@@ -73,7 +75,7 @@ class Sdxl(UnetFamily):
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

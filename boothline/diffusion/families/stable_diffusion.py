@@ -4,13 +4,15 @@ Rombach et al., "High-resolution image synthesis with latent diffusion models", 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from boothline.diffusion.families.clip_unet import UnetFamily
 from boothline.diffusion.families.family import AUTOENCODER, CLIP_TOKENIZER, CONTEXT, Part, Tensors
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel
 
 
 class StableDiffusion(UnetFamily):
@@ -32,14 +34,14 @@ class StableDiffusion(UnetFamily):
         "requires_safety_checker": False,
     }
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return the last hidden state."""
         encoder = text_encoders["text_encoder"]
         return {CONTEXT: encoder(tokens_UL["text_encoder"], return_dict=False)[0]}
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

@@ -1,7 +1,7 @@
 """Z-Image: Tongyi's single-stream flow transformer, 2025, as diffusers' pipeline runs it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.diffusion.families.chat import (
     QWEN_TOKENIZER,
@@ -15,6 +15,8 @@ from boothline.diffusion.families.family import AUTOENCODER, Part, Tensors
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class ZImage(ChatFamily):
@@ -35,17 +37,17 @@ class ZImage(ChatFamily):
         Part("tokenizer", "tokenizer", QWEN_TOKENIZER),
     )
 
-    def written(self, prompt: str, tokenizer: Any) -> str:  # noqa: ANN401
+    def written(self, prompt: str, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Return what a user says to the model."""
         return conversation(prompt, tokenizer, thinking=True)
 
-    def embed(self, text_encoders: Mapping[str, Any], tokens_UL: Tensors) -> Tensors:
+    def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return the hidden state before the last layer."""
         return hidden_state(text_encoders["text_encoder"], tokens_UL, layer=-2)
 
     def predict(
         self,
-        denoiser: Any,  # noqa: ANN401
+        denoiser: "ModelMixin",
         noisy_BCHW: "torch.Tensor",
         timesteps: "torch.Tensor",
         conditioning: Tensors,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from boothline.progress import Event, label_of
+from boothline.progress import Event, LineTail, label_of
 
 StepState = Literal["waiting", "running", "done", "failed"]
 INTERRUPTED = 130
@@ -22,18 +22,14 @@ class EventTail:
     def __init__(self, run_dir: Path, *, since: float) -> None:
         self._folder = run_dir / "events"
         self._since = since
-        self._offsets: dict[Path, int] = {}
+        self._tails: dict[Path, LineTail] = {}
 
     def read(self) -> list[Event]:
         """Return the events since the last call, in the order of time; a torn line waits."""
         events: list[Event] = []
         for path in sorted(self._folder.glob("*.jsonl")):
-            with path.open("rb") as stream:
-                stream.seek(self._offsets.get(path, 0))
-                data = stream.read()
-            complete = data[: data.rfind(b"\n") + 1]
-            self._offsets[path] = self._offsets.get(path, 0) + len(complete)
-            events += [Event.model_validate_json(line) for line in complete.splitlines()]
+            lines = self._tails.setdefault(path, LineTail(path)).read()
+            events += [Event.model_validate_json(line) for line in lines]
         return sorted((e for e in events if e.time >= self._since), key=lambda event: event.time)
 
 

@@ -28,8 +28,7 @@ def check(config: RunConfig, *, home: Path) -> None:
     """
     from boothline.diffusion.base_model import BUILTIN, resolve
     from boothline.diffusion.bases import PREFIX as STORED
-    from boothline.diffusion.fitting import check_config
-    from boothline.diffusion.layout import check_folder, family_of
+    from boothline.diffusion.layout import check_config, check_folder, family_of
     from boothline.diffusion.presets import check_fit, native_px_of
     from boothline.evaluation.folders import check_encoder, check_lpips
 
@@ -73,9 +72,9 @@ def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:
         DataError: a file cannot be used, or a prompt to judge by does not name the subject.
         ConfigError: a row does not fit the family.
     """
-    from boothline.diffusion.fitting import check_sampler
-    from boothline.diffusion.prompts import read_prompts
+    from boothline.diffusion.layout import check_sampler
     from boothline.evaluation.prompt_sets import templates
+    from boothline.pictures.prompts import read_prompts
 
     templates(config.evaluation)
     file = config.inference.prompts_file

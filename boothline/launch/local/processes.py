@@ -18,6 +18,7 @@ import psutil
 from boothline import settings as environment
 from boothline.catalogue import TORCH, described
 from boothline.errors import ConfigError
+from boothline.processes import kill, variable_of
 from boothline.progress import label_of, read_events
 from boothline.runs import trial_of
 from boothline.warm import TORCH_LIBRARIES, TRACKING_LIBRARIES, Warm
@@ -154,13 +155,8 @@ def processes_of(run_dir: Path | None, *, home: Path | None = None) -> list[psut
     """
     found = []
     for process in psutil.process_iter():
-        try:
-            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            value = process.environ().get(RUN_DIR_VARIABLE)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        if not value:
+        value = variable_of(process, RUN_DIR_VARIABLE)
+        if not value or process.pid == os.getpid():
             continue
         path = Path(value)
         if path == run_dir or (home is not None and path.parent.parent == home.resolve()):
@@ -168,29 +164,9 @@ def processes_of(run_dir: Path | None, *, home: Path | None = None) -> list[psut
     return found
 
 
-def end(processes: Sequence[psutil.Process], *, grace_seconds: float) -> None:
-    """Send SIGTERM to processes and SIGKILL to those that outlive the grace period."""
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, timeout=grace_seconds)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
-
-
 def end_run(run_dir: Path, *, grace_seconds: float) -> None:
     """Wait for the processes of a run to end by themselves; SIGKILL those that outlive that."""
     deadline = time.monotonic() + grace_seconds
     while (alive := processes_of(run_dir)) and time.monotonic() < deadline:
         psutil.wait_procs(alive, timeout=0.5)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
-
-
-def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    """Send a signal to a process that may have ended."""
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
+    kill(alive)

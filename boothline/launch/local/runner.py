@@ -5,10 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +15,11 @@ from boothline.catalogue import steps_of
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.history import usual_seconds
-from boothline.launch.local.processes import RUN_DIR_VARIABLE, end, end_run, processes_of
+from boothline.launch.local.processes import RUN_DIR_VARIABLE, end_run, processes_of
+from boothline.processes import end, listening
 from boothline.progress import read_events
+
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Display(Protocol):
@@ -81,7 +82,7 @@ class LocalRunner:
             earlier=read_events(self.folder.path),
         )
         interrupted = False
-        with _signals_as_interrupts():
+        with listening(dict.fromkeys(_INTERRUPTS, _interrupt)):
             child = self._start()
             try:
                 self._follow(child, tail, progress, display)
@@ -183,20 +184,5 @@ class LocalRunner:
         display.show(progress)
 
 
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt too, where this is the main thread."""
-
-    def interrupt(signal_number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt

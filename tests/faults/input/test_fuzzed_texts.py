@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from boothline.config.loading import SETTINGS, resolve
 from boothline.data.captions import read_caption
 from boothline.data.naming import clean_name, shown_name
-from boothline.diffusion.prompts import read_prompts
 from boothline.errors import BoothlineError
+from boothline.pictures.prompts import read_prompts
 from boothline.store import Manifest, ManifestRef
 from boothline.store.manifest import FileEntry
-from boothline.store.sealing import BrokenSealError, unseal
+from boothline.store.records import BrokenSealError, unseal
 
 often = settings(
     max_examples=60,

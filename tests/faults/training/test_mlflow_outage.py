@@ -11,7 +11,7 @@ from fault_proxy import FaultProxy
 from boothline.registry.versions import ensure_version
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking import live, open_step_tracker
+from boothline.tracking import delivery, open_step_tracker
 from boothline.tracking.client import connect
 
 pytestmark = [pytest.mark.services, pytest.mark.faults]
@@ -27,7 +27,7 @@ def test_outage_of_a_minute_costs_nothing_and_registers_one_version(
     store: Store, store_settings: Settings, mlflow_uri: str, tmp_path: Path, measured: Note,
     how: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "START_DELAY_SECONDS", 0.0)
     name = f"outage-{how[:6]}"
     ref = ManifestRef(path="steps/publish_checkpoint/m", digest="a" * 64)
     with FaultProxy(mlflow_uri, keeps_host=False) as proxy:

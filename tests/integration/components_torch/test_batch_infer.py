@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from PIL import Image
 
-from boothline.components.batch_infer import parts, step
+from boothline.components.batch_infer import step
 from boothline.components.batch_infer.step import Inputs
 from boothline.config import RunConfig
-from boothline.diffusion.batch import generate
 from boothline.errors import ConfigError, DataError
+from boothline.pictures.making import generate
 from boothline.steps import StepContext
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
@@ -53,23 +54,20 @@ def _produce(
     return step.produce(make_context(config), inputs)
 
 
-def _pictures(draft: ManifestDraft) -> dict[str, bytes]:
-    return {
-        name: Path(str(path)).read_bytes()
-        for name, path in draft.files.items()
-        if name.startswith("images/")
-    }
+def _pictures(store: Store, draft: ManifestDraft) -> dict[str, bytes]:
+    ref = store.commit(f"steps/batch_infer/{uuid4().hex}", draft)
+    return {name: store.read_bytes(ref, name) for name in draft.files if name.startswith("images/")}
 
 
 def test_batch_infer_shards_make_all_pictures_and_equal_one_shard(
-    make_context: MakeContext, config: RunConfig, model: ManifestRef
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, store: Store
 ) -> None:
-    shards = [_pictures(_produce(make_context, config, model, shard)) for shard in (0, 1)]
+    shards = [_pictures(store, _produce(make_context, config, model, shard)) for shard in (0, 1)]
     assert [sorted(shard) for shard in shards] == [
         ["images/00000-00.png", "images/00002-00.png"],
         ["images/00001-00.png"],
     ]
-    whole = _pictures(_produce(make_context, _changed(config, num_shards=1), model))
+    whole = _pictures(store, _produce(make_context, _changed(config, num_shards=1), model))
     assert shards[0] | shards[1] == whole
 
 
@@ -83,7 +81,7 @@ def test_batch_infer_png_tells_model_run_prompt_and_seed_and_the_index_all_but_t
     wanted = {"image": "images/00001-00.png", "model": digest, "prompt": "a dog", "seed": 5}
     assert wanted.items() <= line.items()
     assert "run" not in line
-    with Image.open(io.BytesIO(_pictures(draft)["images/00001-00.png"])) as image:
+    with Image.open(io.BytesIO(_pictures(store, draft)["images/00001-00.png"])) as image:
         assert image.size == (32, 32)
         text = image.text  # type: ignore[attr-defined]
     assert (text["model"], text["prompt"], text["seed"]) == (digest, "a dog", "5")
@@ -157,7 +155,7 @@ def test_batch_infer_killed_half_way_goes_on_and_gives_the_same_bytes(
     make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path, monkeypatch
 ) -> None:
     """An attempt that dies after a part leaves it; the next one makes only the rest."""
-    monkeypatch.setattr(parts, "PART_IMAGES", 4)
+    monkeypatch.setattr(step, "PART_IMAGES", 5)  # two whole batches of two
     (tmp_path / "ten.txt").write_text("".join(f"a {noun} bear\n" for noun in "abcdefghij"))
     config = _changed(config, prompts_file=str(tmp_path / "ten.txt"), num_shards=1)
     whole = _produce(make_context, config, model)
@@ -211,7 +209,7 @@ def _events(context: StepContext) -> list[str]:
 
 @pytest.mark.proves("F16/grids")
 def test_batch_infer_webdataset_and_sheets_hold_every_picture(
-    make_context: MakeContext, config: RunConfig, model: ManifestRef
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, store: Store
 ) -> None:
     config = _changed(config, webdataset=True, grid_columns=1)
     draft = _produce(make_context, config, model)
@@ -225,7 +223,7 @@ def test_batch_infer_webdataset_and_sheets_hold_every_picture(
         facts = json.loads(archive.extractfile("00002-00.json").read())
     keys = ("00000-00", "00002-00")
     assert names == [f"{key}.{suffix}" for key in keys for suffix in ("json", "png", "txt")]
-    assert png == _pictures(draft)["images/00002-00.png"]
+    assert png == _pictures(store, draft)["images/00002-00.png"]
     assert text == facts["prompt"] == "a sks bear on the moon"
     sheets = [name for name in draft.files if name.startswith("sheets/")]
     assert sheets == ["sheets/000-0000.png", "sheets/000-0001.png"]
@@ -233,7 +231,7 @@ def test_batch_infer_webdataset_and_sheets_hold_every_picture(
 
 @pytest.mark.proves("F17/batch")
 def test_batch_infer_edits_pictures_that_the_rows_name(
-    make_context: MakeContext, config: RunConfig, model: ManifestRef, tmp_path: Path
+    make_context: MakeContext, config: RunConfig, model: ManifestRef, store: Store, tmp_path: Path
 ) -> None:
     start = Image.new("RGB", (32, 32), (10, 200, 30))
     start.save(tmp_path / "start.png")
@@ -246,7 +244,7 @@ def test_batch_infer_edits_pictures_that_the_rows_name(
     )
     config = _changed(config, prompts_file=str(path), num_shards=1)
     draft = _produce(make_context, config, model)
-    with Image.open(io.BytesIO(_pictures(draft)["images/00000-00.png"])) as image:
+    with Image.open(io.BytesIO(_pictures(store, draft)["images/00000-00.png"])) as image:
         assert image.crop((16, 0, 32, 32)).getcolors() == [(512, (10, 200, 30))]
         assert len(image.crop((0, 0, 16, 32)).getcolors(maxcolors=1024)) > 1
     lines = [json.loads(text) for text in bytes(draft.files["index.jsonl"]).splitlines()]

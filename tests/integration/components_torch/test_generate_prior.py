@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from boothline.components.generate_prior import step
-from boothline.components.generate_prior.series import Series
-from boothline.components.generate_prior.step import Inputs
+from boothline.components.generate_prior.step import Inputs, Series
 from boothline.config import RunConfig
 from boothline.errors import DataError
 from boothline.progress import read_events

@@ -10,12 +10,11 @@ from pydantic import SecretStr
 
 from boothline import doctor, services
 from boothline.doctor import Finding, machine, storage
-from boothline.doctor.connections import connection
-from boothline.doctor.images import NAMES, images
+from boothline.doctor.examination import NAMES, connection, images
 from boothline.errors import ConfigError
 from boothline.services import Endpoints
 from boothline.services.endpoints import Credentials
-from boothline.services.seaweedfs import SeaweedFS
+from boothline.services.service import SeaweedFS
 from boothline.settings import Settings
 from boothline.store.s3 import Bucket
 

@@ -187,7 +187,7 @@ def test_evaluate_twice_samples_once_and_gives_equal_content(
     content = store.read(first).content_digest
     store.forget(first.path)
     monkeypatch.setattr(
-        "boothline.evaluation.pictures._sample", lambda *arguments: pytest.fail("sampled again")
+        "boothline.evaluation.contenders.generate", lambda *arguments: pytest.fail("sampled again")
     )
     second, _ = evaluate(model, dataset, prior)
     assert store.read(second).content_digest == content
@@ -304,7 +304,7 @@ def test_sample_models_in_shards_leaves_the_evaluation_nothing_to_sample(
     assert not names[0] & names[1]
     assert len(names[0] | names[1]) == 4 + 4 + 3
     monkeypatch.setattr(
-        "boothline.evaluation.pictures._sample", lambda *arguments: pytest.fail("sampled again")
+        "boothline.evaluation.contenders.generate", lambda *arguments: pytest.fail("sampled again")
     )
     inputs = step.Inputs(
         run_id="run",
@@ -320,18 +320,18 @@ def test_sample_models_in_shards_leaves_the_evaluation_nothing_to_sample(
 
 
 def test_sample_models_killed_goes_on_after_its_last_batch(sample_shard, monkeypatch):
-    from boothline.evaluation import pictures
+    from boothline.evaluation import contenders
 
     batches: list[object] = []
-    whole = pictures._sample
+    whole = contenders.generate
 
-    def dying(pipeline, plan, shots):
-        batches.append(shots)
+    def dying(pipeline, pictures):
+        batches.append(pictures)
         if len(batches) == 2:
             raise KeyboardInterrupt
-        return whole(pipeline, plan, shots)
+        return whole(pipeline, pictures)
 
-    monkeypatch.setattr(pictures, "_sample", dying)
+    monkeypatch.setattr(contenders, "generate", dying)
     with pytest.raises(KeyboardInterrupt):
         sample_shard(0)
     sample_shard(0)

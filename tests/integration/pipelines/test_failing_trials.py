@@ -117,7 +117,7 @@ def test_compare_trials_ranks_the_others_and_says_why_one_failed(compare):
     assert [row["trial"] for row in rows] == [1, 0, 2]
     assert draft.metadata["best"]["trial"] == 1
     assert rows[2]["failure"] == "train: NaN."
-    assert b"failed at train: NaN." in draft.files["leaderboard.html"]
+    assert b"Failed at train: NaN." in draft.files["leaderboard.html"]
     assert key.config["failures"] == {"2": "train: NaN."}
     assert len(key.inputs) == len(draft.inputs) == 4
 

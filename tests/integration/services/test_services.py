@@ -15,9 +15,10 @@ import pytest
 
 from boothline import services
 from boothline.errors import ServiceError
-from boothline.services import Endpoints, ports, processes
+from boothline.services import Endpoints, processes
+from boothline.services import endpoints as loopback
 from boothline.services.processes import http_answer
-from boothline.services.seaweedfs import SeaweedFS
+from boothline.services.service import SeaweedFS
 from boothline.store import ManifestDraft, Store
 
 pytestmark = pytest.mark.services
@@ -183,8 +184,10 @@ def test_ports_taken_in_the_last_moment_are_left_for_others(
         port = taken.getsockname()[1]
         # The first look is too early to see the listener, like that of a command in a race.
         looks = iter([True] * len(SeaweedFS.port_names))
-        is_free = ports.is_free
-        monkeypatch.setattr(ports, "is_free", lambda number: next(looks, None) or is_free(number))
+        is_free = loopback.is_free
+        monkeypatch.setattr(
+            loopback, "is_free", lambda number: next(looks, None) or is_free(number)
+        )
         monkeypatch.setattr(SeaweedFS, "first_port", port)
         endpoints = services.ensure(home, only=ONLY)
     assert endpoints.s3_endpoint != f"http://127.0.0.1:{port}"

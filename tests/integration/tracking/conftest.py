@@ -3,14 +3,14 @@
 import pytest
 
 from boothline.settings import Settings
-from boothline.tracking import live
+from boothline.tracking import delivery
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a busy machine take its time: what is tested here is what arrives, not how fast."""
-    monkeypatch.setattr(live, "CLOSE_DEADLINE_SECONDS", 90.0)
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "CLOSE_DEADLINE_SECONDS", 90.0)
+    monkeypatch.setattr(delivery, "START_DELAY_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def run_here(store_settings: Settings, store: Store) -> Callable[..., dict[str, 
         import torch
         from accelerate.state import AcceleratorState
 
-        from boothline.training.requests import Requests
+        from boothline.training.ranks import Requests
         from boothline.training.worker import run_rank
 
         AcceleratorState._reset_state()  # a rank has a process, and so a precision, of its own

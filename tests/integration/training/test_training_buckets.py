@@ -7,7 +7,7 @@ import pytest
 
 from boothline.errors import InterruptedRunError
 from boothline.training.job import SAMPLES_FOLDER, TrainingJob
-from boothline.training.requests import Requests
+from boothline.training.ranks import Requests
 
 pytestmark = pytest.mark.services
 

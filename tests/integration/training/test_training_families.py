@@ -15,7 +15,7 @@ from boothline.diffusion.lora_export import merge_checked
 from boothline.errors import InterruptedRunError
 from boothline.store import Store
 from boothline.training.job import TrainingJob
-from boothline.training.requests import Requests
+from boothline.training.ranks import Requests
 
 pytestmark = pytest.mark.services
 

@@ -13,7 +13,7 @@ from boothline.errors import ConfigError, InterruptedRunError, NonFiniteLossErro
 from boothline.store import Store
 from boothline.store.manifest import ManifestDraft
 from boothline.training.job import TrainingJob
-from boothline.training.requests import Requests
+from boothline.training.ranks import Requests
 
 pytestmark = pytest.mark.services
 

@@ -13,7 +13,7 @@ from boothline.errors import InterruptedRunError
 from boothline.store import Store
 from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
-from boothline.training.requests import Requests
+from boothline.training.ranks import Requests
 from boothline.training.validation import SheetJudge, Validator
 
 pytestmark = pytest.mark.services

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from boothline.cli.generating import _rows, _sampling, _with_edit, _with_size
-from boothline.diffusion.prompts import PromptRow
 from boothline.errors import ConfigError
+from boothline.pictures.prompts import PromptRow
 
 ROWS = [PromptRow(prompt="a"), PromptRow(prompt="b", image="/own.png", strength=0.1)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from boothline.cores import available_cores
+from boothline.processes import available_cores
 
 CORES = 8
 V2 = "/sys/fs/cgroup/cpu.max"

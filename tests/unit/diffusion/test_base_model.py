@@ -155,7 +155,7 @@ def test_digest_damaged_cache_is_made_anew(settings: Settings, model: Path, dama
 def test_modules_of_reused_steps_import_without_torch() -> None:
     code = (
         "import sys\n"
-        "import boothline.diffusion.base_model, boothline.diffusion.batch\n"
+        "import boothline.diffusion.base_model, boothline.pictures.making\n"
         "import boothline.components.generate_prior.step\n"
         "import boothline.components.publish_checkpoint.step\n"
         "import boothline.components.batch_infer.step\n"

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from boothline.config.sampling import SamplingConfig
-from boothline.diffusion.batch import generate, plan_pictures, save_picture
 from boothline.diffusion.loading import DiffusionParts
-from boothline.diffusion.prompts import PromptRow
-from boothline.diffusion.sheets import contact_sheet
+from boothline.pictures.making import generate, save_picture
+from boothline.pictures.plan import plan_pictures
+from boothline.pictures.prompts import PromptRow
+from boothline.pictures.sheets import contact_sheet
 
 SAMPLING = SamplingConfig(num_steps=1, batch_size=4, seed=3, negative_prompt="blue")
 ROWS = [
@@ -39,7 +40,7 @@ def test_plan_pictures_shards_share_all_rows() -> None:
     shards = [
         plan_pictures(ROWS, sampling=SAMPLING, shard=shard, num_shards=3) for shard in range(3)
     ]
-    assert [[p.row for p in shard] for shard in shards] == [[0, 3], [1, 4], [2]]
+    assert [[int(p.name[:5]) for p in shard] for shard in shards] == [[0, 3], [1, 4], [2]]
 
 
 def test_plan_pictures_resolution_is_for_rows_without_size() -> None:
@@ -96,7 +97,7 @@ def test_generate_row_with_a_setting_of_its_own_is_another_picture(
 
 def test_generate_row_settings_are_used(tiny_parts: DiffusionParts) -> None:
     pictures = plan_pictures(ROWS, sampling=SAMPLING)
-    sizes = {p.row: image.size for p, image in generate(tiny_parts, pictures)}
+    sizes = {int(p.name[:5]): image.size for p, image in generate(tiny_parts, pictures)}
     assert sizes == {0: (32, 32), 1: (32, 32), 2: (32, 32), 3: (48, 16), 4: (32, 32)}
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from boothline.diffusion.devices import device_of, share_cores
 from boothline.diffusion.loading import load_pipeline
-from boothline.diffusion.threads import device_of, share_cores
 from boothline.settings import Settings
 
 
@@ -47,7 +47,7 @@ def test_share_cores_gives_each_shard_its_part(
 ):
     given = []
     monkeypatch.setattr(torch, "set_num_threads", given.append)
-    monkeypatch.setattr("boothline.diffusion.threads.available_cores", lambda: cores)
+    monkeypatch.setattr("boothline.diffusion.devices.available_cores", lambda: cores)
     settings = Settings(run_dir=tmp_path if local else None)
     assert share_cores(num_shards, settings=settings) == expected
     assert given == [expected]

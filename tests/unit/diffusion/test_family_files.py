@@ -26,8 +26,7 @@ from boothline.diffusion.export import (
     save_single_file,
 )
 from boothline.diffusion.families.stable_diffusion import StableDiffusion
-from boothline.diffusion.fitting import check_config
-from boothline.diffusion.layout import check_folder, family_of
+from boothline.diffusion.layout import check_config, check_folder, family_of
 from boothline.diffusion.loading import DiffusionParts, load_pipeline, quiet_libraries
 from boothline.diffusion.lora import add_adapters, load_adapters
 from boothline.diffusion.lora_export import (
@@ -271,5 +270,5 @@ def test_file_of_a_family_is_named_by_the_registry_and_little_else(name: str) ->
     }
     own = f"{module.removeprefix('boothline.').replace('.', '/')}.py"
     expected = {own, "diffusion/families/__init__.py"}
-    expected.add("planning/published.py")
+    expected.add("planning/shapes.py")
     assert naming == expected

@@ -13,8 +13,8 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
+from boothline.diffusion.layout import names_in
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
-from boothline.diffusion.weights import names_in
 from boothline.errors import DataError, MachineError
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

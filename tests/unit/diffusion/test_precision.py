@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from boothline.diffusion.precision import has_native_bfloat16
+from boothline.diffusion.devices import has_native_bfloat16
 
 CPU = torch.device("cpu")
 

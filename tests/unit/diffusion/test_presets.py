@@ -4,7 +4,7 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.diffusion.families import FAMILIES, STABLE_DIFFUSION
-from boothline.diffusion.fitting import check_config
+from boothline.diffusion.layout import check_config
 from boothline.diffusion.presets import CLIP, DINO, check_fit, fitting_values
 
 GUIDANCE = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from boothline.config.sampling import SamplingConfig
-from boothline.diffusion.prompts import PromptRow, read_prompts
 from boothline.errors import DataError
+from boothline.pictures.prompts import PromptRow, read_prompts
 
 
 def _write(folder: Path, name: str, text: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from boothline.diffusion.weights import check_weights, names_in
+from boothline.diffusion.layout import check_weights, names_in
 from boothline.errors import DataError
 
 POINTER = (

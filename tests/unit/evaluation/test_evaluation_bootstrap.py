@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from boothline.evaluation import bootstrap as bootstrap_module
-from boothline.evaluation.bootstrap import Bootstrap
+from boothline.evaluation import metrics as bootstrap_module
+from boothline.evaluation.metrics import Bootstrap
 from boothline.measures import Score
 
 

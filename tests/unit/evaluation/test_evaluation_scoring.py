@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boothline.evaluation.bootstrap import Bootstrap
 from boothline.evaluation.encoders import Features
-from boothline.evaluation.metrics import normalised
+from boothline.evaluation.metrics import Bootstrap, normalised
 from boothline.evaluation.scoring import Judge, copies_of, rows_of, summarise
 from boothline.measures import Score
 

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from boothline.diffusion.prompts import PromptRow
 from boothline.launch.generating import _collected, _next_number, _unnamed
 from boothline.launch.local.session import Session
+from boothline.pictures.prompts import PromptRow
 from boothline.results import Model
 from boothline.store.memory import memory_store
 

@@ -9,12 +9,12 @@ from boothline.errors import ConfigError
 from boothline.launch.local.processes import (
     RUN_DIR_VARIABLE,
     StepLauncher,
-    end,
     end_run,
     label_of_command,
     processes_of,
     put_in_place,
 )
+from boothline.processes import end
 
 
 def command_of(step: str, **parameters: object) -> list[str]:

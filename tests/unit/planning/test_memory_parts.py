@@ -7,8 +7,8 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.planning import MemoryPlan, ModelShapes, dry_run, plan_memory
+from boothline.planning.dry_run import Trace
 from boothline.planning.memory import Device
-from boothline.planning.tracing import Trace
 
 MIB = 1024 * 1024
 NUM_TRAINED = 3_000_000

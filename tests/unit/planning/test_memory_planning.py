@@ -9,7 +9,7 @@ from boothline.config import RunConfig
 from boothline.config.loading import resolve
 from boothline.errors import ConfigError
 from boothline.planning import MemoryPlan, ModelShapes, plan_memory
-from boothline.planning.advice import ladder
+from boothline.planning.memory import ladder
 from boothline.planning.shapes import FAMILIES
 
 PRESETS = sorted(Path("examples/presets").glob("*.yaml"))

@@ -1,6 +1,6 @@
 import pytest
 
-from boothline.report.axes import (
+from boothline.report.drawing import (
     Scale,
     duration,
     number,

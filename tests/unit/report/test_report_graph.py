@@ -1,6 +1,6 @@
 import re
 
-from boothline.report.graph import MAX_NODES, layers_of, lineage_chart
+from boothline.report.drawing import MAX_NODES, layers_of, lineage_chart
 from boothline.report.model import LineageLink, LineageNode
 
 

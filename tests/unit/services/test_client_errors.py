@@ -20,7 +20,7 @@ from urllib3.exceptions import InvalidChunkLength
 from urllib3.response import HTTPResponse
 
 from boothline.connecting import MAX_ANSWER_CHARACTERS, excerpt, tls_fault
-from boothline.diffusion.hub import download
+from boothline.diffusion.base_model import download
 from boothline.errors import BoothlineError, ModelNotFoundError
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Kfp

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from boothline.services import ports
+from boothline.services import endpoints
 
 FIRST = 21350
 
@@ -21,30 +21,30 @@ def listener() -> Iterator[socket.socket]:
 
 def test_is_free_taken_port_is_not(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    assert not ports.is_free(port)
+    assert not endpoints.is_free(port)
     listener.close()
-    assert ports.is_free(port)
+    assert endpoints.is_free(port)
 
 
 def test_listen_holds_the_port_against_others() -> None:
-    port = ports.choose(["a"], first=FIRST)["a"]
-    with ports.listen(port):
-        assert not ports.is_free(port)
+    port = endpoints.choose(["a"], first=FIRST)["a"]
+    with endpoints.listen(port):
+        assert not endpoints.is_free(port)
         with pytest.raises(OSError, match="in use"):
-            ports.listen(port)
+            endpoints.listen(port)
 
 
 def test_choose_free_block_returns_the_preferred_ports() -> None:
-    chosen = ports.choose(["a", "b"], first=FIRST)
+    chosen = endpoints.choose(["a", "b"], first=FIRST)
     assert chosen["b"] == chosen["a"] + 1
     assert (chosen["a"] - FIRST) % 20 == 0
 
 
 def test_choose_taken_block_returns_the_next(listener: socket.socket) -> None:
     taken = listener.getsockname()[1]
-    chosen = ports.choose(["a", "b"], first=taken - 1)
+    chosen = endpoints.choose(["a", "b"], first=taken - 1)
     assert chosen["a"] >= taken - 1 + 20
 
 
 def test_choose_skipping_blocks_starts_further_on() -> None:
-    assert ports.choose(["a"], first=FIRST, skip_blocks=2)["a"] >= FIRST + 40
+    assert endpoints.choose(["a"], first=FIRST, skip_blocks=2)["a"] >= FIRST + 40

@@ -28,7 +28,7 @@ from boothline.store import (
     multipart,
     sweeps,
 )
-from boothline.store.sealing import seal
+from boothline.store.records import seal
 
 PATH = "steps/train/0a"
 KEY = "team/steps/train/0a/manifest.json"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from boothline.store.manifest import canonical_json
-from boothline.store.sealing import BrokenSealError, seal, unseal
+from boothline.store.records import BrokenSealError, seal, unseal
 
 VALUE = {"name": "x", "rate": 1e-05, "list": [1, None, "é"], "deep": {"b": 1, "a": 2}}
 

@@ -12,7 +12,7 @@ from PIL import Image
 from boothline.errors import ConfigError
 from boothline.settings import Settings
 from boothline.tracking import MemoryTracker, StepTracker, open_step_tracker
-from boothline.tracking.weights_biases import OfflineRun
+from boothline.tracking.boards import OfflineRun
 
 wandb = pytest.importorskip("wandb", reason="needs the extra wandb")
 

@@ -11,13 +11,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from boothline import metering
 from boothline.errors import TrackingError
+from boothline.metering import read_gauges
 from boothline.results import Evaluation
-from boothline.tracking import MemoryTracker, StepTracker, dotted, gauges, live
+from boothline.tracking import MemoryTracker, StepTracker, delivery, dotted
 from boothline.tracking.base import Logged, Values, text_of
-from boothline.tracking.delivery import Delivery, shortened
-from boothline.tracking.gauges import read_gauges
-from boothline.tracking.live import LiveRun
+from boothline.tracking.delivery import Delivery, LiveRun, shortened
 from boothline.tracking.reconciling import headline_metrics
 
 
@@ -44,8 +44,8 @@ class Sent(Delivery):
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 0.0)
-    monkeypatch.setattr(live, "SEND_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(delivery, "START_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "SEND_INTERVAL_SECONDS", 0.05)
 
 
 def live_tracker(connect: Callable[[], Delivery], **changes: float) -> StepTracker:
@@ -122,9 +122,9 @@ def test_tracker_with_dead_server_says_so_and_lets_the_step_end(
 
 @pytest.mark.parametrize(("status", "connects"), [("FINISHED", False), ("FAILED", True)])
 def test_tracker_of_short_step_connects_only_if_it_fails(
-    monkeypatch: pytest.MonkeyPatch, status: live.CloseStatus, connects: bool
+    monkeypatch: pytest.MonkeyPatch, status: delivery.CloseStatus, connects: bool
 ) -> None:
-    monkeypatch.setattr(live, "START_DELAY_SECONDS", 60.0)
+    monkeypatch.setattr(delivery, "START_DELAY_SECONDS", 60.0)
     sent = Sent()
     tracker = live_tracker(lambda: sent)
     tracker.metrics({"num_images": 4.0})
@@ -164,15 +164,15 @@ def test_tracking_import_does_not_load_mlflow() -> None:
 
 DEAD_SERVER = """
 import sys, time
-from boothline.tracking import StepTracker, client, live
+from boothline.tracking import StepTracker, client, delivery
 from boothline.tracking.delivery import Delivery
 address = sys.argv[1]
-live.START_DELAY_SECONDS = 0.0
+delivery.START_DELAY_SECONDS = 0.0
 def reach():
     delivery = Delivery(client.connect(address), "run")
     delivery.start()
     return delivery
-tracker = StepTracker(live.LiveRun(reach, gauges=dict))
+tracker = StepTracker(delivery.LiveRun(reach, gauges=dict))
 started = time.monotonic()
 for step in range(2000):
     tracker.metrics({"loss": 1.0, "rate": 2.0}, step=step)
@@ -253,7 +253,7 @@ def test_gauges_are_named_as_mlflow_draws_them_and_tell_of_each_gpu(monkeypatch)
     def nvml():
         yield Nvml("pynvml"), ["mute", "gpu"]
 
-    monkeypatch.setattr(gauges, "open_nvml", nvml)
+    monkeypatch.setattr(metering, "open_nvml", nvml)
 
     values = read_gauges()
 

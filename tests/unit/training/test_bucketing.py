@@ -9,7 +9,7 @@ from PIL import Image
 from boothline.buckets import empty_buckets, nearest, size_of
 from boothline.config.subject import SubjectConfig
 from boothline.errors import DataError
-from boothline.training.bucketing import Turns, sorted_by_size
+from boothline.training.batches import Turns, sorted_by_size
 from boothline.training.pictures import Picture
 
 TURNS = Turns(counts=(3, 1, 4), seed=5)

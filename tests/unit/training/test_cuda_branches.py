@@ -13,16 +13,13 @@ import torch
 from torch import nn
 
 from boothline.config.training import TrainingConfig
+from boothline.diffusion.devices import has_native_bfloat16
 from boothline.diffusion.loading import load_pipeline
-from boothline.diffusion.precision import has_native_bfloat16
-from boothline.training import surroundings, worker
-from boothline.training.compiling import can_compile
-from boothline.training.denoiser import Denoiser
-from boothline.training.memory import peak_memory_bytes
+from boothline.training import denoiser, worker
+from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.optimizing import build_optimizer
-from boothline.training.ranks import Ranks
-from boothline.training.reporting import Exchange
-from boothline.training.requests import Requests
+from boothline.training.ranks import Ranks, Requests
+from boothline.training.reporting import Exchange, peak_memory_bytes
 from boothline.training.states import HostBuffers
 from boothline.training.stepping import Stepper
 
@@ -137,10 +134,8 @@ def test_frozen_parts_lent_on_cuda_leave_the_memory_again(
     emptied: list[None] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(None))
     whole = load_pipeline(tiny_pipeline)
-    monkeypatch.setattr(
-        surroundings, "load_frozen", lambda folder, names, device: {"vae": whole.vae}
-    )
-    frozen = surroundings.Surroundings(whole, folder=tiny_pipeline, text_encoder_trained=True)
+    monkeypatch.setattr(denoiser, "load_frozen", lambda folder, names, device: {"vae": whole.vae})
+    frozen = denoiser.Surroundings(whole, folder=tiny_pipeline, text_encoder_trained=True)
     frozen.release()
     on_cuda: Any = SimpleNamespace(device=CUDA)
     frozen._pipeline = frozen._pipeline.changed({"unet": on_cuda})

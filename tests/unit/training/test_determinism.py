@@ -13,8 +13,8 @@ from boothline.settings import Settings
 from boothline.training import launch
 from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import RowsOf
-from boothline.training.determinism import deterministic_kernels
 from boothline.training.job import TrainingJob
+from boothline.training.worker import deterministic_kernels
 
 UNORDERED_ON_CUDA = ("index_add", "index_select_backward", "scatter_add", "index_put")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from boothline.training.heartbeat import Watch, start_beating
+from boothline.training.failures import Watch, start_beating
 
 
 class Clock:
@@ -112,7 +112,7 @@ def test_watch_kills_a_stopped_rank_after_the_limit(
 
 
 def test_beating_changes_the_file_until_it_cannot(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from boothline.training import heartbeat as h;"
+    program = "import sys; from pathlib import Path; from boothline.training import failures as h;"
     program += "h.BEAT_SECONDS = 0.01; h.start_beating(Path(sys.argv[1]), rank=3); input()"
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, text=True

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from boothline.diffusion.loading import load_pipeline
-from boothline.training.inputs_sheet import make_inputs_sheet
 from boothline.training.pictures import Picture
+from boothline.training.sheets import make_inputs_sheet
 
 
 @pytest.mark.proves("F14/inputs")

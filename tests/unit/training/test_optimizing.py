@@ -12,9 +12,13 @@ from torch import nn
 
 from boothline.config.training import TrainingConfig
 from boothline.errors import ConfigError
-from boothline.training.averaging import WeightAverage
 from boothline.training.denoiser import Denoiser
-from boothline.training.optimizing import build_optimizer, rate_factor, set_learning_rate
+from boothline.training.optimizing import (
+    WeightAverage,
+    build_optimizer,
+    rate_factor,
+    set_learning_rate,
+)
 
 
 @pytest.mark.proves("F20/schedules")

@@ -13,11 +13,11 @@ from torch import nn
 
 from boothline.config import RunConfig
 from boothline.diffusion import counters
-from boothline.training.averaging import WeightAverage
 from boothline.training.batches import MicroBatch
 from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
 from boothline.training.objective import ScheduleObjective
+from boothline.training.optimizing import WeightAverage
 from boothline.training.ranks import Ranks
 from boothline.training.stepping import Stepper, StepSums
 

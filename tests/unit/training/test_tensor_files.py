@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from boothline.training.tensor_files import write_tensors
+from boothline.training.states import write_tensors
 
 
 def test_write_tensors_is_read_back_by_the_library(tmp_path: Path) -> None:

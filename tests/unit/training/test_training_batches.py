@@ -11,8 +11,8 @@ import torch
 from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
 from boothline.training.batches import BatchMaker, Half, MicroBatch
+from boothline.training.objective import UniformTimesteps
 from boothline.training.pictures import Picture
-from boothline.training.timesteps import UniformTimesteps
 
 NUM_PICTURES = 3
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from boothline.errors import NonFiniteLossError
-from boothline.training.ranks import Ranks
+from boothline.training.ranks import Ranks, Requests
 from boothline.training.reporting import EventLog, Exchange
-from boothline.training.requests import Requests
 
 
 class HandClock:

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 from boothline.config import RunConfig
-from boothline.training.averaging import WeightAverage
 from boothline.training.denoiser import Denoiser
 from boothline.training.job import TrainingJob
-from boothline.training.optimizing import build_optimizer, set_learning_rate
+from boothline.training.optimizing import WeightAverage, build_optimizer, set_learning_rate
 from boothline.training.states import TrainedParts
 
 INPUTS = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))

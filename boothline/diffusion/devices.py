@@ -1,15 +1,31 @@
-"""Shares the cores and GPUs of a machine between steps that run on it at the same time."""
+"""Shares the cores and GPUs of a machine between its steps, and knows which has bf16."""
 
 import logging
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from boothline.cores import available_cores
+from boothline.processes import available_cores
 from boothline.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def has_native_bfloat16(device: torch.device, *, cpu_info: Path = CPU_INFO) -> bool:
+    """Return whether bfloat16 is fast here; emulated on a CPU it is slower than float32.
+
+    Args:
+        device: what computes.
+        cpu_info: where Linux lists what the processor has (`avx512_bf16`, `amx_bf16`, on Arm
+            `bf16`); elsewhere a CPU counts as without.
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return cpu_info.is_file() and "bf16" in cpu_info.read_text(encoding="utf-8")
 
 
 def share_cores(num_shards: int, *, settings: Settings) -> int:
@@ -41,12 +57,12 @@ def fix_bits(model: nn.Module) -> None:
             module.register_forward_hook(_leave_one_thread, always_call=True)
 
 
-def _enter_one_thread(module: nn.Module, inputs: Any) -> None:  # noqa: ANN401 - a hook of torch
+def _enter_one_thread(module: nn.Module, inputs: object) -> None:
     module._boothline_threads = torch.get_num_threads()  # type: ignore[assignment]
     torch.set_num_threads(1)
 
 
-def _leave_one_thread(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ANN401
+def _leave_one_thread(module: nn.Module, inputs: object, output: object) -> None:
     torch.set_num_threads(int(module._boothline_threads))  # type: ignore[arg-type]
 
 

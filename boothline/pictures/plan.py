@@ -1,24 +1,15 @@
-"""Turns prompt rows into named pictures: what batch inference and `boothline generate` share."""
+"""A plan of pictures: each with its file name and all that it depends on besides the model."""
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from typing import Self
 
 from boothline.config.sampling import SamplingConfig
-from boothline.diffusion.prompts import PromptRow
 from boothline.errors import DataError
-
-if TYPE_CHECKING:
-    from boothline.diffusion.loading import DiffusionParts
-    from boothline.diffusion.sampling import OnProgress
+from boothline.pictures.prompts import PromptRow
 
 # Pictures of a row are numbered so far apart that images_per_prompt never changes one of them.
 _STRIDE = 1000
@@ -84,7 +75,7 @@ class PlannedPicture:
     """One picture to make, with all that it depends on besides the model.
 
     Attributes:
-        row, number: which prompt row, and which of its pictures.
+        name: its file, e.g. `00003-00.png` for a prompt row and a number.
         prompt, negative_prompt: texts, empty for none.
         seed, index: name the picture's noise.
         sampling: settings of this row.
@@ -92,8 +83,7 @@ class PlannedPicture:
         start: picture to start from; unset: from noise alone.
     """
 
-    row: int
-    number: int
+    name: str
     prompt: str
     negative_prompt: str
     seed: int
@@ -101,12 +91,23 @@ class PlannedPicture:
     sampling: SamplingConfig
     height_px: int | None = None
     width_px: int | None = None
-    start: "StartPicture | None" = None
+    start: StartPicture | None = None
 
-    @property
-    def name(self) -> str:
-        """File name: prompt row and number, e.g. `00003-00.png`."""
-        return f"{self.row:05d}-{self.number:02d}.png"
+    @classmethod
+    def square(
+        cls, name: str, *, prompt: str, index: int, sampling: SamplingConfig, side_px: int
+    ) -> Self:
+        """Return a square picture whose seed and negative prompt are those of its sampling."""
+        return cls(
+            name=name,
+            prompt=prompt,
+            negative_prompt=sampling.negative_prompt,
+            seed=sampling.seed,
+            index=index,
+            sampling=sampling,
+            height_px=side_px,
+            width_px=side_px,
+        )
 
     def facts(self) -> dict[str, object]:
         """Return the settings that a reader needs to make the picture again."""
@@ -149,8 +150,7 @@ def plan_pictures(
     """
     return [
         PlannedPicture(
-            row=row_number,
-            number=number,
+            name=f"{row_number:05d}-{number:02d}.png",
             prompt=row.prompt,
             negative_prompt=row.negative_prompt
             if row.negative_prompt is not None
@@ -166,71 +166,3 @@ def plan_pictures(
         if row_number % num_shards == shard
         for number in range(images_per_prompt)
     ]
-
-
-def generate(
-    pipeline: "DiffusionParts",
-    pictures: Sequence[PlannedPicture],
-    *,
-    on_progress: "OnProgress | None" = None,
-) -> Iterator[tuple[PlannedPicture, Image.Image]]:
-    """Yield each planned picture and its RGB image; pictures of equal settings share batches."""
-    from boothline.diffusion.editing import Edit
-    from boothline.diffusion.sampling import SampleRequest, sample
-
-    done = 0
-
-    def report(_done: int, _total: int) -> None:
-        if on_progress:
-            on_progress(done + _done, len(pictures))
-
-    def settings_of(picture: PlannedPicture) -> str:
-        sampling = picture.sampling.model_dump(mode="json", exclude={"seed", "negative_prompt"})
-        kind = (picture.start.strength, bool(picture.start.mask)) if picture.start else None
-        return json.dumps([sampling, picture.height_px, picture.width_px, kind], sort_keys=True)
-
-    for _, group in groupby(sorted(pictures, key=settings_of), key=settings_of):
-        alike = list(group)
-        requests = [
-            SampleRequest(
-                prompt=picture.prompt,
-                negative_prompt=picture.negative_prompt,
-                seed=picture.seed,
-                index=picture.index,
-                height_px=picture.height_px,
-                width_px=picture.width_px,
-                edit=Edit(
-                    image=picture.start.image,
-                    mask=picture.start.mask,
-                    strength=picture.start.strength,
-                )
-                if picture.start
-                else None,
-            )
-            for picture in alike
-        ]
-        # The plan has settled each negative prompt; an empty one must not fall back to the run's.
-        sampling = alike[0].sampling.model_copy(update={"negative_prompt": ""})
-        images = sample(pipeline, requests, sampling=sampling, on_progress=report)
-        yield from zip(alike, images, strict=True)
-        done += len(alike)
-
-
-def save_picture(
-    image: Image.Image, picture: PlannedPicture, path: Path, *, model_digest: str, run_id: str = ""
-) -> None:
-    """Write a PNG with its provenance as text: the model's digest, the run and the settings.
-
-    Args:
-        image: the pixels.
-        picture: what it was planned as.
-        path: the file.
-        model_digest: of the model that made it.
-        run_id: the run that made it; empty for a picture that no run made.
-    """
-    run = {"run": run_id} if run_id else {}
-    info = PngInfo()
-    for name, value in {"model": model_digest, **run, **picture.facts()}.items():
-        info.add_text(name, str(value))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG", pnginfo=info)

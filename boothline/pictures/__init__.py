@@ -1,0 +1,1 @@
+"""Pictures that models make: planned, sampled, and kept in parts as they are made."""
