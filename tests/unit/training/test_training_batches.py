@@ -1,6 +1,6 @@
 """Which variant of a picture each place of a batch takes, and what is drawn there."""
 
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 
 from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
-from boothline.training.batches import BatchMaker, Half, MicroBatch
+from boothline.training.batches import BatchMaker, BucketedBatches, Half, MicroBatch, Turns
 from boothline.training.objective import UniformTimesteps
 from boothline.training.pictures import Picture
+from boothline.training.stepping import StepSums
 
 NUM_PICTURES = 3
 
@@ -204,3 +205,17 @@ def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
 def test_parts_of_a_batch_are_named_and_cannot_be_changed(kind) -> None:
     assert kind.__dataclass_params__.frozen
     assert all(field.kw_only for field in fields(kind))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [MicroBatch, Half, BatchMaker, Turns, BucketedBatches, StepSums],
+    ids=lambda k: k.__name__,
+)
+def test_parts_of_a_step_are_given_by_name_and_never_changed(kind: type) -> None:
+    values = dict.fromkeys((field.name for field in fields(kind)), 1)
+    with pytest.raises(TypeError, match="positional"):
+        kind(*values.values())
+    made = kind(**values)
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, next(iter(values)), 2)
