@@ -15,6 +15,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
+from boothline.config import RunConfig
 from boothline.connecting import Service, excerpt, tls_error
 from boothline.diffusion import bases
 from boothline.diffusion.bases import Need
@@ -117,6 +118,19 @@ class BaseModel:
     path: Path
     digest: str
     source: str
+
+
+def model_of(
+    config: RunConfig, settings: Settings, source: str = "", *, need: Need = "all"
+) -> BaseModel:
+    """Return a model that a run names: its base model, or another one by its source.
+
+    Raises:
+        ConfigError: as `resolve` does.
+        ServiceError: the hub or the store cannot be reached.
+    """
+    base = config.base_model
+    return resolve(source or base.source, settings=settings, allow_hub=base.allow_hub, need=need)
 
 
 def resolve(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from boothline.config import RunConfig
-from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.diffusion.base_model import model_of
 from boothline.evaluation.pictures import PicturePlan, prior_indices
 from boothline.evaluation.prompt_sets import templates
 from boothline.pictures.making import generate, png_of
@@ -150,12 +150,6 @@ def _load_for_sampling(folder: Path) -> "DiffusionParts":
     return load_pipeline(folder, for_sampling=True)
 
 
-def base_model_of(context: StepContext) -> BaseModel:
-    """Return the configured base model."""
-    base = context.config.base_model
-    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
-
-
 def champion_of(context: StepContext, model: ManifestRef) -> ManifestRef | None:
     """Return the model to beat; asked once a step, so that key and result are about the same."""
     path = context.folder / "champion.txt"
@@ -181,7 +175,7 @@ def contenders_of(
         champion: the model to beat.
         load: loads a model from its folder.
     """
-    base = base_model_of(context)
+    base = model_of(context.config, context.settings)
     entrants = [
         _of_manifest(context, FINE_TUNED, model, load),
         Contender(

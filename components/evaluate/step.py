@@ -7,13 +7,12 @@ from PIL import Image
 
 from boothline import settings as environment
 from boothline.components.evaluate import ABOUT
-from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.diffusion.base_model import BaseModel, model_of
 from boothline.evaluation.contenders import (
     Contender,
     Gallery,
     Priors,
     Studio,
-    base_model_of,
     champion_of,
     contenders_of,
 )
@@ -78,7 +77,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
             "prior": config.prior.model_dump(
                 mode="json", include={"prompt", "prompts", "sampling"}
             ),
-            "base_model_digest": base_model_of(context).digest,
+            "base_model_digest": _resolved(context).digest,
             "clip_digest": _resolved(context, evaluation.clip_model).digest,
             "dino_digest": _resolved(context, evaluation.dino_model).digest,
             "lpips_digest": _lpips_digest(context),
@@ -138,9 +137,8 @@ def means(evaluation: str) -> dict[str, float]:
     return found.means() | gains
 
 
-def _resolved(context: StepContext, source: str) -> BaseModel:
-    allow_hub = context.config.base_model.allow_hub
-    return resolve(source, settings=context.settings, allow_hub=allow_hub)
+def _resolved(context: StepContext, source: str = "") -> BaseModel:
+    return model_of(context.config, context.settings, source)
 
 
 def _inputs_read(inputs: Inputs, champion: ManifestRef | None) -> tuple[ManifestRef, ...]:

@@ -10,7 +10,7 @@ from boothline.components.generate_prior import ABOUT
 from boothline.config import RunConfig
 from boothline.config.prior import PriorConfig
 from boothline.data.class_pictures import CLASS_FOLDER
-from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.diffusion.base_model import BaseModel, model_of
 from boothline.errors import DataError
 from boothline.pictures.making import generate, png_of
 from boothline.pictures.parts import IMAGES, Part, Parts
@@ -126,7 +126,9 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     num_images = _num_sampled(context, inputs)
     if not num_images:
         return StepKey(config={"enabled": False})
-    series = Series.of(context.config, base_model_digest=_base_model(context).digest)
+    series = Series.of(
+        context.config, base_model_digest=model_of(context.config, context.settings).digest
+    )
     return StepKey(
         config={
             **series.facts(),
@@ -145,7 +147,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         noun = context.config.subject.class_noun
         none = Prior(series="", num_images=0, class_noun=noun, base_model_digest="")
         return none.draft({"captions.jsonl": b""})
-    base = _base_model(context)
+    base = model_of(context.config, context.settings)
     series = Series.of(context.config, base_model_digest=base.digest, num_images=num_images)
     pictures, files = _made(context, series, base, shard=inputs.shard)
     captions = [
@@ -213,12 +215,6 @@ def _num_sampled(context: StepContext, inputs: Inputs) -> int:
     """Return how many class pictures all shards sample: those that the dataset itself lacks."""
     own = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/images/")
     return context.config.prior.num_sampled(len(own))
-
-
-def _base_model(context: StepContext) -> BaseModel:
-    """Return the configured base model."""
-    base = context.config.base_model
-    return resolve(base.source, settings=context.settings, allow_hub=base.allow_hub)
 
 
 STEP = Step(

@@ -6,7 +6,7 @@ from typing import Any
 
 from boothline.components.train import ABOUT, METRICS, VALIDATED
 from boothline.data.class_pictures import CLASS_FOLDER
-from boothline.diffusion.base_model import BaseModel, resolve
+from boothline.diffusion.base_model import BaseModel, model_of
 from boothline.errors import DataError
 from boothline.results import Training
 from boothline.steps import Step, StepContext, StepInputs, StepKey
@@ -43,7 +43,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
         config={
             **config,
             **({"encoders": encoders} if encoders else {}),
-            "base_model": _base_model(context).digest,
+            "base_model": _model(context).digest,
             "prior_pictures": _prior_digest(context, inputs),
         },
         inputs=(ManifestRef.parse(inputs.dataset),),
@@ -84,7 +84,7 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
     Raises:
         DataError: prior preservation is on but there is no class image.
     """
-    base = _base_model(context)
+    base = _model(context)
     priors = [*_own_prior(context, inputs), *_priors(context, inputs)]
     if context.config.prior.enabled and not priors:
         raise DataError(
@@ -145,13 +145,8 @@ def _world_size(context: StepContext) -> int:
     return context.settings.num_processes or context.config.training.num_processes
 
 
-def _base_model(context: StepContext) -> BaseModel:
-    return _model(context, context.config.base_model.source)
-
-
-def _model(context: StepContext, source: str) -> BaseModel:
-    allow_hub = context.config.base_model.allow_hub
-    return resolve(source, settings=context.settings, allow_hub=allow_hub)
+def _model(context: StepContext, source: str = "") -> BaseModel:
+    return model_of(context.config, context.settings, source)
 
 
 def _encoders(context: StepContext) -> dict[str, BaseModel]:

@@ -12,7 +12,7 @@ from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import number_in, shares
 from boothline.data.identifier import TokenCounter
 from boothline.data.kohya import has_repeats, is_laid_out
-from boothline.diffusion.base_model import resolve
+from boothline.diffusion.base_model import model_of
 from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.results import Dataset
 from boothline.settings import Settings
@@ -133,9 +133,7 @@ def _cut_off(config: RunConfig, report: DatasetReport, *, settings: Settings) ->
 
 def _tokenizer(config: RunConfig, settings: Settings) -> Path:
     """Return the `tokenizer` folder of the base model."""
-    base = config.base_model
-    found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="tokenizer")
-    return found.path / "tokenizer"
+    return model_of(config, settings, need="tokenizer").path / "tokenizer"
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:
