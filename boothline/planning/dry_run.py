@@ -2,11 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -234,7 +233,12 @@ def _num_bytes(network: torch.nn.Module) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries from moving tensors without memory, and from warning of them."""
-    with warnings.catch_warnings(), ExitStack() as stack:
+    moving = torch.nn.Module._apply
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        stack.enter_context(patch.object(torch.nn.Module, "_apply", lambda self, *_, **__: self))
-        yield
+        # torch cannot swap the weights of a module while the mode refers to them.
+        torch.nn.Module._apply = lambda self, *_, **__: self  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            torch.nn.Module._apply = moving  # type: ignore[method-assign]
