@@ -80,6 +80,16 @@ class Setting:
         return str in _alternatives(self.annotation) or "choice" in self.type_name
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a choice; empty for another type."""
+        return tuple(
+            str(value)
+            for kind in _alternatives(self.annotation)
+            if get_origin(kind) is Literal
+            for value in get_args(kind)
+        )
+
+    @property
     def is_optional(self) -> bool:
         """Whether null is a value."""
         return NoneType in _alternatives(self.annotation)

@@ -280,7 +280,9 @@ def _explain(error: ErrorDetails, layers: _Layers) -> str:
         demand = f'text; put it in quotes: "{value}"'
     elif setting is not None:
         demand = ", ".join(filter(None, [setting.type_name, setting.bounds]))
-    return f"{name} must be {demand}; got {as_yaml(value)}{where}."
+    near = get_close_matches(str(value), setting.choices, n=1) if setting else []
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{name} must be {demand}; got {as_yaml(value)}{where}.{guess}"
 
 
 def _suggestion(name: str) -> str:

@@ -195,6 +195,12 @@ def test_required_settings_that_nothing_names_are_told_with_the_wrong_ones(tmp_p
     assert "subject.images" not in str(caught.value)
 
 
+def test_resolve_of_an_unknown_choice_names_the_nearest() -> None:
+    said = message(overrides=("inference.sampling.sampler=eular",))
+    assert "Did you mean 'euler'?" in said
+    assert "Did you mean" not in message(overrides=("inference.sampling.sampler=nothing",))
+
+
 def test_digest_depends_on_settings_alone(tmp_path: Path) -> None:
     path = file(tmp_path, "run.yaml", "training:\n  num_steps: 150\n")
     assert digest(resolve([path])) == digest(RunConfig())
