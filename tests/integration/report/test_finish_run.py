@@ -127,7 +127,7 @@ def test_finish_run_puts_the_report_on_the_parent_in_mlflow(
     (parent,) = client.search_runs(
         [experiment.experiment_id], f"tags.`boothline.run_id` = '{run_id}' and status = 'FINISHED'"
     )
-    assert parent.info.run_name == f"teddy-bear: 150 steps, full ({run_id[-4:]})"
+    assert parent.info.run_name == f"teddy-bear: 120 steps, full ({run_id[-4:]})"
     assert parent.data.tags["mlflow.note.content"].startswith("**promoted**")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.list_artifacts(parent.info.run_id, "report")
