@@ -8,7 +8,12 @@ import yaml
 from kubernetes_fake import JOBS
 
 _KINDS = {"secrets", "configmaps", "serviceaccounts", "trainingruntimes"}
-NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+NO_GPU = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu"
+# As the scheduler of Kubernetes 1.36 was seen to say it.
+_UNSCHEDULED = (
+    f"{NO_GPU}. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is "
+    "not helpful for scheduling."
+)
 
 
 def pod(
@@ -27,7 +32,7 @@ def pod(
 
 def unscheduled(name: str) -> dict[str, Any]:
     """Return a pod for which there is no node."""
-    condition = {"type": "PodScheduled", "status": "False", "message": NO_GPU}
+    condition = {"type": "PodScheduled", "status": "False", "message": _UNSCHEDULED}
     return pod(name, phase="Pending", conditions=[{**condition, "reason": "Unschedulable"}])
 
 

@@ -24,6 +24,7 @@ _PROGRESS = re.compile(
     r"boothline\.progress \S+ progress (?P<done>\d+)/(?P<total>\d+) (?P<unit>\S*) ?(?P<note>.*)"
 )
 _LOG_PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\] ")
+_PREEMPTION = re.compile(r"\.? (?=no new claims to deallocate|preemption: )")
 _OWN_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ boothline")
 
 
@@ -223,7 +224,8 @@ def reason_of(status: "V1PodStatus") -> str:
     """
     for condition in status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return str(condition.message or condition.reason or "not scheduled")
+            said = str(condition.message or condition.reason or "not scheduled")
+            return _PREEMPTION.split(said)[0]
     if status.phase == "Failed" and status.reason:
         return f"{status.reason}: {status.message or ''}".removesuffix(": ")
     for container in [*(status.init_container_statuses or []), *(status.container_statuses or [])]:

@@ -28,7 +28,7 @@ class ClusterTask(BaseModel):
 
 
 class ClusterStep(BaseModel):
-    """One step or shard of a run on a cluster, as Boothline itself tells it."""
+    """One step or shard of a run on a cluster, as Boothline itself reports it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
