@@ -26,7 +26,7 @@ def readable(text: str) -> str:
             for inner in lines:  # a JSON object over many lines
                 if inner == "}":
                     break
-    return "\n".join(_without_tracebacks(kept))
+    return "".join(f"{line}\n" for line in _without_tracebacks(kept))
 
 
 def _without_tracebacks(lines: list[str]) -> Iterator[str]:
