@@ -124,10 +124,10 @@ def test_finish_run_puts_the_report_on_the_parent_in_mlflow(
 
     client = MlflowClient(mlflow_uri)
     experiment = client.get_experiment_by_name("boothline")
+    name = f"teddy-bear: 120 steps, full ({run_id[-4:]})"
     (parent,) = client.search_runs(
-        [experiment.experiment_id], f"tags.`boothline.run_id` = '{run_id}' and status = 'FINISHED'"
+        [experiment.experiment_id], f"tags.mlflow.runName = '{name}' and status = 'FINISHED'"
     )
-    assert parent.info.run_name == f"teddy-bear: 120 steps, full ({run_id[-4:]})"
     assert parent.data.tags["mlflow.note.content"].startswith("**promoted**")
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.list_artifacts(parent.info.run_id, "report")
