@@ -83,7 +83,9 @@ class Recorder:
         with torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor):
             yield
 
-    def checkpoint(self, function: Callable[..., Any], *inputs: Any, **settings: Any) -> Any:  # noqa: ANN401
+    def checkpoint(
+        self, function: Callable[..., object], *inputs: object, **settings: object
+    ) -> object:
         """Stand in for torch's checkpoint: keep the inputs, count what recomputing would keep."""
         settings.pop("use_reentrant", None)
         for tensor in inputs:
@@ -199,7 +201,7 @@ def _checkpoint(denoiser: Denoiser, recorder: Recorder) -> None:
         )
 
 
-def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[Any, ...]:
+def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[object, ...]:
     """Return noisy latents, timesteps, captions and their rows as one rank gets them at once."""
     training, family = config.training, networks.family
     has_prior = config.prior.enabled and config.prior.weight > 0
@@ -222,7 +224,7 @@ def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[Any, ...]
     )
 
 
-def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _public(settings: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in settings.items() if not name.startswith("_")}
 
 
