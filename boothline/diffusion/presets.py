@@ -7,7 +7,6 @@ from typing import Any, Final
 from boothline.config import RunConfig
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.families import STABLE_DIFFUSION, Family
-from boothline.diffusion.families.flux import FLUX
 from boothline.diffusion.layout import read_json
 from boothline.errors import ConfigError
 
@@ -19,7 +18,6 @@ _BUILTIN: Final = "builtin:"
 _FLOW_PX: Final = 1024
 _SMALLEST, _LARGEST = 0.75, 1.5
 _MAX_FULL_RATE: Final = 5e-5
-_GUIDANCE: Final = {STABLE_DIFFUSION.pipeline: 7.5, FLUX.pipeline: 3.5}
 _INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
 _SECTIONS: Final = ("prior", "evaluation", "inference")
 
@@ -77,12 +75,11 @@ def fitting_values(
         "evaluation.dino_model": dino,
         "evaluation.clip_model": clip,
     }
-    guidance = _GUIDANCE.get(family.pipeline)
     default = SamplingConfig()
     for section in _SECTIONS:
         values[f"{section}.sampling.batch_size"] = 4
-        if guidance:
-            values[f"{section}.sampling.guidance_scale"] = guidance
+        if family.usual_guidance:
+            values[f"{section}.sampling.guidance_scale"] = family.usual_guidance
         if default.sampler not in family.samplers:
             values[f"{section}.sampling.sampler"] = family.samplers[0]
     return values

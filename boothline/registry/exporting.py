@@ -1,6 +1,7 @@
 """Writes a registered model to a folder, in the form that another tool loads."""
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 import boothline
+from boothline.diffusion.families import STABLE_DIFFUSION
 from boothline.errors import ConfigError, DataError, IntegrityError, NotFoundError
 from boothline.registry import recipes
 from boothline.registry.provenance import nearest
@@ -83,8 +85,9 @@ def export_model(
     stem = f"{version.name}-v{version.version}"
     wanted = _wanted(manifest, facts, form=form, stem=stem)
     lines = recipes.loading_lines(
-        facts, form=form, folder=str(folder), stem=stem, files=list(wanted.values())
-    )
+        facts, pipeline=_pipeline_of(store, version, manifest), form=form, folder=str(folder),
+        stem=stem, files=list(wanted.values()),
+    )  # fmt: skip
     notes = _notes(store, version, facts, wanted=wanted, lines=lines)
     if form == "comfyui":  # next to those of other models
         notes = {f"{stem}.{name}": text for name, text in notes.items()}
@@ -109,6 +112,15 @@ def export_model(
         num_bytes=sum(manifest.entry(path).size_bytes for path in wanted),
         loading=lines,
     )
+
+
+def _pipeline_of(store: Store, version: ModelVersion, manifest: Manifest) -> str:
+    """Return the class of diffusers that a model's folder names."""
+    index = f"{DIFFUSERS}model_index.json"
+    if index not in {entry.path for entry in manifest.files}:
+        return STABLE_DIFFUSION.pipeline
+    named = json.loads(store.read_bytes(version.ref, index)).get("_class_name")
+    return str(named or STABLE_DIFFUSION.pipeline)
 
 
 def _wanted(manifest: Manifest, facts: Model, *, form: Format, stem: str) -> dict[str, str]:

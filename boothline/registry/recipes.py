@@ -12,12 +12,13 @@ _COMFYUI = "ComfyUI"
 
 
 def loading_lines(
-    model: Model, *, form: str, folder: str, stem: str, files: Sequence[str]
+    model: Model, *, pipeline: str, form: str, folder: str, stem: str, files: Sequence[str]
 ) -> dict[str, list[str]]:
     """Return the three lines with which each tool loads an export.
 
     Args:
         model: what was exported.
+        pipeline: its class in diffusers.
         form: format of the export.
         folder: where it is, as the reader names it.
         stem: name of the single file and of the adapters, without suffix.
@@ -25,11 +26,15 @@ def loading_lines(
     """
     prompt = f"a photo of {model.identifier} {model.class_noun} on the moon"
     if form == "diffusers":
-        return {_DIFFUSERS: _diffusers(f"from_pretrained({folder!r})", prompt)}
+        return {
+            _DIFFUSERS: _diffusers(f"from_pretrained({folder!r})", prompt, kind="DiffusionPipeline")
+        }
     if form == "single-file":
         file = f"{stem}.safetensors"
         return {
-            _DIFFUSERS: _diffusers(f"from_single_file({f'{folder}/{file}'!r})", prompt),
+            _DIFFUSERS: _diffusers(
+                f"from_single_file({f'{folder}/{file}'!r})", prompt, kind=pipeline
+            ),
             _A1111: _a1111_checkpoint(f"{folder}/{file}", stem, prompt),
             _COMFYUI: _comfyui(f"{folder}/{file}", "checkpoints", "Load Checkpoint", stem, prompt),
         }
@@ -77,8 +82,7 @@ def provenance(values: Mapping[str, object]) -> str:
     return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _diffusers(loading: str, prompt: str) -> list[str]:
-    kind = "StableDiffusionPipeline" if "single_file" in loading else "DiffusionPipeline"
+def _diffusers(loading: str, prompt: str, *, kind: str) -> list[str]:
     return [
         f"from diffusers import {kind}",
         f"pipeline = {kind}.{loading}",

@@ -74,7 +74,7 @@ CALL = """    with dsl.ParallelFor(shards, name="frames") as number:
             "Frame pictures",
         )
 """
-LOOP = '    with dsl.ParallelFor(shards, name="prior")'
+LOOP = '    with shard_of(shards, "prior_shards", "prior"'
 PIPELINE = "pipelines/stages.py"
 PROBE = """
 import json, sys

@@ -144,6 +144,7 @@ class Family(ABC):
     methods: ClassVar[tuple[str, ...]] = ("full", "lora")
     trains_text_encoders: ClassVar[bool] = True
     guidance: ClassVar[Literal["classifier_free", "embedded"]] = "classifier_free"
+    usual_guidance: ClassVar[float | None] = None
     samplers: ClassVar[tuple[SamplerName, ...]]
     convolutional: ClassVar[bool] = True
     is_flow: ClassVar[bool] = False

@@ -41,6 +41,7 @@ class Flux(FlowFamily):
     name = "FLUX.1"
     pipeline = "FluxPipeline"
     guidance = "embedded"
+    usual_guidance = TRAINING_GUIDANCE
     lora_targets = (*ATTENTION, *TEXT_ATTENTION)
     density = "uniform"
     parts = (

@@ -26,6 +26,7 @@ class StableDiffusion(UnetFamily):
         Part("text_encoder", "text_encoder", ("CLIPTextModel",)),
         Part("tokenizer", "tokenizer", CLIP_TOKENIZER),
     )
+    usual_guidance = 7.5
     single_file = "sd"
     kohya_prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te_text_model_"}  # noqa: RUF012
     extras = {  # noqa: RUF012

@@ -33,7 +33,8 @@ def test_validate_reads_pictures_of_the_local_store_without_settings(tmp_path, o
         )
         bucket.put(f"data/teddy/{colour}.png", pixels.getvalue())
     source = f"s3://{settings.bucket}/data/teddy/"
-    words = ("validate", "--subject", source, "--home", str(object_store.home))
+    noun = ("--set", "subject.class_noun=bear")
+    words = ("validate", "--subject", source, *noun, "--home", str(object_store.home))
     code, found, error = boothline(tmp_path, *words, variables={})
     assert (code, error) == (0, "")
     assert [item["source"] for item in found["accepted"]] == ["blue.png", "green.png", "red.png"]

@@ -288,10 +288,6 @@ def test_decode_integers_of_more_than_16_bits_are_refused(
     ("content", "kind"),
     [
         (b" " * 508 + b"<svg", "an SVG drawing"),
-        (b" " * 509 + b"<svg", "a text"),
-        (b"textzzzz", "a text"),
-        (b"text\tin\r\nlines", "a text"),
-        ("Füße".encode(), "a text"),
         (b"%!PS-Adobe plain text", "a PostScript document"),
         (b"\xef\xbb\xbf \r\n<HTML>", "a web page"),
         (b"\0\0\0\x18ftypcrx \0", "a raw camera file (Canon CR3)"),
@@ -303,6 +299,15 @@ def test_decode_names_what_a_file_is(tmp_path: Path, content: bytes, kind: str) 
     assert error.message == f"is {kind}, which is not read"
     still = "Take a still from it and save that, or leave it out."
     assert error.remedy == (still if "video" in kind else "Save it as JPEG, PNG or WebP.")
+
+
+@pytest.mark.parametrize(
+    "content", [b" " * 509 + b"<svg", b"textzzzz", b"text\tin\r\nlines", "Füße".encode()]
+)
+def test_decode_says_of_a_text_that_it_is_one(tmp_path: Path, content: bytes) -> None:
+    error = refusal(tmp_path / "file", content)
+    assert error.message == "is a text, not a picture"
+    assert error.remedy == "It is skipped; remove it."
 
 
 @pytest.mark.parametrize("content", [b"ab\x1fcd", b"abc\x7f", b"\x1f\x7f", b"ab\x0bcd"])

@@ -98,6 +98,18 @@ def test_export_into_a_folder_with_files_is_refused(store: Store, tmp_path: Path
         export_model(store, Settings(), model=(NAME, "1"), folder=tmp_path, form="diffusers")
 
 
+def test_readme_of_a_single_file_names_the_class_that_reads_it(
+    store: Store, tmp_path: Path
+) -> None:
+    index = b'{"_class_name": "StableDiffusionXLPipeline"}'
+    files = {"diffusers/model_index.json": index, "single_file/model.safetensors": b"weights"}
+    published(store, "a", files, "full")
+    made = export_model(
+        store, Settings(), model=(NAME, "1"), folder=tmp_path / "out", form="single-file"
+    )
+    assert made.loading["diffusers"][0] == "from diffusers import StableDiffusionXLPipeline"
+
+
 @pytest.mark.parametrize(
     ("form", "files", "why"),
     [

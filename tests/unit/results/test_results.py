@@ -64,6 +64,7 @@ STORED = {
     "decision": '{"dataset":"ab","decision":"skip","model_name":"bear","triggers":[{"claimed_by":'
     '"","fired":false,"key":"","name":"new_data","text":"No."}]}',
     "images": '{"model":"m","num_images":1,"num_shards":1,"shard":0}',
+    "base": '{"digest":"ab","family":"SDXL","license":"openrail++","source":"o/m@c"}',
     "images_part": '{"num_images":64}',
     "report": '{"run_id":"r1","status":"refused"}',
 }
