@@ -51,8 +51,8 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 
 SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 HERE := not gpu and not containers and not faults
-test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services
-	$(SUITE) -m "$(HERE) and not slow and not matrix"
+test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services (MATRIX=1: test-matrix with them)
+	$(SUITE) -m "$(HERE) and not slow$(if $(MATRIX),, and not matrix)"
 
 test-matrix: $(VENV)/.development  ## every setting in a step's key and every family, by small trainings
 	$(SUITE) -m "$(HERE) and matrix"

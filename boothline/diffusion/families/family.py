@@ -126,6 +126,7 @@ class Family(ABC):
         trains_text_encoders: whether the text encoders can be trained.
         guidance: `classifier_free` (two halves in one forward), or `embedded`: the scale is an
             input of the network, and negative prompts have no effect.
+        usual_guidance: guidance scale that `init` writes; None: the setting's default.
         samplers: values of `sampler` that fit.
         convolutional: the denoiser is made of convolutions, which like the layout channels last.
         is_flow: trained by flow matching, else by a noise schedule.
