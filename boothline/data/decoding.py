@@ -19,7 +19,7 @@ from PIL import AvifImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from boothline.data import boxes, jpeg, strangers
 from boothline.data.colours import Conversion
-from boothline.data.opening import Opened, open_picture
+from boothline.data.opening import DECODE_THREADS, Opened, open_picture
 from boothline.errors import DataError
 
 TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
@@ -79,10 +79,9 @@ class Decoded:
 
 
 def prepare() -> None:
-    """Load the decoders, so that no picture pays for it; each works in one thread."""
+    """Load the decoders, so that no picture pays for it."""
     Image.preinit()
-    # Threads would each take address space, of which the worker has little.
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    AvifImagePlugin.DEFAULT_MAX_THREADS = DECODE_THREADS
 
 
 def decode(path: Path, *, max_pixels: int, enough_px: int = 0) -> Decoded:

@@ -15,6 +15,9 @@ from boothline.data import boxes, jpeg, png, strangers
 from boothline.data.colours import ADOBE_RGB, Claim, claim_of, claim_of_codes
 from boothline.errors import DataError
 
+DECODE_THREADS: Final = 2
+"""Threads of the decoders that have them; each takes address space, of which the worker has little.
+"""
 _OTHERS: Final = ("WEBP", "BMP", "TIFF", "GIF")
 _DAMAGED: Final = Claim(broken="has a damaged colour profile")
 _EXIF_FOLDER, _INTEROP_FOLDER = 0x8769, 0xA005
@@ -108,9 +111,8 @@ def _open_heic(path: Path) -> Image.Image:
             "is a HEIC picture, which needs the extra heif",
             remedy="Install it with pip install 'boothline[heif]', or save the picture as JPEG.",
         ) from error
-    # Each thread would take address space, of which the worker has little.
     pillow_heif.register_heif_opener(
-        thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+        thumbnails=False, depth_images=False, aux_images=False, decode_threads=DECODE_THREADS
     )
     return Image.open(path, formats=("HEIF",))
 

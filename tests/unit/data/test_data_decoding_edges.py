@@ -325,10 +325,10 @@ def test_decode_boxed_picture_that_is_damaged_is_named(
     assert "save it again" in error.remedy
 
 
-def test_prepare_loads_the_decoders_and_gives_each_one_thread(
+def test_prepare_loads_the_decoders_and_gives_each_two_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(decoding.AvifImagePlugin, "DEFAULT_MAX_THREADS", 5)
     monkeypatch.setattr(Image, "_initialized", 0)
     prepare()
-    assert (decoding.AvifImagePlugin.DEFAULT_MAX_THREADS, Image._initialized) == (1, 1)
+    assert (decoding.AvifImagePlugin.DEFAULT_MAX_THREADS, Image._initialized) == (2, 1)

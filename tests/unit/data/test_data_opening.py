@@ -124,7 +124,7 @@ def test_open_picture_png_with_an_empty_profile_is_damaged(tmp_path: Path) -> No
     assert "damaged" in opened(path).claim.broken
 
 
-def test_open_picture_heic_reads_the_picture_alone_in_one_thread(
+def test_open_picture_heic_reads_the_picture_alone_in_two_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pillow_heif.register_heif_opener()
@@ -136,7 +136,7 @@ def test_open_picture_heic_reads_the_picture_alone_in_one_thread(
     monkeypatch.setattr(options, "DECODE_THREADS", 4)
     opened(path)
     assert {options.THUMBNAILS, options.DEPTH_IMAGES, options.AUX_IMAGES} == {False}
-    assert options.DECODE_THREADS == 1
+    assert options.DECODE_THREADS == 2
 
 
 def test_opened_cannot_be_changed_and_names_its_parts(tmp_path: Path) -> None:
