@@ -23,17 +23,18 @@ RUNNER = f"""
 import json, sys
 from boothline.settings import Settings
 from boothline.steps import execute
-from boothline.components.batch_infer import parts, step
+from boothline.components.batch_infer import step
+from boothline.pictures.parts import Parts
 
 request = json.load(sys.stdin)
-parts.PART_IMAGES = {PART_IMAGES}
-commit = parts.Parts._add
+step.PART_IMAGES = {PART_IMAGES}
+keep = Parts.keep
 
-def told(self, ref):
-    commit(self, ref)
+def told(self, part, pictures):
+    keep(self, part, pictures)
     print("part", flush=True)
 
-parts.Parts._add = told
+Parts.keep = told
 inputs = step.Inputs(**request["inputs"])
 print(execute(step.STEP, inputs, settings=Settings(**request["settings"])), flush=True)
 """
