@@ -158,24 +158,18 @@ def _fitting(source: str, encoders: list[str] | None, *, home: Path | None) -> d
         ConfigError: there are not two encoders, or the base does not exist.
         DataError: the base is not a model that can be loaded.
     """
-    from boothline import settings as environment
-    from boothline.diffusion.base_model import resolve
-    from boothline.diffusion.bases import PREFIX
-    from boothline.diffusion.layout import check_folder, family_of
+    from boothline.diffusion.base_model import checked_family, resolve
     from boothline.diffusion.presets import CLIP, DINO, fitting_values, native_px_of
-    from boothline.launch.local.session import home_folder, open_session
+    from boothline.launch.local.session import home_folder, settings_for
 
     if encoders is not None and len(encoders) != 2:
         raise ConfigError(
             "--encoders names two models.", remedy="Give it twice: first DINO, then CLIP."
         )
-    is_stored = source.startswith(PREFIX)
-    settings = environment.current().model_copy(update={"home": home_folder(home)})
-    if is_stored:
-        settings = open_session(home).settings
+    settings = settings_for([source], home_folder(home))
     is_on_hub = "@" in source and not Path(source).exists()
     base = resolve(source, settings=settings, allow_hub=is_on_hub, need="settings")
-    family = family_of(base.path) if is_stored else check_folder(base.path)
+    family = checked_family(base)
     named = str(Path(source).resolve()) if Path(source).exists() else source
     dino, clip = encoders or (DINO, CLIP)
     values = fitting_values(family, named, native_px_of(base.path, family), dino=dino, clip=clip)

@@ -94,9 +94,8 @@ def _device(name: str) -> Literal["cpu", "cuda"]:
 
 def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
-    from boothline.diffusion.base_model import resolve
-    from boothline.diffusion.bases import PREFIX
-    from boothline.diffusion.layout import check_config, check_folder, family_of
+    from boothline.diffusion.base_model import checked_family, resolve
+    from boothline.diffusion.layout import check_config
     from boothline.diffusion.presets import check_fit, native_px, native_px_of
     from boothline.launch.local.session import home_folder, settings_for
     from boothline.planning import ModelShapes
@@ -104,10 +103,9 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
 
     if family is None:
         base = config.base_model
-        settings = settings_for(config, home_folder(None))
+        settings = settings_for([base.source], home_folder(None))
         found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="settings")
-        is_stored = base.source.startswith(PREFIX)  # and was checked before
-        known = family_of(found.path) if is_stored else check_folder(found.path)
+        known = checked_family(found)
         check_config(known, config)
         check_fit(config, native_px_of(found.path, known))
         return ModelShapes.read(found.path)

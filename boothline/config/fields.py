@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin
 
@@ -36,7 +37,13 @@ MODELS = (
     "evaluation.dino_model",
     "evaluation.lpips_model",
 )
-"""Settings that name a folder of a model likewise, or else a built-in one or one on a hub."""
+"""Settings that name a folder of a model likewise, or else a built-in, stored or hub's one."""
+
+
+def named_in(config: BaseModel, settings: Iterable[str]) -> dict[str, str]:
+    """Return the values of dotted settings that are set, by setting."""
+    values = {name: reduce(getattr, name.split("."), config) for name in settings}
+    return {name: str(value) for name, value in values.items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from boothline.config import RunConfig
 from boothline.connecting import Service, excerpt, tls_error
 from boothline.diffusion import bases
 from boothline.diffusion.bases import Need
-from boothline.diffusion.layout import family_of
+from boothline.diffusion.families import Family
+from boothline.diffusion.layout import check_folder, family_of
 from boothline.errors import ConfigError, DataError, ModelNotFoundError, ServiceError
 from boothline.settings import Settings
 from boothline.store.manifest import digest_of
@@ -167,6 +168,21 @@ def resolve(
         )
     _check_layout(path, source)
     return BaseModel(path=path, digest=digest_folder(path, settings=settings), source=source)
+
+
+def is_here(source: str) -> bool:
+    """Return whether a source names no model of a hub: it is built in, stored or a path."""
+    return source.startswith((BUILTIN, bases.PREFIX)) or _existing(source) is not None
+
+
+def checked_family(base: BaseModel) -> Family:
+    """Return the family of a base model whose folder is whole; a stored one was checked when added.
+
+    Raises:
+        DataError: it is of no family that is known, lacks a part or has no safetensors weights.
+    """
+    is_stored = base.source.startswith(bases.PREFIX)
+    return family_of(base.path) if is_stored else check_folder(base.path)
 
 
 def _existing(source: str) -> Path | None:

@@ -9,7 +9,7 @@ from boothline.data.examination import examine
 from boothline.data.identifier import TokenCounter
 from boothline.data.limits import scratch_folder
 from boothline.data.report import DatasetRemark, DatasetReport, DatasetWarning
-from boothline.diffusion.base_model import resolve
+from boothline.diffusion.base_model import is_here, resolve
 from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.launch.local.session import settings_for
 from boothline.launch.needs import lacking
@@ -28,9 +28,9 @@ def cut_prompts(config: RunConfig, *, home: Path) -> list[str]:
         DataError: a prompts file cannot be read.
     """
     base = config.base_model
-    if base.allow_hub and not Path(base.source).exists():
+    if base.allow_hub and not is_here(base.source):
         return []
-    settings = settings_for(config, home)
+    settings = settings_for([base.source], home)
     tokenizer = resolve(base.source, settings=settings, need="tokenizer").path / "tokenizer"
     if not tokenizer.is_dir():  # the first step says so
         return []
@@ -63,8 +63,8 @@ def examine_pictures(config: RunConfig, *, home: Path, page: Path | None = None)
         ConfigError: the pictures or the base model do not exist, or the identifier is unknown.
         DataError: the source holds no picture or exceeds the limits.
     """
-    settings = settings_for(config, home)
     base = config.base_model
+    settings = settings_for([base.source], home)
     model = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="tokenizer")
     with scratch_folder("boothline-validate-") as folder:
         report = examine(

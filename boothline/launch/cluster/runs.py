@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
+from boothline.config.fields import MODELS, PATHS, named_in
 from boothline.errors import (
     BoothlineError,
     ConfigError,
@@ -71,25 +72,21 @@ def check_reachable(config: RunConfig) -> None:
     """Check that a pod can reach what the configuration names.
 
     Raises:
-        ConfigError: pictures or prompts lie in a folder of this machine.
+        ConfigError: pictures, prompts or a model lie in a folder of this machine.
     """
-    named = {
-        "subject.images": config.subject.images,
-        "inference.prompts_file": config.inference.prompts_file or "s3://",
-    }
-    for setting, value in named.items():
+    for setting, value in named_in(config, PATHS).items():
         if not value.startswith("s3://"):
             raise ConfigError(
                 f"{setting} is {value!r}, which no pod can read.",
                 remedy="Upload it to the object store and name it as s3://bucket/prefix/.",
             )
-    source = config.base_model.source
-    if Path(source).is_absolute() or source.startswith("."):
-        raise ConfigError(
-            f"base_model.source is the local folder {source!r}, which no pod can read.",
-            remedy=f"Put it into the store, boothline base add {source} --name NAME, and name it "
-            "base:NAME.",
-        )
+    for setting, source in named_in(config, MODELS).items():
+        if Path(source).is_absolute() or source.startswith("."):
+            raise ConfigError(
+                f"{setting} is the local folder {source!r}, which no pod can read.",
+                remedy=f"Put it into the store, boothline base add {source} --name NAME, and name "
+                "it base:NAME.",
+            )
 
 
 def _with_trials(config: RunConfig, pipeline: str) -> RunConfig:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
+from boothline.config.fields import MODELS, PATHS, named_in
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.local.processes import STOPPED, StepLauncher, put_in_place
 
@@ -149,13 +150,7 @@ def give_folder(run_dir: Path) -> None:
 
 def local_paths(config: RunConfig) -> list[Path]:
     """Return the files and folders of this machine that a configuration names."""
-    named = [
-        config.subject.images,
-        config.base_model.source,
-        config.inference.prompts_file or "",
-        config.evaluation.clip_model,
-        config.evaluation.dino_model,
-    ]
+    named = named_in(config, (*PATHS, *MODELS)).values()
     local = [Path(value) for value in named if value.startswith("/")]
     return sorted({path for path in local if path.exists()})
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
+from boothline.config.fields import MODELS, named_in
 from boothline.errors import ConfigError, DataError
 from boothline.launch.local.session import settings_for
 
@@ -26,9 +27,8 @@ def check(config: RunConfig, *, home: Path) -> None:
         DataError: the pictures' folder holds no file, or the base model or an encoder is of another
             kind, lacks a file or has no safetensors weights.
     """
-    from boothline.diffusion.base_model import BUILTIN, resolve
-    from boothline.diffusion.bases import PREFIX as STORED
-    from boothline.diffusion.layout import check_config, check_folder, family_of
+    from boothline.diffusion.base_model import BUILTIN, checked_family, is_here, resolve
+    from boothline.diffusion.layout import check_config, family_of
     from boothline.diffusion.presets import check_fit, native_px_of
     from boothline.evaluation.folders import check_encoder, check_lpips
 
@@ -41,23 +41,21 @@ def check(config: RunConfig, *, home: Path) -> None:
                 remedy=f"Correct {section}.prompts_file, or leave it out to use "
                 "evaluation.prompts.",
             )
-    settings = settings_for(config, home)
+    settings = settings_for(named_in(config, MODELS).values(), home)
     base = config.base_model
     family = None
-    if not base.allow_hub or Path(base.source).exists():  # a download is left to the steps
+    if is_here(base.source) or not base.allow_hub:  # a download is left to the steps
         model = resolve(base.source, settings=settings, need="settings")
-        # An image may lack the weights of a built-in model; a stored one was checked before.
-        if not base.source.startswith((BUILTIN, STORED)):
-            check_folder(model.path)
-        family = family_of(model.path)
+        # An image may lack the weights of a built-in model.
+        is_builtin = base.source.startswith(BUILTIN)
+        family = family_of(model.path) if is_builtin else checked_family(model)
         check_config(family, config)
         check_fit(config, native_px_of(model.path, family))
     _check_prompt_files(config, family)
     evaluation = config.evaluation
     for name in ("clip_model", "dino_model", "lpips_model"):
         encoder = getattr(evaluation, name)
-        local = encoder and (encoder.startswith((BUILTIN, STORED)) or Path(encoder).exists())
-        if encoder and (local or not base.allow_hub):
+        if encoder and (is_here(encoder) or not base.allow_hub):
             model = resolve(encoder, settings=settings)
             if name == "lpips_model":
                 check_lpips(model.path)

@@ -1,6 +1,6 @@
 """What the command line works with: the home folder, the services and the store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ from boothline.errors import ConfigError, ServiceError
 from boothline.settings import Settings
 
 if TYPE_CHECKING:
-    from boothline.config import RunConfig
     from boothline.store import Store
 
 
@@ -100,11 +99,11 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
     return Session(home=folder, environment={**found, **own})
 
 
-def settings_for(config: "RunConfig", home: Path) -> Settings:
+def settings_for(models: Iterable[str], home: Path) -> Settings:
     """Return the settings for a look at a configuration before its run.
 
     They have the local store where the environment names none and one runs, so that `s3://` means
-    the same as in the run. It is started where the configuration names a model in it.
+    the same as in the run. It is started where one of the models that are named lies in it.
 
     Raises:
         ServiceError: it does not start.
@@ -115,10 +114,6 @@ def settings_for(config: "RunConfig", home: Path) -> Settings:
     settings = process_environment.current().model_copy(update={"home": home})
     if settings.s3_endpoint:
         return settings
-    judged = config.evaluation
-    models = (
-        config.base_model.source, judged.clip_model, judged.dino_model, judged.lpips_model or ""
-    )  # fmt: skip
     if any(model.startswith(PREFIX) for model in models):
         return open_session(home).settings
     local = services.running(home)

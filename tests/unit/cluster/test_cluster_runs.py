@@ -9,6 +9,7 @@ from kfp_fake import FakePipelines
 from kubernetes_fake import served
 
 from boothline.config import RunConfig
+from boothline.config.fields import MODELS, PATHS
 from boothline.errors import (
     BoothlineError,
     ConfigError,
@@ -19,7 +20,7 @@ from boothline.errors import (
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
-from boothline.launch.cluster.runs import ClusterRun, Patience, Schedule
+from boothline.launch.cluster.runs import ClusterRun, Patience, Schedule, check_reachable
 from boothline.runs import resolved_run_id, trial_of
 from boothline.settings import Settings
 
@@ -345,3 +346,16 @@ def test_schedule_refuses_five_fields(server: FakePipelines) -> None:
             CONFIG,
             schedule=Schedule(name="nightly", cron="0 2 * * *"),
         )
+
+
+@pytest.mark.parametrize("name", [*PATHS, *MODELS])
+def test_whatever_a_configuration_names_on_this_machine_is_refused_for_pods(name: str) -> None:
+    section, setting = name.split(".")
+    values: dict[str, dict[str, str]] = {"subject": {"images": "s3://b/p/"}}
+    check_reachable(RunConfig.model_validate(values))
+    values.setdefault(section, {})[setting] = "/here/it"
+    if name == "evaluation.prompts_file":
+        values["evaluation"]["prompt_set"] = "file"
+    with pytest.raises(ConfigError, match=rf"^{name} is .*'/here/it', which no pod can read") as e:
+        check_reachable(RunConfig.model_validate(values))
+    assert ("boothline base add /here/it" if name in MODELS else "s3://") in e.value.remedy

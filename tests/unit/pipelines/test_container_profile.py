@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from boothline.config import RunConfig
+from boothline.config.fields import MODELS, PATHS
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.local.containers import (
     NOBODY,
@@ -98,6 +99,20 @@ def test_arguments_are_those_that_kfps_docker_runner_takes(tmp_path: Path) -> No
 
 def test_remote_pictures_are_not_mounted() -> None:
     assert local_paths(RunConfig.model_validate({"subject": {"images": "s3://b/p/"}})) == []
+
+
+@pytest.mark.parametrize("name", [*PATHS, *MODELS])
+def test_whatever_a_configuration_names_on_this_machine_is_mounted(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "named"
+    folder.mkdir()
+    section, setting = name.split(".")
+    values = {"subject": {"images": "s3://b/p/"}}
+    values.setdefault(section, {})[setting] = str(folder)
+    if name == "evaluation.prompts_file":
+        values["evaluation"]["prompt_set"] = "file"
+    assert local_paths(RunConfig.model_validate(values)) == [folder]
 
 
 def test_folder_remembers_the_profile_for_resume(tmp_path: Path) -> None:
