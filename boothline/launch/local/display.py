@@ -130,21 +130,23 @@ class LiveDisplay:
         self._console.show_cursor(True)
 
     def show(self, progress: RunProgress) -> None:
-        """Redraw the table."""
+        """Redraw the table, by one write: a person never sees the moment without it."""
         self._progress = progress
         table = table_of(progress, self._clock(), width=self._console.width)
         lines = self._console.render_lines(table, pad=False)[: self._console.height - 1]
-        self._erase()
-        for line in lines:
-            self._console.print(Segments([*line, Segment.line()]), soft_wrap=True, end="")
+        drawn = [segment for line in lines for segment in (*line, Segment.line())]
+        with self._console:
+            self._erase()
+            self._console.print(Segments(drawn), soft_wrap=True, end="")
         self._lengths = [sum(segment.cell_length for segment in line) for line in lines]
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
-        self._erase()
-        self._console.print(text, highlight=False, markup=False, style=_style_of(text))
-        if self._progress is not None:
-            self.show(self._progress)
+        with self._console:
+            self._erase()
+            self._console.print(text, highlight=False, markup=False, style=_style_of(text))
+            if self._progress is not None:
+                self.show(self._progress)
 
     def _erase(self) -> None:
         """Erase the last table: a terminal that became narrower has wrapped its lines."""

@@ -1,3 +1,4 @@
+import io
 from io import StringIO
 
 from rich.console import Console
@@ -273,3 +274,25 @@ def test_live_display_leaves_the_last_table_on_the_screen():
         display.show(progress_of(event("train", "started", 0), event("train", "done", 2)))
 
     assert "done" in capture.get().rpartition("train")[2]
+
+
+def test_live_display_writes_each_table_at_once_so_that_nothing_flickers():
+    written: list[str] = []
+
+    class Terminal(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    console = Console(file=Terminal(), width=100, height=30, force_terminal=True)
+    with LiveDisplay(console, clock=lambda: T0 + 3) as display:
+        display.show(progress_of(event("train", "started", 0)))
+        del written[:]
+        display.show(progress_of(event("train", "started", 0), event("train", "done", 2)))
+        display.say("a word")
+
+    first, second = (text for text in written if "train" in text)
+    for text in (first, second):
+        assert text.startswith("\x1b[2K")
+        assert "run" in text.rpartition("train")[2]
+    assert "a word" in second
