@@ -136,7 +136,9 @@ def _wanted(manifest: Manifest, facts: Model, *, form: Format, stem: str) -> dic
     if form == "diffusers" and folder:
         return folder
     if form == "single-file" and checkpoint:
-        return checkpoint
+        # Without these, what reads a single file would ask a hub for the settings of another model.
+        settings = {p: name for p, name in folder.items() if not name.endswith(".safetensors")}
+        return checkpoint | {p: f"{stem}-settings/{name}" for p, name in settings.items()}
     adapters = {p: p.removeprefix(ADAPTERS) for p in sorted(paths) if p.startswith(ADAPTERS)}
     if form == "lora" and adapters:
         return adapters | kohya

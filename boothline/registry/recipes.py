@@ -33,7 +33,9 @@ def loading_lines(
         file = f"{stem}.safetensors"
         return {
             _DIFFUSERS: _diffusers(
-                f"from_single_file({f'{folder}/{file}'!r})", prompt, kind=pipeline
+                f"from_single_file({f'{folder}/{file}'!r}, config={f'{folder}/{stem}-settings'!r})",
+                prompt,
+                kind=pipeline,
             ),
             _A1111: _a1111_checkpoint(f"{folder}/{file}", stem, prompt),
             _COMFYUI: _comfyui(f"{folder}/{file}", "checkpoints", "Load Checkpoint", stem, prompt),
@@ -90,16 +92,24 @@ def _diffusers(loading: str, prompt: str, *, kind: str) -> list[str]:
     ]
 
 
+def _pretrained(source: str) -> str:
+    """Return the arguments with which diffusers loads a base by its source."""
+    if source.startswith(("builtin:", "base:")):
+        return repr(f"FOLDER OF {source}")
+    hub_id, _, commit = source.partition("@")
+    return f"{hub_id!r}, revision={commit!r}" if commit and "/" in hub_id else repr(source)
+
+
 def _lora(
     model: Model, *, folder: str, stem: str, files: Sequence[str], prompt: str
 ) -> dict[str, list[str]]:
     """Return how the tools put adapters onto their base; kohya's names are not always there."""
     file = f"{stem}.safetensors"
-    base = model.base_model.source
+    base = _pretrained(model.base_model.source)
     lines = {
         _DIFFUSERS: [
             "from diffusers import DiffusionPipeline",
-            f"pipeline = DiffusionPipeline.from_pretrained({base!r}); "
+            f"pipeline = DiffusionPipeline.from_pretrained({base}); "
             f"pipeline.load_lora_weights({folder!r}, weight_name={ADAPTER_FILE!r})",
             f'pipeline({prompt!r}).images[0].save("picture.png")',
         ]

@@ -252,16 +252,15 @@ def test_exported_model_loads_elsewhere_and_draws_the_same(
     def exported(form: Any) -> Path:
         folder = tmp_path / form
         model = (name, "1")
-        export_model(store, store_settings, model=model, folder=folder, form=form)
+        made = export_model(store, store_settings, model=model, folder=folder, form=form)
+        if form != "comfyui":  # the lines that it prints, as they are
+            names: dict[str, Any] = {}
+            exec("\n".join(made.loading["diffusers"][:2]), names)  # noqa: S102 - our own lines
+            assert abs(_picture(names["pipeline"]) - wanted).max() < 1 / 255
         return folder
 
-    folder = exported("diffusers")
-    assert abs(_picture(StableDiffusionPipeline.from_pretrained(folder)) - wanted).max() < 1e-4
+    exported("diffusers")
     file = exported("single-file") / f"{name}-v1.safetensors"
-    loaded = StableDiffusionPipeline.from_single_file(
-        str(file), config=str(folder), local_files_only=True, safety_checker=None
-    )
-    assert abs(_picture(loaded) - wanted).max() < 1e-4
     comfyui = exported("comfyui")
     assert (comfyui / f"checkpoints/{name}-v1.safetensors").read_bytes() == file.read_bytes()
     if method == "lora":

@@ -8,6 +8,7 @@ import pytest
 
 from boothline.errors import ConfigError, IntegrityError, ModelNotFoundError
 from boothline.registry.exporting import KOHYA, SINGLE, export_model
+from boothline.registry.recipes import loading_lines
 from boothline.registry.versions import check_known, ensure_version
 from boothline.results import Dataset, Model, ModelBase
 from boothline.settings import Settings
@@ -45,7 +46,13 @@ def published(store: Store, label: str, files: dict[str, bytes], method: str) ->
     ("form", "files"),
     [
         ("diffusers", {"model_index.json": b"{}", UNET.removeprefix("diffusers/"): b"unet"}),
-        ("single-file", {f"{NAME}-v1.safetensors": b"all weights"}),
+        (
+            "single-file",
+            {
+                f"{NAME}-v1.safetensors": b"all weights",
+                f"{NAME}-v1-settings/model_index.json": b"{}",
+            },
+        ),
         (
             "lora",
             {
@@ -108,6 +115,25 @@ def test_readme_of_a_single_file_names_the_class_that_reads_it(
         store, Settings(), model=(NAME, "1"), folder=tmp_path / "out", form="single-file"
     )
     assert made.loading["diffusers"][0] == "from diffusers import StableDiffusionXLPipeline"
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments"),
+    [
+        ("/models/sd15", "'/models/sd15'"),
+        (f"o/m@{'a' * 40}", f"'o/m', revision='{'a' * 40}'"),
+        ("base:sd15", "'FOLDER OF base:sd15'"),
+        ("builtin:tiny", "'FOLDER OF builtin:tiny'"),
+    ],
+)
+def test_readme_of_adapters_names_a_base_that_diffusers_can_load(
+    source: str, arguments: str
+) -> None:
+    model = Model(model_name=NAME, base_model=ModelBase(source=source))
+    lines = loading_lines(
+        model, pipeline="X", form="lora", folder="out", stem="x", files=["x.safetensors"]
+    )
+    assert f"DiffusionPipeline.from_pretrained({arguments}); " in lines["diffusers"][1]
 
 
 @pytest.mark.parametrize(
