@@ -358,3 +358,7 @@ def test_steps_get_a_read_only_root_where_it_is_asked_for(
     assert "readOnlyRootFilesystem: true" in json.dumps(policy["spec"]["mutations"])
     labels = policy["spec"]["matchConstraints"]["objectSelector"]["matchLabels"]
     assert labels == placing.SECURITY_LABELS
+    # The pod of `helm test` has those labels and no container of that name: merged in, one without
+    # an image would make the API server refuse the pod.
+    (condition,) = policy["spec"]["matchConditions"]
+    assert 'container.name == "main"' in condition["expression"]
