@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: test-cluster bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/hadolint images/*/Containerfile
 
 SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
-HERE := not gpu and not containers and not faults
+HERE := not gpu and not containers and not cluster and not faults
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services (MATRIX=1: test-matrix with them)
 	$(SUITE) -m "$(HERE) and not slow$(if $(MATRIX),, and not matrix)"
 
@@ -117,6 +117,9 @@ images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see 
 
 test-containers: $(VENV)/.development  ## build the images and run the demo in them (Docker; long)
 	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q --durations=8 -m containers tests/containers'
+
+test-cluster: $(VENV)/.development  ## a real Kubernetes with Kubeflow that KUBECONFIG names (VALUES=FILE over tests/cluster/values.yaml)
+	BOOTHLINE_TEST_VALUES=$(VALUES) BOOTHLINE_CLUSTER_TABLE=$(TABLE) $(BIN)/pytest -q -rs -x -m cluster tests/cluster
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m boothline.launch.compile

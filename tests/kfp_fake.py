@@ -119,6 +119,8 @@ class FakePipelines:
             items = [item for item in items if item["display_name"] == predicate["stringValue"]]
         if options.get("sort_by") == ["created_at desc"]:
             items.sort(key=lambda item: item["created_at"], reverse=True)
+        if experiment := options.get("experiment_id"):
+            items = [item for item in items if item.get("experiment_id") == experiment[0]]
         if kind == "runs":
             items = [{**item, "state": self._state(item["run_id"])} for item in items]
         first = int(options.get("page_token", ["0"])[0])

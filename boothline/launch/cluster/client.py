@@ -65,33 +65,43 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        name, namespace = self._kfp.experiment, self._kfp.owner
-        with self._translated("read the experiments"):
-            answer = self._experiments.experiment_service_list_experiments(
-                page_size=100,
-                namespace=namespace,
-                filter=_equals("name", name),
-                _request_timeout=_TIMEOUT_SECONDS,
-            )
-            for experiment in answer.experiments or []:
-                if experiment.display_name == name:
-                    return str(experiment.experiment_id)
+        if existing := self._existing_experiment():
+            return existing
         with self._translated("make the experiment"):
-            body = self._api.V2beta1Experiment(display_name=name, namespace=namespace)
+            body = self._api.V2beta1Experiment(
+                display_name=self._kfp.experiment, namespace=self._kfp.owner
+            )
             made = self._experiments.experiment_service_create_experiment(
                 body, _request_timeout=_TIMEOUT_SECONDS
             )
             return str(made.experiment_id)
 
+    def _existing_experiment(self) -> str | None:
+        """Return the id of the deployment's experiment, or None."""
+        name = self._kfp.experiment
+        with self._translated("read the experiments"):
+            answer = self._experiments.experiment_service_list_experiments(
+                page_size=100,
+                namespace=self._kfp.owner,
+                filter=_equals("name", name),
+                _request_timeout=_TIMEOUT_SECONDS,
+            )
+        named = [item for item in answer.experiments or [] if item.display_name == name]
+        return str(named[0].experiment_id) if named else None
+
     def find_run(self, run_id: str) -> "V2beta1Run | None":
-        """Return the newest run of the API that bears our run id, or None.
+        """Return the newest run of the deployment's experiment that bears our run id, or None.
 
         Raises:
             ServiceError: the API is away or refuses.
         """
+        experiment = self._existing_experiment()
+        if experiment is None:
+            return None
         with self._translated("look for the run"):
             answer = self._runs.run_service_list_runs(
                 namespace=self._kfp.owner,
+                experiment_id=experiment,
                 page_size=10,
                 sort_by="created_at desc",
                 filter=_equals("name", run_id),

@@ -96,7 +96,8 @@ def _recorded(run: ClusterRun, record: StepRecord, pods: Sequence[StepPod]) -> C
         name=record.label,
         status="reused" if record.reused else record.status,
         seconds=round(record.seconds, 3),
-        pod=pods[-1].name if pods else "",
+        # Of several shards, which pod was whose is not known.
+        pod=pods[-1].name if pods and (record.shard is None or len(pods) == 1) else "",
         manifest=record.manifest,
     )
     if record.failure:

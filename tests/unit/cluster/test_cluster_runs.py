@@ -82,6 +82,18 @@ def test_submit_sends_the_run_with_its_arguments(server: FakePipelines) -> None:
     assert run.url.endswith(f"/#/runs/details/{run.kfp_run_id}")
 
 
+def test_run_of_that_name_in_another_experiment_is_not_taken_for_ours(
+    server: FakePipelines,
+) -> None:
+    others = deployment(server, experiment="another-team")
+    api = PipelinesApi(others.kfp, settings=Settings())
+    theirs, _ = runs.submit(api, others, CONFIG, run_id=RUN_ID, pipeline="dreambooth")
+    assert api_of(server).find_run(RUN_ID) is None
+    ours, is_new = submit(server)
+    assert is_new
+    assert ours.kfp_run_id != theirs.kfp_run_id
+
+
 def test_single_user_api_is_asked_for_no_namespace(server: FakePipelines) -> None:
     kfp = deployment(server, multi_user=False).kfp
     PipelinesApi(kfp, settings=Settings()).experiment_id()

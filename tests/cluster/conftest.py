@@ -1,0 +1,114 @@
+"""A real Kubernetes with Kubeflow: what is installed for the tests, and the table of them."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes_here import ROOT, Cluster, Forward, Namespace, Release, command
+
+KUBEFLOW = os.environ.get("BOOTHLINE_TEST_KUBEFLOW", "kubeflow")
+_ROWS: list[dict[str, str]] = []
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, Any, Any]:
+    """Keep one row of the table for each test: its first line, its figures, how it ended."""
+    report: Any = yield
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        reason = report.longrepr[2] if report.skipped else ""
+        figures = [*item.stash.get(_FIGURES, []), *([f"not run: {reason}"] if reason else [])]
+        words = (item.function.__doc__ or item.name).partition("\n")[0]
+        _ROWS.append({"row": words, "figure": "; ".join(figures), "verdict": report.outcome})
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table, and write it to the file that BOOTHLINE_CLUSTER_TABLE names."""
+    if not _ROWS:
+        return
+    lines = ["| what a cluster has to do | measured | |", "| --- | --- | --- |"]
+    lines += [f"| {row['row']} | {row['figure']} | {row['verdict']} |" for row in _ROWS]
+    terminalreporter.write_line("\n".join(["", *lines]))
+    if file := os.environ.get("BOOTHLINE_CLUSTER_TABLE"):
+        Path(file).write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Any:
+    """Return a function that notes a figure of the test's row."""
+    return request.node.stash.setdefault(_FIGURES, []).append
+
+
+def _versions(kubeflow: Namespace, forward: Forward) -> dict[str, str]:
+    """Return the versions of what the cluster runs."""
+    server = json.loads(command("kubectl", "version", "--output", "json"))["serverVersion"]
+    found = {"Kubernetes": server["gitVersion"]}
+    for name, deployment in (("Pipelines", "ml-pipeline"), ("Argo", "workflow-controller")):
+        spec = kubeflow.read("deployment", deployment)["spec"]["template"]["spec"]
+        found[name] = spec["containers"][0]["image"].rpartition(":")[2]
+    return found
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Install the chart by a name of its own; leave nothing behind."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    kubeflow = Namespace(KUBEFLOW)
+    if not kubeflow.kubectl("get", "service", "ml-pipeline", "--output", "name", check=False):
+        pytest.skip(f"namespace {KUBEFLOW} has no Kubeflow Pipelines")
+    forwards = {"kubeflow": Forward(KUBEFLOW, "ml-pipeline", 8888)}
+    health = f"{forwards['kubeflow'].url}/apis/v2beta1/healthz"
+    with urllib.request.urlopen(health) as answer:  # noqa: S310  (a port of this machine)
+        single_user = not json.load(answer).get("multi_user")
+    namespace = kubeflow if single_user else Namespace(os.environ["BOOTHLINE_TEST_NAMESPACE"])
+    file = os.environ.get("BOOTHLINE_TEST_VALUES", "")
+    further = yaml.safe_load(Path(file).read_text()) if file else {}
+    release = Release(namespace, further, single_user=single_user)
+    folder = tmp_path_factory.mktemp("cluster")
+    release.make_secrets()
+    seconds = release.upgrade(folder)
+    forwards["store"] = Forward(namespace.name, f"{release.name}-s3", 8333)
+    forwards["mlflow"] = Forward(namespace.name, f"{release.name}-mlflow", 5000)
+    access, secret = release.keys("pipeline")
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
+    environment = {
+        **clean, "PYTHONPATH": str(ROOT), "BOOTHLINE_S3_ENDPOINT": forwards["store"].url,
+        "BOOTHLINE_S3_ACCESS_KEY": access, "BOOTHLINE_S3_SECRET_KEY": secret,
+        "BOOTHLINE_MLFLOW_URI": forwards["mlflow"].url,
+    }  # fmt: skip
+    made = Cluster(
+        namespace, release, folder, forwards, _versions(kubeflow, forwards["kubeflow"]), seconds,
+        environment,
+    )  # fmt: skip
+    yield made
+    _clear(made)
+
+
+def _clear(cluster: Cluster) -> None:
+    """Remove the runs, the release, its Secrets and volumes."""
+    for run in cluster.listed("runs"):
+        if run.get("state") in ("PENDING", "RUNNING"):
+            cluster.api("POST", f"runs/{run['run_id']}:terminate")
+    for item in cluster.listed("recurringruns"):
+        cluster.api("DELETE", f"recurringruns/{item['recurring_run_id']}")
+    for run in cluster.listed("runs"):
+        cluster.api("DELETE", f"runs/{run['run_id']}")
+    if experiment := cluster.experiment():
+        cluster.api("DELETE", f"experiments/{experiment}")
+    cluster.release.remove()
+    for forward in cluster.forwards.values():
+        forward.close()
+
+
+@pytest.fixture(scope="session")
+def pictures(cluster: Cluster) -> str:
+    """Return the address of the example's pictures in the cluster's store."""
+    folder = ROOT / "examples" / "subjects" / "teddy-bear"
+    return cluster.upload("data/teddy-bear", sorted(folder.glob("*.jpg")))
