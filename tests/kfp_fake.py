@@ -1,6 +1,7 @@
 """A small Kubeflow Pipelines API over HTTP: the real paths, bodies of kfp-server-api's models."""
 
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,15 +9,22 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import kfp_server_api as api
+import yaml
 
 BASE = "/apis/v2beta1"
 _MODELS = {
     "runs": (api.V2beta1Run, "run_id"),
     "recurringruns": (api.V2beta1RecurringRun, "recurring_run_id"),
     "experiments": (api.V2beta1Experiment, "experiment_id"),
+    "pipelines": (api.V2beta1Pipeline, "pipeline_id"),
+    "versions": (api.V2beta1PipelineVersion, "pipeline_version_id"),
 }
+_VERSIONS = re.compile(rf"{BASE}/pipelines/[^/]+/versions")
 _FINAL = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}
-_LISTS = {"runs": "runs", "recurringruns": "recurringRuns", "experiments": "experiments"}
+_LISTS = {
+    "runs": "runs", "recurringruns": "recurringRuns", "experiments": "experiments",
+    "pipelines": "pipelines", "versions": "pipeline_versions",
+}  # fmt: skip
 
 
 @dataclass
@@ -61,7 +69,8 @@ class FakePipelines:
             "display_name": f"Run of {recurring['display_name']} ({identity[:5]})",
             "recurring_run_id": recurring_run_id,
             "runtime_config": recurring["runtime_config"],
-            "pipeline_spec": recurring["pipeline_spec"],
+            "pipeline_spec": recurring.get("pipeline_spec"),
+            "pipeline_version_reference": recurring.get("pipeline_version_reference"),
             "created_at": f"2026-01-01T00:00:{len(self.requests):02d}Z",
         }
         self.looks[identity] = 0
@@ -75,7 +84,9 @@ class FakePipelines:
             return 401, {"message": "Request header error: there is no user identity header."}
         if self.refusals.get(method):
             return self.refusals[method].pop(0), {"message": "refused"}
-        kind, _, rest = url.path.removeprefix(f"{BASE}/").partition("/")
+        if url.path == f"{BASE}/pipelines/upload_version":
+            return self._upload(body, parse_qs(url.query))
+        kind, _, rest = _VERSIONS.sub(f"{BASE}/versions", url.path)[len(BASE) + 1 :].partition("/")
         if kind not in self.kept:
             return 404, {"message": f"no such path {url.path}"}
         if not rest:
@@ -110,6 +121,18 @@ class FakePipelines:
         self.kept[kind][identity] = {**body, key: identity, "created_at": order}
         self.looks[identity] = 0
         return 200, self.kept[kind][identity]
+
+    def _upload(self, text: str, options: dict[str, list[str]]) -> tuple[int, Any]:
+        """Keep a version; a name can be had once, and its text has a pipeline first."""
+        (name,), (pipeline,) = options["name"], options["pipelineid"]
+        if any(item["display_name"] == name for item in self.kept["versions"].values()):
+            return 409, {"message": f"Already exist error: the name {name} exists"}
+        spec, *platforms = yaml.safe_load_all(text)
+        document = {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else spec
+        return self._make(
+            "versions",
+            {"display_name": name, "pipeline_id": pipeline, "pipeline_spec": document},
+        )
 
     def _list(self, kind: str, query: str) -> tuple[int, Any]:
         options = parse_qs(query)

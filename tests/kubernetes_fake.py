@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -101,11 +102,20 @@ def served(fake: Any) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             """Stay quiet."""
 
+        def body(self, raw: bytes) -> Any:
+            """Return the JSON of a request, or the text of the one file that it uploads."""
+            kind = self.headers.get("Content-Type") or ""
+            if not kind.startswith("multipart/"):
+                return json.loads(raw) if raw else None
+            parts = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + raw)
+            (file,) = parts.get_payload()
+            return file.get_payload(decode=True).decode()  # type: ignore[union-attr]
+
         def handle_request(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             raw = self.rfile.read(length) if length else b""
             fake.headers = dict(self.headers)
-            status, value = fake.answer(self.command, self.path, json.loads(raw) if raw else None)
+            status, value = fake.answer(self.command, self.path, self.body(raw))
             is_log = isinstance(value, list)
             data = "".join(f"{line}\n" for line in value) if is_log else json.dumps(value)
             self.send_response(status)

@@ -33,7 +33,7 @@ GROUPS = {
     "Run": ("run", "resume", "sweep", "retrain"),
     "Look": ("status", "logs", "explain", "report", "models"),
     "Serve": ("generate", "export", "promote", "rollback", "registry"),
-    "Cluster": ("compile", "submit", "cancel", "schedule", "unschedule"),
+    "Cluster": ("compile", "upload", "submit", "cancel", "schedule", "unschedule"),
     "Housekeeping": ("up", "down", "verify", "gc"),
 }
 _PANELS = {name: title for title, names in GROUPS.items() for name in names}

@@ -32,6 +32,12 @@ PipelineOption = Annotated[str, typer.Option("--pipeline", help="Name of the pip
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")
 ]
+Inline = Annotated[
+    bool,
+    typer.Option(
+        "--inline", help="Send the pipeline along instead of starting a version of an uploaded one."
+    ),
+]
 DEFAULT = Path("deployment.yaml")
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "deployment.yaml"
 
@@ -53,6 +59,7 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
         typer.Option("--run-id", help="Run id; one that was submitted before is found again."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
+    inline: Inline = False,
     dry_run: DryRun = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -71,9 +78,50 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
         return
     target = console(stderr=output is Output.JSON)
     _check(target, settings)
-    run, is_new = runs.submit(api, settings, config, run_id=run_id, pipeline=pipeline)
+    run, is_new = runs.submit(
+        api, settings, config, run_id=run_id, pipeline=pipeline, inline=inline
+    )
     say(target, f"Run {run.run_id} {'started' if is_new else 'found'}: {run.url}")
     _end(api, settings, run, watch=watch, output=output)
+
+
+@app.command(epilog=example("boothline upload --deployment deployment.yaml"))
+def upload(
+    deployment: DeploymentOption = DEFAULT,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", help="Name of the pipeline; all by default.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Upload the pipelines to Kubeflow Pipelines, each as a version named by its content.
+
+    submit and schedule do so for the pipeline that they start. Uploaded by hand, they can be
+    started from Kubeflow's page, with any number of shards.
+    """
+    from boothline.catalogue import PIPELINES
+    from boothline.launch.cluster import runs, versions
+    from boothline.launch.cluster.client import pipeline_document
+
+    settings, api = _opened(deployment)
+    made = [
+        versions.upload(
+            api,
+            name,
+            versions.text_of(pipeline_document(runs.compile_for(settings, pipeline=name))),
+        )
+        for name in ([pipeline] if pipeline else PIPELINES)
+    ]
+    emit(
+        {"uploaded": [item.model_dump() for item in made]},
+        output,
+        lambda target: say_lines(
+            target,
+            (
+                f"{item.pipeline} {item.version}{'' if item.is_new else ' was there already'}"
+                for item in made
+            ),
+        ),
+    )
 
 
 @app.command(
@@ -95,6 +143,7 @@ def schedule(  # noqa: PLR0913  (every argument is an option of the command)
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove the recurring run of that name.")
     ] = False,
+    inline: Inline = False,
     dry_run: DryRun = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
@@ -116,7 +165,7 @@ def schedule(  # noqa: PLR0913  (every argument is an option of the command)
         _say_request(api, body, output)
         return
     _check(console(stderr=output is Output.JSON), settings)
-    made = runs.register(api, settings, config, schedule=wanted)
+    made = runs.register(api, settings, config, schedule=wanted, inline=inline)
     emit(
         {"name": name, "recurring_run_id": made, "cron": cron},
         output,

@@ -20,7 +20,7 @@ SUCCEEDED, FAILED, CANCELED = "SUCCEEDED", "FAILED", "CANCELED"
 FINAL = frozenset({SUCCEEDED, FAILED, CANCELED, "SKIPPED"})
 IN_CLUSTER_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 RUN_LABEL = "Boothline run "
-_TIMEOUT_SECONDS = (5, 30)
+TIMEOUT_SECONDS = (5, 30)
 
 
 class PipelinesApi:
@@ -47,7 +47,7 @@ class PipelinesApi:
             configuration.api_key["authorization"] = "unread"
             configuration.refresh_api_key_hook = token
         client = api.ApiClient(configuration)
-        self._kfp = kfp
+        self.kfp = kfp
         self._service = Service(
             name="the Kubeflow Pipelines API",
             url=kfp.host,
@@ -55,6 +55,8 @@ class PipelinesApi:
             trust_setting="kfp.ca_bundle in the deployment file",
         )
         self._api = api
+        self.client = client
+        self._versions: dict[str, object] = {}
         self._runs = api.RunServiceApi(client)
         self._recurring = api.RecurringRunServiceApi(client)
         self._experiments = api.ExperimentServiceApi(client)
@@ -67,24 +69,24 @@ class PipelinesApi:
         """
         if existing := self._existing_experiment():
             return existing
-        with self._translated("make the experiment"):
+        with self.translated("make the experiment"):
             body = self._api.V2beta1Experiment(
-                display_name=self._kfp.experiment, namespace=self._kfp.owner
+                display_name=self.kfp.experiment, namespace=self.kfp.owner
             )
             made = self._experiments.experiment_service_create_experiment(
-                body, _request_timeout=_TIMEOUT_SECONDS
+                body, _request_timeout=TIMEOUT_SECONDS
             )
             return str(made.experiment_id)
 
     def _existing_experiment(self) -> str | None:
         """Return the id of the deployment's experiment, or None."""
-        name = self._kfp.experiment
-        with self._translated("read the experiments"):
+        name = self.kfp.experiment
+        with self.translated("read the experiments"):
             answer = self._experiments.experiment_service_list_experiments(
                 page_size=100,
-                namespace=self._kfp.owner,
-                filter=_equals("name", name),
-                _request_timeout=_TIMEOUT_SECONDS,
+                namespace=self.kfp.owner,
+                filter=equals("name", name),
+                _request_timeout=TIMEOUT_SECONDS,
             )
         named = [item for item in answer.experiments or [] if item.display_name == name]
         return str(named[0].experiment_id) if named else None
@@ -98,14 +100,14 @@ class PipelinesApi:
         experiment = self._existing_experiment()
         if experiment is None:
             return None
-        with self._translated("look for the run"):
+        with self.translated("look for the run"):
             answer = self._runs.run_service_list_runs(
-                namespace=self._kfp.owner,
+                namespace=self.kfp.owner,
                 experiment_id=experiment,
                 page_size=10,
                 sort_by="created_at desc",
-                filter=_equals("name", run_id),
-                _request_timeout=_TIMEOUT_SECONDS,
+                filter=equals("name", run_id),
+                _request_timeout=TIMEOUT_SECONDS,
             )
         named = [run for run in answer.runs or [] if run.display_name == run_id]
         return named[0] if named else None
@@ -134,17 +136,32 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("start the run"):
-            return self._runs.run_service_create_run(body, _request_timeout=_TIMEOUT_SECONDS)
+        with self.translated("start the run"):
+            return self._runs.run_service_create_run(body, _request_timeout=TIMEOUT_SECONDS)
 
     def run(self, kfp_run_id: str) -> "V2beta1Run":
-        """Return a run by the API's own id.
+        """Return a run by the API's own id, with what it runs, also if that is a version.
 
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("read the run"):
-            return self._runs.run_service_get_run(kfp_run_id, _request_timeout=_TIMEOUT_SECONDS)
+        with self.translated("read the run"):
+            run = self._runs.run_service_get_run(kfp_run_id, _request_timeout=TIMEOUT_SECONDS)
+        if not run.pipeline_spec and (of := run.pipeline_version_reference):
+            run.pipeline_spec = self._spec(str(of.pipeline_id), str(of.pipeline_version_id))
+        return run
+
+    def _spec(self, pipeline_id: str, version_id: str) -> object:
+        """Return what a version runs; versions do not change."""
+        if version_id not in self._versions:
+            with self.translated("read the pipeline's version"):
+                version = self._api.PipelineServiceApi(
+                    self.client
+                ).pipeline_service_get_pipeline_version(
+                    pipeline_id, version_id, _request_timeout=TIMEOUT_SECONDS
+                )
+            self._versions[version_id] = version.pipeline_spec
+        return self._versions[version_id]
 
     def cancel(self, kfp_run_id: str) -> None:
         """Ask for the end of a run.
@@ -152,8 +169,8 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("cancel the run"):
-            self._runs.run_service_terminate_run(kfp_run_id, _request_timeout=_TIMEOUT_SECONDS)
+        with self.translated("cancel the run"):
+            self._runs.run_service_terminate_run(kfp_run_id, _request_timeout=TIMEOUT_SECONDS)
 
     def recurring(self, name: str) -> "list[V2beta1RecurringRun]":
         """Return the recurring runs of a name.
@@ -161,12 +178,12 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("read the recurring runs"):
+        with self.translated("read the recurring runs"):
             answer = self._recurring.recurring_run_service_list_recurring_runs(
-                namespace=self._kfp.owner,
+                namespace=self.kfp.owner,
                 page_size=100,
-                filter=_equals("name", name),
-                _request_timeout=_TIMEOUT_SECONDS,
+                filter=equals("name", name),
+                _request_timeout=TIMEOUT_SECONDS,
             )
         return [item for item in answer.recurring_runs or [] if item.display_name == name]
 
@@ -198,9 +215,9 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("register the recurring run"):
+        with self.translated("register the recurring run"):
             made = self._recurring.recurring_run_service_create_recurring_run(
-                body, _request_timeout=_TIMEOUT_SECONDS
+                body, _request_timeout=TIMEOUT_SECONDS
             )
             return str(made.recurring_run_id)
 
@@ -210,9 +227,9 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("disable the recurring run"):
+        with self.translated("disable the recurring run"):
             self._recurring.recurring_run_service_disable_recurring_run(
-                recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
+                recurring_run_id, _request_timeout=TIMEOUT_SECONDS
             )
 
     def unfinished(self, recurring_run_id: str) -> "list[V2beta1Run]":
@@ -224,13 +241,13 @@ class PipelinesApi:
         found: list[V2beta1Run] = []
         token: str | None = ""
         while token is not None:
-            with self._translated("read the runs"):
+            with self.translated("read the runs"):
                 answer = self._runs.run_service_list_runs(
-                    namespace=self._kfp.owner,
+                    namespace=self.kfp.owner,
                     page_size=100,
                     page_token=token,
                     sort_by="created_at desc",
-                    _request_timeout=_TIMEOUT_SECONDS,
+                    _request_timeout=TIMEOUT_SECONDS,
                 )
             found += [
                 run
@@ -246,9 +263,9 @@ class PipelinesApi:
         Raises:
             ServiceError: the API is away or refuses.
         """
-        with self._translated("remove the recurring run"):
+        with self.translated("remove the recurring run"):
             self._recurring.recurring_run_service_delete_recurring_run(
-                recurring_run_id, _request_timeout=_TIMEOUT_SECONDS
+                recurring_run_id, _request_timeout=TIMEOUT_SECONDS
             )
 
     def plain(self, body: object) -> dict[str, object]:
@@ -261,14 +278,18 @@ class PipelinesApi:
         return {
             "pipeline_spec": pipeline_document(pipeline),
             "runtime_config": self._api.V2beta1RuntimeConfig(
-                parameters=dict(arguments), pipeline_root=self._kfp.pipeline_root or None
+                parameters=dict(arguments), pipeline_root=self.kfp.pipeline_root or None
             ),
-            "service_account": self._kfp.service_account or None,
+            "service_account": self.kfp.service_account or None,
         }
 
     @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        """Turn errors of the API's client into ours."""
+    def translated(self, what: str) -> Iterator[None]:
+        """Turn errors of the API's client into ours.
+
+        Args:
+            what: what was tried, as "Could not ..." continues.
+        """
         from kfp_server_api.exceptions import ApiException, OpenApiException
 
         try:
@@ -280,8 +301,8 @@ class PipelinesApi:
                 answer = str(error.body or error.reason)
                 raise _refused(what, int(error.status or 0), answer) from error
             if isinstance(error, http_errors()):
-                raise _silent(what, self._kfp.host, error) from error
-            raise _not_understood(what, self._kfp.host, error) from error
+                raise _silent(what, self.kfp.host, error) from error
+            raise _not_understood(what, self.kfp.host, error) from error
 
 
 def pipeline_document(text: str) -> dict[str, object]:
@@ -292,7 +313,7 @@ def pipeline_document(text: str) -> dict[str, object]:
     return {"pipeline_spec": spec, "platform_spec": platforms[0]} if platforms else dict(spec)
 
 
-def _equals(key: str, value: str) -> str:
+def equals(key: str, value: str) -> str:
     """Return the API's filter for an equal string."""
     import json
 

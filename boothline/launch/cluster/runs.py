@@ -21,6 +21,7 @@ from boothline.launch.cluster.client import CANCELED, FAILED, SUCCEEDED, Pipelin
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
 from boothline.launch.cluster.states import ClusterRun, described, pipeline_of, run_id_of
+from boothline.launch.cluster.versions import start_version
 from boothline.launch.compile import compiled, pipeline_named, shape_of
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
@@ -119,9 +120,23 @@ def run_request(
 
 
 def submit(
-    api: PipelinesApi, deployment: Deployment, config: RunConfig, *, run_id: str, pipeline: str
+    api: PipelinesApi,
+    deployment: Deployment,
+    config: RunConfig,
+    *,
+    run_id: str,
+    pipeline: str,
+    inline: bool = False,
 ) -> tuple[ClusterRun, bool]:
     """Start a run, or find the one that was started with this run id; tell whether it is new.
+
+    Args:
+        api: Kubeflow Pipelines.
+        deployment: where the run's pods go.
+        config: the run's configuration.
+        run_id: our name of it.
+        pipeline: the pipeline.
+        inline: whether the run carries the pipeline itself instead of naming a version of it.
 
     Raises:
         ConfigError: the configuration does not fit a cluster.
@@ -132,7 +147,19 @@ def submit(
     if existing is not None:
         return described(existing, deployment), False
     body.experiment_id = api.experiment_id()
-    return described(api.create_run(body), deployment), True
+    return _started(api, deployment, body, pipeline=pipeline, inline=inline), True
+
+
+def _started(
+    api: PipelinesApi, deployment: Deployment, body: "V2beta1Run", *, pipeline: str, inline: bool
+) -> ClusterRun:
+    """Start a run, as a version of its pipeline unless it is to carry it."""
+    spec = body.pipeline_spec
+    if not inline:
+        start_version(api, body, pipeline=pipeline)
+    made = api.create_run(body)
+    made.pipeline_spec = spec
+    return described(made, deployment)
 
 
 def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun:
@@ -157,7 +184,8 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
         arguments=values,
         experiment_id=str(former.experiment_id),
     )
-    return described(api.create_run(body), deployment)
+    carried = former.pipeline_version_reference is None
+    return _started(api, deployment, body, pipeline=pipeline_of(former), inline=carried)
 
 
 def found(api: PipelinesApi, run_id: str) -> "V2beta1Run":
@@ -304,7 +332,12 @@ def schedule_request(
 
 
 def register(
-    api: PipelinesApi, deployment: Deployment, config: RunConfig, *, schedule: Schedule
+    api: PipelinesApi,
+    deployment: Deployment,
+    config: RunConfig,
+    *,
+    schedule: Schedule,
+    inline: bool = False,
 ) -> str:
     """Register a recurring run in place of those of its name, and return its id.
 
@@ -313,6 +346,8 @@ def register(
     body = schedule_request(api, deployment, config, schedule=schedule, experiment_id="")
     former = api.recurring(schedule.name)
     body.experiment_id = api.experiment_id()
+    if not inline:
+        start_version(api, body, pipeline=schedule.pipeline)
     made = api.create_recurring(body)
     _retire(api, former)
     return made
