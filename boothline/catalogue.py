@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from boothline.steps import StepContext
     from boothline.store import ManifestRef
 
-PIPELINES: Final = ("dreambooth", "sweep", "retrain")
+TRAINING_PIPELINES: Final = ("dreambooth", "sweep", "retrain")
+PIPELINES: Final = (*TRAINING_PIPELINES, "batch_inference")
 TOOLS: Final = f"boothline/tools:{boothline.__version__}"
 TORCH: Final = f"boothline/torch:{boothline.__version__}"
 """Names of the container images that the steps run in."""
@@ -70,7 +71,7 @@ class StepDescription:
     result: type[Result]
     unit: str = ""
     runs: Literal["always", "trained", "promoted", "end"] = "trained"
-    pipelines: tuple[str, ...] = PIPELINES
+    pipelines: tuple[str, ...] = TRAINING_PIPELINES
     shards: Shards | None = None
     in_trials: bool = False
     optional: bool = False
@@ -89,6 +90,11 @@ def steps() -> tuple[StepDescription, ...]:
 def steps_of(pipeline: str) -> tuple[StepDescription, ...]:
     """Return the steps of a pipeline in their order; none of one that is not known."""
     return tuple(step for step in steps() if pipeline in step.pipelines)
+
+
+def has_gate(pipeline: str) -> bool:
+    """Return whether a pipeline judges a model before it serves one."""
+    return any(step.name == "promote" for step in steps_of(pipeline))
 
 
 def described(name: str) -> StepDescription | None:

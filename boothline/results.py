@@ -171,6 +171,18 @@ class Decision(Result):
     triggers: tuple[Trigger, ...] = ()
 
 
+class Choice(Result):
+    """The version of a registered model that a run serves."""
+
+    kind = "choice"
+    writes_defaults = True
+    shown = ("model_name", "version")
+    model: str = ""
+    model_name: str = ""
+    version: int = 0
+    selector: str = Field(default="", description="What asked for it: an alias or a number.")
+
+
 class TrialRow(Facts):
     """One trial of a sweep; a failed one has no scores, model or evaluation."""
 

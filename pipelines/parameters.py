@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from boothline.catalogue import PIPELINES, steps, steps_of, trial_steps
+from boothline.catalogue import PIPELINES, has_gate, steps, steps_of, trial_steps
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.progress import label_of
@@ -63,7 +63,8 @@ def labels(
         pipeline: the pipeline's name.
         skipped: whether the retraining found nothing to train for.
     """
-    reached = {"always": True, "trained": not skipped, "promoted": promoted, "end": True}
+    served = promoted or not has_gate(pipeline)
+    reached = {"always": True, "trained": not skipped, "promoted": served, "end": True}
     sharded: dict[str, Iterable[int | None]] = {**shards(config)}
     if pipeline == "sweep":
         sharded |= dict.fromkeys(trial_steps(), range(len(config.sweep.trials)))

@@ -185,11 +185,15 @@ def gate_and_serving(
         promote(run_id=run_id, config=config, model=judged.model, evaluation=judged.evaluation),
         "Promote",
     )
-    with (
-        dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"),
-        shard_of(shards, "inference_shards", "inference", shape=shape) as shard,
-    ):
+    with dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"):
+        served(run_id, config, model=judged.model, shards=shards, shape=shape)
+
+
+def served(
+    run_id: str, config: str, *, model: PipelineChannel, shards: list[int], shape: Shape
+) -> None:
+    """Add batch inference with a model, a loop over its shards."""
+    with shard_of(shards, "inference_shards", "inference", shape=shape) as shard:
         titled(
-            batch_infer(run_id=run_id, config=config, model=judged.model, shard=shard),
-            "Batch inference",
+            batch_infer(run_id=run_id, config=config, model=model, shard=shard), "Batch inference"
         )

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+class LocalPipeline(StrEnum):
+    """What `run` runs; sweep and retrain have commands of their own."""
+
+    DREAMBOOTH = "dreambooth"
+    BATCH_INFERENCE = "batch_inference"
+
+
 class Profile(StrEnum):
     """Where a pipeline runs."""
 
@@ -68,12 +75,19 @@ def demo(
     epilog=example(
         "boothline run run.yaml --set training.num_steps=200",
         "boothline run --subject examples/subjects/teddy-bear --set subject.class_noun=bear",
+        "boothline run run.yaml --pipeline batch_inference --set inference.version=3",
     )
 )
 def run(
     configs: Configs = None,
     overrides: Overrides = None,
     subject: Subject = None,
+    pipeline: Annotated[
+        LocalPipeline,
+        typer.Option(
+            "--pipeline", help="dreambooth, or batch_inference: pictures by the registered model."
+        ),
+    ] = LocalPipeline.DREAMBOOTH,
     profile: Annotated[Profile, typer.Option("--profile", help="Where it runs.")] = Profile.LOCAL,
     require_promotion: RequirePromotion = False,
     home: Home = None,
@@ -88,7 +102,14 @@ def run(
     folder = folder_of(home_folder(home), new_run_id(datetime.now(UTC)))
     if profile is Profile.CONTAINERS:
         folder.use_containers()
-    carry_out_shown(home, folder, config, output=output, require_promotion=require_promotion)
+    carry_out_shown(
+        home,
+        folder,
+        config,
+        output=output,
+        require_promotion=require_promotion and pipeline is LocalPipeline.DREAMBOOTH,
+        pipeline=pipeline,
+    )
 
 
 @app.command(epilog=example("boothline resume 20260131-093000-1a2b"))

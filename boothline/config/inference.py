@@ -9,6 +9,12 @@ from boothline.config.section import Section
 class InferenceConfig(Section):
     """Batch inference with the champion after promotion."""
 
+    version: str = Field(
+        default="champion",
+        pattern=r"^(champion|challenger|[1-9][0-9]*)$",
+        description="Pipeline batch_inference: which version of the registered model makes the "
+        "pictures: champion, challenger or a number.",
+    )
     prompts_file: str | None = Field(
         default=None, description="Prompts as .txt, .csv or .jsonl; unset: evaluation.prompts."
     )

@@ -2,12 +2,21 @@
 
 import re
 
-from boothline.catalogue import steps_of
+from boothline.catalogue import has_gate, steps_of
 from boothline.measures import METRICS, Score
 from boothline.report.drawing import number, signed
 from boothline.report.model import FailureNote, Rule, Tone, Verdict
 from boothline.report.sources import RunSources
-from boothline.results import BASE, CHAMPION, REFUSED, Decision, Evaluation, Promotion, RuleResult
+from boothline.results import (
+    BASE,
+    CHAMPION,
+    REFUSED,
+    Choice,
+    Decision,
+    Evaluation,
+    Promotion,
+    RuleResult,
+)
 from boothline.runs import RunStatus, StepRecord
 
 INTERRUPTED_EXIT_CODE = 130
@@ -25,10 +34,11 @@ _OUTCOME = re.compile(r": (passed|refused)\.$")
 
 def required_steps(pipeline: str) -> tuple[str, ...]:
     """Return the steps without which a run of this pipeline is not done."""
+    reached = {"always", "trained", *(() if has_gate(pipeline) else ("promoted",))}
     return tuple(
         step.name
         for step in steps_of(pipeline)
-        if step.runs in ("always", "trained")
+        if step.runs in reached
         and not step.optional
         and not (pipeline == "sweep" and step.in_trials)  # which may fail, one trial or the other
     )
@@ -97,6 +107,13 @@ def verdict_of(
         )
     sentences = _gains_in_words(evaluation)
     if promotion is None:
+        if (choice := run.read("choose_model", Choice, "The choice of the model")) is not None:
+            return Verdict(
+                tone="plain",
+                word="Done",
+                title=f"{name} made its pictures",
+                sentences=(f"Version {choice.version} was served, as {choice.selector}.",),
+            )
         sentences = ("This run has no gate, so no model was promoted.", *sentences)
         return Verdict(tone="plain", word="Done", title=f"{name} is trained", sentences=sentences)
     if promotion.promoted:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from boothline.catalogue import TORCH, Shards, StepDescription
+from boothline.catalogue import PIPELINES, TORCH, Shards, StepDescription
 from boothline.results import Images
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ ABOUT = StepDescription(
     result=Images,
     unit="picture",
     runs="promoted",
+    pipelines=PIPELINES,
     shards=Shards(argument="inference_shards", count=lambda config: config.inference.num_shards),
     show=show,
 )

@@ -1,6 +1,6 @@
 """Step finish_run: writes the report of a run and records how the run ended."""
 
-from boothline.catalogue import TOOLS, StepDescription
+from boothline.catalogue import PIPELINES, TOOLS, StepDescription
 from boothline.results import Report
 
 ABOUT = StepDescription(
@@ -9,4 +9,5 @@ ABOUT = StepDescription(
     image=TOOLS,
     result=Report,
     runs="end",
+    pipelines=PIPELINES,
 )

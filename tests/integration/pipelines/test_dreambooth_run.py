@@ -203,6 +203,29 @@ def test_champion_of_the_run_makes_pictures(place, attempts):
     assert [Image.open(place / path).size for path in made["pictures"]] == [(32, 32)] * 2
 
 
+def test_batch_inference_serves_the_champion_and_reuses_its_pictures(place, attempts):
+    code, summary, errors = boothline(place, "run", "--pipeline", "batch_inference")
+
+    assert code == 0, errors
+    assert {step["name"] for step in summary["steps"]} == {
+        "choose_model", "batch_infer-0", "finish_run",
+    }  # fmt: skip
+    served = {step["name"]: step for step in summary["steps"]}["batch_infer-0"]
+    trained = {step["name"]: step for step in attempts.resumed[1]["steps"]}["batch_infer-0"]
+    assert served["manifest"] == trained["manifest"]
+    assert served["reused"]
+    assert "made its pictures" in Path(summary["report"]).read_text()
+
+
+def test_batch_inference_of_a_version_that_is_not_there_fails_by_its_name(place, attempts):
+    code, _, errors = boothline(
+        place, "run", "--pipeline", "batch_inference", "--set", "inference.version=9"
+    )
+
+    assert code != 0
+    assert "has no version '9'" in errors
+
+
 def test_models_lists_the_version_as_champion(place, attempts):
     _, listed, _ = boothline(place, "models")
 
