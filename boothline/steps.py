@@ -29,6 +29,9 @@ from boothline.trials import FAILED_TRIAL, ends_its_trial_only
 
 logger = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+"""Of the lines that a step writes; `boothline logs` knows them by it."""
+
 
 class StepInputs(BaseModel):
     """Inputs that every step has.
@@ -153,6 +156,12 @@ def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, obje
     }
 
 
+def _is_executor() -> bool:
+    """Return whether this process is KFP's executor: a container that runs one step."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "kfp.dsl.executor_main"
+
+
 def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None = None) -> str:
     """Run a step, or reuse its committed result.
 
@@ -171,7 +180,8 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     """
     if inputs.of_failed_trial:
         return FAILED_TRIAL
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # KFP's executor has set up logging in a format of its own, without the logger's name.
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=_is_executor())
     settings = settings or environment.current()
     run_id = resolved_run_id(inputs.run_id, job_id=settings.job_id)
     inputs = inputs.model_copy(update={"run_id": run_id})

@@ -28,6 +28,8 @@ from boothline.trainjob.manifest import JOB_ANNOTATION, name_of, train_job
 from boothline.trainjob.settings import TrainJobSettings
 
 logger = logging.getLogger(__name__)
+# Events whose files are on the node; the finished training holds them.
+_WITH_FILES = ("sheet", "inputs")
 _LAST_LINES = 20
 _PATIENCE = 15
 
@@ -145,9 +147,9 @@ class _Follower:
         while not self._lines.empty():
             line = self._lines.get()
             event = as_event(line)
-            if event is not None:
+            if event is not None and event["event"] not in _WITH_FILES:
                 on_event(event)
-            else:
+            elif event is None:
                 self.last_lines.append(line)
                 logger.info("node 0: %s", line)
 

@@ -249,7 +249,7 @@ class _Reporter:
         elif event["event"] == "silent":
             self._update(self._done, note=event["text"], once=True)
         elif event["event"] == "phase":
-            self._update(0, note=event["name"], once=True)
+            self._update(self._done, note=event["name"], once=True)
 
     def _step(self, event: Mapping[str, Any]) -> None:
         speed = event.get("images_per_second")

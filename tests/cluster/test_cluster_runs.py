@@ -124,7 +124,7 @@ def test_submit_without_its_secret_is_refused(cluster: Cluster, pictures: str, f
     deployment = cluster.deployment("missing", secrets=[missing], trainer=None)
     config = cluster.configuration("missing", pictures)
     outcome = cluster.boothline("submit", config, "--deployment", deployment)
-    assert outcome.code == 3, outcome.said
+    assert outcome.code == 2, outcome.said
     assert "no-such-secret" in outcome.said
     figure(outcome.said.strip().splitlines()[0][:100])
 

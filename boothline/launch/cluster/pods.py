@@ -3,12 +3,13 @@
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from boothline.errors import ConfigError
+from boothline.errors import ConfigError, ServiceError
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import KFP_RUN_LABEL, STEP_LABEL
 from boothline.trainjob.cluster import TIMEOUT_SECONDS, api_client, translated
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
 STEP_CONTAINER = "main"
 _LAST_LINES = 30
+_LONGEST_WORDS = 300
 _STARTING = frozenset({"PodInitializing", "ContainerCreating"})
 _PROGRESS = re.compile(
     r"boothline\.progress \S+ progress (?P<done>\d+)/(?P<total>\d+) (?P<unit>\S*) ?(?P<note>.*)"
 )
 _LOG_PREFIX = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ \S+\] ")
+_OF_KUBEFLOW = re.compile(rf"{_LOG_PREFIX.pattern}|\[KFP Executor |time=\S+ level=")
 _PREEMPTION = re.compile(r"\.? (?=no new claims to deallocate|preemption: )")
 _OWN_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ boothline")
 
@@ -196,18 +199,34 @@ class RunPods:
             )
 
     def _described(self, step: str, pod: "V1Pod", *, progress: bool) -> StepPod:
-        running = pod.status.phase == "Running" and STEP_LABEL in (pod.metadata.labels or {})
+        is_step = STEP_LABEL in (pod.metadata.labels or {})
         created: datetime = pod.metadata.creation_timestamp
+        name, phase, reason = str(pod.metadata.name), str(pod.status.phase), reason_of(pod.status)
+        reported = Reported()
+        if progress and is_step and phase == "Running" and not reason:
+            reported = _progress(self._log(name, last=_LAST_LINES))
+        if progress and is_step and phase == "Failed":
+            reason = ": ".join(filter(None, (reason, self._last_words(name))))
         return StepPod(
             step=step,
-            name=str(pod.metadata.name),
-            phase=str(pod.status.phase),
-            reason=reason_of(pod.status),
+            name=name,
+            phase=phase,
+            reason=reason,
             created_at=created.timestamp(),
-            progress=_progress(self._log(pod.metadata.name, last=_LAST_LINES))
-            if progress and running and not reason_of(pod.status)
-            else Reported(),
+            progress=reported,
         )
+
+    def _last_words(self, pod: str) -> str:
+        """Return the last line that a step wrote itself; empty: there is none, or no log any more.
+
+        A step that could not even record its failure, an older image given newer settings, say,
+        says why there alone.
+        """
+        with suppress(ServiceError):
+            own = own_lines(self._log(pod)).splitlines()
+            said = [line for line in own if line.strip() and not _OF_KUBEFLOW.match(line)]
+            return said[-1][:_LONGEST_WORDS] if said else ""
+        return ""
 
     @contextmanager
     def _asked(self, what: str) -> Iterator[None]:
@@ -240,12 +259,14 @@ def reason_of(status: "V1PodStatus") -> str:
 def own_lines(log: str) -> str:
     """Return a step's own lines of a pod's log: from the first one that Boothline wrote.
 
-    Kubeflow's launcher and executor write their input, about a hundred lines, before them. Where
-    the step never got to write a line, the whole log is all there is.
+    Kubeflow's launcher and executor write the step's input before them, and its outputs behind:
+    about a hundred lines. Where the step never got to write a line, the whole log is all there is.
     """
     lines = log.splitlines(keepends=True)
-    first = next((number for number, line in enumerate(lines) if _OWN_LINE.match(line)), 0)
-    return "".join(lines[first:])
+    first = next((number for number, line in enumerate(lines) if _OWN_LINE.match(line)), None)
+    if first is None:
+        return log
+    return "".join(takewhile(lambda line: not _OF_KUBEFLOW.match(line), lines[first:]))
 
 
 def waiting_for(pod: StepPod, *, now: float | None = None) -> str:
