@@ -1,6 +1,5 @@
 """The command that makes pictures: generate."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -191,13 +190,9 @@ def _with_size(rows: "Sequence[PromptRow]", size: str | None) -> "list[PromptRow
     """
     if size is None:
         return list(rows)
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", size)
-    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not all(8 <= side <= 4096 and side % 8 == 0 for side in (width, height)):
-        raise ConfigError(
-            f"--size {size} is not a size.",
-            remedy="Write WIDTHxHEIGHT in pixels, both multiples of 8 up to 4096: 768x512.",
-        )
+    from boothline.pictures.table import size_of
+
+    width, height = size_of(size, name="--size")
     edit = {"width_px": width, "height_px": height}
     return [row if row.width_px or row.height_px else row.model_copy(update=edit) for row in rows]
 

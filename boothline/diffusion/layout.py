@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from boothline.config import RunConfig
 from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.families import FAMILIES, Family
@@ -243,3 +245,15 @@ def check_sampler(family: Family, sampling: SamplingConfig, *, name: str) -> Non
             f"{family.name} has no negative prompts: its guidance is an input of the network.",
             remedy=f"Leave {name}.negative_prompt empty.",
         )
+
+
+def license_of(folder: Path) -> str:
+    """Return the licence that a model card names; empty without one."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        _, head, _ = text.split("---\n", 2)
+        card = yaml.safe_load(head)
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    found = card.get("license_name") or card.get("license") if isinstance(card, dict) else ""
+    return str(found or "")

@@ -4,12 +4,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from boothline.diffusion import bases
 from boothline.diffusion.base_model import content_files, digest_folder, resolve
 from boothline.diffusion.bases import Need, StoredModel
-from boothline.diffusion.layout import check_folder, read_json
+from boothline.diffusion.layout import check_folder, license_of, read_json
 from boothline.errors import ConfigError
 from boothline.evaluation.folders import CLIP, check_encoder, check_lpips
 from boothline.results import Base
@@ -81,7 +79,7 @@ def _add_folder(
         digest=digest_folder(folder, settings=settings),
         family=_checked(folder),
         source=source,
-        license=_license(folder),
+        license=license_of(folder),
     )
     files = {file.relative_to(folder).as_posix(): file for file in content_files(folder)}
     return bases.add(store, files=files, facts=facts, name=name, on_progress=on_progress)
@@ -102,15 +100,3 @@ def _checked(folder: Path) -> str:
         is_clip = config.get("model_type") == CLIP.removesuffix("_model")
         check_encoder(folder, setting=CLIP if is_clip else "dino_model")
     return ""
-
-
-def _license(folder: Path) -> str:
-    """Return the licence that a model card names; empty without one."""
-    try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        _, head, _ = text.split("---\n", 2)
-        card = yaml.safe_load(head)
-    except (OSError, ValueError, yaml.YAMLError):
-        return ""
-    found = card.get("license_name") or card.get("license") if isinstance(card, dict) else ""
-    return str(found or "")

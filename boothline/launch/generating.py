@@ -12,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.config.sampling import SamplingConfig
 from boothline.data.captions import names
 from boothline.launch.local.session import Session
+from boothline.registry.loaded import LoadedModel
 from boothline.registry.versions import resolve
 from boothline.results import Model
-from boothline.store import ManifestRef
 
 if TYPE_CHECKING:
     from boothline.pictures.prompts import PromptRow
 
-MODEL_FOLDER = "diffusers/"
 _NAME = re.compile(r"(?:sheet-)?(\d{5,})[-.]")
 _SPEAKERS = ("prompt_encoding", "editing")
 
@@ -100,23 +99,16 @@ def make_pictures(
         ModelNotFoundError: there is no such version.
         IntegrityError: a verification key is set and the model's signature is not right.
     """
-    from boothline.diffusion.loading import load_pipeline
-    from boothline.diffusion.signatures import verify_signed
     from boothline.pictures.making import generate, save_picture
     from boothline.pictures.plan import plan_pictures
 
     version = resolve(session.store, *model)
-    cached = session.home / "cache" / "models" / version.digest
-    if not (cached / "complete").exists():
-        session.store.fetch(version.ref, cached, prefix=MODEL_FOLDER)
-        (cached / "complete").touch()
-    verify_signed(session.store, session.settings, version.ref, cached / MODEL_FOLDER)
-    pipeline = load_pipeline(cached / MODEL_FOLDER, for_sampling=True)
+    loaded = LoadedModel.load(session.store, session.settings, version)
     planned = plan_pictures(rows, sampling=sampling, images_per_prompt=num_images)
     paths: list[str] = []
     first = _next_number(folder)
     with _collected() as said:
-        for picture, image in generate(pipeline, planned, on_progress=on_progress):
+        for picture, image in generate(loaded.pipeline, planned, on_progress=on_progress):
             path = folder / _moved(picture.name, by=first)
             save_picture(image, picture, path, model_digest=version.digest)
             paths.append(str(path))
@@ -127,7 +119,7 @@ def make_pictures(
         digest=version.digest,
         pictures=paths,
         sheet=_write_sheet(paths, folder, num_columns=num_images) if sheet else "",
-        remarks=[*_unnamed(session, version.ref, rows), *said.lines],
+        remarks=[*_unnamed(loaded.facts, rows), *said.lines],
     )
 
 
@@ -143,9 +135,8 @@ def _next_number(folder: Path) -> int:
     return max(numbers, default=-1) + 1
 
 
-def _unnamed(session: Session, ref: ManifestRef, rows: "Sequence[PromptRow]") -> list[str]:
+def _unnamed(model: Model, rows: "Sequence[PromptRow]") -> list[str]:
     """Return a sentence about prompts without the words that the model knows its subject by."""
-    model = session.store.read_as(Model, ref)
     phrase = f"{model.identifier} {model.class_noun}".strip()
     lacking = [row.prompt for row in rows if not names(row.prompt, phrase)]
     if not lacking or not model.identifier:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.registry import ledger, mirror
+from boothline.registry import ledger, mirror, mlmodel
 from boothline.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -101,7 +101,7 @@ def _of_alias(
     shown: int | None,
 ) -> Drift | None:
     """Return the difference of one alias, if there is one."""
-    digest = "" if shown is None else mirror.tags(client, name, shown).get(mirror.DIGEST_TAG, "")
+    digest = "" if shown is None else mirror.tags(client, name, shown).get(mlmodel.DIGEST_TAG, "")
     if digest == ("" if version is None else version.digest):
         return None
     return Drift(

@@ -6,13 +6,18 @@ tag has the number that the store gave it.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from boothline.errors import TrackingError
+from boothline.errors import DataError, NotFoundError, TrackingError
+from boothline.registry import mlmodel
+from boothline.registry.mlmodel import DIGEST_TAG, Version
+from boothline.results import Model
 from boothline.settings import Settings
-from boothline.store import ManifestRef, Store
+from boothline.store import Store
 from boothline.tracking.client import MissingError, RejectedError, connect, translated
+from boothline.tracking.identity import Mirror
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DIGEST_TAG = "boothline.manifest_digest"
 REF_TAG = "boothline.manifest"
 NUMBER_TAG = "boothline.version"
 CHALLENGER = "challenger"
@@ -29,24 +33,19 @@ CHALLENGER = "challenger"
 PATIENCE_SECONDS = 75.0
 
 
-class Version(Protocol):
-    """What is shown: a model version of the store."""
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a version comes from.
 
-    @property
-    def name(self) -> str:
-        """The registered model."""
+    Attributes:
+        run_id: the pipeline run that made it; empty: it is not known.
+        experiment: name of that run's experiment in MLflow.
+        base_license: licence of the base model; empty: it is not known.
+    """
 
-    @property
-    def version(self) -> int:
-        """Its number in the store."""
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of its manifest."""
-
-    @property
-    def ref(self) -> ManifestRef:
-        """Its manifest."""
+    run_id: str = ""
+    experiment: str = "boothline"
+    base_license: str = ""
 
 
 def register_patiently(
@@ -54,6 +53,7 @@ def register_patiently(
     settings: Settings,
     version: Version,
     *,
+    origin: Origin,
     is_challenger: bool,
     patience_seconds: float,
     on_wait: Callable[[], object],
@@ -77,13 +77,22 @@ def register_patiently(
         before_sleep=waiting,
         reraise=True,
     )
-    number = retrying(show, client, store, version)
+    number = retrying(show, client, store, version, origin=origin)
     if is_challenger:
         retrying(set_alias, client, version.name, CHALLENGER, number)
 
 
-def show(client: "MlflowClient", store: Store, version: Version) -> int:
+def show(
+    client: "MlflowClient",
+    store: Store,
+    version: Version,
+    *,
+    origin: Origin = Origin(),
+) -> int:
     """Return the number of a version in MLflow, where it is made if it is not there.
+
+    It is made with an MLmodel and a link to its run. Without its manifest there is nothing to load:
+    its source is then where that was.
 
     Two processes may each make one at the same time. The lower number stays, since nobody can have
     seen only the higher one; whoever made the other deletes it.
@@ -95,22 +104,48 @@ def show(client: "MlflowClient", store: Store, version: Version) -> int:
     if found:
         return found
     _ensure_model(client, version.name)
+    facts = _facts(store, version)
+    run_id = _mlflow_run(client, store, origin) if facts else ""
+    model_id = _loadable(client, store, version, facts, origin=origin, mlflow_run_id=run_id)
+    told = mlmodel.fact_tags(facts, base_license=origin.base_license) if facts else {}
+    ours = {
+        DIGEST_TAG: version.digest,
+        REF_TAG: str(version.ref),
+        NUMBER_TAG: str(version.version),
+    }
     with translated(f"register {version.ref} as a version of {version.name}"):
         made = client.create_model_version(
             version.name,
-            store.uri_of(version.ref),
-            tags={
-                DIGEST_TAG: version.digest,
-                REF_TAG: str(version.ref),
-                NUMBER_TAG: str(version.version),
-            },
+            f"models:/{model_id}" if model_id else store.uri_of(version.ref),
+            run_id=run_id or None,
+            tags=told | ours,
+            description=mlmodel.description(version, told) if told else None,
             await_creation_for=0,
+            model_id=model_id or None,
         )
     number = find(client, version) or int(made.version)
     if int(made.version) != number:
         with translated(f"delete the second version of {version.ref}"):
             client.delete_model_version(version.name, made.version)
     return number
+
+
+def describe(
+    client: "MlflowClient",
+    version: Version,
+    number: int,
+    *,
+    tags: Mapping[str, str],
+    rules: Iterable[str],
+) -> None:
+    """Put tags on MLflow's version of some number, and say them in its description."""
+    with translated(f"describe version {number} of {version.name}"):
+        shown = client.get_model_version(version.name, str(number))
+        for name, text in tags.items():
+            if shown.tags.get(name) != text:
+                client.set_model_version_tag(version.name, str(number), name, text)
+        text = mlmodel.description(version, {**shown.tags, **tags}, rules=rules)
+        client.update_model_version(version.name, str(number), text)
 
 
 def find(client: "MlflowClient", version: Version) -> int | None:
@@ -164,3 +199,54 @@ def _ensure_model(client: "MlflowClient", name: str) -> None:
     except RejectedError:  # it exists
         with translated(f"show the model {name}"):
             client.get_registered_model(name)
+
+
+def _facts(store: Store, version: Version) -> Model | None:
+    """Return what a version's manifest says; None when it is gone or broken."""
+    try:
+        return store.read_as(Model, version.ref)
+    except (NotFoundError, DataError) as error:
+        logger.warning(
+            "version %d of %s cannot be loaded: %s", version.version, version.name, error
+        )
+        return None
+
+
+def _mlflow_run(client: "MlflowClient", store: Store, origin: Origin) -> str:
+    """Return the MLflow run that a version belongs to; empty when it is not known."""
+    if not origin.run_id:
+        return ""
+    mirror = Mirror(client=client, store=store, run_id=origin.run_id, experiment=origin.experiment)
+    return mirror.run().mlflow_run_id
+
+
+def _loadable(
+    client: "MlflowClient",
+    store: Store,
+    version: Version,
+    facts: Model | None,
+    *,
+    origin: Origin,
+    mlflow_run_id: str,
+) -> str:
+    """Return the id of the version's model in MLflow; empty where there can be none.
+
+    Servers before MLflow 3 have no models of their own, and one whose files are elsewhere may need
+    a library that is not installed: the version is then registered without.
+    """
+    if facts is None:
+        return ""
+    try:
+        return mlmodel.log_model(
+            client,
+            store,
+            version,
+            facts,
+            experiment=origin.experiment,
+            mlflow_run_id=mlflow_run_id,
+        )
+    except (MissingError, RejectedError, ImportError) as error:
+        logger.warning(
+            "MLflow cannot load version %d of %s: %s", version.version, version.name, error
+        )
+        return ""

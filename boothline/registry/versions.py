@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.errors import ConflictError, DataError, ModelNotFoundError
 from boothline.registry import ledger, mirror
 from boothline.registry.standing import Standing
+from boothline.runs import trial_of
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
 
@@ -48,7 +49,7 @@ def ensure_version(
     *,
     model_name: str,
     ref: ManifestRef,
-    is_trial: bool = False,
+    origin: mirror.Origin | None = None,
     patience_seconds: float = mirror.PATIENCE_SECONDS,
     on_wait: Callable[[], object] = lambda: None,
 ) -> ModelVersion:
@@ -62,7 +63,7 @@ def ensure_version(
         settings: tells the tracking server, if any.
         model_name: the registered model; made if need be.
         ref: manifest of the model.
-        is_trial: it is to be compared with others of a sweep first.
+        origin: the run that made it; None: it is not known.
         patience_seconds: how long to wait for a server that does not answer.
         on_wait: called whenever it is waited for.
 
@@ -79,7 +80,8 @@ def ensure_version(
             store,
             settings,
             made,
-            is_challenger=not is_trial,
+            origin=origin or mirror.Origin(),
+            is_challenger=not (origin and trial_of(origin.run_id)),
             patience_seconds=patience_seconds,
             on_wait=on_wait,
         )

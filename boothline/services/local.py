@@ -18,6 +18,7 @@ from boothline.services import endpoints as loopback
 from boothline.services import processes
 from boothline.services.endpoints import Credentials, Endpoints, write_private
 from boothline.services.service import LocalService, MLflowServer, SeaweedFS
+from boothline.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +105,18 @@ def running(home: Path) -> Endpoints:
     records = _read(folder)
     found = [service for service in SERVICES.values() if _answers(service, records, folder)]
     return _endpoints(found, records, folder)
+
+
+def with_local(settings: Settings) -> Settings:
+    """Return settings with the local store of their home, where they name no store and it answers.
+
+    Nothing is started.
+    """
+    if settings.s3_endpoint:
+        return settings
+    local = running(settings.home)
+    fields = ("s3_endpoint", "s3_access_key", "s3_secret_key")
+    return settings.model_copy(update={name: getattr(local, name) for name in fields})
 
 
 def stop(home: Path) -> list[str]:

@@ -11,6 +11,7 @@ from boothline import settings as environment
 from boothline.components.finish_run import ABOUT
 from boothline.errors import BoothlineError, TrackingError
 from boothline.notifying import tell_ending
+from boothline.registry.describing import describe_version
 from boothline.report import collect_from, render
 from boothline.report.collect import elapsed_seconds
 from boothline.report.outcome import final_status
@@ -97,6 +98,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     shown = partial(_show, context)
     if reconcile(settings, store, inputs.run_id, status=page.status, show=shown):
         _track(settings, store, inputs.run_id, path)
+        describe_version(settings, store, inputs.run_id)
     _finish_trials(context)
     _notify(context, page.status, seconds=seconds)
 
@@ -203,7 +205,8 @@ def _finish_trials(context: StepContext) -> None:
         )
         write_run(store, record)
         shown = partial(_show, replace(context, run_id=run_id, config=trial))
-        reconcile(context.settings, store, run_id, status=record.status, show=shown)
+        if reconcile(context.settings, store, run_id, status=record.status, show=shown):
+            describe_version(context.settings, store, run_id)
 
 
 def _steps(context: StepContext) -> list[StepRecord]:

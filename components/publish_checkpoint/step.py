@@ -1,20 +1,23 @@
 """Exports the final training state, loads the export back, compares it, and registers it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.components.publish_checkpoint import ABOUT
-from boothline.diffusion.base_model import BaseModel, resolve
-from boothline.errors import ConfigError
-from boothline.results import Dataset, Model, ModelBase, Training, TrainingState
-from boothline.runs import trial_of
+from boothline.diffusion.base_model import BaseModel, model_of, resolve
+from boothline.diffusion.layout import license_of
+from boothline.errors import BoothlineError, ConfigError
+from boothline.results import Base, Dataset, Model, ModelBase, Training, TrainingState
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
 from boothline.store.manifest import files_under
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
+
+logger = logging.getLogger(__name__)
 
 DIFFUSERS_FOLDER = "diffusers"
 SINGLE_FILE = "single_file/model.safetensors"
@@ -100,6 +103,7 @@ def _final_state(read: Sequence[ManifestRef]) -> ManifestRef:
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """Sign the model, where there is a key for it, and register it as a version, once."""
     from boothline.diffusion.signatures import ensure_signed
+    from boothline.registry.mirror import Origin
     from boothline.registry.versions import ensure_version
 
     ensure_signed(context.store, context.settings, ref, folder=context.folder / "signed")
@@ -108,7 +112,11 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
         context.settings,
         model_name=context.config.model_name,
         ref=ref,
-        is_trial=trial_of(context.run_id) is not None,
+        origin=Origin(
+            run_id=context.run_id,
+            experiment=context.config.tracking.experiment,
+            base_license=_license(context),
+        ),
         on_wait=lambda: _report(context, 3, note="MLflow does not answer; waiting for it"),
     )
 
@@ -179,6 +187,17 @@ def _base_model(context: StepContext, training: Training) -> BaseModel:
             remedy="Restore the base model, or train again.",
         )
     return base
+
+
+def _license(context: StepContext) -> str:
+    """Return the licence of the base model, as its card or the store names it; empty: unknown."""
+    try:
+        base = model_of(context.config, context.settings, need="settings")
+        stored = context.store.find(layout.base(base.digest))
+        return context.store.read_as(Base, stored).license if stored else license_of(base.path)
+    except BoothlineError as error:  # the model is published without it
+        logger.warning("the licence of the base model is not known: %s", error)
+        return ""
 
 
 def _datasets(context: StepContext, read: Sequence[ManifestRef]) -> tuple[ManifestRef, ...]:

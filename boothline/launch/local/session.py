@@ -116,9 +116,7 @@ def settings_for(models: Iterable[str], home: Path) -> Settings:
         return settings
     if any(model.startswith(PREFIX) for model in models):
         return open_session(home).settings
-    local = services.running(home)
-    fields = {"s3_endpoint", "s3_access_key", "s3_secret_key"}
-    return settings.model_copy(update={name: getattr(local, name) for name in fields})
+    return services.with_local(settings)
 
 
 def _check_credentials(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from integration.components_torch.workshop import Workshop
 
 from boothline.config import RunConfig
 from boothline.progress import Progress
@@ -52,3 +53,8 @@ def make_context(store: Store, store_settings: Settings, tmp_path: Path) -> Make
         )
 
     return make
+
+
+@pytest.fixture
+def workshop(store: Store, store_settings: Settings, tiny_pipeline: Path) -> Workshop:
+    return Workshop(store, store_settings, tiny_pipeline)

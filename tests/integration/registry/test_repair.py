@@ -10,7 +10,7 @@ from command_line import boothline
 
 from boothline import services
 from boothline.errors import DataError
-from boothline.registry import ledger, mirror
+from boothline.registry import ledger, mirror, mlmodel
 from boothline.registry.drift import find_drift
 from boothline.registry.promotion import promote_past_gate
 from boothline.registry.repair import repair
@@ -61,9 +61,9 @@ def shown(settings: Settings, name: str) -> tuple[dict[str, str], dict[str, str]
     """What MLflow shows: the digest by our number, and the digest by alias."""
     client: Any = connect(settings.mlflow_uri)
     found = client.search_model_versions(f"name = '{name}'")
-    by_number = {v.tags[mirror.NUMBER_TAG]: v.tags[mirror.DIGEST_TAG] for v in found}
+    by_number = {v.tags[mirror.NUMBER_TAG]: v.tags[mlmodel.DIGEST_TAG] for v in found}
     aliases = {
-        alias: mirror.tags(client, name, number)[mirror.DIGEST_TAG]
+        alias: mirror.tags(client, name, number)[mlmodel.DIGEST_TAG]
         for alias, number in mirror.aliases(client, name).items()
     }
     return by_number, aliases

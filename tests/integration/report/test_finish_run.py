@@ -7,6 +7,9 @@ from integration.report.synthetic_run import SyntheticRun
 
 from boothline import settings as environment
 from boothline.components.finish_run import step
+from boothline.registry.mirror import Origin
+from boothline.registry.versions import ensure_version
+from boothline.results import Evaluation
 from boothline.runs import Failure, RunRecord, read_run
 from boothline.settings import Settings
 from boothline.store import Manifest, Store
@@ -132,6 +135,42 @@ def test_finish_run_puts_the_report_on_the_parent_in_mlflow(
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     found = client.list_artifacts(parent.info.run_id, "report")
     assert [item.path for item in found] == ["report/report.html"]
+
+
+@pytest.mark.proves("F52/shown")
+@pytest.mark.parametrize("verdict", ["promoted", "refused"])
+def test_finish_run_says_on_the_version_how_it_was_judged(
+    use, store: Store, mlflow_uri, verdict
+) -> None:
+    from mlflow import MlflowClient
+
+    settings = use(mlflow_uri=mlflow_uri)
+    run = SyntheticRun(store, verdict=verdict)
+    run.complete()
+    run_id = run.record("running")
+    name = run.config.model_name
+    version = ensure_version(
+        store, settings, model_name=name, ref=run.refs["publish_checkpoint"],
+        origin=Origin(run_id=run_id, base_license="apache-2.0"),
+    )  # fmt: skip
+
+    finish(run, run_id)
+    finish(run, run_id)
+
+    client = MlflowClient(mlflow_uri)
+    (shown,) = client.search_model_versions(
+        f"name = '{name}' and tags.`boothline.manifest_digest` = '{version.digest}'"
+    )
+    assert shown.tags["verdict"] == verdict
+    scores = store.read_as(Evaluation, run.refs["evaluate"]).means()
+    assert {"dino", "clip_t"} <= scores.keys()
+    assert {metric: shown.tags[metric] for metric in scores} == {
+        metric: f"{mean:.4f}" for metric, mean in scores.items()
+    }
+    assert shown.tags["base_model_license"] == "apache-2.0"
+    assert shown.description.startswith(f"**{verdict}**\n\n- ")
+    assert shown.description.count("licence: apache-2.0") == 1
+    assert client.get_run(shown.run_id).info.status == "FINISHED"
 
 
 def test_finish_run_without_its_tracking_server_is_done(use, run: SyntheticRun) -> None:

@@ -5,10 +5,8 @@ import logging
 import pytest
 
 from boothline.launch.generating import _collected, _next_number, _unnamed
-from boothline.launch.local.session import Session
 from boothline.pictures.prompts import PromptRow
 from boothline.results import Model
-from boothline.store.memory import memory_store
 
 SPEAKER = logging.getLogger("boothline.diffusion.prompt_encoding")
 
@@ -42,13 +40,10 @@ def test_remarks_are_no_longer_collected_after_a_failure() -> None:
         (["sks cat", "sks fish", "a dog"], ["the prompt 'sks cat' and 1 more lacks 'sks fish'"]),
     ],
 )
-def test_prompt_without_the_subjects_words_is_warned_of(tmp_path, prompts, said) -> None:
-    session = Session(home=tmp_path, environment={})
-    session.__dict__["store"] = memory_store(tmp_path / "blobs")
+def test_prompt_without_the_subjects_words_is_warned_of(prompts, said) -> None:
     model = Model(identifier="sks", class_noun="fish")
-    ref = session.store.commit("steps/publish_checkpoint/a", model.draft())
 
-    found = _unnamed(session, ref, [PromptRow(prompt=prompt) for prompt in prompts])
+    found = _unnamed(model, [PromptRow(prompt=prompt) for prompt in prompts])
 
     assert [line.partition(":")[2].strip().partition(": by")[0] for line in found] == said
 
