@@ -33,6 +33,11 @@ _MISSING_BUNDLE = "TLS CA certificate bundle"  # how requests begins what it say
 _PAGE = re.compile(r"<(!doctype|html|head|body)\b.*", re.IGNORECASE | re.DOTALL)
 # How urllib3 wraps the cause that ended its retries.
 _RETRIES = re.compile(r"HTTPS?ConnectionPool\(.*\(Caused by (.*)\)", re.DOTALL)
+# How urllib3 writes an error: which connection it was, which the message around it says already.
+_CONNECTION = re.compile(
+    r"""\w+\(["'](?:HTTPS?Connection(?:Pool)?\(.*?\): )?"""
+    r"""(?:Failed to establish a new connection: )?(?:\[Errno -?\d+\] )?(.*?)["']\)"""
+)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 E = TypeVar("E", bound=ServiceError)
@@ -155,10 +160,19 @@ def excerpt(answer: str) -> str:
         title = _TITLE.search(page.group())
         return f"a web page titled '{title.group(1).strip()}'" if title else "a web page"
 
-    line = " ".join(_PAGE.sub(named, _RETRIES.sub(r"\1", answer)).split())
+    line = " ".join(_PAGE.sub(named, _shortened(answer)).split())
     if len(line) <= MAX_ANSWER_CHARACTERS:
         return line
     return f"{line[: MAX_ANSWER_CHARACTERS - 1]}…"
+
+
+def _shortened(answer: str) -> str:
+    """Return what ended urllib3's retries in its own words; another answer as it is."""
+    found = _RETRIES.search(answer)
+    if found is None:
+        return answer
+    cause = _CONNECTION.fullmatch(found[1])
+    return answer[: found.start()] + (cause[1] if cause else found[1]) + answer[found.end() :]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

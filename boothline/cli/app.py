@@ -28,6 +28,8 @@ from boothline.cli import (
 from boothline.cli.printing import say_error
 from boothline.errors import BoothlineError, ConfigError, DiskFullError
 
+logger = logging.getLogger(__name__)
+
 GROUPS = {
     "Start": ("base", "init", "validate", "plan", "doctor", "demo"),
     "Run": ("run", "resume", "sweep", "retrain"),
@@ -102,7 +104,8 @@ def _options(
 ) -> None:
     """Configure logging."""
     if not verbose:  # it says of each try again what the error says in the end
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        # The clients of Kubernetes and KFP set the level of "urllib3" itself.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -135,7 +138,9 @@ def main() -> None:
 
 
 def _leave(error: BoothlineError) -> NoReturn:
-    """Print an expected error and exit with its code."""
+    """Print an expected error and exit with its code; its cause in full is for --verbose."""
+    if error.__cause__ is not None:
+        logger.info("caused by", exc_info=error.__cause__)
     say_error(error)
     sys.exit(error.exit_code)
 

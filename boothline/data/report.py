@@ -125,10 +125,16 @@ class DatasetReport(BaseModel):
         bad = "".join(
             f"\n  - {item.source} {item.reason}. {item.advice}" for item in self.quarantined
         )
+        used, least = len(self.accepted), subject.min_images
+        several = "s" if least - used > 1 else ""
+        more = f"dd {least - used} more different picture{several} of the subject"
+        enough = f", or set subject.min_images to {used}, if that is enough" if used else ""
+        if not bad:
+            raise DataError(
+                f"You have {used} picture{'s' if used != 1 else ''}; {least} are needed.",
+                remedy=f"A{more}{enough}.",
+            )
         raise DataError(
-            f"Only {len(self.accepted)} of {found} pictures can be used; subject.min_images is"
-            f" {subject.min_images}.{' Left out:' if bad else ''}{bad}",
-            remedy=("\n" if bad else "")
-            + f"Repair or replace them, or add {subject.min_images - len(self.accepted)} more"
-            " different pictures of the subject; subject.min_images says how few are enough.",
+            f"Only {used} of {found} pictures can be used; {least} are needed. Left out:{bad}",
+            remedy=f"\nRepair or replace them, or a{more}{enough}.",
         )

@@ -154,12 +154,20 @@ def test_missing_deployment_file_is_a_usage_error(server: FakePipelines, cli: Cl
     assert "absent.yaml does not exist" in err
 
 
-def test_unreachable_api_is_a_service_error(server: FakePipelines, cli: Cli) -> None:
+def test_unreachable_api_is_a_service_error_in_two_lines(
+    server: FakePipelines, cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
     text = Path("deployment.yaml").read_text().replace(server.url, "http://127.0.0.1:9")
     Path("deployment.yaml").write_text(text)
     code, _, err = cli("submit", "--run-id", RUN)
     assert code == 5
-    assert "does not answer" in err
+    said = err.strip().splitlines()
+    assert said[-2] == (
+        "Error: Could not look for the run: the Kubeflow Pipelines API at http://127.0.0.1:9 does"
+        " not answer (Connection refused)."
+    )
+    assert [record for record in caplog.records if record.name.startswith("urllib3")] == []
+    assert "Caused by" not in err
 
 
 def test_compile_writes_the_deployed_pipeline(server: FakePipelines, cli: Cli) -> None:

@@ -127,6 +127,30 @@ def test_examine_film_without_a_picture_is_left_out_by_name(source, examined):
     assert "is a video" in left_out.reason
 
 
+@pytest.mark.parametrize(
+    ("left", "said", "remedy"),
+    [
+        (
+            2,
+            "You have 2 pictures; 3 are needed.",
+            "Add 1 more different picture of the subject, or",
+        ),
+        (
+            1,
+            "You have 1 picture; 3 are needed.",
+            "Add 2 more different pictures of the subject, or",
+        ),
+    ],
+)
+def test_too_few_pictures_say_how_many_to_add(source, examined, left, said, remedy):
+    for number in range(left, 3):
+        (source / f"{number}.png").unlink()
+    with pytest.raises(DataError) as caught:
+        examined(source).ensure_usable(SubjectConfig())
+    assert caught.value.message == said
+    assert caught.value.remedy.startswith(f"{remedy} set subject.min_images to {left},")
+
+
 def test_examine_byte_identical_pictures_are_left_out_and_too_few_are_refused(source, examined):
     for name in "abcd":
         shutil.copy(source / "0.png", source / f"{name}.png")
@@ -137,7 +161,7 @@ def test_examine_byte_identical_pictures_are_left_out_and_too_few_are_refused(so
     assert len(report.quarantined) == 4
     with pytest.raises(DataError, match="Only 1 of 5 pictures can be used") as caught:
         report.ensure_usable(SubjectConfig())
-    assert "add 2 more different pictures" in caught.value.remedy
+    assert "or add 2 more different pictures of the subject" in caught.value.remedy
     assert "subject.min_images" in caught.value.remedy
 
 

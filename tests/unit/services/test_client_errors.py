@@ -206,7 +206,23 @@ def test_tls_fault_alert_read_as_an_answer_means_https() -> None:
         (
             "HTTPSConnectionPool(host='h', port=1): Max retries exceeded with url: /long (Caused by"
             " NewConnectionError('refused'))",
-            "NewConnectionError('refused')",
+            "refused",
+        ),
+        (
+            "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: /long (Caused by"
+            " NewConnectionError(\"HTTPConnection(host='h', port=1): Failed to establish a new"
+            ' connection: [Errno 111] Connection refused"))',
+            "Connection refused",
+        ),
+        (
+            "HTTPConnectionPool(host='h', port=1): Max retries exceeded with url: /long (Caused by"
+            " NameResolutionError(\"HTTPConnection(host='h', port=1): Failed to resolve 'h'"
+            ' ([Errno -2] Name or service not known)"))',
+            "Failed to resolve 'h' ([Errno -2] Name or service not known)",
+        ),
+        (
+            "(Caused by ProtocolError('x', OSError(5)))",
+            "(Caused by ProtocolError('x', OSError(5)))",
         ),
     ],
 )
