@@ -157,6 +157,32 @@ def read_gauges() -> dict[str, float]:
 
 def _gpu_gauges() -> Iterator[tuple[str, float]]:
     """Yield name and value of what each GPU tells."""
+    for gpu in gpu_use():
+        yield f"gpu_{gpu.index}_memory_usage_megabytes", gpu.used_bytes / _MEGABYTE
+        yield f"gpu_{gpu.index}_memory_usage_percentage", 100 * gpu.used_bytes / gpu.total_bytes
+        yield f"gpu_{gpu.index}_utilization_percentage", gpu.percent
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuUse:
+    """How busy and how full a GPU is, whoever uses it.
+
+    Attributes:
+        index: its number.
+        percent: share of the last second in which it worked.
+        used_bytes: memory in use.
+        total_bytes: memory that it has.
+    """
+
+    index: int
+    percent: float
+    used_bytes: int
+    total_bytes: int
+
+
+def gpu_use() -> list[GpuUse]:
+    """Return the use of each GPU that answers; none without NVML and the extra `gpu`."""
+    found: list[GpuUse] = []
     with open_nvml() as (nvml, handles):
         for index, handle in enumerate(handles):
             try:
@@ -165,6 +191,7 @@ def _gpu_gauges() -> Iterator[tuple[str, float]]:
             except nvml.NVMLError as error:
                 logger.debug("GPU %d tells nothing: %s", index, error)
                 continue
-            yield f"gpu_{index}_memory_usage_megabytes", memory.used / _MEGABYTE
-            yield f"gpu_{index}_memory_usage_percentage", 100 * memory.used / memory.total
-            yield f"gpu_{index}_utilization_percentage", busy
+            found.append(
+                GpuUse(index=index, percent=busy, used_bytes=memory.used, total_bytes=memory.total)
+            )
+    return found

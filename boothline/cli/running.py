@@ -200,9 +200,11 @@ def carry_out_shown(
     from boothline.launch.local.display import LiveDisplay, PlainDisplay
     from boothline.launch.local.session import home_folder
     from boothline.launch.local.workflow import carry_out
+    from boothline.metering import gpu_use
 
     target = console(stderr=output is Output.JSON)
-    with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
+    live = LiveDisplay(target, gpus=gpu_use)
+    with live if target.is_terminal else PlainDisplay(target) as display:
         try:
             summary, error = carry_out(
                 home_folder(home), folder, config, display=display, pipeline=pipeline

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from boothline.launch.local.events import RunProgress, StepProgress
+from boothline.metering import GpuUse
 
 _ERASE_LINE = (ControlType.ERASE_IN_LINE, 2)
 _STYLES = {
@@ -26,6 +27,8 @@ _STYLES = {
 }
 _WIDE = 100
 """Columns from which there is room for bars and for the time left of each step."""
+_GPU_INTERVAL_SECONDS = 2.0
+_GIGABYTE = 1e9
 
 
 def duration(seconds: float | None) -> str:
@@ -56,13 +59,16 @@ def counts(step: StepProgress) -> str:
     return f"{step.done}/{step.total} {step.unit}" if step.total else ""
 
 
-def table_of(progress: RunProgress, now: float, *, width: int = _WIDE) -> Table:
-    """Return the table of a run's steps; the last row is the run as a whole.
+def table_of(
+    progress: RunProgress, now: float, *, width: int = _WIDE, gpus: Sequence[GpuUse] = ()
+) -> Table:
+    """Return the table of a run's steps; the last rows are the run as a whole and the GPUs.
 
     Args:
         progress: how far the run is.
         now: seconds since the epoch.
         width: columns of the terminal; a narrow one has no bars, and no time left but the run's.
+        gpus: what this machine's GPUs do.
     """
     wide = width >= _WIDE
     table = Table(box=None, pad_edge=False)
@@ -76,7 +82,19 @@ def table_of(progress: RunProgress, now: float, *, width: int = _WIDE) -> Table:
     if total := run_line(progress, now):
         blanks = [Text()] * (3 if wide else 2)
         table.add_row(Text("run", style="bold"), *blanks, Text(total, style="bold"))
+    if gpus:
+        table.add_row(*map(Text, ("gpu", "", *(("",) if wide else ()), *gpu_cells(gpus))))
     return table
+
+
+def gpu_cells(gpus: Sequence[GpuUse]) -> tuple[str, str]:
+    """Return how busy this machine's GPUs are, and the memory of the fullest."""
+    mean = sum(gpu.percent for gpu in gpus) / len(gpus)
+    fullest = max(gpus, key=lambda gpu: gpu.used_bytes / gpu.total_bytes)
+    memory = f"{fullest.used_bytes / _GIGABYTE:.1f} of {fullest.total_bytes / _GIGABYTE:.1f} GB"
+    if len(gpus) == 1:
+        return f"{mean:.0f} %", memory
+    return f"{mean:.0f} % of {len(gpus)}", f"fullest, {fullest.index}: {memory}"
 
 
 def _row(step: StepProgress, now: float, *, wide: bool) -> list[Text | ProgressBar]:
@@ -107,11 +125,26 @@ def run_line(progress: RunProgress, now: float) -> str:
 
 
 class LiveDisplay:
-    """A table that is redrawn in place, also after the terminal changed its width."""
+    """A table that is redrawn in place, also after the terminal changed its width.
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        console: the terminal.
+        clock: seconds since the epoch.
+        gpus: says what the GPUs of the run do; by default nothing is known of them.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        clock: Callable[[], float] = time.time,
+        gpus: Callable[[], Sequence[GpuUse]] = tuple,
+    ) -> None:
         self._console = console
         self._clock = clock
+        self._gpus = gpus
+        self._seen: Sequence[GpuUse] = ()
+        self._look_at = -math.inf
         self._lengths: list[int] = []
         self._progress: RunProgress | None = None
 
@@ -132,7 +165,8 @@ class LiveDisplay:
     def show(self, progress: RunProgress) -> None:
         """Redraw the table, by one write: a person never sees the moment without it."""
         self._progress = progress
-        table = table_of(progress, self._clock(), width=self._console.width)
+        now = self._clock()
+        table = table_of(progress, now, width=self._console.width, gpus=self._gpus_at(now))
         lines = self._console.render_lines(table, pad=False)[: self._console.height - 1]
         drawn = [segment for line in lines for segment in (*line, Segment.line())]
         with self._console:
@@ -147,6 +181,13 @@ class LiveDisplay:
             self._console.print(text, highlight=False, markup=False, style=_style_of(text))
             if self._progress is not None:
                 self.show(self._progress)
+
+    def _gpus_at(self, now: float) -> Sequence[GpuUse]:
+        """Return what the GPUs do, at most some seconds old; a machine without is asked once."""
+        if now >= self._look_at:
+            self._seen = self._gpus()
+            self._look_at = now + _GPU_INTERVAL_SECONDS if self._seen else math.inf
+        return self._seen
 
     def _erase(self) -> None:
         """Erase the last table: a terminal that became narrower has wrapped its lines."""

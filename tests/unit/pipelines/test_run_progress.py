@@ -1,6 +1,9 @@
 import io
+import sys
 from io import StringIO
+from types import ModuleType, SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from boothline.launch.local.display import (
@@ -11,6 +14,7 @@ from boothline.launch.local.display import (
     table_of,
 )
 from boothline.launch.local.events import EventTail, RunProgress
+from boothline.metering import gpu_use
 from boothline.progress import Event
 
 STEPS = ("generate_prior", "train")
@@ -230,6 +234,57 @@ def test_live_display_on_a_terminal_that_became_narrow_erases_the_wrapped_lines(
     assert [line.split()[0] for line in first[-2 - len(STEPS) :]][1:] == [*STEPS, "run"]
     # A head, two steps and the run, each on one line; the longest of them was wrapped.
     assert written.count("\x1b[1A") > 2 + len(STEPS)
+
+
+class StandInNvml(ModuleType):
+    """GPUs of 80 GB, the second of which is fuller; counts how often it is opened."""
+
+    class NVMLError(Exception):
+        """What NVML raises."""
+
+    num_gpus = 2
+    num_opened = 0
+
+    def nvmlInit(self) -> None:
+        self.num_opened += 1
+
+    def nvmlShutdown(self) -> None:
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:
+        return self.num_gpus
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(used=(12 + 50 * handle) * 10**9, total=80 * 10**9)
+
+    def nvmlDeviceGetUtilizationRates(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(gpu=90 - 20 * handle)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize(
+    ("num_gpus", "cells"),
+    [(0, ""), (1, "90 % 12.0 of 80.0 GB"), (2, "80 % of 2 fullest, 1: 62.0 of 80.0 GB")],
+)
+def test_live_display_shows_what_the_gpus_do(monkeypatch, width, num_gpus, cells):
+    nvml = StandInNvml("pynvml")
+    nvml.num_gpus = num_gpus
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    now = [T0]
+    console = Console(width=width, height=20, force_terminal=True)
+    progress = progress_of(event("train", "started", 0))
+    with console.capture() as capture:
+        display = LiveDisplay(console, clock=lambda: now[0], gpus=gpu_use)
+        for second in range(5):
+            now[0] = T0 + second
+            display.show(progress)
+    last = [line for line in capture.get().splitlines() if line.startswith("gpu ")]
+    assert [" ".join(line.split()[1:]) for line in last[-1:]] == ([cells] if cells else [])
+    # Every two seconds; a machine without GPUs is asked once.
+    assert nvml.num_opened == (3 if num_gpus else 1)
 
 
 def test_table_prints_markup_in_notes_as_text():
