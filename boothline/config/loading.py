@@ -31,6 +31,7 @@ def resolve(
     files: Sequence[Path],
     overrides: Sequence[str] = (),
     *,
+    values: Mapping[str, object] | None = None,
     required: Mapping[str, str] | None = None,
 ) -> RunConfig:
     """Return the configuration that files and overrides give together.
@@ -40,6 +41,7 @@ def resolve(
     Args:
         files: YAML files; a later one overrides the settings of an earlier one, lists as a whole.
         overrides: `training.learning_rate=2e-6`, the value read as YAML; they override the files.
+        values: settings by section, as a file has them; they override the files.
         required: settings that one of them has to name, with what to do; None: none.
 
     Raises:
@@ -48,6 +50,7 @@ def resolve(
     layers = _Layers()
     for path in files:
         layers.add(_anchored(_read(path), path.parent), source=str(path))
+    layers.add(dict(values or {}), source="the settings given")
     for override in overrides:
         layers.add(_parse_override(override), source=f"--set {override}")
     missing = [

@@ -20,6 +20,7 @@ from boothline.catalogue import steps_of
 from boothline.launch.local.processes import processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
+ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
 
 
@@ -224,6 +225,31 @@ def test_batch_inference_of_a_version_that_is_not_there_fails_by_its_name(place,
 
     assert code != 0
     assert "has no version '9'" in errors
+
+
+@pytest.mark.proves("F66/api")
+def test_python_functions_run_and_draw_what_the_commands_do(place, attempts):
+    page = (ROOT / "docs/python.md").read_text()
+    example = page.partition("```python\n")[2].partition("```")[0]
+    asked = """
+found = boothline.Run.find(run.run_id)
+print(found.status, found.load_model().version.version, model.version.version, len(pictures))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", example + asked], cwd=place, env=ENVIRONMENT, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, last = done.stdout.splitlines()[-2:]
+    assert first.startswith("done True ")
+    assert Path(first.split()[-1]) == last_run(place) / "report.html"
+    assert last == "done 1 1 2"
+    prompt = ["a photo of sks bear on grass", "--model", "boothline-thing", "--seed", "7"]
+    prompt += ["--output-dir", "drawn"]
+    code, made, errors = boothline(place, "generate", *prompt, "--steps", "2")
+    assert code == 0, errors
+    with Image.open(place / made["pictures"][0]) as theirs, Image.open(place / "bear.png") as ours:
+        assert theirs.tobytes() == ours.tobytes()
 
 
 def test_models_lists_the_version_as_champion(place, attempts):
