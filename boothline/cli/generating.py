@@ -1,4 +1,4 @@
-"""The command that makes pictures: generate."""
+"""The commands that make pictures: generate, serve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,6 +142,45 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
         say(console(stderr=True), remark, style=style)
     lines = [*made.pictures, *([made.sheet] if made.sheet else [])]
     emit(made, output, lambda target: say_lines(target, lines))
+
+
+@app.command(
+    epilog=example(
+        "boothline serve boothline-teddy-bear",
+        'curl --json \'{"prompt": "a photo of sks bear"}\' 127.0.0.1:8080/generate -o bear.png',
+    )
+)
+def serve(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL[@ALIAS]",
+            help="Registered model, and champion (the default), challenger or a number.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; it asks for no password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="TCP port.")] = 8080,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Requests that may wait; further ones get 429.")
+    ] = 16,
+    home: Home = None,
+) -> None:
+    """Answer prompts over HTTP with a registered model, swapped when another is promoted."""
+    from boothline.launch.local.session import open_session
+    from boothline.launch.serve import Followed, application, listen
+
+    name, _, selector = model.partition("@")
+    target = console(stderr=True)
+    with target.status(f"Loading {name}"):
+        followed = Followed(open_session(home), name, selector or "champion")
+        app = application(followed, queue_limit=queue)
+    version = followed.model.version
+    say(target, f"{name} version {version.version} ({version.digest[:12]}) answers at")
+    say(target, f"http://{host}:{port}/generate; http://{host}:{port}/openapi.json describes it.")
+    with followed.following():
+        listen(app, host=host, port=port)
 
 
 def _rows(prompt: str | None, prompts: Path | None) -> "list[PromptRow]":
