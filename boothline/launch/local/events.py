@@ -195,12 +195,15 @@ class RunProgress:
                 self.steps[event.step].before = f"resuming; it was at {unit} {event.done}"
 
     def seconds(self, now: float) -> float:
-        """Return the seconds since the first step of this attempt started; 0 before."""
+        """Return the seconds since the first step of this attempt started; 0 before.
+
+        Between two steps time passes, too: the run is over when its last step is.
+        """
         starts = [s.started_at for step in self.steps.values() for s in step.shards.values()]
         first = min(filter(None, starts), default=now)
         ends = [s.ended_at for step in self.steps.values() for s in step.shards.values()]
-        running = any(step.state == "running" for step in self.steps.values())
-        return (now if running else max(ends, default=now)) - first
+        is_over = [step.state for step in self.steps.values()][-1:] in (["done"], ["failed"])
+        return (max(ends, default=now) if is_over else now) - first
 
     def seconds_left(self, now: float) -> tuple[float, bool]:
         """Return about how many seconds remain, and whether every step counts in it.

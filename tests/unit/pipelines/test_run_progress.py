@@ -198,6 +198,17 @@ def test_run_line_counts_what_an_earlier_run_took_for_steps_that_wait():
     assert run_line(progress, T0 + 100) == "9.0 s"
 
 
+def test_time_of_the_run_passes_between_steps_and_stands_when_the_last_one_ended():
+    between = progress_of(
+        event("generate_prior", "started", 0), event("generate_prior", "done", 10)
+    )
+    ended = progress_of(event("train", "started", 0), event("train", "done", 10))
+
+    assert between.seconds(T0 + 40) == 40
+    assert ended.seconds(T0 + 40) == 10
+    assert progress_of().seconds(T0) == 0
+
+
 def test_interrupted_step_is_called_so_and_says_what_is_saved():
     progress = progress_of(
         event("train", "started", 0),
