@@ -1,0 +1,93 @@
+"""The commands of docs/guide.md, read from the page and run from an empty folder, in order."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+ROOT = Path(__file__).resolve().parents[3]
+BLOCK = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+# Models that a reader has and this machine has not.
+ELSEWHERE = ("/models/", "OWNER/MODEL", "my-mix", "base:sd15")
+# Runs as short as can be; what a command does is what it does.
+SHORT = {
+    "prior": {"num_images": 2, "num_shards": 1, "sampling": {"num_steps": 2}},
+    "training": {"num_steps": 4, "sample_every_steps": 0, "num_processes": 1},
+    "evaluation": {
+        "prompts": ["a photo of a {subject}"],
+        "images_per_prompt": 2,
+        "sampling": {"num_steps": 2},
+    },
+    "inference": {"num_shards": 1, "sampling": {"num_steps": 2}},
+    "promotion": {
+        "margins": {"min_subject_gain": -2, "max_prompt_loss": 2, "min_champion_gain": -2}
+    },
+}
+
+
+def commands() -> list[str]:
+    """Return the page's commands in order, but for those that need a model from elsewhere."""
+    page = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    text = "".join(BLOCK.findall(page)).replace("\\\n", " ")
+    lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
+    return [
+        line
+        for line in lines
+        if line.startswith("boothline ") and not any(name in line for name in ELSEWHERE)
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder with nothing but what the page says a reader has."""
+    shutil.copytree(ROOT / "examples/subjects/teddy-bear", tmp_path / "teddy-bear")
+    for name in ("photo.png", "place.png"):
+        Image.new("RGB", (64, 64), "white").save(tmp_path / name)
+    (tmp_path / "night.yaml").write_text("training: {learning_rate: 1.0e-5}\n")
+    yield tmp_path
+    run("boothline down", tmp_path)
+
+
+def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line in a shell that finds `boothline`, without settings of this session."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    program = programs / "boothline"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m boothline.cli.app "$@"\n')
+    program.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if "BOOTHLINE" not in name}
+    environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.run(
+        ["/bin/bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+def shorten(file: Path) -> None:
+    """Make the runs of a configuration short."""
+    settings = yaml.safe_load(file.read_text())
+    merged = {name: {**(settings.get(name) or {}), **more} for name, more in SHORT.items()}
+    file.write_text(yaml.safe_dump(settings | merged))
+
+
+def test_commands_of_the_guide_work_in_order_from_an_empty_folder(folder: Path) -> None:
+    lines = commands()
+    assert len(lines) >= 17
+    for line in lines:
+        done = run(line.replace("num_steps=300", "num_steps=6"), folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if line.startswith("boothline init"):
+            shorten(folder / "run.yaml")
+    pictures = sorted(path.name for path in (folder / "pictures").glob("*.png"))
+    assert pictures == [f"0000{number}-00.png" for number in range(4)]
+    with Image.open(folder / "pictures/00001-00.png") as wide:
+        assert wide.size == (96, 64)
+    assert (folder / "teddy/model_index.json").is_file()
