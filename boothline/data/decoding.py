@@ -153,7 +153,7 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
     scale = _scale(size, changes=conversion.changes, enough_px=enough_px)
     if opened.segments is not None:
         _check_coefficients(size, opened.segments)
-    if opened.segments is not None and scale > 1:
+    if opened.can_draft and scale > 1:
         image.draft(image.mode, (size[0] // scale, size[1] // scale))
     try:
         image.load()
@@ -162,7 +162,7 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
         raise DataError(
             f"is truncated or damaged: {_short(error)}", remedy="Copy the picture again."
         ) from error
-    if opened.segments is None and scale > 1 and _can_be_reduced(image):
+    if not opened.can_draft and scale > 1 and _can_be_reduced(image):
         image = _reduced(image, scale)
         opened.image.close()
     remarks = [] if image.size == size else [_reduction(size, image.size)]

@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, JpegImagePlugin
 
-from boothline.data import boxes, jpeg, png, strangers
+from boothline.data import boxes, jpeg, png, strangers, webp
 from boothline.data.colours import ADOBE_RGB, Claim, claim_of, claim_of_codes
 from boothline.errors import DataError
 
@@ -43,6 +43,12 @@ class Opened:
     claim: Claim
     segments: jpeg.JpegFacts | None = None
 
+    @property
+    def can_draft(self) -> bool:
+        """Whether its decoder itself can give it at a part of its size."""
+        is_webp = isinstance(self.image, webp.LargeWebp) and self.image.mode == "RGB"
+        return self.segments is not None or is_webp
+
 
 def open_picture(path: Path, head: bytes) -> Opened:
     """Open a picture file.
@@ -70,7 +76,7 @@ def open_picture(path: Path, head: bytes) -> Opened:
             f"is {kind}, which is not read",
             remedy="Develop it in a photo program and export it as JPEG or PNG.",
         )
-    image = Image.open(path, formats=_OTHERS)
+    image = webp.open_large(path, head) or Image.open(path, formats=_OTHERS)
     if head.startswith(b"BM"):
         return Opened(image=image, claim=_claim_of_bitmap(path, head))
     return Opened(image=image, claim=_claim_in(image))
