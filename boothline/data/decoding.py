@@ -29,10 +29,12 @@ MAX_JPEG_PIXELS: Final = 250_000_000
 _WHOLE_PIXELS: Final = 50_000_000
 """Larger pictures are reduced on the way."""
 _MANAGED_PIXELS: Final = 16_000_000
+"""So are larger ones whose colours have to be converted, which costs most of the time."""
+_SLOW_PIXELS: Final = 32_000_000
+"""So are larger ones that are not JPEG, whose decoders leave little time."""
 # Above this a transparent one leaves no room to convert its colours.
 _TRANSPARENT_PIXELS: Final = 26_000_000
 _STRIP_ROWS: Final = 64
-"""So are larger ones whose colours have to be converted, which costs most of the time."""
 _MAX_SCALE: Final = 8
 _COEFFICIENT_BYTES: Final = 2
 _MAX_COEFFICIENT_BYTES: Final = 380 * 2**20
@@ -150,7 +152,8 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
     if getattr(image, "is_animated", False):
         notes.append("has several frames; the first one is used")
     conversion = Conversion(opened.claim, mode=_opaque_mode(image))
-    scale = _scale(size, changes=conversion.changes, enough_px=enough_px)
+    is_slow = opened.segments is None and size[0] * size[1] > _SLOW_PIXELS
+    scale = _scale(size, takes_long=conversion.changes or is_slow, enough_px=enough_px)
     if opened.segments is not None:
         _check_coefficients(size, opened.segments)
     if opened.can_draft and scale > 1:
@@ -185,16 +188,16 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
     )
 
 
-def _scale(size: tuple[int, int], *, changes: bool, enough_px: int) -> int:
+def _scale(size: tuple[int, int], *, takes_long: bool, enough_px: int) -> int:
     """Return the part of its size that a picture is decoded at: 1, 2, 4 or 8.
 
-    Up to 50 million pixels it is the whole, unless the colours have to be converted, which takes
-    longer than all the rest; then what is wanted is still covered.
+    Up to 50 million pixels it is the whole, unless its colours or its decoder take long; then what
+    is wanted is still covered.
     """
     scale, pixels = 1, size[0] * size[1]
     while pixels > _WHOLE_PIXELS * scale**2 and scale < _MAX_SCALE:
         scale *= 2
-    if not (changes or scale > 1) or not enough_px:
+    if not (takes_long or scale > 1) or not enough_px:
         return scale
     while (
         scale < _MAX_SCALE

@@ -11,8 +11,9 @@ from typing import Final
 
 from PIL import Image, JpegImagePlugin
 
-from boothline.data import boxes, jpeg, png, strangers, webp
+from boothline.data import boxes, heic, jpeg, png, strangers, webp
 from boothline.data.colours import ADOBE_RGB, Claim, claim_of, claim_of_codes
+from boothline.data.deferred import DeferredImage
 from boothline.errors import DataError
 
 DECODE_THREADS: Final = 2
@@ -46,8 +47,8 @@ class Opened:
     @property
     def can_draft(self) -> bool:
         """Whether its decoder itself can give it at a part of its size."""
-        is_webp = isinstance(self.image, webp.LargeWebp) and self.image.mode == "RGB"
-        return self.segments is not None or is_webp
+        is_deferred = isinstance(self.image, DeferredImage) and self.image.mode == "RGB"
+        return self.segments is not None or is_deferred
 
 
 def open_picture(path: Path, head: bytes) -> Opened:
@@ -120,7 +121,8 @@ def _open_heic(path: Path) -> Image.Image:
     pillow_heif.register_heif_opener(
         thumbnails=False, depth_images=False, aux_images=False, decode_threads=DECODE_THREADS
     )
-    return Image.open(path, formats=("HEIF",))
+    image = Image.open(path, formats=("HEIF",))
+    return heic.threaded(path, image, num_threads=DECODE_THREADS) or image
 
 
 def _claim_in(image: Image.Image) -> Claim:

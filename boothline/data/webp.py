@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from PIL import Image
 
+from boothline.data.deferred import DeferredImage
+
 _LARGE_PIXELS: Final = 16_000_000
 """Smaller ones fit as Pillow reads them."""
 _ABI_VERSION: Final = 0x0200
@@ -98,8 +100,8 @@ class _Config(ctypes.Structure):
     _fields_ = (("input", _Features), ("output", _Output), ("options", _Options))
 
 
-class LargeWebp(Image.Image):
-    """A WebP picture of one frame whose pixels are loaded when they are asked for.
+class LargeWebp(DeferredImage):
+    """A WebP picture of one frame.
 
     Args:
         path: the file.
@@ -109,12 +111,10 @@ class LargeWebp(Image.Image):
     format = "WEBP"
 
     def __init__(self, path: Path, features: _Features) -> None:
-        super().__init__()
+        mode = "RGBA" if features.has_alpha else "RGB"
+        super().__init__((features.width, features.height), mode, _metadata(path))
         self._path = path
-        self._size = (features.width, features.height)
-        self._mode = "RGBA" if features.has_alpha else "RGB"
         self._is_whole = True
-        self.info = _metadata(path)
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> None:
         """Have an opaque picture decoded at this size, not above its own."""
@@ -122,18 +122,8 @@ class LargeWebp(Image.Image):
             self._size = size
             self._is_whole = False
 
-    def load(self) -> Any:  # noqa: ANN401 (Pillow's own type for it is not public)
-        """Decode the pixels, once.
-
-        Raises:
-            OSError: they are damaged or cut short.
-            MemoryError: they do not fit.
-        """
-        if self._im is None:
-            self.im = self._decoded().im
-        return super().load()
-
-    def _decoded(self) -> Image.Image:
+    def decoded(self) -> Image.Image:
+        """Decode the pixels at the size that was asked for."""
         library = _library()
         if library is None:
             raise OSError("libwebp is not to be found")

@@ -47,7 +47,7 @@ def quarters(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scale_keeps_50_million_pixels(
     size: tuple[int, int], scale: int, changes: bool, enough_px: int
 ) -> None:
-    assert decoding._scale(size, changes=changes, enough_px=enough_px) == scale
+    assert decoding._scale(size, takes_long=changes, enough_px=enough_px) == scale
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_scale_keeps_50_million_pixels(
 def test_scale_keeps_16_million_pixels_where_that_is_enough_and_colours_change(
     size: tuple[int, int], changes: bool, enough_px: int, scale: int
 ) -> None:
-    assert decoding._scale(size, changes=changes, enough_px=enough_px) == scale
+    assert decoding._scale(size, takes_long=changes, enough_px=enough_px) == scale
 
 
 @pytest.mark.parametrize(
@@ -248,3 +248,16 @@ def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_se
     for y in (0, found.image.height // 2, found.image.height - 1):
         assert found.image.getpixel((1, y)) == (200, 200, 200)
         assert found.image.getpixel((5, y)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("format_name", "side"), [("PNG", 20), ("TIFF", 20), ("JPEG", 40)])
+def test_decode_picture_of_a_slow_decoder_is_reduced_to_what_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str, side: int
+) -> None:
+    monkeypatch.setattr(decoding, "_MANAGED_PIXELS", 100)
+    monkeypatch.setattr(decoding, "_SLOW_PIXELS", 1199)
+    path = saved(Image.new("RGB", (40, 30)), tmp_path, format_name)
+    assert decode(path, max_pixels=1200, enough_px=15).image.width == side
+    assert decode(path, max_pixels=1200, enough_px=16).image.width == 40
+    monkeypatch.setattr(decoding, "_SLOW_PIXELS", 1200)
+    assert decode(path, max_pixels=1200, enough_px=15).image.width == 40
