@@ -22,6 +22,16 @@ _PASSING = (
     ssl.SSLWantWriteError,
 )
 _DAMAGED = frozenset({"DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "SSLV3_ALERT_BAD_RECORD_MAC"})
+# What a server answers, as an alert or (nginx) as a page, to who shows no certificate.
+_WANTS_CERTIFICATE = frozenset(
+    {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE"}
+    | {"SSLV3_ALERT_HANDSHAKE_FAILURE", "SSLV3_ALERT_NO_CERTIFICATE"}
+)
+_WANTS_ONE = re.compile(
+    r"no required ssl certificate was sent|client certificate (is )?required"
+    r"|client sent no certificate|certificate required",
+    re.IGNORECASE,
+)
 _PLAIN = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"})
 # Codes of OpenSSL's verification (x509_vfy.h).
 _EXPIRED, _NOT_YET, _SELF_SIGNED = 10, 9, 18
@@ -108,6 +118,8 @@ def tls_fault(error: BaseException) -> TlsFault | None:
             cause="it expects https and was addressed by http",
             remedy="Write https:// in {url_setting}.",
         )
+    if any(_WANTS_ONE.search(text) for text in texts):
+        return _certificate_wanted()
     wrapped = next((each for each in chain if isinstance(each, SSLError)), None)
     if wrapped is not None and isinstance(wrapped.__cause__, OSError):
         return _bundle_fault(str(wrapped.__cause__.strerror or wrapped.__cause__))
@@ -237,7 +249,20 @@ def _handshake_fault(error: ssl.SSLError) -> TlsFault | None:
             cause="it speaks no TLS there (plain http, say)",
             remedy="Write http:// or the port for https in {url_setting}.",
         )
+    if reason in _WANTS_CERTIFICATE:
+        return _certificate_wanted(reason.replace("_", " ").lower())
     return _other_fault(f"TLS failed ({reason.replace('_', ' ').lower() or error})")
+
+
+def _certificate_wanted(alert: str = "") -> TlsFault:
+    # An older server fails the handshake alike where it has no cipher in common with this side.
+    wish = (
+        "a client certificate or other ciphers" if "handshake" in alert else "a client certificate"
+    )
+    return TlsFault(
+        cause=f"it asks for {wish}, which Boothline does not offer" + (alert and f" ({alert})"),
+        remedy="Set {url_setting} to an address of it that does without.",
+    )
 
 
 def _bundle_fault(detail: str) -> TlsFault:

@@ -1,7 +1,9 @@
 """Real TLS servers on this machine, with certificates made here; each is wrong in its own way."""
 
+import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -135,11 +137,27 @@ class _Listening(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         self.num_connections += 1
         if self.context is not None:
-            request = self.context.wrap_socket(request, server_side=True)
+            request = self.context.wrap_socket(
+                request, server_side=True, do_handshake_on_connect=False
+            )
+            try:
+                request.do_handshake()
+            except ssl.SSLError:
+                _let_it_read(request)
+                raise
         super().finish_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass
+
+
+def _let_it_read(connection: ssl.SSLSocket) -> None:
+    """Close as servers do: what the other side still sends must not drop the alert it is sent."""
+    connection.settimeout(5.0)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(4096):
+            pass
 
 
 @dataclass
@@ -160,6 +178,7 @@ def serving(
     identity: Identity | None = None,
     *,
     client_authority: Path | None = None,
+    newest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
     status: int = 200,
     kind: str = "text/plain",
     body: bytes = b"ok",
@@ -169,6 +188,7 @@ def serving(
     Args:
         identity: of the server; None: it speaks plain HTTP.
         client_authority: clients need a certificate of this authority.
+        newest: version of TLS that the server speaks at most.
         status: of every answer.
         kind: content type of every answer.
         body: of every answer.
@@ -177,6 +197,7 @@ def serving(
     server = _Listening(("127.0.0.1", 0), handler)
     if identity is not None:
         server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.context.maximum_version = newest
         server.context.load_cert_chain(identity.certificate, identity.key)
         if client_authority is not None:
             server.context.verify_mode = ssl.CERT_REQUIRED

@@ -310,11 +310,20 @@ def _take_objects(source: str, intake: Intake, *, settings: Settings) -> None:
         raise ConfigError(
             "subject.images is s3:// without a bucket.", remedy="Write s3://bucket/prefix."
         )
-    bucket = replace(Bucket.connect(settings), name=bucket_name)
     folder = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+    if _climbs(folder):
+        raise ConfigError(
+            f"subject.images is {source}, whose prefix has a part '.' or '..'.",
+            remedy="Copy the pictures below a prefix without one.",
+        )
+    # The prefix of the store itself is for what Boothline writes.
+    bucket = replace(Bucket.connect(settings), name=bucket_name, prefix="")
     for key in bucket.keys(folder):
         name = key[len(folder) :]
         if not name or name.endswith("/") or not intake.wants(name):
+            continue
+        if _climbs(key):
+            intake.refuse(name, "has a part '.' or '..' in its key", "Copy it to another key.")
             continue
         size_bytes = bucket.size(key) or 0
         if intake.is_too_large(name, size_bytes):
@@ -322,6 +331,11 @@ def _take_objects(source: str, intake: Intake, *, settings: Settings) -> None:
         chunks: list[bytes] = []
         bucket.receive(key, chunks.append, size_bytes=size_bytes)
         intake.take(name, BytesIO(b"".join(chunks)))
+
+
+def _climbs(key: str) -> bool:
+    """Return whether a key has a part that clients take for a step to another folder."""
+    return not {".", ".."}.isdisjoint(key.split("/"))
 
 
 def _sorted_out(intake: Intake) -> Collection:

@@ -221,7 +221,14 @@ def tracking(settings: Settings) -> Finding:
         )
     if response.status == 200:
         return ok("mlflow", f"answers at {settings.mlflow_uri}")
-    return warning("mlflow", f"{url} answers {response.status}", "Check BOOTHLINE_MLFLOW_URI.")
+    answer = excerpt(response.data.decode("utf-8", "replace"))
+    refusal = tls_error(
+        ValueError(answer), service(settings.mlflow_uri), what=f"ask {url}", kind=TrackingError
+    )
+    if refusal:
+        return warning("mlflow", refusal.message, refusal.remedy)
+    said = f"{url} answers {response.status}" + (answer and f": {answer}")
+    return warning("mlflow", said, "Check BOOTHLINE_MLFLOW_URI.")
 
 
 def _registry(settings: Settings) -> Iterator[Finding]:

@@ -28,6 +28,11 @@ from boothline.trainjob.cluster import Cluster
 
 # Far below the 180 s that a silent store is waited for.
 AT_ONCE_SECONDS = 20.0
+PLAIN_ANSWER = (200, "text/plain", b"ok")
+NGINX_REFUSAL = (
+    b"<html><head><title>400 No required SSL certificate was sent</title></head>"
+    b"<body><center><h1>400 Bad Request</h1></center></body></html>"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class Case:
         scheme: of the URL.
         certificate: of the server; None: it speaks plain HTTP.
         bundle: what is trusted: `right`, `other`, `missing`, `garbage` or `damaged`.
+        asks: how the server asks for a certificate of the client: by TLS `1.2` or `1.3`, or by a
+            `page` of nginx.
     """
 
     cause: str
@@ -47,6 +54,7 @@ class Case:
     scheme: str = "https"
     certificate: str | None = "right"
     bundle: str = "right"
+    asks: str = ""
 
 
 CASES = {
@@ -58,6 +66,9 @@ CASES = {
     "plain-client": Case(scheme="http", cause="expects https"),
     "missing-bundle": Case(bundle="missing", cause="cannot be read", setting="trust"),
     "garbage-bundle": Case(bundle="garbage", cause="no valid certificate", setting="trust"),
+    "client-1.2": Case(asks="1.2", cause="asks for a client certificate"),
+    "client-1.3": Case(asks="1.3", cause="asks for a client certificate"),
+    "client-nginx": Case(asks="page", cause="asks for a client certificate"),
     "damaged-bundle": Case(bundle="damaged", cause="no valid certificate", setting="trust"),
 }
 
@@ -98,12 +109,25 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def server(case: Case, identities: dict[str | None, Identity | None]) -> Iterator[Served]:
+def server(
+    case: Case, identities: dict[str | None, Identity | None], authority: Authority
+) -> Iterator[Served]:
     """A server that fails as the case says; one behind TLS answers plain requests as Go's do."""
     plain_client = case.scheme == "http"
     identity = None if plain_client else identities[case.certificate]
-    status, body = (400, PLAIN_REFUSAL) if plain_client else (200, b"ok")
-    with serving(identity, status=status, body=body) as served:
+    status, kind, body = (400, "text/plain", PLAIN_REFUSAL) if plain_client else PLAIN_ANSWER
+    if case.asks == "page":
+        status, kind, body = 400, "text/html", NGINX_REFUSAL
+    client_authority = authority.bundle if case.asks.startswith("1") else None
+    newest = ssl.TLSVersion.TLSv1_2 if case.asks == "1.2" else ssl.TLSVersion.TLSv1_3
+    with serving(
+        identity,
+        client_authority=client_authority,
+        newest=newest,
+        status=status,
+        kind=kind,
+        body=body,
+    ) as served:
         yield served
 
 
@@ -285,14 +309,13 @@ def test_doctor_mlflow_without_valid_tls_names_the_setting(
     found = {finding["name"]: finding for finding in answer["findings"]}["mlflow"]
     assert found["status"] == "warning"
     assert url in found["detail"]
-    if case.scheme == "https":
-        assert case.cause in found["detail"]
+    assert case.cause in found["detail"]
     assert "MLFLOW" in found["remedy"]
 
 
 @pytest.mark.parametrize(
     "case",
-    ["self-signed", "unknown-authority", "expired", "other-name", "plain-server"],
+    ["self-signed", "unknown-authority", "expired", "other-name", "plain-server", "client-1.3"],
     indirect=True,
 )
 def test_notify_webhook_without_valid_tls_says_why(
@@ -325,20 +348,6 @@ def test_connect_store_with_valid_tls_gets_its_answer(
     with serving(authority.issue(), kind="application/xml", body=listing) as server:
         url = url_of(case, server)
         assert Bucket.connect(store_settings(case, url, bundles)).endpoint == url
-
-
-def test_connect_store_that_wants_a_client_certificate_says_so_at_once(
-    authority: Authority, bundles: dict[str, Path]
-) -> None:
-    case = Case(cause="TLS failed (")
-    with serving(authority.issue(), client_authority=authority.bundle) as server:
-        url = url_of(case, server)
-        fails_clearly(
-            lambda: Bucket.connect(store_settings(case, url, bundles)),
-            case,
-            url,
-            ["BOOTHLINE_S3_ENDPOINT", "BOOTHLINE_S3_CA_BUNDLE"],
-        )
 
 
 def test_pipelines_api_html_page_of_another_server_is_cut(bundles: dict[str, Path]) -> None:
