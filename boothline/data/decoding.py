@@ -41,6 +41,14 @@ _MAX_COEFFICIENT_BYTES: Final = 380 * 2**20
 _ROWS_AT_ONCE: Final = 256
 _SAVE_AS: Final = "Save it as JPEG, PNG or WebP."
 _TAKE_A_STILL: Final = "Take a still from it and save that, or leave it out."
+_ADVICE: Final = (
+    ("a video", _TAKE_A_STILL),
+    ("Git LFS", "Fetch the pictures with `git lfs pull`."),
+    ("archive", "Unpack it, and put the pictures themselves here."),
+    ("transfer as text", "Copy it again, as a binary file."),
+    ("zeros", "Copy it again."),
+)
+"""What to do with a stranger, by a word of its kind."""
 _DECODE_FAILURES: Final = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, ArithmeticError,
     AttributeError, NotImplementedError, RuntimeError, struct.error, zlib.error,
@@ -316,7 +324,7 @@ def _unidentified(head: bytes) -> DataError:
     if kind := strangers.kind_of(head):
         if kind == "a text":
             return DataError("is a text, not a picture", remedy="It is skipped; remove it.")
-        remedy = _TAKE_A_STILL if kind.startswith("a video") else _SAVE_AS
+        remedy = next((advice for word, advice in _ADVICE if word in kind), _SAVE_AS)
         return DataError(f"is {kind}, which is not read", remedy=remedy)
     return DataError("is not a picture of a known format, or is damaged", remedy=_SAVE_AS)
 

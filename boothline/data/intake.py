@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from boothline.data.limits import Limits
-from boothline.data.naming import clean_name, is_hidden
+from boothline.data.naming import clean_name, is_hidden, kept_elsewhere
 from boothline.errors import DataError, DiskFullError, is_disk_full
 
 _CHUNK_BYTES: Final = 2**20
@@ -75,6 +75,10 @@ class Intake:
                 f"{self.source} holds more than {self.limits.max_files} files.",
                 remedy="Point subject.images at the pictures of one subject alone.",
             )
+        if original := kept_elsewhere(name):
+            advice = "Download it first: open its folder in Finder and click the cloud."
+            self.refuse(original, "is kept in iCloud only", advice)
+            return False
         return not is_hidden(name)
 
     def refuse(self, name: str, reason: str, advice: str) -> None:

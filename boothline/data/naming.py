@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
@@ -73,8 +74,10 @@ _SIDECAR_NAMES = frozenset(
 _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir"})
 _SIDE_SUFFIXES = frozenset(
     {".aae", ".thm", ".lrv", ".lnk", ".url", ".pp3", ".dop", ".cos", ".ini", ".db", ".xmp"}
+    | {".nksc", ".on1", ".dxo", ".arp", ".ctg", ".modd", ".moff"}
 )
-_SIDE_NAMES = frozenset({"icon\r", "desktop.ini", "thumbs.db", "ehthumbs.db"})
+_SIDE_NAMES = frozenset({"icon\r", "desktop.ini", "thumbs.db", "ehthumbs.db", "zbthumbnail.info"})
+_PLACEHOLDER: Final = re.compile(r"\.(.+)\.icloud", re.IGNORECASE)
 _ZONE_MARK = "zone.identifier"
 
 
@@ -103,6 +106,13 @@ def is_hidden(name: str) -> bool:
     """Tell whether a file is hidden or an operating system's: `.DS_Store`, `__MACOSX/x.png`."""
     parts = PureWindowsPath(name).parts
     return any((part.startswith(".") and part != "..") or part in _SYSTEM_FOLDERS for part in parts)
+
+
+def kept_elsewhere(name: str) -> str:
+    """Return the name of the file that a placeholder of iCloud stands for; empty: it is none."""
+    pure = PurePosixPath(name)
+    found = _PLACEHOLDER.fullmatch(pure.name)
+    return str(pure.with_name(found.group(1))) if found else ""
 
 
 def is_side_file(name: str) -> bool:

@@ -30,6 +30,7 @@ from boothline.settings import Settings
 
 _MAX_TRAILING_CHUNKS = 1000
 _ADVICE = "Pack the pictures themselves, as plain files."
+_PACK_AGAIN = "Pack it again as a plain zip (method Deflate)."
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -102,7 +103,12 @@ def _take_zip(path: Path, intake: Intake) -> None:
             elif member.flag_bits & 0x1:
                 intake.refuse(name, "is encrypted", "Pack it without a password.")
             elif not intake.is_too_large(name, member.file_size):
-                with archive.open(member) as stream:
+                try:
+                    stream = archive.open(member)
+                except NotImplementedError:
+                    intake.refuse(name, "is packed in a way that is not read", _PACK_AGAIN)
+                    continue
+                with stream:
                     intake.take(name, stream)
 
 

@@ -4,6 +4,7 @@ Most raw formats are TIFF files whose first picture is a small preview: taken as
 256 x 192 pixels would stand for one of 24 million.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +32,55 @@ _STARTS: Final = (
     (b"IIU\0", f"{_RAW} (Panasonic RW2)"),
     (b"II\x1a\0\0\0HEAPCCDR", f"{_RAW} (Canon CRW)"),
     (b"\x1aE\xdf\xa3", "a video"),
+    (b"\0\0\x01\xba", "a video"),
+    (b"\0\0\x01\xb3", "a video"),
+    (b"FLV\x01", "a video"),
+    (b"OggS", "a video or a sound"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a video or a sound"),
+    (b"CI\x2c\0", f"{_RAW} (Phantom CINE)"),
+    (b"ARRI", f"{_RAW} (ARRIRAW)"),
+    (b"\0MDC", f"{_RAW} (Minolta MDC)"),
+    (b"rawz", f"{_RAW} (Rawzor RWZ)"),
+    (b"EASTMAN KODAK", f"{_RAW} (Kodak)"),
+    (b"version https://git-lfs", "a pointer of Git LFS to a picture that was not fetched"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"\0\0\x01\0", "a Windows icon"),
+    (b"\0\0\x02\0", "a Windows cursor"),
+    (b"icns", "an icon of macOS"),
+    (b"DDS ", "a DDS texture"),
+    (b"qoif", "a QOI picture"),
+    (b"\x01\xda", "an SGI picture"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (b"#?RADIANCE", "a Radiance HDR picture"),
+    (b"#?RGBE", "a Radiance HDR picture"),
+    (b"II\xbc", "a JPEG XR picture"),
+    (b"BPG\xfb", "a BPG picture"),
+    (b"FLIF", "a FLIF picture"),
+    (b"SIMPLE  =", "a FITS picture"),
+    (b"gimp xcf", "a GIMP document"),
+    (b"CSFCHUNK", "a Clip Studio document"),
+    (b"\xd7\xcd\xc6\x9a", "a Windows metafile"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document"),
+    (b"\x89PNG\n", "a PNG picture damaged by a transfer as text"),
+    (b"\x89PNG\r\n\x1a\r\n", "a PNG picture damaged by a transfer as text"),
+    (b"\x89PNG\r\n\x1a\n\0\0\0\x04CgBI", "a PNG picture as Xcode rewrites it for an iPhone"),
 )
+_PARTS: Final = (
+    (128, b"DICM", "a DICOM picture"),
+    (40, b" EMF", "a Windows metafile"),
+    (4, b"RED2", f"{_RAW} (RED R3D)"),
+    (4, b"RED1", f"{_RAW} (RED R3D)"),
+    (8, b"AVI ", "a video"),
+    (8, b"WAVE", "a sound"),
+)
+"""What stands behind the first bytes of a file."""
+_BITMAP: Final = re.compile(rb"P[1-7]\s[\s#\dWw]")
+_JPEG_START, _MOST_BEFORE = b"\xff\xd8\xff", 16
+_RAW_BRANDS: Final = {b"crx ": "Canon CR3", b"braw": "Blackmagic BRAW"}
 _TIFF: Final = {
     b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">",
 }  # fmt: skip
@@ -59,10 +108,17 @@ def kind_of(head: bytes) -> str:
     """Return what a file is that no decoder knows, by its first 512 bytes; empty: unknown."""
     if head[4:8] == b"ftyp":
         brand = head[8:12]
-        if brand == b"crx ":
-            return f"{_RAW} (Canon CR3)"
+        if brand in _RAW_BRANDS:
+            return f"{_RAW} ({_RAW_BRANDS[brand]})"
         return "a JPEG XL picture" if brand == b"jxl " else "a video or another media container"
+    if not head.strip(b"\0"):
+        return "nothing but zeros, as an interrupted copy leaves it"
     kind = next((kind for start, kind in _STARTS if head.startswith(start)), "")
+    kind = kind or next((kind for at, part, kind in _PARTS if head.startswith(part, at)), "")
+    if not kind and _BITMAP.match(head):
+        kind = "a Netpbm picture (PPM, PGM, PBM)"
+    if not kind and 0 < head.find(_JPEG_START) <= _MOST_BEFORE:
+        kind = "a JPEG picture with other bytes in front"
     lowered = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in lowered:
         return "an SVG drawing"
