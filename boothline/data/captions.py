@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
@@ -15,7 +15,10 @@ from boothline.data.report import DatasetWarning
 from boothline.data.tables import NameIndex, is_known, is_table, names_any, rows_of
 from boothline.errors import DataError
 
-_CAPTION_SUFFIXES: Final = (".txt", ".caption")
+_CAPTION_SUFFIXES: Final = (".txt", ".caption", ".captions", ".cap", ".tags", ".prompt")
+_CAPTION_ENDING: Final = re.compile(r"[._-](captions?|tags|prompt)$", re.IGNORECASE)
+_NOT_READ: Final = frozenset({".md", ".rst", ".yaml", ".yml", ".toml", ".xml"})
+_TITLES: Final = frozenset({"caption", "captions", "metadata", "prompts"})
 _ABOUT: Final = frozenset(
     {"readme", "license", "licence", "notice", "copying", "attribution", "credits", "changelog"}
     | {"sources", "about"}
@@ -71,16 +74,24 @@ def assign(pictures: Sequence[SourceFile], files: Sequence[SourceFile]) -> Capti
     orphans: list[str] = []
     unused: list[tuple[str, str, str]] = []
     texts = [file for file in files if _is_caption(file.name)]
+    index, listing = NameIndex(names), []
+    stems = dict.fromkeys(stem for _, stem in names.values())
     for text in sorted(texts, key=lambda file: _rank(file.name, names)):
         base = stem_of(text.name)
-        keys = match(base, names) or match(base, dict.fromkeys(stem for _, stem in names.values()))
+        plain = _CAPTION_ENDING.sub("", base)
+        keys = (
+            match(base, names) or match(base, stems) or match(plain, names) or match(plain, stems)
+        )
         free = [key for key in keys if key not in used]
         used.update(dict.fromkeys(free, text))
         unused += [(key, used[key].name, text.name) for key in keys if used[key] is not text]
-        if not keys and not is_about(text.name):
+        if not keys and names_any(text, index):
+            listing.append(text)
+        elif not keys and not is_about(text.name):
             orphans.append(text.name)
-    tables, strange = _tables(files, NameIndex(names))
-    orphans += strange
+    tables, strange = _tables(files, index)
+    tables += listing
+    orphans += [*strange, *(file.name for file in files if _looks_like_captions(file.name, stems))]
     doubled = [
         (name, used[name].name, used[stem].name)
         for name, stem in names.values()
@@ -110,6 +121,14 @@ def _tables(files: Sequence[SourceFile], index: NameIndex) -> tuple[list[SourceF
         elif not file.name.casefold().endswith(".json"):
             strange.append(file.name)
     return tables, strange
+
+
+def _looks_like_captions(name: str, stems: Mapping[str, None]) -> bool:
+    """Return whether a text of a kind that is not read stands where a caption would."""
+    pure = PurePosixPath(name)
+    return pure.suffix.casefold() in _NOT_READ and (
+        bool(match(stem_of(name), stems)) or pure.stem.casefold() in _TITLES
+    )
 
 
 def _is_caption(name: str) -> bool:
@@ -159,7 +178,9 @@ def clean_caption(text: str) -> str:
     Raises:
         DataError: it is empty, or has such characters.
     """
-    line = " ".join(text.split())
+    line = " ".join(text.rstrip("\0").split())
+    if "\ufffd" in line:
+        raise DataError("has a caption that is neither UTF-8 nor UTF-16 text", remedy=_ADVICE)
     if not line:
         raise DataError("has an empty caption file", remedy=_ADVICE)
     if any(unicodedata.category(c) in ("Cc", "Cs") or c in _DIRECTIONS for c in line):
@@ -191,6 +212,10 @@ class CaptionBook:
         """
         book = cls(captions)
         for orphan in captions.orphans:
+            if PurePosixPath(orphan).suffix.casefold() in _NOT_READ:
+                message = "is a text of a kind that is not read as a caption"
+                book._warn(orphan, message, "Write .txt files, or a metadata.jsonl.")
+                continue
             book._warn(orphan, "is a caption that fits no picture", "Give it a picture's name.")
         for picture, used, unused in captions.unused:
             message = f"has two caption files; {shown_name(used)} is used, {shown_name(unused)} not"

@@ -67,6 +67,7 @@ MAX_SHOWN_CHARACTERS = 120
 _SIDECAR_SUFFIXES = frozenset(
     {".txt", ".md", ".rst", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".csv", ".tsv", ".xml"}
     | {".xmp", ".ini", ".db", ".log", ".caption", ".npz"}
+    | {".captions", ".cap", ".tags", ".prompt", ".ndjson"}
 )
 _SIDECAR_NAMES = frozenset(
     {"LICENSE", "LICENCE", "NOTICE", "README", "COPYING", "ATTRIBUTION", "Makefile"}

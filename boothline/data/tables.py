@@ -2,15 +2,17 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 from boothline.data.intake import SourceFile
 from boothline.data.naming import SPELLINGS, decoded, stem_of
 
-TABLE_SUFFIXES: Final = (".jsonl", ".csv", ".tsv", ".json")
+TABLE_SUFFIXES: Final = (".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 KNOWN_TABLES: Final = frozenset(
     {"metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv"}
     | {"metadata.tsv", "captions.tsv"}
@@ -20,11 +22,14 @@ _MAX_BYTES: Final = 16 * 2**20
 _MAX_JSON_BYTES: Final = 4 * 2**20  # it is parsed as a whole
 _NAMES: Final = (
     "file_name", "filename", "image", "file", "path", "image_path", "img_path", "image_file",
-    "image_name", "file_path", "filepath", "img", "images",
+    "image_name", "file_path", "filepath", "img", "images", "target", "media_path", "media", "id",
 )  # fmt: skip
-_TEXTS: Final = ("text", "caption", "prompt")
+_TEXTS: Final = ("text", "caption", "prompt", "long_caption", "description", "comment")
 _TEXTS_OF_ONE: Final = (*_TEXTS, "tags")
 _DELIMITERS: Final = ",;\t|"
+_WRAPPERS: Final = frozenset({"data", "captions", "items", "rows", "samples", "images"})
+_SEPARATOR: Final = re.compile(r"\s*sep=(.)\r?\n")  # how Excel names what parts the cells
+_COPY_NUMBER: Final = re.compile(r"#\d+$")  # of the captions of one picture in Flickr's lists
 
 
 class Row(NamedTuple):
@@ -66,8 +71,16 @@ class NameIndex:
         """Return the pictures of a name, in the strictest way that finds any.
 
         A name counts as it stands, below the table's folder; then without its suffix, then without
-        folders, which are those of another machine.
+        folders, which are those of another machine; then as a web address spells it, and with
+        another suffix, as pictures have that were converted.
         """
+        numberless = _COPY_NUMBER.sub("", name)
+        for spelling in dict.fromkeys((name, numberless, unquote(name), stem_of(numberless))):
+            if found := self._find(spelling, folder=folder):
+                return found
+        return []
+
+    def _find(self, name: str, *, folder: PurePosixPath) -> list[str]:
         plain = name.replace("\\", "/")
         full, last = str(folder / plain), PurePosixPath(plain).name
         for number, found in enumerate(self._by_name):
@@ -99,7 +112,7 @@ def rows_of(table: SourceFile, index: NameIndex) -> Iterator[Row]:
     with table.path.open("rb") as stream:
         most_bytes = _MAX_JSON_BYTES if suffix == ".json" else _MAX_BYTES
         text = decoded(stream.read(most_bytes), errors="replace")
-    if suffix == ".jsonl":
+    if suffix in (".jsonl", ".ndjson"):
         lines = (line for line in text.split("\n") if line.strip())
         yield from (_row(_loaded(line)) for line in lines)
     elif suffix == ".json":
@@ -119,6 +132,8 @@ def _json_rows(value: object, name: str) -> Iterator[Row]:
     """Yield the rows of a JSON file: a list of them, names with what is said, or of one picture."""
     if isinstance(value, list):
         yield from (_row(item) for item in value)
+    elif isinstance(value, dict) and (rows := _annotated(value)):
+        yield from rows
     elif isinstance(value, dict) and (text := _text_of_one(value)):
         yield Row(PurePosixPath(stem_of(name)).name, text)
     elif isinstance(value, dict):
@@ -126,6 +141,25 @@ def _json_rows(value: object, name: str) -> Iterator[Row]:
             text = item if isinstance(item, str) else _text_of_one(item)
             if text:
                 yield Row(str(key), text)
+            elif key in _WRAPPERS and isinstance(item, dict | list):
+                yield from _json_rows(item, name)
+
+
+def _annotated(value: Mapping[str, object]) -> list[Row]:
+    """Return the rows of a JSON file as COCO writes it: pictures, and texts by their numbers."""
+    images, annotations = value.get("images"), value.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
+        return []
+    names = {
+        str(image.get("id")): str(image.get("file_name", ""))
+        for image in images
+        if isinstance(image, dict)
+    }
+    first: dict[str, str] = {}
+    for each in annotations:
+        if isinstance(each, dict) and (text := _text_of_one(each)):
+            first.setdefault(names.get(str(each.get("image_id")), ""), text)
+    return [Row(name, text) for name, text in first.items()]
 
 
 def _text_of_one(item: object) -> str:
@@ -143,21 +177,32 @@ def _text_of_one(item: object) -> str:
 
 def _cell_rows(text: str, index: NameIndex, *, folder: PurePosixPath) -> Iterator[Row]:
     """Yield the rows of cells, whatever parts them and whether their columns are named."""
+    if found := _SEPARATOR.match(text):
+        text = text[found.end() :]
     for delimiter in _DELIMITERS:
         header = next(iter(_cells(text, delimiter)), [])
         columns = [cell.strip().casefold() for cell in header]
         if len(columns) > 1 and not set(columns).isdisjoint(_NAMES):
             rows = _cells(text, delimiter)
             next(rows)
-            yield from (_row(dict(zip(columns, cells, strict=False))) for cells in rows)
+            for cells in rows:
+                whole = _rejoined(cells, len(columns), delimiter)
+                yield _row(dict(zip(columns, whole, strict=False)))
             return
     for delimiter in _DELIMITERS:
         first = next(iter(_cells(text, delimiter)), [])
         if len(first) > 1 and index.find(first[0], folder=folder):
             for cells in _cells(text, delimiter):
-                yield Row(cells[0], cells[1]) if len(cells) > 1 else Row()
+                yield Row(*_rejoined(cells, 2, delimiter)) if len(cells) > 1 else Row()
             return
     yield from (Row() for _ in _cells(text, ","))
+
+
+def _rejoined(cells: list[str], number: int, delimiter: str) -> list[str]:
+    """Return so many cells: a text at the end that was not quoted may hold the delimiter."""
+    if len(cells) <= number:
+        return cells
+    return [*cells[: number - 1], delimiter.join(cells[number - 1 :])]
 
 
 def _cells(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -172,6 +217,8 @@ def _cells(text: str, delimiter: str) -> Iterator[list[str]]:
 
 def _row(value: object) -> Row:
     """Return the file name and the text of a row of named values."""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value):
+        return Row(*value)
     if not isinstance(value, Mapping):
         return Row()
     texts = {
@@ -190,4 +237,6 @@ def _row(value: object) -> Row:
 
 def _first(value: object) -> object:
     """Return a value, or the first of several: the captions of one picture, say."""
+    if isinstance(value, Mapping):  # a picture with its place, as libraries of data sets write it
+        return value.get("path") or value.get("file_name")
     return value[0] if isinstance(value, list) and value else value
