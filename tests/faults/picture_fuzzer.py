@@ -1,8 +1,9 @@
 """Fuzzes what the picture decoder does with a file, guided by the code that each file reaches.
 
-Usage: python picture_fuzzer.py FOLDER [options of libFuzzer]. FOLDER holds the pictures to start
-from and receives those that reach new code. All that the decoder does for a picture runs here, in
-one process: a crash, an exception, a slow or a large picture ends it with another code than 0.
+Usage: python picture_fuzzer.py SCRATCH FOLDER [options of libFuzzer]. FOLDER holds the pictures to
+start from and receives those that reach new code; each picture passes through a file in SCRATCH,
+whose writes count in libFuzzer's limit of time. All that the decoder does for a picture runs here,
+in one process: a crash, an exception, a slow or a large picture ends it with another code than 0.
 """
 
 import sys
@@ -20,7 +21,7 @@ with atheris.instrument_imports(include=["PIL", "boothline.data"]):
 
 def main(arguments: list[str]) -> None:
     """Fuzz until libFuzzer ends."""
-    folder = Path(arguments[1]).parent
+    folder = Path(arguments.pop(1))
     path = folder / "picture"
     limits = Limits(max_pixels=1_000_000)
     request = make_request(
