@@ -38,10 +38,10 @@ def tracked(store_settings: Settings, mlflow_uri: str) -> Settings:
     return store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
 
 
-@pytest.fixture
-def new_mlflow(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server whose database was made just now."""
-    home = tmp_path / "new-mlflow"
+@pytest.fixture(scope="module")
+def new_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server with a database of its own, that knows nothing of a test's model."""
+    home = tmp_path_factory.mktemp("new-mlflow")
     yield services.ensure(home, only=["mlflow"]).mlflow_uri
     services.stop(home)
 
