@@ -49,7 +49,8 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 
-SUITE := $(ONE_THREAD) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
+# Images of Python often forbid bytecode: each worker and each program would compile all again.
+SUITE := $(ONE_THREAD) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
 HERE := not gpu and not containers and not cluster and not faults
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services (MATRIX=1: test-matrix with them)
 	$(SUITE) -m "$(HERE) and not slow$(if $(MATRIX),, and not matrix)"

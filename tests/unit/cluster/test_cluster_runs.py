@@ -8,7 +8,6 @@ import pytest
 from kfp_fake import FakePipelines
 from kubernetes_fake import served
 
-import boothline
 from boothline.config import RunConfig
 from boothline.config.fields import MODELS, PATHS
 from boothline.errors import (
@@ -20,9 +19,9 @@ from boothline.errors import (
 )
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.client import PipelinesApi
-from boothline.launch.cluster.deployment import Deployment, Images
+from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.runs import Patience, Schedule, check_reachable
-from boothline.launch.cluster.states import ClusterRun, described
+from boothline.launch.cluster.states import ClusterRun
 from boothline.runs import resolved_run_id, trial_of
 from boothline.settings import Settings
 
@@ -86,46 +85,6 @@ def test_submit_sends_the_run_with_its_arguments(server: FakePipelines) -> None:
     assert experiment["namespace"] == "ml"
     assert sent["experiment_id"] == experiment["experiment_id"]
     assert run.url.endswith(f"/#/runs/details/{run.kfp_run_id}")
-
-
-def test_same_pipeline_is_one_version_and_another_image_makes_another(
-    server: FakePipelines,
-) -> None:
-    submit(server)
-    run, _ = runs.submit(
-        api_of(server), deployment(server), CONFIG, run_id="another", pipeline="dreambooth"
-    )
-    assert run.pipeline == "dreambooth"
-    (version,) = server.kept["versions"].values()
-    assert version["display_name"].startswith(f"{boothline.__version__}-")
-    other = deployment(server).model_copy(
-        update={"images": Images(tools="boothline/tools:2", torch="boothline/torch:1")}
-    )
-    runs.submit(api_of(server), other, CONFIG, run_id="third", pipeline="dreambooth")
-    assert len(server.kept["versions"]) == 2
-    assert len(server.kept["pipelines"]) == 1
-
-
-def test_run_that_names_a_version_is_read_with_what_it_runs(server: FakePipelines) -> None:
-    config = RunConfig.model_validate(
-        {**CONFIG.model_dump(mode="json"), "sweep": {"grid": {"training.num_steps": [10, 20]}}}
-    )
-    run, _ = runs.submit(
-        api_of(server), deployment(server), config, run_id=RUN_ID, pipeline="sweep"
-    )
-    assert "pipeline_spec" not in server.kept["runs"][run.kfp_run_id]
-    read = described(api_of(server).run(run.kfp_run_id), deployment(server))
-    assert read.pipeline == "sweep"
-
-
-def test_submit_inline_sends_the_pipeline_along_and_uploads_nothing(server: FakePipelines) -> None:
-    runs.submit(
-        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth",
-        inline=True,
-    )  # fmt: skip
-    (sent,) = server.kept["runs"].values()
-    assert sent["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "dreambooth"
-    assert not server.kept["versions"]
 
 
 def test_run_of_that_name_in_another_experiment_is_not_taken_for_ours(

@@ -1,0 +1,88 @@
+"""Versions of pipelines in Kubeflow Pipelines: each compiled text is one."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kfp_fake import FakePipelines
+from kubernetes_fake import served
+
+import boothline
+from boothline.config import RunConfig
+from boothline.launch.cluster import runs
+from boothline.launch.cluster.client import PipelinesApi
+from boothline.launch.cluster.deployment import Deployment, Images
+from boothline.launch.cluster.runs import Patience
+from boothline.launch.cluster.states import ClusterRun, described
+from boothline.settings import Settings
+
+QUICK = Patience(poll_seconds=0.001, outage_seconds=0.05)
+RUN_ID = "20260131-093000-1a2b"
+CONFIG = RunConfig.model_validate({"subject": {"images": "s3://boothline/data/teddy/"}})
+
+
+@pytest.fixture
+def server() -> Iterator[FakePipelines]:
+    fake = FakePipelines()
+    with served(fake):
+        yield fake
+
+
+def deployment(server: FakePipelines, **kfp: Any) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "kfp": {"host": server.url, "namespace": "ml", "service_account": "editor", **kfp},
+            "images": {"tools": "boothline/tools:1", "torch": "boothline/torch:1"},
+            "settings": {"s3_endpoint": "http://s3:8333"},
+        }
+    )
+
+
+def api_of(server: FakePipelines, **settings: Any) -> PipelinesApi:
+    return PipelinesApi(deployment(server).kfp, settings=Settings.model_validate(settings))
+
+
+def submit(server: FakePipelines) -> tuple[ClusterRun, bool]:
+    return runs.submit(
+        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth"
+    )
+
+
+def test_same_pipeline_is_one_version_and_another_image_makes_another(
+    server: FakePipelines,
+) -> None:
+    submit(server)
+    run, _ = runs.submit(
+        api_of(server), deployment(server), CONFIG, run_id="another", pipeline="dreambooth"
+    )
+    assert run.pipeline == "dreambooth"
+    (version,) = server.kept["versions"].values()
+    assert version["display_name"].startswith(f"{boothline.__version__}-")
+    other = deployment(server).model_copy(
+        update={"images": Images(tools="boothline/tools:2", torch="boothline/torch:1")}
+    )
+    runs.submit(api_of(server), other, CONFIG, run_id="third", pipeline="dreambooth")
+    assert len(server.kept["versions"]) == 2
+    assert len(server.kept["pipelines"]) == 1
+
+
+def test_run_that_names_a_version_is_read_with_what_it_runs(server: FakePipelines) -> None:
+    config = RunConfig.model_validate(
+        {**CONFIG.model_dump(mode="json"), "sweep": {"grid": {"training.num_steps": [10, 20]}}}
+    )
+    run, _ = runs.submit(
+        api_of(server), deployment(server), config, run_id=RUN_ID, pipeline="sweep"
+    )
+    assert "pipeline_spec" not in server.kept["runs"][run.kfp_run_id]
+    read = described(api_of(server).run(run.kfp_run_id), deployment(server))
+    assert read.pipeline == "sweep"
+
+
+def test_submit_inline_sends_the_pipeline_along_and_uploads_nothing(server: FakePipelines) -> None:
+    runs.submit(
+        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth",
+        inline=True,
+    )  # fmt: skip
+    (sent,) = server.kept["runs"].values()
+    assert sent["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "dreambooth"
+    assert not server.kept["versions"]
