@@ -143,19 +143,11 @@ class Promotion(Result):
 
 
 class Trigger(Facts):
-    """What one trigger of a retraining says.
-
-    Attributes:
-        name: of the trigger.
-        fired: whether it asks for training.
-        key: names this very occurrence; empty when it did not fire.
-        claimed_by: the run that trained or trains for it; empty: none yet.
-        text: why, in words.
-    """
+    """What one trigger of a retraining says, if it asks for one, and which run claimed it."""
 
     name: Literal["new_data", "champion_age", "champion_score"]
     fired: bool
-    key: str = ""
+    key: str = Field(default="", description="Names this very occurrence, if it fired.")
     claimed_by: str = ""
     text: str
 
@@ -175,12 +167,11 @@ class Choice(Result):
     """The version of a registered model that a run serves."""
 
     kind = "choice"
-    writes_defaults = True
     shown = ("model_name", "version")
-    model: str = ""
-    model_name: str = ""
-    version: int = 0
-    selector: str = Field(default="", description="What asked for it: an alias or a number.")
+    model: str
+    model_name: str
+    version: int
+    selector: str
 
 
 class TrialRow(Facts):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -306,9 +307,18 @@ class Cluster:
         """Ask the Kubeflow Pipelines API itself."""
         url = f"{self.forwards['kubeflow'].url}/apis/v2beta1/{path}"
         request = urllib.request.Request(url, method=method)  # noqa: S310  (a port of this machine)
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            value: dict[str, Any] = json.load(answer)
-            return value
+
+        def answer() -> dict[str, Any] | None:
+            try:
+                with urllib.request.urlopen(request) as answer:  # noqa: S310
+                    return {"": None, **json.load(answer)}
+            except urllib.error.HTTPError:
+                raise
+            except OSError:  # the forward is made again
+                return None
+
+        found: dict[str, Any] = until(answer, seconds=120, what=f"an answer to {method} {path}")
+        return found
 
     def experiment(self) -> str:
         """Return the API's id of the experiment of these tests; empty before the first run."""
