@@ -1,6 +1,7 @@
 """Fixtures shared by all tests, and their order."""
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ LONGEST_FIRST = (
 _TESTS = Path(__file__).parent
 # A worker has a million objects of libraries: do not look through them at every turn.
 gc.set_threshold(10_000, 20, 50)
+# A step that samples takes every core it may use, and leaves torch at that: in a worker, and in
+# what it starts, it may use as many as the run gives a process.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", os.environ["OMP_NUM_THREADS"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ V1 = "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_u
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
     """A machine of eight cores whose control group says what the files say."""
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)  # what a run of the tests may use
     monkeypatch.setattr(os, "cpu_count", lambda: CORES)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(CORES)))
     exists, opened = os.path.exists, builtins.open
