@@ -74,16 +74,14 @@ class Result(Facts):
         inputs: tuple[ManifestRef, ...] = (),
     ) -> ManifestDraft:
         """Return the result with its files and the manifests it was made from, to be committed."""
-        return ManifestDraft(
-            kind=self.kind, files=files or {}, inputs=inputs, metadata=self.facts()
-        )
+        facts = self.facts()
+        return ManifestDraft(kind=self.kind, files=files or {}, inputs=inputs, metadata=facts)
 
     @classmethod
     def num_units(cls, manifest: Manifest) -> int:
         """Return how many units of work a manifest of this kind took."""
-        if not cls.counted:
-            return len(manifest.under("images/"))
-        return getattr(cls.of(manifest), cls.counted) or 0
+        pictures = len(manifest.under("images/"))
+        return (getattr(cls.of(manifest), cls.counted) or 0) if cls.counted else pictures
 
     def worth_showing(self) -> dict[str, JsonValue]:
         """Return the facts that are worth showing to people and were given."""
@@ -147,7 +145,7 @@ class Trigger(Facts):
 
     name: Literal["new_data", "champion_age", "champion_score"]
     fired: bool
-    key: str = Field(default="", description="Names this very occurrence, if it fired.")
+    key: str = ""  # names this very occurrence
     claimed_by: str = ""
     text: str
 
@@ -167,7 +165,6 @@ class Choice(Result):
     """The version of a registered model that a run serves."""
 
     kind = "choice"
-    shown = ("model_name", "version")
     model: str
     model_name: str
     version: int
