@@ -120,7 +120,7 @@ test-containers: $(VENV)/.development  ## build the images and run the demo in t
 	images/docker.sh bash -euc 'BASE=$${BASE:-$$(images/base.sh)} images/build.sh; $(BIN)/pytest -q --durations=8 -m containers tests/containers'
 
 test-cluster: $(VENV)/.development  ## a real Kubernetes with Kubeflow that KUBECONFIG names (VALUES=FILE over tests/cluster/values.yaml)
-	BOOTHLINE_TEST_VALUES=$(VALUES) BOOTHLINE_CLUSTER_TABLE=$(TABLE) $(BIN)/pytest -q -rs -o faulthandler_timeout=0 -m cluster tests/cluster
+	BOOTHLINE_TEST_VALUES=$(VALUES) BOOTHLINE_CLUSTER_TABLE=docs/kubernetes.md $(BIN)/pytest -q -rs -o faulthandler_timeout=0 -m cluster tests/cluster
 
 golden: $(VENV)/.development  ## write tests/golden again (read the diff before you commit it)
 	$(BIN)/python -m boothline.launch.compile

@@ -12,6 +12,7 @@ import yaml
 from kubernetes_here import ROOT, Cluster, Forward, Namespace, Release, command
 
 KUBEFLOW = os.environ.get("BOOTHLINE_TEST_KUBEFLOW", "kubeflow")
+_TABLE, _END = "<!-- written by make test-cluster -->", "<!-- end -->"
 _ROWS: list[dict[str, str]] = []
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -29,14 +30,17 @@ def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, Any, Any
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table, and write it to the file that BOOTHLINE_CLUSTER_TABLE names."""
+    """Print the table; write it into the page that BOOTHLINE_CLUSTER_TABLE names, at its marks."""
     if not _ROWS:
         return
     lines = ["| what a cluster has to do | measured | |", "| --- | --- | --- |"]
     lines += [f"| {row['row']} | {row['figure']} | {row['verdict']} |" for row in _ROWS]
     terminalreporter.write_line("\n".join(["", *lines]))
     if file := os.environ.get("BOOTHLINE_CLUSTER_TABLE"):
-        Path(file).write_text("\n".join(lines) + "\n")
+        before, mark, rest = Path(file).read_text().partition(_TABLE)
+        _, end, behind = rest.partition(_END)
+        table = "\n".join(lines)
+        Path(file).write_text(f"{before}{mark}\n\n{table}\n\n{end}{behind}")
 
 
 @pytest.fixture
