@@ -155,7 +155,7 @@ def description(version: Version, tags: Mapping[str, str], *, rules: Iterable[st
     licence = tags.get("base_model_license", "")
     paragraphs = [
         f"Draws `{tags.get('subject', '')}`: these words name the subject in a prompt. "
-        f"Trained by {tags.get('method', '')} on {tags.get('base_model', '')}"
+        f"Trained ({tags.get('method', '')}) on {tags.get('base_model', '')}"
         f"{f' (licence: {licence})' if licence else ''}, whose licence holds for this model, too.",
         f"```python\nimport mlflow\n\nmodel = mlflow.pyfunc.load_model("
         f'"models:/{version.name}@champion")\n'
