@@ -63,3 +63,8 @@ def test_available_cores_are_those_of_the_affinity(
     machine({V2: "400000 100000\n"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 5})
     assert available_cores() == 2
+
+
+@pytest.mark.skipif("OMP_NUM_THREADS" not in os.environ, reason="the run gives a process all cores")
+def test_available_cores_in_a_run_of_the_tests_are_those_it_gives_a_process() -> None:
+    assert available_cores() <= int(os.environ["OMP_NUM_THREADS"])
