@@ -293,7 +293,8 @@ class Cluster:
         )  # fmt: skip
 
     def boothline(self, *words: str | Path) -> Outcome:
-        """Run a command of Boothline to its end."""
+        """Run a command of Boothline to its end, once the Kubeflow API can be reached from here."""
+        self.api("GET", "healthz")
         started = time.monotonic()
         return self.ended(self.start(*words), started)
 

@@ -63,7 +63,7 @@ def test_step_modules_and_command_line_load_nothing_heavy() -> None:
 
 
 def test_steps_are_all_found() -> None:
-    assert len(step_modules) == 11
+    assert len(step_modules) == 12
 
 
 def test_every_test_of_a_fault_is_run_by_make_test_faults() -> None:

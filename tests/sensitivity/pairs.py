@@ -37,6 +37,7 @@ BASE: Values = {
     "training.warmup_steps": 0,
     "training.sample_every_steps": 0,
     "checkpoints.every_steps": 100,
+    "inference.version": "1",
     **{
         f"{section}.sampling.{key}": value
         for section in ("prior", "evaluation", "inference")
@@ -118,6 +119,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "promotion.rules[].at_most": (0.9, 0.1),
     "inference.prompts_file": (None, "two.txt"),
     "inference.num_shards": (2, 1),
+    "inference.version": ("1", "2"),
     "inference.grid_columns": (0, 2),
     "tracking.experiment": ("boothline", "other"),
     "notification.statuses": (["failed"], ["done"]),

@@ -12,6 +12,7 @@ from sensitivity.lab import Bits, Lab, Probe, content, dataset, everything, file
 
 from boothline.components.batch_infer import step as batch_infer
 from boothline.components.check_triggers import step as check_triggers
+from boothline.components.choose_model import step as choose_model
 from boothline.components.compare_trials import step as compare_trials
 from boothline.components.evaluate import step as evaluate
 from boothline.components.finish_run import step as finish_run
@@ -218,6 +219,19 @@ def inference_inputs(lab: Lab, store: Store, config: RunConfig) -> batch_infer.I
     return batch_infer.Inputs(**RUN, model=str(model(lab, store, "tuned")), shard=0)
 
 
+def choice_inputs(lab: Lab, store: Store, config: RunConfig) -> choose_model.Inputs:
+    """Register two versions under the configured name."""
+    for name in ("champion", "tuned"):
+        ref = model(lab, store, name)
+        ensure_version(store, lab.settings, model_name=config.model_name, ref=ref)
+    return choose_model.Inputs(**RUN)
+
+
+def chosen(lab: Lab, store: Store, draft: ManifestDraft) -> Bits:
+    """Return what was chosen; how it was asked for is told beside it."""
+    return dict(draft.metadata)
+
+
 def inferred(lab: Lab, store: Store, draft: ManifestDraft) -> Bits:
     """Return the pixels of pictures and sheets, and the names of other files."""
     return {**dict.fromkeys(draft.files, "file"), **pixels(lab, store, draft)}
@@ -258,6 +272,7 @@ PROBES: Mapping[str, Probe] = {
         Probe(step=evaluate.STEP, inputs=judging_inputs, effect=judged),
         Probe(step=promote.STEP, inputs=promote_inputs, effect=verdict),
         Probe(step=batch_infer.STEP, inputs=inference_inputs, effect=inferred),
+        Probe(step=choose_model.STEP, inputs=choice_inputs, effect=chosen),
         Probe(step=check_triggers.STEP, inputs=trigger_inputs, effect=decision),
         Probe(
             step=compare_trials.STEP,

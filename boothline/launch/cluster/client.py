@@ -173,14 +173,18 @@ class PipelinesApi:
             self._runs.run_service_terminate_run(kfp_run_id, _request_timeout=TIMEOUT_SECONDS)
 
     def recurring(self, name: str) -> "list[V2beta1RecurringRun]":
-        """Return the recurring runs of a name.
+        """Return the recurring runs of a name in the deployment's experiment.
 
         Raises:
             ServiceError: the API is away or refuses.
         """
+        experiment = self._existing_experiment()
+        if experiment is None:
+            return []
         with self.translated("read the recurring runs"):
             answer = self._recurring.recurring_run_service_list_recurring_runs(
                 namespace=self.kfp.owner,
+                experiment_id=experiment,
                 page_size=100,
                 filter=equals("name", name),
                 _request_timeout=TIMEOUT_SECONDS,

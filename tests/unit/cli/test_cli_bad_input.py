@@ -208,7 +208,7 @@ def test_validate_with_too_few_pictures_is_bad_data(cli):
     code, output, errors = cli("validate", "--subject", "pictures", *noun)
 
     assert code == 3
-    assert "Only 2 of 2 pictures" in errors
+    assert "You have 2 pictures; 3 are needed" in errors
     assert "0.png" in output
 
 

@@ -163,8 +163,8 @@ def test_unreachable_api_is_a_service_error_in_two_lines(
     assert code == 5
     said = err.strip().splitlines()
     assert said[-2] == (
-        "Error: Could not look for the run: the Kubeflow Pipelines API at http://127.0.0.1:9 does"
-        " not answer (Connection refused)."
+        "Error: Could not read the experiments: the Kubeflow Pipelines API at http://127.0.0.1:9"
+        " does not answer (Connection refused)."
     )
     assert [record for record in caplog.records if record.name.startswith("urllib3")] == []
     assert "Caused by" not in err

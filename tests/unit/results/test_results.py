@@ -63,6 +63,7 @@ STORED = {
     '"name":"finite_scores","passed":true,"text":"All.","value":null}],"verdict":"promoted"}',
     "decision": '{"dataset":"ab","decision":"skip","model_name":"bear","triggers":[{"claimed_by":'
     '"","fired":false,"key":"","name":"new_data","text":"No."}]}',
+    "choice": '{"model":"m","model_name":"bear","selector":"champion","version":3}',
     "images": '{"model":"m","num_images":1,"num_shards":1,"shard":0}',
     "base": '{"digest":"ab","family":"SDXL","license":"openrail++","source":"o/m@c"}',
     "images_part": '{"num_images":64}',

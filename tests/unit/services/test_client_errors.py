@@ -121,7 +121,7 @@ def mlflow_run(error: BaseException) -> None:
 
 def kfp_run(error: BaseException) -> None:
     api = PipelinesApi(Kfp(host="https://kfp:1"), settings=Settings())
-    with api._translated("read the run"):
+    with api.translated("read the run"):
         raise error
 
 
