@@ -19,7 +19,7 @@ SUBJECTS = ROOT / "examples" / "subjects"
 
 
 def statuses(run: dict[str, Any]) -> dict[str, str]:
-    return {step["name"]: step["status"] for step in run["steps"]}
+    return {step["name"]: step["status"] for step in run.get("steps", [])}
 
 
 def of_run(run: dict[str, Any]) -> str:

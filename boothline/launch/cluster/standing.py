@@ -4,7 +4,8 @@ Kubeflow Pipelines shows a node for each driver, group and loop of a run, in sta
 a step did is in Boothline's own records in the store; why one does not start is in its pods.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import cast
 
 from boothline.catalogue import steps_of, title_of
@@ -26,24 +27,41 @@ class Sources:
     """Where the state of a run's steps is read: the store and the pods, as far as they are known.
 
     Args:
-        store: the store; None: it is not known here.
+        store: opens the store; None: it is not known here.
         pods: the pods; None: no cluster is known here.
         notes: what is not known, and why.
     """
 
     def __init__(
-        self, *, store: Store | None = None, pods: RunPods | None = None, notes: Sequence[str] = ()
+        self,
+        *,
+        store: Callable[[], Store] | None = None,
+        pods: RunPods | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        self.store = store
+        self._open = store
+        self._store: Store | None = None
         self.pods = pods
         self.notes = tuple(notes)
+
+    @property
+    def store(self) -> Store | None:
+        """The store, opened at the first look that it answers; None: it is not known here.
+
+        Raises:
+            ServiceError: it does not answer now.
+        """
+        if self._store is None and self._open is not None:
+            self._store = self._open()
+        return self._store
 
     @classmethod
     def connect(cls, deployment: Deployment, settings: Settings) -> "Sources":
         """Return what can be read from here; what cannot is named in the notes."""
-        store, pods, notes = None, None, []
+        store: Callable[[], Store] | None = None
+        pods, notes = None, []
         if settings.s3_endpoint:
-            store = Store.connect(settings)
+            store = partial(Store.connect, settings)
         else:
             notes.append("BOOTHLINE_S3_ENDPOINT is not set: steps as Kubeflow shows them.")
         try:
@@ -58,7 +76,8 @@ class Sources:
         records: list[StepRecord] = []
         pods: list[StepPod] = []
         try:
-            records = steps_with_trials(self.store, run.run_id) if self.store else []
+            store = self.store
+            records = steps_with_trials(store, run.run_id) if store else []
         except BoothlineError as away:
             notes.append(f"The store does not answer. {away}")
         try:

@@ -11,7 +11,7 @@ from kubernetes_fake import served
 from pods_fake import NO_GPU, FakePods, container, pod, unscheduled
 
 from boothline.config import RunConfig
-from boothline.errors import ConfigError, StoreError
+from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.launch.cluster import cancelling, runs
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
@@ -96,7 +96,7 @@ def steps(
     run: ClusterRun, *, store: Store | None = None, pods: bool = False
 ) -> dict[str, ClusterStep]:
     found = RunPods(api_client(), namespace="ml") if pods else None
-    standing = Sources(store=store, pods=found).standing(run)
+    standing = Sources(store=lambda: store, pods=found).standing(run)
     return {step.name: step for step in standing.steps}
 
 
@@ -125,7 +125,7 @@ def test_records_beat_the_stale_states_of_kubeflow(run: ClusterRun, store: Store
 def test_failed_run_says_what_its_step_said(run: ClusterRun, store: Store) -> None:
     failure = Failure(type="TrainingError", message="The loss is NaN.")
     write_step(store, RUN, record("train", "failed", failure=failure))
-    ended = Sources(store=store).standing(run.model_copy(update={"state": "FAILED"}))
+    ended = Sources(store=lambda: store).standing(run.model_copy(update={"state": "FAILED"}))
     error = runs.error_of(ended)
     assert error is not None
     assert error.message == f"Run {RUN} failed at train: The loss is NaN."
@@ -149,7 +149,7 @@ def test_step_whose_training_waits_for_a_node_says_for_what(
     kubernetes.train_jobs["ours"] = {"metadata": {"name": "ours", "annotations": annotations}}
     kubernetes.train_jobs["other"] = {"metadata": {"name": "other", "annotations": {}}}
     kubernetes.nodes = [unscheduled("ours-node-0-0")]
-    sources = Sources(store=store, pods=RunPods(api_client(), namespace="ml"))
+    sources = Sources(store=lambda: store, pods=RunPods(api_client(), namespace="ml"))
     (waiting,) = [step for step in sources.standing(run).steps if step.name == "train"]
     assert (waiting.status, waiting.pod) == ("waiting", "ours-node-0-0")
     assert NO_GPU in waiting.note
@@ -185,6 +185,23 @@ def test_pod_that_was_killed_is_no_running_step(
     assert (shown.status, shown.note) == ("interrupted", "OOMKilled (exit code 137)")
 
 
+def test_store_that_answers_later_is_looked_at_then(run: ClusterRun, store: Store) -> None:
+    answers = iter([ServiceError("The object store does not answer."), store])
+
+    def opened() -> Store:
+        answer = next(answers)
+        if isinstance(answer, ServiceError):
+            raise answer
+        return answer
+
+    write_step(store, RUN, record("train", "done"))
+    sources = Sources(store=opened)
+    away, there = sources.standing(run), sources.standing(run)
+    assert any("does not answer" in note for note in away.notes)
+    assert {step.name: step.status for step in there.steps}["train"] == "done"
+    assert there.notes == []
+
+
 def test_running_step_shows_the_progress_of_its_log(
     run: ClusterRun, kubernetes: FakePods, store: Store
 ) -> None:
@@ -203,7 +220,7 @@ def test_api_that_is_away_is_named_and_the_rest_is_shown(
 ) -> None:
     write_step(store, RUN, record("train", "done"))
     kubernetes.refusal = 403
-    sources = Sources(store=store, pods=RunPods(api_client(), namespace="ml"))
+    sources = Sources(store=lambda: store, pods=RunPods(api_client(), namespace="ml"))
     shown = sources.standing(run)
     assert [step.status for step in shown.steps if step.name == "train"] == ["done"]
     assert "pods and pods/log" in shown.notes[0]
