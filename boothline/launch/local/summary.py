@@ -220,7 +220,10 @@ def _mlflow_page(session: Session, run_id: str) -> str:
     """Return the URL of the run's page in MLflow, or of MLflow if it does not know the run."""
     uri = session.settings.mlflow_uri
     run = recorded(session.store, run_id) if uri else None
-    return f"{uri}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}" if run else uri
+    if run is None:
+        return uri
+    page = f"{uri}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}"
+    return f"{page}?workflowType=machine_learning"  # else MLflow 3 opens its pages for agents
 
 
 def _local_report(store: Store, report: str, folder: RunFolder) -> str:
