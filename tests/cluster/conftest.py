@@ -2,8 +2,10 @@
 
 import json
 import os
+import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,8 @@ def _clear(cluster: Cluster) -> None:
     """Remove the runs, the release, its Secrets and volumes."""
     for run in cluster.listed("runs"):
         if run.get("state") in ("PENDING", "RUNNING"):
-            cluster.api("POST", f"runs/{run['run_id']}:terminate")
+            with suppress(urllib.error.HTTPError):  # it may have ended since
+                cluster.api("POST", f"runs/{run['run_id']}:terminate")
     for item in cluster.listed("recurringruns"):
         cluster.api("DELETE", f"recurringruns/{item['recurring_run_id']}")
     for run in cluster.listed("runs"):

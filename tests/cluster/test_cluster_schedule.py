@@ -28,7 +28,7 @@ def ended(cluster: Cluster, number: int) -> dict[str, Any]:
     """Wait for the end of the n-th run of the clock and return it."""
     (run,) = until(
         lambda: [r for r in recurring(cluster)[number : number + 1] if r["state"] in ENDED],
-        seconds=1500, what=f"the end of run {number + 1} of the clock", pause=5,
+        seconds=2400, what=f"the end of run {number + 1} of the clock", pause=5,
     )  # fmt: skip
     return dict(run)
 
