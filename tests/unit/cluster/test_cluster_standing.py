@@ -185,6 +185,32 @@ def test_pod_that_was_killed_is_no_running_step(
     assert (shown.status, shown.note) == ("interrupted", "OOMKilled (exit code 137)")
 
 
+def test_step_that_failed_without_a_record_shows_the_last_line_of_its_log(
+    run: ClusterRun, kubernetes: FakePods, store: Store
+) -> None:
+    failed = container(terminated={"exitCode": 1, "reason": "Error"})
+    kubernetes.pods = [
+        pod("data-1", step="validate_data", phase="Failed", containerStatuses=[failed])
+    ]
+    kubernetes.log = [
+        "2026-01-31 09:31:00,000 INFO boothline.progress validate_data started",
+        "ConfigError: inference.version is not a setting.",
+        "I0131 09:31:01.569332      16 main.go:59] failed to execute component",
+    ]
+    shown = steps(run, store=store, pods=True)["validate_data"]
+    assert shown.note == "Error (exit code 1): ConfigError: inference.version is not a setting."
+
+
+def test_pods_of_several_shards_are_not_guessed(
+    run: ClusterRun, kubernetes: FakePods, store: Store
+) -> None:
+    for shard in (0, 1):
+        write_step(store, RUN, record("generate_prior", "done", shard=shard))
+    kubernetes.pods = [pod(f"prior-{n}", step="generate_prior", phase="Succeeded") for n in (1, 2)]
+    shown = steps(run, store=store, pods=True)
+    assert [shown[f"generate_prior-{n}"].pod for n in (0, 1)] == ["", ""]
+
+
 def test_store_that_answers_later_is_looked_at_then(run: ClusterRun, store: Store) -> None:
     answers = iter([ServiceError("The object store does not answer."), store])
 

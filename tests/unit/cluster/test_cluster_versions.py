@@ -12,7 +12,7 @@ from boothline.config import RunConfig
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment, Images
-from boothline.launch.cluster.runs import Patience
+from boothline.launch.cluster.runs import Patience, Schedule
 from boothline.launch.cluster.states import ClusterRun, described
 from boothline.settings import Settings
 
@@ -86,3 +86,14 @@ def test_submit_inline_sends_the_pipeline_along_and_uploads_nothing(server: Fake
     (sent,) = server.kept["runs"].values()
     assert sent["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "dreambooth"
     assert not server.kept["versions"]
+
+
+def test_schedule_of_that_name_in_another_experiment_stays(server: FakePipelines) -> None:
+    schedule = Schedule(name="retraining", cron="0 0 2 * * *")
+    others = deployment(server, experiment="another-team")
+    theirs = PipelinesApi(others.kfp, settings=Settings())
+    runs.register(theirs, others, CONFIG, schedule=schedule)
+    runs.register(api_of(server), deployment(server), CONFIG, schedule=schedule)
+    assert len(theirs.recurring("retraining")) == 1
+    assert runs.unregister(api_of(server), "retraining").removed == 1
+    assert len(theirs.recurring("retraining")) == 1
