@@ -189,9 +189,8 @@ def test_step_that_failed_without_a_record_shows_the_last_line_of_its_log(
     run: ClusterRun, kubernetes: FakePods, store: Store
 ) -> None:
     failed = container(terminated={"exitCode": 1, "reason": "Error"})
-    kubernetes.pods = [
-        pod("data-1", step="validate_data", phase="Failed", containerStatuses=[failed])
-    ]
+    status = {"phase": "Failed", "containerStatuses": [failed]}
+    kubernetes.pods = [pod("data-1", step="validate_data", **status)]
     kubernetes.log = [
         "2026-01-31 09:31:00,000 INFO boothline.progress validate_data started",
         "ConfigError: inference.version is not a setting.",
@@ -206,7 +205,7 @@ def test_pods_of_several_shards_are_not_guessed(
 ) -> None:
     for shard in (0, 1):
         write_step(store, RUN, record("generate_prior", "done", shard=shard))
-    kubernetes.pods = [pod(f"prior-{n}", step="generate_prior", phase="Succeeded") for n in (1, 2)]
+    kubernetes.pods = [pod(f"prior-{n}", step="generate_prior") for n in (1, 2)]
     shown = steps(run, store=store, pods=True)
     assert [shown[f"generate_prior-{n}"].pod for n in (0, 1)] == ["", ""]
 
