@@ -54,7 +54,8 @@ def test_chart_installs_and_every_connection_of_a_step_is_open(
 ) -> None:
     """The chart installs; `helm test` walks every connection that a step makes"""
     started = time.monotonic()
-    command("helm", "test", cluster.release.name, "--namespace", cluster.namespace.name)
+    said = command("helm", "test", cluster.release.name, "--namespace", cluster.namespace.name)
+    assert [line.split()[-1] for line in said.splitlines() if "Phase:" in line] == ["Succeeded"]
     versions = ", ".join(f"{name} {version}" for name, version in cluster.versions.items())
     figure(f"installed in {cluster.seconds_to_install:.0f} s, tested in "
            f"{time.monotonic() - started:.0f} s ({versions})")  # fmt: skip

@@ -1,8 +1,11 @@
 """Lets the tests of one process compile each pipeline for each deployment once, and soon."""
 
 import inspect
+from collections.abc import Iterator
 
 import pytest
+from kfp_fake import FakePipelines
+from kubernetes_fake import served
 
 from boothline.config import RunConfig
 from boothline.launch.cluster import runs
@@ -39,3 +42,11 @@ def callers_without_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     whole = inspect.stack
     monkeypatch.setattr(inspect, "stack", lambda context=1: whole(context=0))
+
+
+@pytest.fixture
+def server() -> Iterator[FakePipelines]:
+    """Kubeflow Pipelines over HTTP."""
+    fake = FakePipelines()
+    with served(fake):
+        yield fake

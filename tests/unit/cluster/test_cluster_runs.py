@@ -1,12 +1,11 @@
 """Runs on Kubeflow Pipelines against an API over HTTP: started once, followed, ended, scheduled."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from kfp_deployment import CONFIG, RUN_ID, api_of, deployment, submit
 from kfp_fake import FakePipelines
-from kubernetes_fake import served
 
 from boothline.config import RunConfig
 from boothline.config.fields import MODELS, PATHS
@@ -19,42 +18,12 @@ from boothline.errors import (
 )
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.client import PipelinesApi
-from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.runs import Patience, Schedule, check_reachable
 from boothline.launch.cluster.states import ClusterRun
 from boothline.runs import resolved_run_id, trial_of
 from boothline.settings import Settings
 
 QUICK = Patience(poll_seconds=0.001, outage_seconds=0.05)
-RUN_ID = "20260131-093000-1a2b"
-CONFIG = RunConfig.model_validate({"subject": {"images": "s3://boothline/data/teddy/"}})
-
-
-@pytest.fixture
-def server() -> Iterator[FakePipelines]:
-    fake = FakePipelines()
-    with served(fake):
-        yield fake
-
-
-def deployment(server: FakePipelines, **kfp: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "kfp": {"host": server.url, "namespace": "ml", "service_account": "editor", **kfp},
-            "images": {"tools": "boothline/tools:1", "torch": "boothline/torch:1"},
-            "settings": {"s3_endpoint": "http://s3:8333"},
-        }
-    )
-
-
-def api_of(server: FakePipelines, **settings: Any) -> PipelinesApi:
-    return PipelinesApi(deployment(server).kfp, settings=Settings.model_validate(settings))
-
-
-def submit(server: FakePipelines) -> tuple[ClusterRun, bool]:
-    return runs.submit(
-        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth"
-    )
 
 
 def follow(server: FakePipelines, run: ClusterRun, seen: list[str] | None = None) -> ClusterRun:

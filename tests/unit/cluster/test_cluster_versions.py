@@ -1,51 +1,16 @@
 """Versions of pipelines in Kubeflow Pipelines: each compiled text is one."""
 
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
+from kfp_deployment import CONFIG, RUN_ID, api_of, deployment, submit
 from kfp_fake import FakePipelines
-from kubernetes_fake import served
 
 import boothline
 from boothline.config import RunConfig
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.client import PipelinesApi
-from boothline.launch.cluster.deployment import Deployment, Images
-from boothline.launch.cluster.runs import Patience, Schedule
-from boothline.launch.cluster.states import ClusterRun, described
+from boothline.launch.cluster.deployment import Images
+from boothline.launch.cluster.runs import Schedule
+from boothline.launch.cluster.states import described
 from boothline.settings import Settings
-
-QUICK = Patience(poll_seconds=0.001, outage_seconds=0.05)
-RUN_ID = "20260131-093000-1a2b"
-CONFIG = RunConfig.model_validate({"subject": {"images": "s3://boothline/data/teddy/"}})
-
-
-@pytest.fixture
-def server() -> Iterator[FakePipelines]:
-    fake = FakePipelines()
-    with served(fake):
-        yield fake
-
-
-def deployment(server: FakePipelines, **kfp: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "kfp": {"host": server.url, "namespace": "ml", "service_account": "editor", **kfp},
-            "images": {"tools": "boothline/tools:1", "torch": "boothline/torch:1"},
-            "settings": {"s3_endpoint": "http://s3:8333"},
-        }
-    )
-
-
-def api_of(server: FakePipelines, **settings: Any) -> PipelinesApi:
-    return PipelinesApi(deployment(server).kfp, settings=Settings.model_validate(settings))
-
-
-def submit(server: FakePipelines) -> tuple[ClusterRun, bool]:
-    return runs.submit(
-        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth"
-    )
 
 
 def test_same_pipeline_is_one_version_and_another_image_makes_another(
