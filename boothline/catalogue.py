@@ -37,11 +37,11 @@ class Shards:
     """How a step is cut into shards.
 
     Attributes:
-        argument: the argument of the pipelines that lists their numbers.
+        setting: the setting that says how many.
         count: how many a configuration asks for.
     """
 
-    argument: str
+    setting: str
     count: "Callable[[RunConfig], int]"
 
 

@@ -1,7 +1,8 @@
 """What the store remembers of a run: its configuration and what became of each step."""
 
 import re
-from typing import Any, Literal
+import time
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,9 @@ from boothline.errors import (
 from boothline.metering import Usage
 from boothline.progress import label_of
 from boothline.store import Store, layout
+
+if TYPE_CHECKING:
+    from boothline.config import RunConfig
 
 StepStatus = Literal["running", "done", "failed"]
 RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
@@ -144,6 +148,18 @@ class RunRecord(BaseModel):
 def write_run(store: Store, record: RunRecord) -> None:
     """Store the record of a run, replacing the former one."""
     store.put_record(layout.run_record(record.run_id), record.model_dump(mode="json"))
+
+
+def open_run(store: Store, run_id: str, config: "RunConfig", *, pipeline: str) -> None:
+    """Record that a run has begun, or that it continues."""
+    record = read_run(store, run_id) or RunRecord(
+        run_id=run_id,
+        pipeline=pipeline,
+        status="running",
+        config=config.model_dump(mode="json"),
+        created_at=time.time(),
+    )
+    write_run(store, record.model_copy(update={"status": "running"}))
 
 
 def read_run(store: Store, run_id: str) -> RunRecord | None:

@@ -5,7 +5,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -130,20 +131,26 @@ class Step(Generic[InputsT]):
     )
 
     def run(self, **inputs: object) -> str:
-        """Run the step, or reuse its result, and return the reference of its manifest.
-
-        In a pod, an expected error ends the process with its exit code, its message last: Kubeflow
-        shows the end of a log.
-        """
-        try:
+        """Run the step, or reuse its result, and return the reference of its manifest."""
+        with reason_last():
             return execute(self, self.inputs.model_validate(inputs))
-        except BoothlineError as error:
-            if not environment.current().job_id:
-                raise
-            traceback.print_exc()
-            sys.stderr.write(f"\n{type(error).__name__}: {error.message}\n{error.remedy}".rstrip())
-            sys.stderr.write("\n")
-            sys.exit(error.exit_code)
+
+
+@contextmanager
+def reason_last() -> Iterator[None]:
+    """In a pod, let an expected error end the process with its exit code, its message last.
+
+    Kubeflow shows the end of a log.
+    """
+    try:
+        yield
+    except BoothlineError as error:
+        if not environment.current().job_id:
+            raise
+        traceback.print_exc()
+        sys.stderr.write(f"\n{type(error).__name__}: {error.message}\n{error.remedy}".rstrip())
+        sys.stderr.write("\n")
+        sys.exit(error.exit_code)
 
 
 def key_parts(step: Step[InputsT], key: StepKey, store: Store) -> dict[str, object]:

@@ -1,11 +1,11 @@
 """What a pipeline is started with: its arguments, made from a configuration."""
 
 import json
-import re
 from collections.abc import Iterable
 
 from boothline.catalogue import PIPELINES, has_gate, steps, steps_of, trial_steps
 from boothline.config import RunConfig
+from boothline.config.form import MAX_PARAMETER_BYTES, as_ascii, encode, filled
 from boothline.errors import ConfigError
 from boothline.progress import label_of
 from boothline.runs import trial_run_id
@@ -13,38 +13,6 @@ from boothline.trials import trial_configs
 
 TARGETS = {name: f"boothline.pipelines.{name}:{name}" for name in PIPELINES}
 """Where each pipeline is defined, `<module>:<attribute>`."""
-MAX_PARAMETER_BYTES = 65536
-
-# Text that KFP or Argo replaces inside parameters: {{$...}}, {{...}}, and, under kfp.local, the
-# name of the interpreter and the workspace's mount path.
-_REPLACED = re.compile(r"\$|(?<=\{)\{|(?<=python)3|/(?=kfp-workspace)")
-
-
-def encode(config: RunConfig) -> str:
-    """Return the configuration as ASCII JSON that no pipeline engine rewrites.
-
-    The characters that would start a placeholder are written as JSON escapes (they occur inside
-    strings only), so that the parameter arrives byte for byte and reads back as an equal
-    configuration.
-
-    Raises:
-        ConfigError: the configuration is too long for a parameter.
-    """
-    text = as_ascii(config.model_dump(mode="json"))
-    if len(text) > MAX_PARAMETER_BYTES:
-        raise ConfigError(
-            f"The configuration takes {len(text)} bytes as a parameter; "
-            f"{MAX_PARAMETER_BYTES} is the most.",
-            remedy="Shorten prior.prompts or evaluation.prompts; put long lists of prompts into "
-            "inference.prompts_file.",
-        )
-    return text
-
-
-def as_ascii(value: object) -> str:
-    """Return a value as ASCII JSON that no pipeline engine rewrites; it reads back equal."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
-    return _REPLACED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def shards(config: RunConfig) -> dict[str, list[int]]:
@@ -82,14 +50,9 @@ def arguments(run_id: str, config: RunConfig, *, pipeline: str = "dreambooth") -
     Raises:
         ConfigError: the configuration or the list of trials is too long for a parameter.
     """
-    numbers = shards(config)
-    values: dict[str, object] = {"run_id": run_id, "config": encode(config)}
-    values |= {
-        step.shards.argument: numbers[step.name] for step in steps_of(pipeline) if step.shards
-    }
-    if pipeline == "sweep":
-        values["trials"] = trial_arguments(run_id, config)
-    return values
+    form = filled(config, pipeline=pipeline)
+    values = {"run_id": run_id, **form.values, "config": encode(form.rest)}
+    return values | ({"trials": trial_arguments(run_id, config)} if pipeline == "sweep" else {})
 
 
 def trial_arguments(run_id: str, config: RunConfig) -> list[dict[str, str]]:

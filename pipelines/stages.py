@@ -3,14 +3,15 @@
 Each function is called while a pipeline is being defined and adds its tasks there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from kfp import dsl
 from kfp.dsl.pipeline_channel import PipelineChannel
 
+from boothline.catalogue import steps
 from boothline.components.batch_infer.component import batch_infer
 from boothline.components.evaluate.component import evaluate
 from boothline.components.generate_prior.component import generate_prior
@@ -19,6 +20,7 @@ from boothline.components.publish_checkpoint.component import publish_checkpoint
 from boothline.components.sample_models.component import sample_models
 from boothline.components.train.component import train
 from boothline.components.validate_data.component import validate_data
+from boothline.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +28,24 @@ class Shape:
     """How a pipeline is built; each loop and each condition costs a pod of Kubeflow's and its time.
 
     Attributes:
-        loops: the arguments with lists of shards that are looped over; of another list, which has
-            one shard, the step is a plain task.
+        loops: number of shards of each step that is looped over; any other has one and is a plain
+            task.
         guarded: whether conditions that are always true surround loops. kfp.local hands the loop's
             item, instead of the output of a task outside, to tasks of a loop; inside a condition
             that output is an input, which it hands on as it is.
     """
 
-    loops: frozenset[str]
+    loops: Mapping[str, int]
     guarded: bool
+
+    @classmethod
+    def of(cls, config: RunConfig | None, *, guarded: bool = False) -> Self:
+        """Return the shape for a configuration; None: one shard of each step."""
+        loops = {}
+        for step in steps():
+            if config is not None and step.shards and (count := step.shards.count(config)) > 1:
+                loops[step.name] = count
+        return cls(loops=loops, guarded=guarded)
 
     @contextmanager
     def guard(self, data: dsl.PipelineTask, name: str) -> Iterator[None]:
@@ -42,14 +53,21 @@ class Shape:
         if not self.guarded:
             yield
             return
-        with dsl.If(data.output != "", name=name):
+        with dsl.If(data.outputs["Output"] != "", name=name):
             yield
 
+    @contextmanager
+    def shard_of(self, step: str, name: str) -> Iterator[int | PipelineChannel]:
+        """Yield the number of a shard inside a loop over a step's shards; 0 without a loop."""
+        if step not in self.loops:
+            yield 0
+            return
+        with dsl.ParallelFor(list(range(self.loops[step])), name=name) as shard:
+            yield shard
 
-WHOLE = Shape(
-    loops=frozenset({"prior_shards", "evaluation_shards", "inference_shards"}), guarded=True
-)
-"""Runs everywhere, whatever the number of shards."""
+
+WHOLE = Shape.of(RunConfig(), guarded=True)
+"""For the default configuration, as it runs everywhere."""
 
 
 class Gathered(NamedTuple):
@@ -60,19 +78,11 @@ class Gathered(NamedTuple):
 
     def references(self) -> dsl.Collected | list[PipelineChannel]:
         """Return the references of all shards; kfp refuses to share a collection."""
-        return dsl.Collected(self.task.output) if self.looped else [self.task.output]
-
-
-@contextmanager
-def shard_of(
-    shards: list[int], argument: str, name: str, *, shape: Shape
-) -> Iterator[int | PipelineChannel]:
-    """Yield the number of a shard inside a loop over them; 0 without a loop."""
-    if argument not in shape.loops:
-        yield 0
-        return
-    with dsl.ParallelFor(shards, name=name) as shard:
-        yield shard
+        return (
+            dsl.Collected(self.task.outputs["Output"])
+            if self.looped
+            else [self.task.outputs["Output"]]
+        )
 
 
 class Judged(NamedTuple):
@@ -87,21 +97,33 @@ def titled(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
     return task.set_caching_options(enable_caching=False).set_display_name(title)
 
 
-def dataset(run_id: str, config: str) -> dsl.PipelineTask:
-    """Add the validation of the instance pictures."""
-    return titled(validate_data(run_id=run_id, config=config), "Validate data")
+class Begun(NamedTuple):
+    """The first task of a pipeline and what all others are given."""
+
+    task: dsl.PipelineTask
+    config: PipelineChannel
 
 
-def class_pictures(
-    run_id: str, config: str, *, data: dsl.PipelineTask, shards: list[int], shape: Shape
-) -> Gathered:
+def dataset(
+    run_id: str, config: str, *, pipeline: str, shape: Shape, **form: PipelineChannel
+) -> Begun:
+    """Add the validation of the instance pictures, which completes the configuration."""
+    task = validate_data(
+        run_id=run_id, config=config, pipeline=pipeline, loops=dict(shape.loops), **form
+    )
+    return Begun(titled(task, "Validate data"), task.outputs["config"])
+
+
+def class_pictures(run_id: str, config: str, *, data: dsl.PipelineTask, shape: Shape) -> Gathered:
     """Add the class pictures, a loop over their shards."""
-    with shard_of(shards, "prior_shards", "prior", shape=shape) as shard:
+    with shape.shard_of("generate_prior", "prior") as shard:
         task = titled(
-            generate_prior(run_id=run_id, config=config, dataset=data.output, shard=shard),
+            generate_prior(
+                run_id=run_id, config=config, dataset=data.outputs["Output"], shard=shard
+            ),
             "Generate prior",
         )
-    return Gathered(task, "prior_shards" in shape.loops)
+    return Gathered(task, "generate_prior" in shape.loops)
 
 
 def trained_model(
@@ -112,7 +134,7 @@ def trained_model(
         train(
             run_id=run_id,
             config=config,
-            dataset=data.output,
+            dataset=data.outputs["Output"],
             priors=prior.references(),
         ),
         "Train",
@@ -137,14 +159,14 @@ def judged_model(
         evaluate(
             run_id=run_id,
             config=config,
-            model=model.output,
-            dataset=data.output,
+            model=model.outputs["Output"],
+            dataset=data.outputs["Output"],
             priors=prior.references(),
             samples=samples,
         ),
         "Evaluate",
     )
-    return Judged(model=model.output, evaluation=evaluation.outputs["Output"])
+    return Judged(model=model.outputs["Output"], evaluation=evaluation.outputs["Output"])
 
 
 def personalised_model(
@@ -152,48 +174,41 @@ def personalised_model(
     config: str,
     *,
     data: dsl.PipelineTask,
-    prior_shards: list[int],
-    evaluation_shards: list[int],
-    inference_shards: list[int],
     shape: Shape,
 ) -> None:
     """Add all that makes a model of a dataset, from class pictures to gate and serving."""
-    prior = class_pictures(run_id, config, data=data, shards=prior_shards, shape=shape)
+    prior = class_pictures(run_id, config, data=data, shape=shape)
     model = trained_model(run_id, config, data=data, prior=prior)
     with shape.guard(model, "model"):
-        with shard_of(evaluation_shards, "evaluation_shards", "samples", shape=shape) as shard:
+        with shape.shard_of("sample_models", "samples") as shard:
             sampled = titled(
                 sample_models(
                     run_id=run_id,
                     config=config,
-                    model=model.output,
+                    model=model.outputs["Output"],
                     priors=prior.references(),
                     shard=shard,
                 ),
                 "Sample models",
             )
-        samples = Gathered(sampled, "evaluation_shards" in shape.loops).references()
+        samples = Gathered(sampled, "sample_models" in shape.loops).references()
         judged = judged_model(run_id, config, data=data, prior=prior, model=model, samples=samples)
-        gate_and_serving(run_id, config, judged=judged, shards=inference_shards, shape=shape)
+        gate_and_serving(run_id, config, judged=judged, shape=shape)
 
 
-def gate_and_serving(
-    run_id: str, config: str, *, judged: Judged, shards: list[int], shape: Shape
-) -> None:
+def gate_and_serving(run_id: str, config: str, *, judged: Judged, shape: Shape) -> None:
     """Add the gate and, for a model that passes it, batch inference."""
     verdict = titled(
         promote(run_id=run_id, config=config, model=judged.model, evaluation=judged.evaluation),
         "Promote",
     )
     with dsl.If(verdict.outputs["Output"] == "promoted", name="promoted"):
-        served(run_id, config, model=judged.model, shards=shards, shape=shape)
+        served(run_id, config, model=judged.model, shape=shape)
 
 
-def served(
-    run_id: str, config: str, *, model: PipelineChannel, shards: list[int], shape: Shape
-) -> None:
+def served(run_id: str, config: str, *, model: PipelineChannel, shape: Shape) -> None:
     """Add batch inference with a model, a loop over its shards."""
-    with shard_of(shards, "inference_shards", "inference", shape=shape) as shard:
+    with shape.shard_of("batch_infer", "inference") as shard:
         titled(
             batch_infer(run_id=run_id, config=config, model=model, shard=shard), "Batch inference"
         )

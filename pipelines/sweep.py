@@ -31,8 +31,6 @@ def shaped(shape: Shape) -> Callable[..., object]:
         run_id: str,
         config: str,
         trials: list[dict[str, str]],
-        prior_shards: list[int],
-        inference_shards: list[int],
     ) -> None:
         """Chain the steps; dataset and class pictures are made once for all trials.
 
@@ -40,14 +38,12 @@ def shaped(shape: Shape) -> Callable[..., object]:
             run_id: name of the sweep.
             config: the resolved configuration as JSON, with `sweep.trials`.
             trials: run id and configuration of each trial (see `boothline.launch.trials`).
-            prior_shards: numbers of the prior's shards.
-            inference_shards: numbers of the inference's shards.
         """
         with dsl.ExitHandler(titled(finish_run(run_id=run_id, config=config), "Finish run"), "all"):
-            data = dataset(run_id, config)
+            data, whole = dataset(run_id, config, pipeline=NAME, shape=shape)
             # The outer guard is for the dataset, the inner one for the class pictures.
             with shape.guard(data, "dataset"):
-                prior = class_pictures(run_id, config, data=data, shards=prior_shards, shape=shape)
+                prior = class_pictures(run_id, whole, data=data, shape=shape)
                 with shape.guard(data, "class-pictures"):
                     with dsl.ParallelFor(trials, name="trials") as trial:
                         judged = judged_model(
@@ -61,7 +57,7 @@ def shaped(shape: Shape) -> Callable[..., object]:
                     best = titled(
                         compare_trials(
                             run_id=run_id,
-                            config=config,
+                            config=whole,
                             models=dsl.Collected(judged.model),
                             evaluations=dsl.Collected(judged.evaluation),
                         ),
@@ -69,11 +65,10 @@ def shaped(shape: Shape) -> Callable[..., object]:
                     )
                     gate_and_serving(
                         run_id,
-                        config,
+                        whole,
                         judged=Judged(
                             model=best.outputs["model"], evaluation=best.outputs["evaluation"]
                         ),
-                        shards=inference_shards,
                         shape=shape,
                     )
 

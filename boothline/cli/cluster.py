@@ -85,8 +85,15 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
     _end(api, settings, run, watch=watch, output=output)
 
 
-@app.command(epilog=example("boothline upload --deployment deployment.yaml"))
+@app.command(
+    epilog=example(
+        "boothline upload --deployment deployment.yaml",
+        "boothline upload run.yaml --pipeline dreambooth",
+    )
+)
 def upload(
+    configs: Configs = None,
+    overrides: Overrides = None,
     deployment: DeploymentOption = DEFAULT,
     pipeline: Annotated[
         str | None, typer.Option("--pipeline", help="Name of the pipeline; all by default.")
@@ -96,21 +103,20 @@ def upload(
     """Upload the pipelines to Kubeflow Pipelines, each as a version named by its content.
 
     submit and schedule do so for the pipeline that they start. Uploaded by hand, they can be
-    started from Kubeflow's page, with any number of shards.
+    started from Kubeflow's page, by filling in pictures and class noun. Each step has one shard,
+    or as many as a run file asks for.
     """
     from boothline.catalogue import PIPELINES
     from boothline.launch.cluster import runs, versions
     from boothline.launch.cluster.client import pipeline_document
 
     settings, api = _opened(deployment)
-    made = [
-        versions.upload(
-            api,
-            name,
-            versions.text_of(pipeline_document(runs.compile_for(settings, pipeline=name))),
-        )
-        for name in ([pipeline] if pipeline else PIPELINES)
-    ]
+    named = bool(configs or overrides)
+    config = load_config(configs, overrides, None, needs_subject=False) if named else None
+    made = []
+    for name in [pipeline] if pipeline else PIPELINES:
+        text = runs.compile_for(settings, pipeline=name, config=config)
+        made.append(versions.upload(api, name, versions.text_of(pipeline_document(text))))
     emit(
         {"uploaded": [item.model_dump() for item in made]},
         output,

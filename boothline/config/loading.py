@@ -32,6 +32,7 @@ def resolve(
     overrides: Sequence[str] = (),
     *,
     values: Mapping[str, object] | None = None,
+    layers: Sequence[tuple[str, Mapping[str, object]]] = (),
     required: Mapping[str, str] | None = None,
 ) -> RunConfig:
     """Return the configuration that files and overrides give together.
@@ -42,26 +43,28 @@ def resolve(
         files: YAML files; a later one overrides the settings of an earlier one, lists as a whole.
         overrides: `training.learning_rate=2e-6`, the value read as YAML; they override the files.
         values: settings by section, as a file has them; they override the files.
+        layers: more of them, each with what to call it; a later one overrides an earlier one.
         required: settings that one of them has to name, with what to do; None: none.
 
     Raises:
         ConfigError: a file or a setting is wrong, or one is missing; the message names all at once.
     """
-    layers = _Layers()
+    merged = _Layers()
     for path in files:
-        layers.add(_anchored(_read(path), path.parent), source=str(path))
-    layers.add(dict(values or {}), source="the settings given")
+        merged.add(_anchored(_read(path), path.parent), source=str(path))
+    for source, layer in (("the settings given", values or {}), *layers):
+        merged.add(layer, source=source)
     for override in overrides:
-        layers.add(_parse_override(override), source=f"--set {override}")
+        merged.add(_parse_override(override), source=f"--set {override}")
     missing = [
         f"{name} is not set; {remedy}."
         for name, remedy in (required or {}).items()
-        if name not in layers.origins
+        if name not in merged.origins
     ]
     try:
-        config = RunConfig.model_validate(layers.values)
+        config = RunConfig.model_validate(merged.values)
     except ValidationError as error:
-        problems = dict.fromkeys(_explain(item, layers) for item in error.errors())
+        problems = dict.fromkeys(_explain(item, merged) for item in error.errors())
         raise _combined([*problems, *missing]) from error
     if missing:
         raise _combined(missing)
@@ -204,12 +207,25 @@ def _read(path: Path) -> dict[str, object]:
             f"The configuration file {path} cannot be read: {reason}.",
             remedy="`boothline init` writes one.",
         ) from error
-    value = _parse(text, source=str(path))
+    return settings_in(text, source=str(path))
+
+
+def settings_in(text: str, *, source: str) -> dict[str, object]:
+    """Return the settings that a text of YAML or JSON holds, by section.
+
+    Args:
+        text: the text.
+        source: what to call it.
+
+    Raises:
+        ConfigError: it is not YAML, or does not hold settings.
+    """
+    value = _parse(text, source=source)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise ConfigError(
-            f"{path} holds {_kind_of(value)} instead of settings.",
+            f"{source} holds {_kind_of(value)} instead of settings.",
             remedy="Write lines like `training:` and below it `  num_steps: 150`.",
         )
     return value

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from boothline.catalogue import TOOLS, TORCH, steps
-from boothline.config import RunConfig
+from boothline.catalogue import TOOLS, TORCH
 from boothline.errors import ConfigError
 from boothline.pipelines.parameters import TARGETS
 
@@ -21,24 +20,12 @@ GOLDENS = Path(__file__).resolve().parents[2] / "tests" / "golden"
 GOLDEN = GOLDENS / "dreambooth.yaml"
 
 
-def shape_of(config: RunConfig) -> "Shape":
-    """Return the shape of a configuration's pipelines on a cluster: loops only over two and more.
-
-    Each loop and group costs a pod of Kubeflow's own that runs before the step's.
-    """
-    from boothline.pipelines.stages import Shape
-
-    cut = [step.shards for step in steps() if step.shards]
-    loops = frozenset(shards.argument for shards in cut if shards.count(config) > 1)
-    return Shape(loops=loops, guarded=False)
-
-
 def pipeline_named(name: str, *, shape: "Shape | None" = None) -> Callable[..., object]:
     """Return a pipeline by its name.
 
     Args:
         name: its name.
-        shape: how it is built; None: so that it runs everywhere.
+        shape: how it is built; None: for the default configuration, so that it runs everywhere.
 
     Raises:
         ConfigError: there is no such pipeline.
@@ -118,7 +105,7 @@ def image_choices(choices: Sequence[str]) -> dict[str, str]:
 def main() -> None:
     """Write the golden copies of all pipelines, or dreambooth alone to the file named."""
     from boothline.launch.cluster.deployment import Deployment
-    from boothline.launch.cluster.placing import placed
+    from boothline.launch.cluster.runs import compile_for
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("-o", "--output", type=Path)
@@ -129,7 +116,7 @@ def main() -> None:
         path.write_text(compiled(pipeline_named(name)), encoding="utf-8")
     if not output:
         full = Deployment.load(GOLDENS / "deployment-full.yaml")
-        text = placed(compiled(pipeline_named("dreambooth")), full)
+        text = compile_for(full)
         (GOLDENS / "dreambooth-full.yaml").write_text(text, encoding="utf-8")
 
 

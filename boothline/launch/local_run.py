@@ -13,24 +13,27 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from boothline import settings as environment
+from boothline.config import RunConfig
+from boothline.launch.compile import pipeline_named
 from boothline.launch.local.containers import ContainerLauncher, give_folder, run_arguments
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.processes import StepLauncher
-from boothline.pipelines.parameters import TARGETS, arguments
+from boothline.pipelines.parameters import arguments
 from boothline.warm import STEP_LIBRARIES, warm_process
 
 logger = logging.getLogger(__name__)
 
 
-def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
+def run(folder: RunFolder, target: str, launcher: StepLauncher) -> bool:
     """Run a pipeline by kfp.local and return whether KFP calls it a success.
 
     Args:
         folder: the run's folder, which holds its configuration.
-        pipeline_name: `<module>:<attribute>` of the pipeline.
+        target: `<module>:<attribute>` of a pipeline; empty: the folder's own.
         launcher: starts the steps.
     """
     warnings.filterwarnings("ignore", category=RuntimeWarning, message="You may be attemp")
@@ -50,8 +53,7 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
         workspace_root=tempfile.mkdtemp(prefix="workspace-"),
         raise_on_error=True,
     )
-    module, _, attribute = pipeline_name.partition(":")
-    pipeline = getattr(importlib.import_module(module), attribute)
+    pipeline = _pipeline(target) if target else _own_pipeline(folder, config)
     # Only now: two threads that import at the same time would both be late.
     threading.Thread(target=_start_tracking, args=(folder,), daemon=True).start()
     try:
@@ -62,6 +64,20 @@ def run(folder: RunFolder, pipeline_name: str, launcher: StepLauncher) -> bool:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return True
+
+
+def _pipeline(target: str) -> Callable[..., object]:
+    """Return the pipeline that an attribute of a module is."""
+    module, _, attribute = target.partition(":")
+    pipeline: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    return pipeline
+
+
+def _own_pipeline(folder: RunFolder, config: RunConfig) -> Callable[..., object]:
+    """Return the pipeline of a run folder, for its configuration."""
+    from boothline.pipelines.stages import Shape
+
+    return pipeline_named(folder.pipeline, shape=Shape.of(config, guarded=True))
 
 
 def _stop_with_parent(launcher: StepLauncher) -> None:
@@ -89,7 +105,7 @@ def main(argv: list[str]) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     folder = RunFolder(Path(argv[0]))
-    target = argv[1] if len(argv) > 1 else TARGETS[folder.pipeline]
+    target = argv[1] if len(argv) > 1 else ""
     if folder.in_containers:
         return _run(folder, target, ContainerLauncher(folder.logs, run_id=folder.run_id))
     with warm_process(*STEP_LIBRARIES) as warm:

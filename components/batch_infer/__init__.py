@@ -33,6 +33,6 @@ ABOUT = StepDescription(
     unit="picture",
     runs="promoted",
     pipelines=PIPELINES,
-    shards=Shards(argument="inference_shards", count=lambda config: config.inference.num_shards),
+    shards=Shards(setting="inference.num_shards", count=lambda config: config.inference.num_shards),
     show=show,
 )

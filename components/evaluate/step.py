@@ -129,12 +129,18 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 
 
 def means(evaluation: str) -> dict[str, float]:
-    """Return the model's mean scores and its gains over the base, by name, for run metrics."""
+    """Return the model's mean scores, their bounds and its gains over the base, by name."""
     if evaluation == FAILED_TRIAL:
         return {}
     found = Store.connect(environment.current()).read_as(Evaluation, evaluation)
     gains = {f"{name}_gain": gain.mean for name, gain in found.gained().items()}
-    return found.means() | gains
+    bounds = {
+        f"{name}_{end}": bound
+        for name, score in found.scores().items()
+        for end, bound in (("low", score.low), ("high", score.high))
+        if bound is not None
+    }
+    return found.means() | bounds | gains
 
 
 def _resolved(context: StepContext, source: str = "") -> BaseModel:

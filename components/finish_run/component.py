@@ -11,7 +11,7 @@ def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
 
     Args:
         run_id: the pipeline run.
-        config: the resolved configuration as JSON.
+        config: what the pipeline was started with, for a run that never began.
         page: the report, for the KFP interface.
 
     Returns:
@@ -19,8 +19,9 @@ def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
     """
     from pathlib import Path
 
+    from boothline.beginning import recorded_config
     from boothline.components.finish_run import step
 
-    report = step.run(run_id=run_id, config=config)
+    report = step.run(run_id=run_id, config=recorded_config(run_id, config))
     Path(page.path).write_bytes(step.html(report))
     return report

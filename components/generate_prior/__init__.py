@@ -34,7 +34,7 @@ ABOUT = StepDescription(
     result=Prior,
     unit="picture",
     shards=Shards(
-        argument="prior_shards",
+        setting="prior.num_shards",
         count=lambda config: config.prior.num_shards if config.prior.enabled else 1,
     ),
     show=show,

@@ -10,9 +10,9 @@ from boothline.components.promote import ABOUT
 
 
 @dsl.component(base_image=ABOUT.image, install_kfp_package=False)
-def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple(
-    "Outputs", [("promotion", str), ("Output", str)]
-):
+def promote(
+    run_id: str, config: str, model: str, evaluation: str, metrics: dsl.Output[dsl.Metrics]
+) -> NamedTuple("Outputs", [("promotion", str), ("Output", str)]):
     """Make the model the champion if it passes the gate.
 
     Args:
@@ -20,6 +20,7 @@ def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple
         config: the resolved configuration as JSON.
         model: reference of the model manifest.
         evaluation: reference of the evaluation manifest.
+        metrics: the verdict and what its rules measured, for the KFP interface.
 
     Returns:
         The reference of the promotion manifest; and as `Output`, the only name that kfp.local
@@ -28,4 +29,6 @@ def promote(run_id: str, config: str, model: str, evaluation: str) -> NamedTuple
     from boothline.components.promote import step
 
     promotion = step.run(run_id=run_id, config=config, model=model, evaluation=evaluation)
+    for name, value in step.figures(promotion).items():
+        metrics.log_metric(name, value)
     return promotion, step.verdict(promotion)

@@ -107,6 +107,13 @@ def verdict(promotion: str) -> str:
     return store.read_as(Promotion, promotion).verdict
 
 
+def figures(promotion: str) -> dict[str, float]:
+    """Return 1 for a model that was promoted, else 0, and what each rule measured, by name."""
+    found = Store.connect(environment.current()).read_as(Promotion, promotion)
+    values = {rule.name: rule.value for rule in found.rules if rule.value is not None}
+    return {"promoted": float(found.promoted)} | values
+
+
 def _check_subject(store: Store, evaluation: Manifest, inputs: Inputs) -> None:
     """Make sure that the evaluation judges this very model, by content.
 

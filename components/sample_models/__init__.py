@@ -10,6 +10,8 @@ ABOUT = StepDescription(
     result=EvaluationShard,
     unit="picture",
     pipelines=("dreambooth", "retrain"),
-    shards=Shards(argument="evaluation_shards", count=lambda config: config.evaluation.num_shards),
+    shards=Shards(
+        setting="evaluation.num_shards", count=lambda config: config.evaluation.num_shards
+    ),
     optional=True,
 )

@@ -1,10 +1,12 @@
 """Checks the subject's pictures and commits the usable ones as a dataset."""
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from boothline import settings as environment
 from boothline.components.validate_data import ABOUT, PAGE
 from boothline.config import RunConfig
 from boothline.config.subject import SubjectConfig
@@ -17,7 +19,7 @@ from boothline.evaluation.prompt_sets import long_caption_templates, long_prompt
 from boothline.results import Dataset
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey
-from boothline.store import ManifestDraft, ManifestRef
+from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
 from boothline.training.job import ensure_some_left
 
@@ -134,6 +136,18 @@ def _cut_off(config: RunConfig, report: DatasetReport, *, settings: Settings) ->
 def _tokenizer(config: RunConfig, settings: Settings) -> Path:
     """Return the `tokenizer` folder of the base model."""
     return model_of(config, settings, need="tokenizer").path / "tokenizer"
+
+
+def html(dataset: str, config: str) -> bytes:
+    """Return the page on what was found in the pictures of a dataset, as UTF-8."""
+    from boothline.report.validation import render_validation
+
+    store = Store.connect(environment.current())
+    report = DatasetReport.model_validate_json(store.read_bytes(dataset, "report.json"))
+    subject = RunConfig.model_validate_json(config).subject
+    with tempfile.TemporaryDirectory(prefix="boothline-page-") as folder:
+        thumbnails = store.fetch(dataset, Path(folder) / "dataset", prefix="thumbnails/")
+        return render_validation(report, thumbnails, subject=subject).encode()
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:

@@ -24,7 +24,7 @@ ABOUT = StepDescription(
     result=Images,
     unit="frame",
     pipelines=("dreambooth", "retrain"),
-    shards=Shards(argument="prior_shards", count=lambda config: config.prior.num_shards),
+    shards=Shards(setting="prior.num_shards", count=lambda config: config.prior.num_shards),
 )
 '''
 COMPONENT = '''"""The KFP interface of frame_pictures."""
@@ -68,13 +68,15 @@ STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce)
 run = STEP.run
 '''
 IMPORT = "from boothline.components.generate_prior.component import generate_prior\n"
-CALL = """    with dsl.ParallelFor(shards, name="frames") as number:
+CALL = """    with shape.shard_of("frame_pictures", "frames") as number:
         titled(
-            frame_pictures(run_id=run_id, config=config, dataset=data.output, shard=number),
+            frame_pictures(
+                run_id=run_id, config=config, dataset=data.outputs["Output"], shard=number
+            ),
             "Frame pictures",
         )
 """
-LOOP = '    with shard_of(shards, "prior_shards", "prior"'
+LOOP = '    with shape.shard_of("generate_prior"'
 PIPELINE = "pipelines/stages.py"
 PROBE = """
 import json, sys
@@ -83,7 +85,8 @@ from boothline.config import RunConfig
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
 from boothline.launch.compile import compiled, pipeline_named
-from boothline.pipelines.parameters import arguments, labels
+from boothline.pipelines.parameters import labels
+from boothline.pipelines.stages import Shape
 from boothline.report.outcome import required_steps
 from boothline.report.collect import _holds_gpus
 from boothline.components.frame_pictures import step
@@ -103,7 +106,7 @@ print(json.dumps({
     "order": [one.name for one in steps_of("dreambooth")],
     "sweep": [one.name for one in steps_of("sweep")],
     "labels": labels(config, promoted=False),
-    "arguments": arguments("r", config)["prior_shards"],
+    "loops": Shape.of(config).loops[step.ABOUT.name],
     "required": required_steps("dreambooth"),
     "image": container["image"],
     "cpu": container["resources"],
@@ -165,7 +168,7 @@ def test_new_step_touches_its_folder_and_the_pipeline_that_uses_it(tree: Path) -
     assert seen["order"].index(NAME) == seen["order"].index("generate_prior") + 1
     assert NAME not in seen["sweep"]
     assert {f"{NAME}-0", f"{NAME}-1"} <= set(seen["labels"])
-    assert seen["arguments"] == [0, 1]
+    assert seen["loops"] == 2
     assert NAME in seen["required"]
     assert seen["image"] == "registry/tools:1"
     assert "3" in json.dumps(seen["cpu"])

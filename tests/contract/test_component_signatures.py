@@ -10,11 +10,16 @@ import pytest
 import yaml
 
 from boothline.catalogue import described, steps, steps_of
+from boothline.config.form import FORMS
 from boothline.launch.compile import GOLDENS, compiled, pipeline_named
 from boothline.pipelines.dreambooth import dreambooth
 from boothline.pipelines.parameters import TARGETS
 
 ALL_STEPS = tuple(step.name for step in steps())
+FORM_OF_FIRST_STEPS = {
+    "validate_data": {"pipeline", "loops", "preset", *FORMS["dreambooth"]},
+    "choose_model": {"loops", *FORMS["batch_inference"]},
+}
 HEAVY = ("torch", "diffusers", "transformers", "mlflow", "accelerate", "peft", "minio", "PIL")
 
 
@@ -28,7 +33,7 @@ def parameters_of(step: str) -> dict[str, object]:
     return {
         name: typing.get_origin(parameter.annotation) or parameter.annotation
         for name, parameter in inspect.signature(component_function(step)).parameters.items()
-        if parameter.annotation in (str, int, list[str])
+        if parameter.annotation in (str, int, float, list[str], dict[str, int])
     }
 
 
@@ -40,7 +45,10 @@ def test_component_parameters_equal_the_inputs_of_its_step(step):
         name: typing.get_origin(field.annotation) or field.annotation
         for name, field in inputs.model_fields.items()
     }
-    assert parameters_of(step) == fields
+    parameters = parameters_of(step)
+    form = parameters.keys() - fields.keys()
+    assert parameters == fields | {name: parameters[name] for name in form}
+    assert form == FORM_OF_FIRST_STEPS.get(step, set())
     assert all(field.is_required() for field in inputs.model_fields.values())
 
 
@@ -49,7 +57,15 @@ def test_component_other_parameters_are_output_artifacts(step):
     signature = inspect.signature(component_function(step))
 
     others = set(signature.parameters) - set(parameters_of(step))
-    expected = {"evaluate": {"metrics"}, "finish_run": {"page"}, "compare_trials": {"page"}}
+    expected = {
+        "validate_data": {"data", "page"},
+        "generate_prior": {"pictures"},
+        "publish_checkpoint": {"exported"},
+        "evaluate": {"metrics"},
+        "promote": {"metrics"},
+        "finish_run": {"page"},
+        "compare_trials": {"page"},
+    }
     assert others == expected.get(step, set())
 
 

@@ -13,7 +13,7 @@ from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.pods import RunPods
 from boothline.launch.cluster.runs import Patience, found
 from boothline.launch.cluster.standing import Sources
-from boothline.launch.cluster.states import ClusterRun, described
+from boothline.launch.cluster.states import ClusterRun, config_of, described
 from boothline.runs import Failure, StepRecord, read_steps, write_step
 from boothline.settings import Settings
 from boothline.store import Store
@@ -137,8 +137,7 @@ def _report(store: Store, run: "V2beta1Run", standing: ClusterRun) -> str:
     from boothline.components.finish_run.step import run as finish
 
     _mark(store, standing)
-    config = str((run.runtime_config.parameters or {})["config"])
-    return finish(run_id=standing.run_id, config=config)
+    return finish(run_id=standing.run_id, config=config_of(run).model_dump_json())
 
 
 def _mark(store: Store, run: ClusterRun) -> None:

@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,15 @@ from boothline.errors import (
 from boothline.launch.cluster.client import CANCELED, FAILED, SUCCEEDED, PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import placed
-from boothline.launch.cluster.states import ClusterRun, described, pipeline_of, run_id_of
+from boothline.launch.cluster.states import (
+    ClusterRun,
+    config_of,
+    described,
+    pipeline_of,
+    run_id_of,
+)
 from boothline.launch.cluster.versions import start_version
-from boothline.launch.compile import compiled, pipeline_named, shape_of
+from boothline.launch.compile import compiled, pipeline_named
 from boothline.launch.trials import planned
 from boothline.pipelines.parameters import arguments
 from boothline.runs import JOB
@@ -60,13 +66,14 @@ def compile_for(
     Args:
         deployment: the settings.
         pipeline: name of the pipeline.
-        config: what it is for; None: any configuration, at the price of loops over one shard.
+        config: what it is for; None: one shard of each step.
 
     Raises:
         ConfigError: there is no such pipeline, or the settings do not fit it.
     """
-    shape = None if config is None else shape_of(config)
-    return placed(compiled(pipeline_named(pipeline, shape=shape)), deployment)
+    from boothline.pipelines.stages import Shape
+
+    return placed(compiled(pipeline_named(pipeline, shape=Shape.of(config))), deployment)
 
 
 def check_reachable(config: RunConfig) -> None:
@@ -176,16 +183,15 @@ def resume(api: PipelinesApi, deployment: Deployment, run_id: str) -> ClusterRun
             f"Run {run_id} is {state}; there is nothing to resume.",
             remedy="See boothline status, or submit a new run.",
         )
-    values: Mapping[str, object] = former.runtime_config.parameters
-    config = RunConfig.model_validate_json(str(values["config"]))
+    pipeline, config = pipeline_of(former), config_of(former)
     body = api.run_body(
         run_id,
-        pipeline=compile_for(deployment, pipeline=pipeline_of(former), config=config),
-        arguments=values,
+        pipeline=compile_for(deployment, pipeline=pipeline, config=config),
+        arguments=arguments(run_id, config, pipeline=pipeline),
         experiment_id=str(former.experiment_id),
     )
     carried = former.pipeline_version_reference is None
-    return _started(api, deployment, body, pipeline=pipeline_of(former), inline=carried)
+    return _started(api, deployment, body, pipeline=pipeline, inline=carried)
 
 
 def found(api: PipelinesApi, run_id: str) -> "V2beta1Run":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.config import RunConfig
+from boothline.config.form import completed
 from boothline.launch.cluster.client import FAILED, FINAL, SUCCEEDED
 from boothline.launch.cluster.deployment import Deployment
 from boothline.runs import JOB, resolved_run_id
@@ -116,6 +118,16 @@ def pipeline_of(run: "V2beta1Run") -> str:
     spec = run.pipeline_spec or {}
     inner = spec.get("pipeline_spec", spec)
     return str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
+
+
+def config_of(run: "V2beta1Run") -> RunConfig:
+    """Return the configuration that a run was started with.
+
+    Raises:
+        ConfigError: what it was started with is not one.
+    """
+    values = (run.runtime_config.parameters if run.runtime_config else None) or {}
+    return completed(str(values.get("config") or ""), values, pipeline=pipeline_of(run))
 
 
 def run_id_of(run: "V2beta1Run") -> str:

@@ -1,6 +1,5 @@
 """A run from its configuration to its summary: checks, services, pipeline, verification."""
 
-import time
 from pathlib import Path
 
 from boothline import settings as process_environment
@@ -26,7 +25,7 @@ from boothline.notifying import tell_ending
 from boothline.pipelines.parameters import arguments, labels
 from boothline.progress import Event, label_of
 from boothline.results import Decision, Leaderboard, Promotion
-from boothline.runs import RunRecord, RunStatus, read_run, write_run
+from boothline.runs import RunStatus, open_run, read_run, write_run
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
 from boothline.trials import steps_with_trials
@@ -73,7 +72,7 @@ def carry_out(
         session = open_session(home, tracking=True)
         say_tracking(session.settings, display)
         folder.write_config(config, pipeline=pipeline)
-        _open_record(session.store, folder.run_id, config, pipeline=pipeline)
+        open_run(session.store, folder.run_id, config, pipeline=pipeline)
         runner = LocalRunner(folder=folder, home=home, environment=session.environment)
         outcome = runner.run(display)
         folder.add_attempt(outcome.seconds)
@@ -96,19 +95,6 @@ def say_tracking(settings: Settings, display: Display) -> None:
             f"Warning: MLflow: {found.detail}. The training continues without it; the registration "
             f"of the model will wait for it. {found.remedy}"
         )
-
-
-def _open_record(store: Store, run_id: str, config: RunConfig, *, pipeline: str) -> None:
-    """Mark the run as running in the store."""
-    before = read_run(store, run_id)
-    record = before or RunRecord(
-        run_id=run_id,
-        pipeline=pipeline,
-        status="running",
-        config=config.model_dump(mode="json"),
-        created_at=time.time(),
-    )
-    write_run(store, record.model_copy(update={"status": "running"}))
 
 
 def conclude(

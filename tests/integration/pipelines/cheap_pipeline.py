@@ -111,13 +111,18 @@ def finish_run(run_id: str, config: str, page: dsl.Output[dsl.HTML]) -> str:
 def cheap(
     run_id: str,
     config: str,
-    prior_shards: list[int],
-    evaluation_shards: list[int],
-    inference_shards: list[int],
+    pictures: str,
+    subject: str,
+    class_noun: str,
+    base_model: str,
+    method: str,
+    steps: int,
+    learning_rate: float,
+    seed: int,
 ) -> None:
     with dsl.ExitHandler(finish_run(run_id=run_id, config=config)):
         data = validate_data(run_id=run_id, config=config)
-        with dsl.ParallelFor(prior_shards) as shard:
+        with dsl.ParallelFor([0, 1]) as shard:
             prior = generate_prior(run_id=run_id, config=config, shard=shard).after(data)
         model = train(
             run_id=run_id,
@@ -125,5 +130,5 @@ def cheap(
             dataset=data.output,
             priors=dsl.Collected(prior.output),
         )
-        with dsl.If(model.output == "promoted"), dsl.ParallelFor(inference_shards) as shard:
+        with dsl.If(model.output == "promoted"), dsl.ParallelFor([0, 1]) as shard:
             batch_infer(run_id=run_id, config=config, model=model.output, shard=shard)

@@ -10,7 +10,7 @@ from kubernetes_fake import served
 from boothline.config import RunConfig
 from boothline.launch.cluster import runs
 from boothline.launch.cluster.deployment import Deployment
-from boothline.launch.compile import shape_of
+from boothline.pipelines.stages import Shape
 
 _whole = runs.compile_for
 _COMPILED: dict[tuple[str, str, object], str] = {}
@@ -20,8 +20,8 @@ def _once(
     deployment: Deployment, *, pipeline: str = "dreambooth", config: RunConfig | None = None
 ) -> str:
     """Return what `compile_for` does; it does not depend on the API's address."""
-    shape = shape_of(config) if config else None
-    key = (pipeline, deployment.model_dump_json(exclude={"kfp"}), shape)
+    loops = tuple(Shape.of(config).loops.items())
+    key = (pipeline, deployment.model_dump_json(exclude={"kfp"}), loops)
     if key not in _COMPILED:
         _COMPILED[key] = _whole(deployment, pipeline=pipeline, config=config)
     return _COMPILED[key]

@@ -1,12 +1,14 @@
 import json
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
-from boothline.pipelines.parameters import arguments, encode, labels, shards
+from boothline.launch.compile import compiled, pipeline_named
+from boothline.pipelines.parameters import TARGETS, arguments, encode, labels, shards
 
 
 def config_with(prompt: str) -> RunConfig:
@@ -48,21 +50,30 @@ def test_shards_without_prior_are_one_empty_prior_shard():
 
 
 def test_arguments_hold_what_the_pipeline_takes():
-    config = RunConfig.model_validate(
-        {
-            "prior": {"num_shards": 3},
-            "inference": {"num_shards": 1},
-            "evaluation": {"num_shards": 2},
-        }
-    )
+    config = RunConfig.model_validate({"training": {"num_steps": 7}, "prior": {"num_shards": 3}})
 
     values = arguments("20260101-000000-0000", config)
 
     assert values["run_id"] == "20260101-000000-0000"
-    assert json.loads(values["config"])["prior"]["num_shards"] == 3
-    assert values["prior_shards"] == [0, 1, 2]
-    assert values["inference_shards"] == [0]
-    assert values["evaluation_shards"] == [0, 1]
+    assert values["steps"] == 7
+    rest = json.loads(values["config"])
+    assert rest["prior"]["num_shards"] == 3
+    assert "num_steps" not in rest["training"]
+
+
+@pytest.mark.parametrize("pipeline", TARGETS)
+def test_arguments_are_parameters_of_their_pipeline(pipeline):
+    config = RunConfig.model_validate(
+        {"sweep": {"trials": [{"training.seed": 1}, {"training.seed": 2}]}}
+    )
+    spec = yaml.load(compiled(pipeline_named(pipeline)), yaml.CSafeLoader)
+    taken = spec["root"]["inputDefinitions"]["parameters"]
+
+    given = arguments("r", config, pipeline=pipeline)
+
+    assert given.keys() <= taken.keys()
+    needed = {name for name, about in taken.items() if not about.get("isOptional")}
+    assert needed <= given.keys()
 
 
 @pytest.mark.parametrize(("promoted", "ending"), [(True, ["batch_infer-0"]), (False, [])])

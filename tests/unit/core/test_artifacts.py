@@ -1,0 +1,64 @@
+"""What Kubeflow's page is given to show of a result."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from boothline import settings as environment
+from boothline.artifacts import describe
+from boothline.results import Dataset, Model, ModelBase, Training
+from boothline.store import Store
+from boothline.store.memory import memory_store
+from boothline.trials import FAILED_TRIAL
+
+
+@dataclass
+class Shown:
+    """An artifact as KFP's executor has it."""
+
+    uri: str = "s3://kubeflow/x"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
+    store = memory_store(tmp_path)
+    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setenv("BOOTHLINE_BUCKET", "pictures")
+    monkeypatch.setenv("BOOTHLINE_PREFIX", "team/")
+    environment.current.cache_clear()
+    yield store
+    environment.current.cache_clear()
+
+
+def test_model_says_base_steps_size_and_what_it_was_made_from(store: Store) -> None:
+    data = store.commit("steps/validate_data/d", Dataset(num_images=5).draft())
+    training = store.commit("steps/train/t", Training(num_steps=40).draft(inputs=(data,)))
+    base = ModelBase(source="base:sd15", digest="e3")
+    model = Model(model_name="boothline-dog", method="lora", base_model=base)
+    ref = store.commit(
+        "steps/publish_checkpoint/m",
+        model.draft({"unet/weights": b"1234567"}, inputs=(training, data)),
+    )
+    shown = Shown()
+    describe(shown, str(ref))
+    assert shown.uri == "boothline://pictures/team/steps/publish_checkpoint/m"
+    assert shown.metadata == {
+        "manifest": str(ref),
+        "digest": store.read(ref).content_digest,
+        "size_bytes": 7,
+        "made_from": "steps/train/t, steps/validate_data/d",
+        "model_name": "boothline-dog",
+        "method": "lora",
+        "base_model": "base:sd15",
+        "num_steps": 40,
+    }
+
+
+def test_result_of_a_failed_trial_is_left_as_it_is(store: Store) -> None:
+    shown = Shown()
+    describe(shown, FAILED_TRIAL)
+    assert shown == Shown()
