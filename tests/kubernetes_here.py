@@ -304,10 +304,14 @@ class Cluster:
         value = json.loads(printed) if printed.startswith("{") else {}
         return Outcome(process.returncode, value, said, time.monotonic() - started)
 
-    def api(self, method: str, path: str) -> dict[str, Any]:
+    def api(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         """Ask the Kubeflow Pipelines API itself."""
-        url = f"{self.forwards['kubeflow'].url}/apis/v2beta1/{path}"
-        request = urllib.request.Request(url, method=method)  # noqa: S310  (a port of this machine)
+        request = urllib.request.Request(  # noqa: S310  (a port of this machine)
+            f"{self.forwards['kubeflow'].url}/apis/v2beta1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
 
         def answer() -> dict[str, Any] | None:
             try:

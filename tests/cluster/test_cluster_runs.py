@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes_here import ROOT, Cluster, Outcome, command, until
 
 pytestmark = pytest.mark.cluster
@@ -117,6 +118,42 @@ def test_run_with_one_shard_each_needs_at_most_twelve_drivers(
     counted = drivers(cluster, outcome.printed)
     figure(f"{counted} drivers, {outcome.seconds:.0f} s")
     assert counted <= 12
+
+
+def test_run_is_started_by_filling_in_a_form(
+    cluster: Cluster, demo: tuple[Path, Outcome], pictures: str, plain: Path, figure: Any
+) -> None:
+    """A version that is started by a form, as Kubeflow's page does it, is trained and judged"""
+    (uploaded,) = cluster.boothline(
+        "upload", "--pipeline", "dreambooth", "--deployment", plain
+    ).printed["uploaded"]
+    rest = yaml.safe_load(cluster.configuration("form", pictures).read_text())
+    del rest["subject"], rest["training"]["num_steps"]
+    form = {"pictures": pictures, "subject": "form", "class_noun": "bear", "steps": 9, "seed": 3}
+    made = cluster.api(
+        "POST",
+        "runs",
+        {
+            "display_name": "from a form",
+            "experiment_id": cluster.experiment(),
+            "pipeline_version_reference": {
+                "pipeline_id": uploaded["pipeline_id"],
+                "pipeline_version_id": uploaded["version_id"],
+            },
+            "runtime_config": {"parameters": {**form, "config": yaml.safe_dump(rest)}},
+        },
+    )
+    run_id = f"dreambooth-{made['run_id']}"
+    started = time.monotonic()
+    until(
+        lambda: cluster.state(run_id, plain)["state"] in ("SUCCEEDED", "FAILED"),
+        seconds=900, what="the end of the run", pause=5,
+    )  # fmt: skip
+    run = cluster.state(run_id, plain)
+    assert run["state"] == "SUCCEEDED", run
+    assert cluster.boothline("report", run_id).code == 0
+    assert "boothline-form" in json.dumps(cluster.boothline("models").printed)
+    figure(f"succeeded in {time.monotonic() - started:.0f} s")
 
 
 def test_submit_without_its_secret_is_refused(cluster: Cluster, pictures: str, figure: Any) -> None:
