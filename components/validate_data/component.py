@@ -56,15 +56,9 @@ def validate_data(  # noqa: PLR0913 (a form has many fields)
     from boothline.components.validate_data import step
 
     form = {
-        "preset": preset,
-        "pictures": pictures,
-        "subject": subject,
-        "class_noun": class_noun,
-        "base_model": base_model,
-        "method": method,
-        "steps": steps,
-        "learning_rate": learning_rate,
-        "seed": seed,
+        **{"preset": preset, "pictures": pictures, "subject": subject, "class_noun": class_noun},
+        **{"base_model": base_model, "method": method, "steps": steps},
+        **{"learning_rate": learning_rate, "seed": seed},
     }
     whole = begun(run_id, config, pipeline=pipeline, form=form, loops=loops)
     dataset = step.run(run_id=run_id, config=whole)
