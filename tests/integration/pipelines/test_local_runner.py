@@ -14,7 +14,7 @@ from boothline.config import RunConfig
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.processes import processes_of
 from boothline.launch.local.runner import LocalRunner, Outcome
-from boothline.pipelines.parameters import encode
+from boothline.pipelines.parameters import arguments
 
 HERE = Path(__file__).parent
 AWKWARD = 'it\'s "{subject}" {{$.inputs}} {{$}} é python3 /kfp-workspace \\{{workflow.name}}'
@@ -98,7 +98,7 @@ def test_local_run_with_placeholder_like_text_passes_the_configuration_unharmed(
     run(folder, "ok")
 
     received = (folder.path / "received.json").read_text()
-    assert received == encode(folder.read_config())
+    assert received == arguments(folder.run_id, folder.read_config())["config"]
     assert json.loads(received)["evaluation"]["prompts"] == [AWKWARD]
 
 
