@@ -32,6 +32,8 @@ _MANAGED_PIXELS: Final = 16_000_000
 """So are larger ones whose colours have to be converted, which costs most of the time."""
 _SLOW_PIXELS: Final = 32_000_000
 """So are larger ones that are not JPEG, whose decoders leave little time."""
+_QUICK_PIXELS: Final = 4_000_000
+"""These are reduced until they have no more than that: all that follows costs time by the pixel."""
 # Above this a transparent one leaves no room to convert its colours.
 _TRANSPARENT_PIXELS: Final = 26_000_000
 _STRIP_ROWS: Final = 64
@@ -161,10 +163,15 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
         notes.append("has several frames; the first one is used")
     conversion = Conversion(opened.claim, mode=_opaque_mode(image))
     is_slow = opened.segments is None and size[0] * size[1] > _SLOW_PIXELS
-    scale = _scale(size, takes_long=conversion.changes or is_slow, enough_px=enough_px)
+    scale = _scale(
+        size,
+        takes_long=conversion.changes or is_slow,
+        enough_px=enough_px,
+        most_pixels=_QUICK_PIXELS if is_slow else _MANAGED_PIXELS,
+    )
     if opened.segments is not None:
         _check_coefficients(size, opened.segments)
-    if opened.can_draft and scale > 1:
+    if opened.can_draft and scale > 1 and _can_be_reduced(image):
         image.draft(image.mode, (size[0] // scale, size[1] // scale))
     try:
         image.load()
@@ -196,11 +203,17 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
     )
 
 
-def _scale(size: tuple[int, int], *, takes_long: bool, enough_px: int) -> int:
+def _scale(
+    size: tuple[int, int],
+    *,
+    takes_long: bool,
+    enough_px: int,
+    most_pixels: int = _MANAGED_PIXELS,
+) -> int:
     """Return the part of its size that a picture is decoded at: 1, 2, 4 or 8.
 
-    Up to 50 million pixels it is the whole, unless its colours or its decoder take long; then what
-    is wanted is still covered.
+    Up to 50 million pixels it is the whole, unless its colours or its decoder take long; then it is
+    reduced to `most_pixels` as far as what is wanted is still covered.
     """
     scale, pixels = 1, size[0] * size[1]
     while pixels > _WHOLE_PIXELS * scale**2 and scale < _MAX_SCALE:
@@ -209,7 +222,7 @@ def _scale(size: tuple[int, int], *, takes_long: bool, enough_px: int) -> int:
         return scale
     while (
         scale < _MAX_SCALE
-        and pixels > _MANAGED_PIXELS * scale**2
+        and pixels > most_pixels * scale**2
         and min(size) // (2 * scale) >= enough_px
     ):
         scale *= 2

@@ -11,7 +11,7 @@ from typing import Final
 
 from PIL import Image, JpegImagePlugin
 
-from boothline.data import boxes, heic, jpeg, png, strangers, webp
+from boothline.data import boxes, heic, inflating, jpeg, png, strangers, webp
 from boothline.data.colours import ADOBE_RGB, Claim, claim_of, claim_of_codes
 from boothline.data.deferred import DeferredImage
 from boothline.errors import DataError
@@ -47,8 +47,7 @@ class Opened:
     @property
     def can_draft(self) -> bool:
         """Whether its decoder itself can give it at a part of its size."""
-        is_deferred = isinstance(self.image, DeferredImage) and self.image.mode == "RGB"
-        return self.segments is not None or is_deferred
+        return self.segments is not None or isinstance(self.image, DeferredImage)
 
 
 def open_picture(path: Path, head: bytes) -> Opened:
@@ -98,7 +97,7 @@ def _open_jpeg(path: Path) -> Opened:
 
 def _open_png(path: Path) -> Opened:
     facts = png.read_facts(path)
-    image = Image.open(facts.pixels or path, formats=("PNG",))
+    image = inflating.open_png(facts.pixels or path)
     if facts.claim is not None:
         return Opened(image=image, claim=facts.claim)
     lost = facts.profile_left_out or ("icc_profile" in image.info and not image.info["icc_profile"])

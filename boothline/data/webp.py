@@ -8,9 +8,9 @@ import ctypes
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-from PIL import Image
+from PIL import Image, _imaging
 
 from boothline.data.deferred import DeferredImage
 
@@ -18,7 +18,7 @@ _LARGE_PIXELS: Final = 16_000_000
 """Smaller ones fit as Pillow reads them."""
 _ABI_VERSION: Final = 0x0200
 """Of libwebp's decoder; the library refuses another major part."""
-_MODE_RGB, _MODE_RGBA = 0, 1
+_MODE_RGB, _MODE_RGBA, _MODE_PREMULTIPLIED = 0, 1, 7
 _OUT_OF_MEMORY, _TRUNCATED = 1, 7
 _MAX_CHUNKS: Final = 1000
 _METADATA: Final = {b"ICCP": "icc_profile", b"EXIF": "exif"}
@@ -114,37 +114,53 @@ class LargeWebp(DeferredImage):
         mode = "RGBA" if features.has_alpha else "RGB"
         super().__init__((features.width, features.height), mode, _metadata(path))
         self._path = path
-        self._is_whole = True
+        self._scale = 1
 
     def draft(self, mode: str | None, size: tuple[int, int] | None) -> None:
-        """Have an opaque picture decoded at this size, not above its own."""
-        if size and self._im is None and self._mode == "RGB":
+        """Have the picture decoded at this size, a transparent one at this or the next above."""
+        if not size or self._im is not None:
+            return
+        self._scale = max(1, self.width // max(size[0], 1))
+        if self._mode == "RGB":
             self._size = size
-            self._is_whole = False
 
     def decoded(self) -> Image.Image:
-        """Decode the pixels at the size that was asked for."""
+        """Decode the pixels at the size that was asked for; a reduced transparent one as `RGBa`."""
+        if self._mode == "RGB":
+            return Image.frombuffer("RGB", self.size, self._pixels(_MODE_RGB), "raw", "RGB", 0, 1)
+        if self._scale == 1:
+            pixels = self._pixels(_MODE_RGBA)
+            return Image.frombuffer("RGBA", self.size, pixels, "raw", "RGBA", 0, 1)
+        # Colours count as much as they are seen: libwebp multiplies them by their opacity. Pillow
+        # takes a buffer of this mode without a copy, but has no public function for it.
+        pixels = self._pixels(_MODE_PREMULTIPLIED)
+        core = _imaging.map_buffer(pixels, self.size, "raw", 0, ("RGBa", 0, 1))
+        whole = Image.new("RGBa", (0, 0))._new(core)
+        reduced = whole.reduce(self._scale)
+        self._size, self._mode = reduced.size, reduced.mode
+        return reduced
+
+    def _pixels(self, mode: int) -> bytearray:
+        """Return the pixels in one of libwebp's modes, row by row."""
         library = _library()
         if library is None:
             raise OSError("libwebp is not to be found")
-        channels = len(self._mode)
-        stride = self.width * channels
+        stride = self.width * len(self._mode)
         pixels = bytearray(stride * self.height)
         address = ctypes.addressof(ctypes.c_char.from_buffer(pixels))
         config = _Config()
         if not library.WebPInitDecoderConfigInternal(ctypes.byref(config), _ABI_VERSION):
             raise OSError("libwebp has another interface")
-        config.output.mode = _MODE_RGBA if channels == 4 else _MODE_RGB
+        config.output.mode = mode
         config.output.is_external_memory = 1
         config.output.buffer.rgba = _Pixels(address, stride, len(pixels))
         config.options.use_threads = 1
-        if not self._is_whole:
+        if self._scale > 1 and mode == _MODE_RGB:
             config.options.use_scaling = 1
             config.options.scaled_width, config.options.scaled_height = self.size
         data = self._path.read_bytes()
         _check(library.WebPDecode(data, len(data), ctypes.byref(config)))
-        del data
-        return Image.frombuffer(self._mode, self.size, pixels, "raw", self._mode, 0, 1)
+        return pixels
 
 
 def open_large(path: Path, head: bytes) -> LargeWebp | None:
@@ -192,18 +208,19 @@ def _check(status: int) -> None:
 def _metadata(path: Path) -> dict[Any, Any]:
     """Return the colour profile and the EXIF data under Pillow's names."""
     with path.open("rb") as stream:
-        return {_METADATA[name]: data for name, data in _chunks(stream.read()) if data}
+        return {_METADATA[name]: data for name, data in _chunks(stream) if data}
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """Yield the chunks of metadata with their content, each name once."""
     position, seen = 12, set[bytes]()
     for _ in range(_MAX_CHUNKS):
-        name = data[position : position + 4]
-        length = int.from_bytes(data[position + 4 : position + 8], "little")
-        if len(name) < 4:
+        stream.seek(position)
+        header = stream.read(8)
+        if len(header) < 4:
             return
+        name, length = header[:4], int.from_bytes(header[4:], "little")
         if name in _METADATA and name not in seen:
             seen.add(name)
-            yield name, data[position + 8 : position + 8 + length]
+            yield name, stream.read(length)
         position += 8 + length + length % 2

@@ -254,7 +254,7 @@ def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_se
 def test_decode_picture_of_a_slow_decoder_is_reduced_to_what_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str, side: int
 ) -> None:
-    monkeypatch.setattr(decoding, "_MANAGED_PIXELS", 100)
+    monkeypatch.setattr(decoding, "_QUICK_PIXELS", 100)
     monkeypatch.setattr(decoding, "_SLOW_PIXELS", 1199)
     path = saved(Image.new("RGB", (40, 30)), tmp_path, format_name)
     assert decode(path, max_pixels=1200, enough_px=15).image.width == side

@@ -26,6 +26,12 @@ def saved(image: Image.Image, folder: Path, **options: object) -> Path:
     return path
 
 
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif.tobytes()
+
+
 def opened(path: Path) -> webp.LargeWebp | None:
     return webp.open_large(path, path.read_bytes()[:512])
 
@@ -108,6 +114,49 @@ def test_decode_large_webp_is_reduced_and_says_so(tmp_path, make_picture, monkey
     halved = picture.convert("RGB").reduce(2).tobytes()
     pairs = zip(found.image.tobytes(), halved, strict=True)
     assert max(abs(one - other) for one, other in pairs) <= 2
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_decode_large_transparent_webp_is_reduced_with_colours_as_they_are_seen(
+    tmp_path, make_picture, monkeypatch, scale, lossless
+):
+    monkeypatch.setattr(decoding, "_WHOLE_PIXELS", 97 * 131 / scale**2)
+    monkeypatch.setattr(decoding, "_TRANSPARENT_PIXELS", NUM_PIXELS - 1)
+    picture = make_picture().resize((97, 131))
+    alpha = Image.linear_gradient("L").resize(picture.size)
+    alpha.paste(0, (0, 0, 50, 60))
+    picture.paste("black", (0, 0, 50, 60))  # not seen
+    picture.putalpha(alpha)
+    path = saved(picture, tmp_path, lossless=lossless, exact=True, exif=turned())
+    found = decode(path, max_pixels=10**6)
+    whole = Image.open(path).reduce(scale).transpose(Image.Transpose.ROTATE_270)
+    seen = Image.new("RGB", whole.size, "white")
+    seen.paste(whole, mask=whole.getchannel("A"))
+    assert (found.size, found.image.size) == ((131, 97), whole.size)
+    pairs = zip(found.image.tobytes(), seen.tobytes(), strict=True)
+    assert max(abs(one - other) for one, other in pairs) <= 2
+    assert found.notes == ("is transparent in places; it is laid over white",)
+
+
+def test_decode_large_transparent_webp_that_fits_stays_whole(tmp_path, make_picture, monkeypatch):
+    monkeypatch.setattr(decoding, "_WHOLE_PIXELS", NUM_PIXELS - 1)
+    monkeypatch.setattr(decoding, "_TRANSPARENT_PIXELS", NUM_PIXELS)
+    picture = make_picture()
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    found = decode(saved(picture, tmp_path, lossless=True), max_pixels=10**6)
+    assert (found.image.size, found.remarks) == ((96, 96), ())
+
+
+def test_open_large_webp_skips_what_no_picture_needs(tmp_path, make_picture):
+    path = saved(make_picture(), tmp_path, exif=turned(), icc_profile=b"profile")
+    data = path.read_bytes()
+    where = data.index(b"EXIF")
+    more = b"MORE" + (3).to_bytes(4, "little") + b"abc\0"  # of odd length
+    path.write_bytes(data[:where] + more + data[where:])
+    assert opened(path).info == {"exif": turned()[6:], "icc_profile": b"profile"}
+    path.write_bytes(data[:where] + b"EXIF")
+    assert opened(path).info == {"icc_profile": b"profile"}
 
 
 @pytest.mark.parametrize("lossless", [False, True])
