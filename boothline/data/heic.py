@@ -1,7 +1,8 @@
 """Decodes large HEIC pictures in threads of the codec, which pillow-heif does not ask for.
 
 Phones write tiles, of which libheif decodes several at once by itself. Other programs write one
-picture, whose rows only the codec can share out. This calls the libheif that pillow-heif brings.
+picture, whose rows only the codec can share out. This calls the libheif that pillow-heif brings. A
+picture that is to be reduced is so before it becomes RGB, which libheif does in one thread.
 """
 
 import ctypes
@@ -21,6 +22,16 @@ _LARGE_PIXELS: Final = 16_000_000
 _WITH_CODEC_THREADS: Final = 8
 """Version of the options since which they hold the number of threads."""
 _RGB, _INTERLEAVED_RGB, _INTERLEAVED = 1, 10, 10
+_YCBCR, _CHROMA_420, _PLANES = 0, 1, (0, 1, 2)
+_UNSPECIFIED, _BT_601 = 2, 6
+_WEIGHTS: Final = {
+    1: (0.2126, 0.0722),  # BT.709
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),  # BT.601
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),  # BT.2020
+}
+"""How much red and blue weigh in luma, by the code of the matrix in ISO/IEC 23091-2."""
 _MEMORY_ERROR: Final = 6
 _ROWS_AT_ONCE: Final = 64
 """A multiple of every part that a picture is reduced to."""
@@ -67,6 +78,18 @@ class _Options(ctypes.Structure):
     )
 
 
+class _Codes(ctypes.Structure):
+    """heif_color_profile_nclx, up to what is needed of it."""
+
+    _fields_ = (
+        ("version", ctypes.c_uint8),
+        ("primaries", ctypes.c_int),
+        ("transfer", ctypes.c_int),
+        ("matrix", ctypes.c_int),
+        ("is_full_range", ctypes.c_uint8),
+    )
+
+
 class LargeHeic(DeferredImage):
     """An opaque HEIC picture that is decoded in threads of the codec.
 
@@ -97,15 +120,13 @@ class LargeHeic(DeferredImage):
         with _handle(library, self._path) as handle, _options(library) as options:
             options.contents.convert_hdr_to_8bit = 1
             options.contents.num_codec_threads = self._num_threads
-            picture = ctypes.c_void_p()
-            answer = library.heif_decode_image(
-                handle, ctypes.byref(picture), _RGB, _INTERLEAVED_RGB, options
-            )
-            _check(answer)
-            try:
-                image = _copied(library, picture, scale=self._scale)
-            finally:
-                library.heif_image_release(picture)
+            image = None
+            if self._scale > 1 and _has_planes(library, handle):
+                with _picture(library, handle, options, _YCBCR, _CHROMA_420) as picture:
+                    image = _converted(library, picture, scale=self._scale)
+            if image is None:
+                with _picture(library, handle, options, _RGB, _INTERLEAVED_RGB) as picture:
+                    image = _copied(library, picture, scale=self._scale)
         self._size = image.size
         return image
 
@@ -149,6 +170,14 @@ def _library() -> ctypes.CDLL | None:
             "heif_decoding_options_alloc": (options, ()),
             "heif_decoding_options_free": (None, (options,)),
             "heif_decode_image": (_Error, (pointer, pointer, number, number, options)),
+            "heif_image_handle_get_luma_bits_per_pixel": (number, (pointer,)),
+            "heif_image_handle_get_chroma_bits_per_pixel": (number, (pointer,)),
+            "heif_image_handle_get_preferred_decoding_colorspace": (
+                _Error,
+                (pointer, pointer, pointer),
+            ),
+            "heif_image_get_nclx_color_profile": (_Error, (pointer, pointer)),
+            "heif_nclx_color_profile_free": (None, (pointer,)),
             "heif_image_release": (None, (pointer,)),
             "heif_image_get_width": (number, (pointer, number)),
             "heif_image_get_height": (number, (pointer, number)),
@@ -176,12 +205,97 @@ def _handle(library: ctypes.CDLL, path: Path) -> Iterator[ctypes.c_void_p]:
 
 
 @contextmanager
-def _options(library: ctypes.CDLL) -> Iterator[Any]:
+def _options(library: ctypes.CDLL) -> "Iterator[ctypes._Pointer[_Options]]":
     options = library.heif_decoding_options_alloc()
     try:
         yield options
     finally:
         library.heif_decoding_options_free(options)
+
+
+@contextmanager
+def _picture(
+    library: ctypes.CDLL,
+    handle: ctypes.c_void_p,
+    options: "ctypes._Pointer[_Options]",
+    space: int,
+    chroma: int,
+) -> Iterator[ctypes.c_void_p]:
+    """Decode a picture into pixels of one of libheif's kinds, for as long as it is read."""
+    picture = ctypes.c_void_p()
+    answer = library.heif_decode_image(handle, ctypes.byref(picture), space, chroma, options)
+    _check(answer)
+    try:
+        yield picture
+    finally:
+        library.heif_image_release(picture)
+
+
+def _has_planes(library: ctypes.CDLL, handle: ctypes.c_void_p) -> bool:
+    """Return whether a picture is stored as luma and half-size chroma of 8 bits, as most are."""
+    space, chroma = ctypes.c_int(), ctypes.c_int()
+    ask = library.heif_image_handle_get_preferred_decoding_colorspace
+    _check(ask(handle, ctypes.byref(space), ctypes.byref(chroma)))
+    bits = {
+        library.heif_image_handle_get_luma_bits_per_pixel(handle),
+        library.heif_image_handle_get_chroma_bits_per_pixel(handle),
+    }
+    return (space.value, chroma.value, bits) == (_YCBCR, _CHROMA_420, {8})
+
+
+def _converted(library: ctypes.CDLL, picture: ctypes.c_void_p, *, scale: int) -> Image.Image | None:
+    """Return libheif's planes as RGB at a part of their size; only so many pixels are converted.
+
+    Returns:
+        None where the matrix is one that only libheif knows.
+    """
+    matrix = _matrix(library, picture)
+    if matrix is None:
+        return None
+    parts = (scale, scale // 2, scale // 2)
+    planes = [
+        _plane(library, picture, number).reduce(part)
+        for number, part in zip(_PLANES, parts, strict=True)
+    ]
+    return Image.merge("RGB", planes).convert("RGB", matrix)
+
+
+def _plane(library: ctypes.CDLL, picture: ctypes.c_void_p, number: int) -> Image.Image:
+    """Return one of libheif's planes, in its own memory."""
+    width = library.heif_image_get_width(picture, number)
+    height = library.heif_image_get_height(picture, number)
+    found = ctypes.c_int()
+    address = library.heif_image_get_plane_readonly(picture, number, ctypes.byref(found))
+    if not address or min(width, height) < 1 or found.value < width:
+        raise OSError("broken data stream")
+    pixels = (ctypes.c_char * (found.value * height)).from_address(address)
+    return Image.frombuffer("L", (width, height), pixels, "raw", "L", found.value, 1)
+
+
+def _matrix(library: ctypes.CDLL, picture: ctypes.c_void_p) -> tuple[float, ...] | None:
+    """Return the three rows that make RGB of luma and chroma; None: not known here."""
+    codes = ctypes.POINTER(_Codes)()
+    library.heif_image_get_nclx_color_profile(picture, ctypes.byref(codes))
+    number, is_full = _UNSPECIFIED, True
+    if codes:
+        number, is_full = codes.contents.matrix, bool(codes.contents.is_full_range)
+        library.heif_nclx_color_profile_free(codes)
+    weights = _WEIGHTS.get(_BT_601 if number == _UNSPECIFIED else number)
+    if weights is None:
+        return None
+    red, blue = weights
+    green = 1 - red - blue
+    black, luma, chroma = (0, 1.0, 1.0) if is_full else (16, 255 / 219, 255 / 224)
+    rows = (
+        (0.0, 2 * (1 - red)),
+        (-2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green),
+        (2 * (1 - blue), 0.0),
+    )
+    return tuple(
+        value
+        for cb, cr in rows
+        for value in (luma, chroma * cb, chroma * cr, -luma * black - 128 * chroma * (cb + cr))
+    )
 
 
 def _copied(library: ctypes.CDLL, picture: ctypes.c_void_p, *, scale: int) -> Image.Image:

@@ -80,16 +80,69 @@ def test_decode_large_heic_is_upright_and_in_srgb(tmp_path, make_picture):
     assert found.remarks == ("has the colours of Display P3; they are converted to sRGB",)
 
 
+def largest_difference(one: Image.Image, other: Image.Image) -> int:
+    assert (one.size, one.mode) == (other.size, other.mode)
+    pixels = [np.asarray(image).astype(int) for image in (one, other)]
+    return int(abs(pixels[0] - pixels[1]).max())
+
+
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("size", [(96, 96), (131, 97), (200, 259)])
+@pytest.mark.parametrize(("chroma", "levels"), [(420, 2), (444, 0)])
 def test_decode_large_heic_is_reduced_as_the_whole_would_be(
-    tmp_path, make_picture, monkeypatch, size, scale
+    tmp_path, make_picture, monkeypatch, size, scale, chroma, levels
 ):
     monkeypatch.setattr(decoding, "_WHOLE_PIXELS", size[0] * size[1] / scale**2)
-    path = saved(make_picture().resize(size), tmp_path)
+    # Colours that no block of chroma takes out of RGB, which is cut off before or after reducing.
+    picture = make_picture().resize(size).point(lambda value: 50 + value * 0.5)
+    path = saved(picture, tmp_path, chroma=chroma)
     found = decode(path, max_pixels=10**6)
     assert found.size == size
-    assert found.image.tobytes() == by_pillow_heif(path).reduce(scale).tobytes()
+    assert largest_difference(found.image, by_pillow_heif(path).reduce(scale)) <= levels
+
+
+COLOURS = ["red", "lime", "blue", "white", "black", "gray", "#c86432", "#3264c8"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"matrix_coefficients": number, "full_range_flag": is_full}
+     for number in (1, 5, 6, 9, 10) for is_full in (0, 1)]
+    + [{}, {"save_nclx_profile": False}, {"matrix_coefficients": 2}, {"matrix_coefficients": 4},
+       {"matrix_coefficients": 8}],
+    ids=str,
+)  # fmt: skip
+def test_decode_large_heic_is_reduced_by_the_matrix_that_it_names(tmp_path, options):
+    picture = Image.new("RGB", (256, 128))
+    for number, colour in enumerate(COLOURS):
+        picture.paste(colour, (32 * number, 0, 32 * number + 32, 128))
+    path = tmp_path / "picture"
+    pillow_heif.from_pillow(picture).save(path, quality=95, **options)
+    found = opened(path).image
+    found.draft("RGB", (128, 64))
+    found.load()
+    whole = by_pillow_heif(path).reduce(2)
+    for number in range(len(COLOURS)):
+        middle = (16 * number + 4, 4, 16 * number + 12, 60)
+        assert largest_difference(found.crop(middle), whole.crop(middle)) <= 2
+
+
+def test_decode_large_heic_is_converted_only_once_it_is_reduced(
+    tmp_path, make_picture, monkeypatch
+):
+    image = opened(saved(make_picture(), tmp_path)).image
+    monkeypatch.setattr(heic, "_copied", None)
+    image.draft("RGB", (48, 48))
+    assert image.getpixel((5, 5))
+
+
+def test_load_large_heic_of_10_bits_is_reduced_as_the_whole_would_be(tmp_path):
+    ramp = np.linspace(0, 65535, 128 * 96 * 3).reshape(96, 128, 3).astype(np.uint16)
+    path = tmp_path / "picture"
+    pillow_heif.encode("RGB;16", (128, 96), ramp.tobytes(), path, format="HEIF", quality=90)
+    image = opened(path).image
+    image.draft("RGB", (64, 48))
+    assert image.tobytes() == by_pillow_heif(path).reduce(2).tobytes()
 
 
 def test_decode_large_heic_cut_short_is_refused(tmp_path, make_picture):
