@@ -23,15 +23,6 @@ _WITH_CODEC_THREADS: Final = 8
 """Version of the options since which they hold the number of threads."""
 _RGB, _INTERLEAVED_RGB, _INTERLEAVED = 1, 10, 10
 _YCBCR, _CHROMA_420, _PLANES = 0, 1, (0, 1, 2)
-_UNSPECIFIED, _BT_601 = 2, 6
-_WEIGHTS: Final = {
-    1: (0.2126, 0.0722),  # BT.709
-    5: (0.299, 0.114),
-    6: (0.299, 0.114),  # BT.601
-    9: (0.2627, 0.0593),
-    10: (0.2627, 0.0593),  # BT.2020
-}
-"""How much red and blue weigh in luma, by the code of the matrix in ISO/IEC 23091-2."""
 _MEMORY_ERROR: Final = 6
 _ROWS_AT_ONCE: Final = 64
 """A multiple of every part that a picture is reduced to."""
@@ -78,18 +69,6 @@ class _Options(ctypes.Structure):
     )
 
 
-class _Codes(ctypes.Structure):
-    """heif_color_profile_nclx, up to what is needed of it."""
-
-    _fields_ = (
-        ("version", ctypes.c_uint8),
-        ("primaries", ctypes.c_int),
-        ("transfer", ctypes.c_int),
-        ("matrix", ctypes.c_int),
-        ("is_full_range", ctypes.c_uint8),
-    )
-
-
 class LargeHeic(DeferredImage):
     """An opaque HEIC picture that is decoded in threads of the codec.
 
@@ -120,11 +99,10 @@ class LargeHeic(DeferredImage):
         with _handle(library, self._path) as handle, _options(library) as options:
             options.contents.convert_hdr_to_8bit = 1
             options.contents.num_codec_threads = self._num_threads
-            image = None
             if self._scale > 1 and _has_planes(library, handle):
                 with _picture(library, handle, options, _YCBCR, _CHROMA_420) as picture:
                     image = _converted(library, picture, scale=self._scale)
-            if image is None:
+            else:
                 with _picture(library, handle, options, _RGB, _INTERLEAVED_RGB) as picture:
                     image = _copied(library, picture, scale=self._scale)
         self._size = image.size
@@ -176,8 +154,6 @@ def _library() -> ctypes.CDLL | None:
                 _Error,
                 (pointer, pointer, pointer),
             ),
-            "heif_image_get_nclx_color_profile": (_Error, (pointer, pointer)),
-            "heif_nclx_color_profile_free": (None, (pointer,)),
             "heif_image_release": (None, (pointer,)),
             "heif_image_get_width": (number, (pointer, number)),
             "heif_image_get_height": (number, (pointer, number)),
@@ -243,21 +219,18 @@ def _has_planes(library: ctypes.CDLL, handle: ctypes.c_void_p) -> bool:
     return (space.value, chroma.value, bits) == (_YCBCR, _CHROMA_420, {8})
 
 
-def _converted(library: ctypes.CDLL, picture: ctypes.c_void_p, *, scale: int) -> Image.Image | None:
+def _converted(library: ctypes.CDLL, picture: ctypes.c_void_p, *, scale: int) -> Image.Image:
     """Return libheif's planes as RGB at a part of their size; only so many pixels are converted.
 
-    Returns:
-        None where the matrix is one that only libheif knows.
+    Whatever matrix and range the file names, the planes that libheif gives are those of full-range
+    BT.601, which Pillow's YCbCr means.
     """
-    matrix = _matrix(library, picture)
-    if matrix is None:
-        return None
     parts = (scale, scale // 2, scale // 2)
     planes = [
         _plane(library, picture, number).reduce(part)
         for number, part in zip(_PLANES, parts, strict=True)
     ]
-    return Image.merge("RGB", planes).convert("RGB", matrix)
+    return Image.merge("YCbCr", planes).convert("RGB")
 
 
 def _plane(library: ctypes.CDLL, picture: ctypes.c_void_p, number: int) -> Image.Image:
@@ -270,32 +243,6 @@ def _plane(library: ctypes.CDLL, picture: ctypes.c_void_p, number: int) -> Image
         raise OSError("broken data stream")
     pixels = (ctypes.c_char * (found.value * height)).from_address(address)
     return Image.frombuffer("L", (width, height), pixels, "raw", "L", found.value, 1)
-
-
-def _matrix(library: ctypes.CDLL, picture: ctypes.c_void_p) -> tuple[float, ...] | None:
-    """Return the three rows that make RGB of luma and chroma; None: not known here."""
-    codes = ctypes.POINTER(_Codes)()
-    library.heif_image_get_nclx_color_profile(picture, ctypes.byref(codes))
-    number, is_full = _UNSPECIFIED, True
-    if codes:
-        number, is_full = codes.contents.matrix, bool(codes.contents.is_full_range)
-        library.heif_nclx_color_profile_free(codes)
-    weights = _WEIGHTS.get(_BT_601 if number == _UNSPECIFIED else number)
-    if weights is None:
-        return None
-    red, blue = weights
-    green = 1 - red - blue
-    black, luma, chroma = (0, 1.0, 1.0) if is_full else (16, 255 / 219, 255 / 224)
-    rows = (
-        (0.0, 2 * (1 - red)),
-        (-2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green),
-        (2 * (1 - blue), 0.0),
-    )
-    return tuple(
-        value
-        for cb, cr in rows
-        for value in (luma, chroma * cb, chroma * cr, -luma * black - 128 * chroma * (cb + cr))
-    )
 
 
 def _copied(library: ctypes.CDLL, picture: ctypes.c_void_p, *, scale: int) -> Image.Image:
