@@ -5,9 +5,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boothline.errors import BoothlineError
 from boothline.tracking.base import CloseStatus, Values, text_of
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
 Point = tuple[str, int, str]
+Batch = dict[str, list[Any]]
 
 
 def shortened(text: str, limit: int) -> str:
@@ -50,12 +51,14 @@ class Delivery:
         Raises:
             TrackingError: MLflow is unreachable; the same values can be sent again.
         """
-        for send in (self._params, self._metrics, self._tags, self._artifacts):
-            try:
-                with translated(f"log to run {self._run_id}"):
-                    send(values)
-            except RejectedError as error:
-                logger.warning("left out of tracking: %s", error)
+        parts = (self._params, self._metrics, self._tags)
+        try:
+            with translated(f"log to run {self._run_id}"):
+                self._log(*(part(values) for part in parts))
+        except RejectedError:  # of which only one may be wrong
+            for part in parts:
+                self._left_out(partial(self._log_part, part, values))
+        self._left_out(partial(self._artifacts, values))
 
     def start(self) -> None:
         """Mark the run as running, also when an earlier attempt or another shard has ended it.
@@ -76,8 +79,29 @@ class Delivery:
         with translated(f"end run {self._run_id}"):
             self._client.set_terminated(self._run_id, status=status, end_time=time_ms)
 
-    def _params(self, values: Sequence[Values]) -> None:
-        """Log the parameters that MLflow lacks: it keeps the first value of each for good."""
+    def _left_out(self, send: Callable[[], None]) -> None:
+        """Send something; what MLflow refuses for good is named in the log."""
+        try:
+            with translated(f"log to run {self._run_id}"):
+                send()
+        except RejectedError as error:
+            logger.warning("left out of tracking: %s", error)
+
+    def _log_part(
+        self, part: Callable[[Sequence[Values]], Batch], values: Sequence[Values]
+    ) -> None:
+        self._log(part(values))
+
+    def _log(self, *parts: Batch) -> None:
+        """Log parameters, metrics and tags in one request, if there are any."""
+        batch = {name: items for part in parts for name, items in part.items()}
+        if any(batch.values()):
+            self._client.log_batch(self._run_id, **batch)
+        for metric in batch.get("metrics", ()):
+            self._points[metric.key].add((metric.key, metric.step, str(metric.value)))
+
+    def _params(self, values: Sequence[Values]) -> Batch:
+        """Return the parameters that MLflow lacks: it keeps the first value of each for good."""
         from mlflow.entities import Param
 
         wanted = {name: value for one in reversed(values) for name, value in one.params.items()}
@@ -86,10 +110,10 @@ class Delivery:
             for name, value in wanted.items()
             if name not in self._found.params
         ]
-        self._client.log_batch(self._run_id, params=new)
+        return {"params": new}
 
-    def _metrics(self, values: Sequence[Values]) -> None:
-        """Log the points that MLflow lacks."""
+    def _metrics(self, values: Sequence[Values]) -> Batch:
+        """Return the points that MLflow lacks."""
         from mlflow.entities import Metric
 
         new: dict[Point, Metric] = {}
@@ -98,9 +122,7 @@ class Delivery:
                 point = (name, one.step, str(number))
                 if point not in self._known_points(name):
                     new[point] = Metric(name, number, one.time_ms, one.step)
-        self._client.log_batch(self._run_id, metrics=list(new.values()))
-        for point in new:
-            self._points[point[0]].add(point)
+        return {"metrics": list(new.values())}
 
     def _known_points(self, name: str) -> set[Point]:
         if name not in self._points:
@@ -114,28 +136,38 @@ class Delivery:
         """What the run had before anything was sent."""
         return self._client.get_run(self._run_id).data
 
-    def _tags(self, values: Sequence[Values]) -> None:
+    def _tags(self, values: Sequence[Values]) -> Batch:
+        """Return the tags that MLflow lacks or has otherwise."""
         from mlflow.entities import RunTag
 
-        tags = {name: text for one in values for name, text in one.tags.items()}
-        self._client.log_batch(
-            self._run_id,
-            tags=[RunTag(name, shortened(text, MAX_TAG_CHARACTERS)) for name, text in tags.items()],
-        )
+        tags = {
+            name: shortened(text, MAX_TAG_CHARACTERS)
+            for one in values
+            for name, text in one.tags.items()
+        }
+        return {"tags": [RunTag(name, text) for name, text in tags.items()]}
 
     def _artifacts(self, values: Sequence[Values]) -> None:
-        """Upload the files that MLflow lacks, or has in another length."""
-        for one in values:
-            folder, _, name = one.file.rpartition("/")
-            if not name or self._known_files(folder).get(one.file) == len(one.content):
-                continue
-            with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as place:
-                path = Path(place) / name
-                path.write_bytes(one.content)
-                self._client.log_artifact(self._run_id, str(path), folder or None)
-            self._files[folder][one.file] = len(one.content)
+        """Upload the files that MLflow lacks, or has in another length, in one go."""
+        new = {
+            one.file: one.content
+            for one in values
+            if one.file and self._known_files(one.file).get(one.file) != len(one.content)
+        }
+        if not new:
+            return
+        with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as place:
+            for name, content in new.items():
+                path = Path(place, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            self._client.log_artifacts(self._run_id, place)
+        for name, content in new.items():
+            self._known_files(name)[name] = len(content)
 
-    def _known_files(self, folder: str) -> dict[str, int]:
+    def _known_files(self, file: str) -> dict[str, int]:
+        """Return the length of each file beside one, itself included if it is there."""
+        folder = file.rpartition("/")[0]
         if folder not in self._files:
             found = self._client.list_artifacts(self._run_id, folder or None)
             self._files[folder] = {file.path: file.file_size for file in found if not file.is_dir}
