@@ -103,7 +103,7 @@ def test_run_is_shown_as_one_at_home(
         assert "executor_input" not in text
     report = cluster.boothline("report", "demo-1")
     assert report.code == 0, report.said
-    explained = cluster.boothline("explain", "demo-2", "--step", "train")
+    explained = cluster.boothline("explain", "demo-2", "train")
     assert explained.code == 0, explained.said
     figure(f"{len(run['steps'])} steps of {len(cluster.namespace.pods(of_run(run)))} pods")
 
