@@ -15,6 +15,7 @@ from boothline.config import RunConfig
 from boothline.config.model import NotificationConfig
 from boothline.connecting import Service, http_errors, tls_error
 from boothline.errors import BoothlineError, ConfigError, ServiceError
+from boothline.logs import as_text
 from boothline.results import Promotion
 from boothline.runs import RunRecord, RunStatus, StepRecord
 from boothline.settings import Settings
@@ -261,7 +262,7 @@ def _last_lines(
     path = logs / f"{step.label}.log" if logs else None
     if path is None or not path.is_file() or count == 0:
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = as_text(path.read_text(encoding="utf-8", errors="replace")).splitlines()
     if step.failure and step.failure.type in _EXPECTED:
         lines = _without_tracebacks(lines)
     return [without_secrets(line, settings)[:MAX_LINE_CHARACTERS] for line in lines[-count:]]

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from boothline.logs import LogFormat
+
 SECRETS_DIR = Path("/var/run/secrets/boothline")
 
 
@@ -36,6 +38,14 @@ class Settings(BaseSettings):
     mlflow_uri: str = Field(default="", description="MLflow tracking URI; empty: no tracking.")
     run_dir: Path | None = Field(
         default=None, description="Local run folder that receives progress events, if any."
+    )
+    log_format: LogFormat = Field(
+        default="text",
+        description="How steps, ranks and servers log: text, or json, one object a line.",
+    )
+    run_id: str = Field(
+        default="",
+        description="Set by a step for the processes that it starts: the run that they work for.",
     )
     warm: str = Field(
         default="",
@@ -126,6 +136,51 @@ class Settings(BaseSettings):
     def blob_cache(self) -> Path:
         """Local folder of verified blobs, shared by all steps on this machine."""
         return self.home / "cache" / "blobs"
+
+
+class TelemetrySettings(BaseSettings):
+    """OpenTelemetry's own variables, as far as Boothline looks at them; its SDK reads the rest.
+
+    They are `OTEL_<NAME>` in the environment. Without an endpoint nothing is sent or loaded.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_", frozen=True, extra="ignore")
+
+    sdk_disabled: str = ""
+    traces_exporter: str = "otlp"
+    metrics_exporter: str = "otlp"
+    exporter_otlp_endpoint: str = ""
+    exporter_otlp_traces_endpoint: str = ""
+    exporter_otlp_metrics_endpoint: str = ""
+    exporter_otlp_timeout: str = ""
+    exporter_otlp_traces_timeout: str = ""
+    exporter_otlp_metrics_timeout: str = ""
+
+    @property
+    def sends_traces(self) -> bool:
+        """Whether spans are sent."""
+        endpoint = self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
+        return bool(endpoint) and self.traces_exporter != "none" and not self._is_off
+
+    @property
+    def sends_metrics(self) -> bool:
+        """Whether metrics are sent."""
+        endpoint = self.exporter_otlp_metrics_endpoint or self.exporter_otlp_endpoint
+        return bool(endpoint) and self.metrics_exporter != "none" and not self._is_off
+
+    def timeout(self, default: float, signal: str) -> float | None:
+        """Return the seconds that one export may take; None: as the environment says.
+
+        Args:
+            default: where the environment says nothing.
+            signal: traces or metrics.
+        """
+        own = getattr(self, f"exporter_otlp_{signal}_timeout")
+        return None if own or self.exporter_otlp_timeout else default
+
+    @property
+    def _is_off(self) -> bool:
+        return self.sdk_disabled.lower() == "true"
 
 
 @lru_cache(maxsize=1)

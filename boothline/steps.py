@@ -10,28 +10,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 import boothline
-from boothline import metering
+from boothline import logs, metering
 from boothline import settings as environment
 from boothline.catalogue import described
 from boothline.config import RunConfig
 from boothline.connecting import excerpt
 from boothline.errors import BoothlineError
-from boothline.progress import Event, Progress
+from boothline.progress import Event, Progress, label_of
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
+from boothline.telemetry import Observed, observing
 from boothline.tracking import StepTracker, open_step_tracker
 from boothline.trials import FAILED_TRIAL, ends_its_trial_only
 
 logger = logging.getLogger(__name__)
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-"""Of the lines that a step writes; `boothline logs` knows them by it."""
 
 
 class StepInputs(BaseModel):
@@ -187,32 +185,28 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     """
     if inputs.of_failed_trial:
         return FAILED_TRIAL
-    # KFP's executor has set up logging in a format of its own, without the logger's name.
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=_is_executor())
     settings = settings or environment.current()
     run_id = resolved_run_id(inputs.run_id, job_id=settings.job_id)
+    settings = settings.model_copy(update={"run_id": run_id})
     inputs = inputs.model_copy(update={"run_id": run_id})
     shard, trial = inputs.shard_number, trial_of(inputs.run_id)
     if shard is None and trial is not None:  # the trials of a sweep report side by side
         shard = trial[1]
+    # KFP's executor has set up logging in a format of its own, without the logger's name.
+    label = label_of(step.name, shard)
+    logs.configure(settings.log_format, run=run_id, step=label, force=_is_executor())
     progress = Progress(step.name, shard=shard, run_dir=settings.run_dir)
     event = partial(Event, step=step.name, shard=shard)
     progress.emit(event(time=time.time(), kind="started"))
     try:
-        record = _recorded(step, inputs, progress=progress, settings=settings)
+        with observing(run_id=run_id, step=step.name, shard=shard) as observed:
+            record = _recorded(
+                step, inputs, progress=progress, settings=settings, observed=observed
+            )
     except BaseException as error:
         failure = Failure.of(error)
         goes_on = isinstance(error, Exception) and ends_its_trial_only(inputs.run_id, failure)
-        progress.emit(
-            event(
-                time=time.time(),
-                kind="failed",
-                error=failure.message,
-                remedy=failure.remedy,
-                exit_code=failure.exit_code,
-                run_goes_on=goes_on,
-            )
-        )
+        progress.emit(event(time=time.time(), kind="failed", run_goes_on=goes_on, **_said(failure)))
         if not goes_on:
             raise
         logger.exception("this trial ends here; the sweep goes on without it")
@@ -223,8 +217,22 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     return record.manifest
 
 
+def _said(failure: Failure) -> dict[str, Any]:
+    """Return a failure as the fields of an event."""
+    return {
+        "error": failure.message,
+        "remedy": failure.remedy,
+        "exit_code": failure.exit_code,
+    }
+
+
 def _recorded(
-    step: Step[InputsT], inputs: InputsT, *, progress: Progress, settings: Settings
+    step: Step[InputsT],
+    inputs: InputsT,
+    *,
+    progress: Progress,
+    settings: Settings,
+    observed: Observed,
 ) -> StepRecord:
     """Find or make the result, and write down in the store what became of the step."""
     store = Store.connect(settings)
@@ -237,6 +245,7 @@ def _recorded(
         experiment=config.tracking.experiment,
         tensorboard=config.tracking.tensorboard,
         wandb=config.tracking.wandb,
+        further=observed.sinks,
     )
     started_at, counters = time.time(), metering.read()
     record = StepRecord(
@@ -255,7 +264,9 @@ def _recorded(
             )
             parts = key_parts(step, step.key(context, inputs), store)
             record = record.model_copy(update={"key_parts": parts})
+            observed.key = record.key
             ref, reused = _find_or_make(step, inputs, context=context, record=record)
+            observed.reused = reused
     except BaseException as error:
         ended: dict[str, object] = {"status": "failed", "failure": Failure.of(error)}
         raise

@@ -15,7 +15,10 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = {"tools": ("heif",), "torch": ("heif", "torch")}
+EXTRAS = {
+    "tools": ("heif", "observability"),
+    "torch": ("heif", "observability", "serve", "torch"),
+}
 REPLACED = {"mlflow": "mlflow-skinny"}
 # Faster downloads from a model hub, which only steps with torch do.
 LEFT_OUT = {"tools": frozenset({"hf-xet"}), "torch": frozenset()}

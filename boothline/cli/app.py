@@ -106,11 +106,14 @@ def _options(
     if not verbose:  # it says of each try again what the error says in the end
         # The clients of Kubernetes and KFP set the level of "urllib3" itself.
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.ERROR,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    if verbose:
+        from boothline import logs
+        from boothline.settings import current
+
+        logs.configure(current().log_format, text=log_format)
+    else:
+        logging.basicConfig(level=logging.ERROR, format=log_format, stream=sys.stderr)
 
 
 def main() -> None:

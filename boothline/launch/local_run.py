@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from boothline import logs
 from boothline import settings as environment
 from boothline.config import RunConfig
 from boothline.launch.compile import pipeline_named
@@ -101,10 +102,9 @@ def _start_tracking(folder: RunFolder) -> None:
 
 def main(argv: list[str]) -> int:
     """Run the pipeline of a run folder; return 0 when KFP calls it a success, 1 otherwise."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     folder = RunFolder(Path(argv[0]))
+    log_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logs.configure(environment.current().log_format, run=folder.run_id, text=log_format)
     target = argv[1] if len(argv) > 1 else ""
     if folder.in_containers:
         return _run(folder, target, ContainerLauncher(folder.logs, run_id=folder.run_id))

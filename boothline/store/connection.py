@@ -10,6 +10,7 @@ from boothline import addresses
 from boothline.errors import ConfigError
 from boothline.settings import Settings
 from boothline.store import failures, sdk
+from boothline.store.traffic import TRAFFIC
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -66,6 +67,7 @@ def retrying(policy: RetryPolicy, *, what: str) -> "Retrying":
     def report(state: "RetryCallState") -> None:
         level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
         error = state.outcome.exception() if state.outcome else None
+        TRAFFIC.add("retries")
         logger.log(level, "retrying to %s after: %s", what, " ".join(str(error).split()))
 
     def stop(state: "RetryCallState") -> bool:
@@ -137,7 +139,7 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
 
 
 def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
-    """Return a pool of connections that follows no redirect.
+    """Return a pool of connections that follows no redirect and counts what it sends.
 
     A signed request is meant for the configured store alone, wherever its answer points.
     """
@@ -151,6 +153,9 @@ def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
             redirect: bool = True,
             **more: object,
         ) -> "BaseHTTPResponse":
+            body = more.get("body")
+            TRAFFIC.add("requests")
+            TRAFFIC.add("sent_bytes", len(body) if isinstance(body, bytes | str) else 0)
             return super().urlopen(method, url, redirect=False, **more)
 
     return DirectPool(**options)

@@ -16,6 +16,7 @@ from boothline.settings import Settings
 from boothline.store import failures, layout, multipart, sdk
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
 from boothline.store.paths import check_prefix
+from boothline.store.traffic import TRAFFIC
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -153,7 +154,9 @@ class Bucket:
                     return None
                 raise
             try:
-                return bytes(response.read())
+                data = bytes(response.read())
+                TRAFFIC.add("received_bytes", len(data))
+                return data
             finally:
                 response.close()
                 response.release_conn()
@@ -332,7 +335,9 @@ class Bucket:
     def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
         response = self.client.get_object(self.name, self.name_of(key), offset=offset)
         try:
-            yield from response.stream(CHUNK_BYTES)
+            for chunk in response.stream(CHUNK_BYTES):
+                TRAFFIC.add("received_bytes", len(chunk))
+                yield chunk
         finally:
             response.close()
             response.release_conn()
@@ -352,6 +357,7 @@ class Bucket:
         except Exception as error:
             if not _from_sdk(error):
                 raise
+            TRAFFIC.add("failures")
             raise failures.translate(
                 error, endpoint=self.endpoint, what=what, access_key=self.access_key
             ) from error

@@ -1,6 +1,7 @@
 """Opening the tracker of a step, without loading MLflow, and the MLflow run of a pipeline run."""
 
 import logging
+from collections.abc import Iterable
 
 from boothline.catalogue import ends_run
 from boothline.config import RunConfig
@@ -27,6 +28,7 @@ def open_step_tracker(
     experiment: str = "boothline",
     tensorboard: bool = False,
     wandb: bool = False,
+    further: Iterable[Sink] = (),
 ) -> StepTracker:
     """Return the tracker of a step; nothing is loaded or sent before the first value.
 
@@ -39,13 +41,14 @@ def open_step_tracker(
         experiment: name of the MLflow experiment (`tracking.experiment` of the configuration).
         tensorboard: write TensorBoard event files, under the run's folder.
         wandb: write an offline run of Weights & Biases, under the run's folder.
+        further: sinks that get every value, too.
 
     Raises:
         ConfigError: the library of one of them is missing.
     """
     if ends_run(step):  # it has no MLflow run of its own
         return StepTracker()
-    sinks: list[Sink] = []
+    sinks = list(further)
     folder = settings.run_dir or settings.home / "runs" / run_id
 
     def reach() -> Delivery:

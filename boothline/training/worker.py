@@ -13,11 +13,13 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from boothline import logs
 from boothline import settings as environment
 from boothline.diffusion.devices import has_native_bfloat16
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
+from boothline.telemetry import observing
 from boothline.training.failures import mark_done, start_beating, write_failure
 from boothline.training.job import PROCESS_FILE, RESULT_FILE, TrainingJob
 from boothline.training.ranks import Ranks, Requests
@@ -90,18 +92,22 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
 
 def main(arguments: list[str]) -> int:
     """Run this rank and return its exit code; failures are recorded in the job's folder."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    settings = environment.current()
+    rank = int(os.environ.get("RANK", "0"))  # set by torchrun
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logs.configure(
+        settings.log_format, run=settings.run_id, step="train", rank=rank, text=log_format
+    )
     # accelerate has no word yet for the option that replaces this one.
     warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-    settings = environment.current()
     requests = Requests(save_every_seconds=settings.state_every_seconds)
     requests.install()
     job = TrainingJob.load(Path(arguments[0]))
-    rank = int(os.environ.get("RANK", "0"))  # set by torchrun
     (job.folder / PROCESS_FILE.format(rank=rank)).write_text(str(os.getpid()), encoding="utf-8")
     start_beating(job.folder, rank=rank)
     try:
-        run_rank(job, settings=settings, requests=requests)
+        with observing(run_id=settings.run_id, step="train", rank=rank):
+            run_rank(job, settings=settings, requests=requests)
     except BoothlineError as error:
         logger.error("rank %d: %s", rank, error)
         write_failure(job.folder, error, rank=rank)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from boothline.errors import BoothlineError, InterruptedRunError, ServiceError, TrainingError
+from boothline.logs import as_text
 from boothline.processes import listening
 from boothline.store import Store, layout
 from boothline.training.job import TrainingJob
@@ -150,8 +151,9 @@ class _Follower:
             if event is not None and event["event"] not in _WITH_FILES:
                 on_event(event)
             elif event is None:
-                self.last_lines.append(line)
-                logger.info("node 0: %s", line)
+                said = as_text(line)
+                self.last_lines.append(said)
+                logger.info("node 0: %s", said)
 
     def close(self) -> None:
         """Wait a moment for the last lines."""

@@ -35,7 +35,7 @@ def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -
         labels["kueue.x-k8s.io/priority-class"] = settings.priority_class
     trainer: dict[str, object] = {
         "command": list(COMMAND),
-        "args": [job],
+        "args": [job, run_id],
         "numNodes": settings.num_nodes,
         # Without a GPU, Trainer would start as many ranks as the node has CPUs.
         "numProcPerNode": settings.processes_per_node,

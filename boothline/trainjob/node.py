@@ -1,4 +1,4 @@
-"""What a TrainJob's pod runs: `python -m boothline.trainjob.node JOB_REFERENCE`."""
+"""What a TrainJob's pod runs: `python -m boothline.trainjob.node JOB_REFERENCE [RUN_ID]`."""
 
 import json
 import logging
@@ -8,9 +8,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from boothline import logs
 from boothline import settings as environment
 from boothline.errors import BoothlineError, ConfigError
+from boothline.settings import Settings
 from boothline.store import Store
+from boothline.telemetry import observing
 from boothline.training.launch import run_ranks
 from boothline.trainjob.files import (
     EVENT_MARK,
@@ -40,18 +43,23 @@ def local_ranks() -> tuple[int, range]:
     return node, range(node * each, (node + 1) * each)
 
 
-def run_node(job_ref: str, folder: Path) -> None:
+def run_node(job_ref: str, folder: Path, *, settings: Settings) -> None:
     """Train this node's share of a job; the first node leaves the result in the store.
+
+    Args:
+        job_ref: reference of the job.
+        folder: receives its files.
+        settings: the environment that the ranks run in.
 
     Raises:
         BoothlineError: what stopped the ranks.
     """
-    settings = environment.current()
     store = Store.connect(settings)
     node, ranks = local_ranks()
     try:
         job = receive_job(store, job_ref, folder, settings=settings)
-        run_ranks(job, settings=settings, on_event=_say, agent=AGENT, ranks=ranks)
+        with observing(run_id=settings.run_id, step="train", node=node):
+            run_ranks(job, settings=settings, on_event=_say, agent=AGENT, ranks=ranks)
     except BoothlineError as error:
         report_failure(store, job_ref, error, node=node)
         raise
@@ -67,10 +75,13 @@ def _say(event: Mapping[str, object]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run this node and return its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    job_ref, run_id, *_ = (*arguments, "")
+    settings = environment.current().model_copy(update={"run_id": run_id})
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logs.configure(settings.log_format, run=run_id, step="train", text=log_format)
     with tempfile.TemporaryDirectory(prefix="boothline-node-") as folder:
         try:
-            run_node(arguments[0], Path(folder))
+            run_node(job_ref, Path(folder), settings=settings)
         except BoothlineError as error:
             logger.error("%s", error)
             return error.exit_code

@@ -29,6 +29,7 @@ from boothline.runs import (
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, show
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
+from boothline.telemetry import report_run
 from boothline.tracking import StepTracker, reconcile
 from boothline.tracking.client import connect, translated
 from boothline.tracking.identity import recorded
@@ -90,7 +91,11 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     )
     seconds = elapsed_seconds(_steps(context))
     update = {"status": page.status, "report": str(ref), "seconds": seconds}
-    write_run(store, _record(context).model_copy(update=update))
+    record = _record(context)
+    write_run(store, record.model_copy(update=update))
+    report_run(
+        record.run_id, pipeline=record.pipeline, status=page.status, started_at=record.created_at
+    )
     path = page.write(context.folder)
     if settings.run_dir:
         settings.run_dir.mkdir(parents=True, exist_ok=True)

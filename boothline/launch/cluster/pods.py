@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.placing import KFP_RUN_LABEL, STEP_LABEL
+from boothline.logs import as_text
 from boothline.trainjob.cluster import TIMEOUT_SECONDS, api_client, translated
 from boothline.trainjob.manifest import GROUP, PLURAL, RUN_ANNOTATION, VERSION
 
@@ -257,12 +258,12 @@ def reason_of(status: "V1PodStatus") -> str:
 
 
 def own_lines(log: str) -> str:
-    """Return a step's own lines of a pod's log: from the first one that Boothline wrote.
+    """Return a step's own lines of a pod's log as text: from the first that Boothline wrote.
 
     Kubeflow's launcher and executor write the step's input before them, and its outputs behind:
     about a hundred lines. Where the step never got to write a line, the whole log is all there is.
     """
-    lines = log.splitlines(keepends=True)
+    lines = as_text(log).splitlines(keepends=True)
     first = next((number for number, line in enumerate(lines) if _OWN_LINE.match(line)), None)
     if first is None:
         return log
@@ -278,7 +279,7 @@ def waiting_for(pod: StepPod, *, now: float | None = None) -> str:
 
 def _progress(log: str) -> Reported:
     """Return the last progress in a log."""
-    found = [match for line in log.splitlines() if (match := _PROGRESS.search(line))]
+    found = [match for line in as_text(log).splitlines() if (match := _PROGRESS.search(line))]
     if not found:
         return Reported()
     last = found[-1]

@@ -89,7 +89,7 @@ def run_arguments(
     Args:
         run_dir: the run's folder.
         config: the run's configuration.
-        environment: the process's environment, of which BOOTHLINE_* is passed on.
+        environment: the process's environment, of which BOOTHLINE_* and OTEL_* are passed on.
     """
     from docker.types import Mount  # type: ignore[import-untyped]
 
@@ -100,7 +100,7 @@ def run_arguments(
     passed = {
         name: value
         for name, value in environment.items()
-        if name.startswith("BOOTHLINE_") and name not in _OWN
+        if name.startswith(("BOOTHLINE_", "OTEL_")) and name not in _OWN
     }
     return {
         "network_mode": "host",

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from boothline.logs import as_text
+
 _OF_KFP = re.compile(r"\[KFP Executor [^\]]*\]:? ?(?P<text>.*)")
 _OURS = re.compile(r"boothline\.errors\.\w+: (?P<message>.*)")
 _TRACEBACK = "Traceback (most recent call last):"
@@ -15,9 +17,9 @@ _BETWEEN = (
 
 
 def readable(text: str) -> str:
-    """Return a log without KFP's lines; of a traceback of an expected error its message is left."""
+    """Return a log as text, without KFP's lines; of an expected error its message is left."""
     kept: list[str] = []
-    lines = iter(text.splitlines())
+    lines = iter(as_text(text).splitlines())
     for line in lines:
         found = _OF_KFP.match(line)
         if found is None:
