@@ -179,6 +179,7 @@ def serve(
     version = followed.model.version
     say(target, f"{name} version {version.version} ({version.digest[:12]}) answers at")
     say(target, f"http://{host}:{port}/generate; http://{host}:{port}/openapi.json describes it.")
+    say(target, f"Try prompts on http://{host}:{port}/ in a browser.")
     with followed.following():
         listen(app, host=host, port=port)
 

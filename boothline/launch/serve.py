@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,9 +16,11 @@ import boothline
 from boothline.config.sampling import SamplerName
 from boothline.errors import BoothlineError, ConfigError, DataError, ServiceError
 from boothline.launch.local.session import Session
+from boothline.launch.serve_metrics import ServeMetrics
 from boothline.pictures.table import row_of
 from boothline.registry.loaded import LoadedModel
 from boothline.registry.versions import resolve
+from boothline.report.render import render_prompt_page
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -58,6 +60,9 @@ class Followed:
         selector: `champion`, `challenger` or a number.
         interval_seconds: from one look at the alias to the next.
 
+    Attributes:
+        swaps: how often another version took the place, and how often a look failed.
+
     Raises:
         ModelNotFoundError: there is no such version.
         IntegrityError: a file differs from its digest, or the signature is invalid.
@@ -71,6 +76,7 @@ class Followed:
         self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
         self._model = self._load()
+        self.swaps = {"swapped": 0, "failed": 0}
 
     @property
     def model(self) -> LoadedModel:
@@ -96,6 +102,7 @@ class Followed:
         """
         if resolve(self._session.store, *self._alias).digest != self._model.version.digest:
             self._model = self._load()
+            self.swaps["swapped"] += 1
             logger.info("serving version %d now", self._model.version.version)
 
     def _load(self) -> LoadedModel:
@@ -107,6 +114,7 @@ class Followed:
             try:
                 self.look()
             except BoothlineError as error:
+                self.swaps["failed"] += 1
                 logger.warning("version %d stays: %s", self._model.version.version, error)
 
 
@@ -115,22 +123,26 @@ class Queue:
 
     Args:
         limit: requests that wait or are answered.
+
+    Attributes:
+        limit: the same.
+        depth: how many do now.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._num_inside = 0
+        self.limit = limit
+        self.depth = 0
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draw")
 
     async def run(self, draw: Callable[[], tuple[bytes, str]]) -> tuple[bytes, str] | None:
         """Return what a function returns in the worker; None when the queue is full."""
-        if self._num_inside >= self._limit:
+        if self.depth >= self.limit:
             return None
-        self._num_inside += 1
+        self.depth += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, draw)
         finally:
-            self._num_inside -= 1
+            self.depth -= 1
 
 
 def application(followed: Followed, *, queue_limit: int) -> "FastAPI":
@@ -144,8 +156,10 @@ def application(followed: Followed, *, queue_limit: int) -> "FastAPI":
         ConfigError: the extra `serve` is missing.
     """
     try:
-        from fastapi import FastAPI, Response
-        from fastapi.responses import JSONResponse
+        from fastapi import FastAPI
+
+        queue = Queue(queue_limit)
+        metrics = ServeMetrics(followed, queue)
     except ImportError as error:
         raise ConfigError(
             f"`boothline serve` needs a library: {error}.",
@@ -153,26 +167,55 @@ def application(followed: Followed, *, queue_limit: int) -> "FastAPI":
         ) from error
     # The pages that show the interface would load scripts from elsewhere.
     app = FastAPI(title="Boothline", version=boothline.__version__, docs_url=None, redoc_url=None)
-    queue = Queue(queue_limit)
+    _add_drawing(app, followed, queue, metrics)
+    _add_facts(app, followed, metrics)
+    return app
+
+
+def _add_drawing(app: "FastAPI", followed: Followed, queue: Queue, metrics: ServeMetrics) -> None:
+    """Let an application draw pictures."""
+    from fastapi import Response
+    from fastapi.responses import JSONResponse
 
     @app.post("/generate", response_class=Response, responses=_ANSWERS)
     async def generate(wanted: Wanted) -> Response:
         """Return a PNG; its texts and headers name the model's digest, the seed and the rest."""
         seed = secrets.randbelow(_MAX_SEED) if wanted.seed is None else wanted.seed
-        try:
-            row = row_of({**wanted.model_dump(), "seed": seed})
-        except (ConfigError, DataError) as error:
-            return JSONResponse({"detail": str(error)}, status_code=422)
-        made = await queue.run(lambda: _draw(followed.model, row))
-        if made is None:
-            return JSONResponse(
-                {"detail": f"{queue_limit} requests wait already."},
-                status_code=429,
-                headers={"Retry-After": "1"},
-            )
-        png, digest = made
-        headers = {"Boothline-Model": digest, "Boothline-Seed": str(seed)}
+        with metrics.request() as request:
+            try:
+                row = row_of({**wanted.model_dump(), "seed": seed})
+            except (ConfigError, DataError) as error:
+                request.outcome = "invalid"
+                return JSONResponse({"detail": str(error)}, status_code=422)
+            made = await queue.run(lambda: _draw(followed.model, row))
+            if made is None:
+                request.outcome = "full"
+                return JSONResponse(
+                    {"detail": f"{queue.limit} requests wait already."},
+                    status_code=429,
+                    headers={"Retry-After": "1"},
+                )
+            png, request.digest = made
+            request.outcome = "drawn"
+        headers = {"Boothline-Model": request.digest, "Boothline-Seed": str(seed)}
         return Response(png, media_type="image/png", headers=headers)
+
+
+def _add_facts(app: "FastAPI", followed: Followed, metrics: ServeMetrics) -> None:
+    """Let an application say how it is."""
+    from fastapi import Request, Response
+    from fastapi.responses import HTMLResponse
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def page() -> str:
+        """Return a page on which prompts are tried."""
+        version = followed.model.version
+        return render_prompt_page(
+            name=version.name,
+            version=version.version,
+            digest=version.digest,
+            samplers=get_args(SamplerName),
+        )
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -185,7 +228,11 @@ def application(followed: Followed, *, queue_limit: int) -> "FastAPI":
         version = followed.model.version
         return {"model": version.name, "version": version.version, "digest": version.digest}
 
-    return app
+    @app.get("/metrics", response_class=Response)
+    def show_metrics(request: Request) -> Response:
+        """Return what Prometheus scrapes."""
+        text, media_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": media_type})
 
 
 def listen(app: "FastAPI", *, host: str, port: int) -> None:
@@ -198,7 +245,9 @@ def listen(app: "FastAPI", *, host: str, port: int) -> None:
 
     try:
         with socket.create_server((host, port)) as listener:
-            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+            config = uvicorn.Config(
+                app, log_config=None, log_level="warning", timeout_graceful_shutdown=30
+            )
             uvicorn.Server(config).run(sockets=[listener])
     except OSError as error:
         raise ServiceError(

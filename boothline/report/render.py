@@ -80,6 +80,28 @@ def render_trials(model_name: str, rows: Sequence[TrialRow]) -> str:
     return render_page("sweep.html.j2", report, alone=True)
 
 
+def render_prompt_page(*, name: str, version: int, digest: str, samplers: Sequence[str]) -> str:
+    """Return the page on which the prompts of a served model are tried.
+
+    Args:
+        name: the registered model.
+        version: its version that answers now.
+        digest: of that version.
+        samplers: those to choose from.
+    """
+    environment = _environment()
+    script = _asset(environment, "serve.js")
+    return environment.get_template("serve.html.j2").render(
+        name=name,
+        version=version,
+        digest=digest[:12],
+        samplers=samplers,
+        css=Markup(_asset(environment, "report.css")),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        script_digest=script_digest(script),
+    )
+
+
 def render_page(template: str, report: object, **values: object) -> str:
     """Return a page of this package: a template in the common frame.
 

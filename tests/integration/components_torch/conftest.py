@@ -7,7 +7,9 @@ import pytest
 from integration.components_torch.workshop import Workshop
 
 from boothline.config import RunConfig
+from boothline.launch.local.session import Session
 from boothline.progress import Progress
+from boothline.registry.versions import ModelVersion, ensure_version
 from boothline.settings import Settings
 from boothline.steps import StepContext
 from boothline.store import Store
@@ -58,3 +60,28 @@ def make_context(store: Store, store_settings: Settings, tmp_path: Path) -> Make
 @pytest.fixture
 def workshop(store: Store, store_settings: Settings, tiny_pipeline: Path) -> Workshop:
     return Workshop(store, store_settings, tiny_pipeline)
+
+
+@pytest.fixture
+def session(store: Store, store_settings: Settings) -> Session:
+    """The test's store as the commands have it."""
+    session = Session(home=store_settings.home, environment={})
+    session.__dict__.update(store=store, settings=store_settings)
+    return session
+
+
+@pytest.fixture
+def publish(
+    make_context: MakeContext, run_config: RunConfig, session: Session, workshop: Workshop
+) -> Callable[[float], ModelVersion]:
+    """Publishes the tiny model with its weights times a number."""
+    from boothline.components.publish_checkpoint import step
+
+    def apply(scale: float) -> ModelVersion:
+        training = str(workshop.training(scale=scale))
+        inputs = step.Inputs(run_id="r", config=run_config.model_dump_json(), training=training)
+        draft = step.produce(make_context(run_config), inputs)
+        ref = session.store.commit(f"steps/publish_checkpoint/{scale}", draft)
+        return ensure_version(session.store, session.settings, model_name="boothline-bear", ref=ref)
+
+    return apply

@@ -3,84 +3,24 @@
 import io
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from integration.components_torch.workshop import Workshop
+from integration.components_torch.serving import NAME, ask, promote, served
 from PIL import Image
 
-from boothline.components.publish_checkpoint import step
-from boothline.components.publish_checkpoint.step import Inputs
-from boothline.config import RunConfig
 from boothline.errors import IntegrityError, ServiceError
 from boothline.launch import serve
 from boothline.launch.local.session import Session
 from boothline.launch.serve import Followed, application, listen
 from boothline.registry.loaded import LoadedModel
-from boothline.registry.promotion import promote_past_gate, rollback
-from boothline.registry.versions import ModelVersion, ensure_version
-from boothline.settings import Settings
-from boothline.steps import StepContext
-from boothline.store import Store
+from boothline.registry.promotion import rollback
+from boothline.registry.versions import ModelVersion
 
 pytestmark = pytest.mark.services
-
-NAME = "boothline-bear"
-WANTED = {"prompt": "a photo of sks bear", "seed": 7, "steps": 1, "size": "32x32"}
-
-
-@pytest.fixture
-def session(store: Store, store_settings: Settings) -> Session:
-    session = Session(home=store_settings.home, environment={})
-    session.__dict__.update(store=store, settings=store_settings)
-    return session
-
-
-@pytest.fixture
-def publish(
-    make_context: Callable[[RunConfig], StepContext],
-    run_config: RunConfig,
-    session: Session,
-    workshop: Workshop,
-) -> Callable[[float], ModelVersion]:
-    """Publishes the tiny model with its weights times a number."""
-
-    def apply(scale: float) -> ModelVersion:
-        training = str(workshop.training(scale=scale))
-        inputs = Inputs(run_id="r", config=run_config.model_dump_json(), training=training)
-        draft = step.produce(make_context(run_config), inputs)
-        ref = session.store.commit(f"steps/publish_checkpoint/{scale}", draft)
-        return ensure_version(session.store, session.settings, model_name=NAME, ref=ref)
-
-    return apply
-
-
-def promote(session: Session, version: ModelVersion) -> None:
-    promote_past_gate(session.store, session.settings, NAME, ref=version.ref, reason="r", actor="x")
-
-
-@contextmanager
-def served(followed: Followed, *, queue_limit: int = 64) -> Iterator[str]:
-    """Yield the URL of a server."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = application(followed, queue_limit=queue_limit)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-def ask(url: str, **changes: object) -> httpx.Response:
-    return httpx.post(f"{url}/generate", json={**WANTED, **changes}, timeout=120)
 
 
 @pytest.mark.proves("F53/swap")
@@ -168,7 +108,7 @@ def test_settings_that_cannot_be_used_are_refused_and_a_missing_seed_is_drawn(
         again = ask(url, seed=int(drawn[0].headers["boothline-seed"]))
         described = httpx.get(f"{url}/openapi.json").json()
     assert drawn[0].content == again.content != drawn[1].content
-    assert described["paths"].keys() == {"/generate", "/healthz", "/readyz"}
+    assert described["paths"].keys() == {"/generate", "/healthz", "/readyz", "/metrics"}
 
 
 @pytest.mark.proves("F53/pinned")
