@@ -34,7 +34,7 @@ GROUPS = {
     "Start": ("base", "init", "validate", "plan", "doctor", "demo"),
     "Run": ("run", "resume", "sweep", "retrain"),
     "Look": ("status", "logs", "explain", "report", "models"),
-    "Serve": ("generate", "serve", "export", "promote", "rollback", "registry"),
+    "Serve": ("generate", "serve", "export", "push", "promote", "rollback", "registry"),
     "Cluster": ("compile", "upload", "submit", "cancel", "schedule", "unschedule"),
     "Housekeeping": ("up", "down", "verify", "gc"),
 }

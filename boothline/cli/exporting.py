@@ -1,4 +1,4 @@
-"""The command that takes a model out: export."""
+"""The commands that take a model out: export, push."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +12,7 @@ from boothline.cli.printing import console, emit, say, say_lines
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from boothline.launch.pushing import Pushed
     from boothline.registry.exporting import Exported
 
 app = typer.Typer()
@@ -25,6 +26,14 @@ class ExportFormat(StrEnum):
     SINGLE_FILE = "single-file"
     LORA = "lora"
     COMFYUI = "comfyui"
+
+
+class PushFormat(StrEnum):
+    """What is uploaded."""
+
+    DIFFUSERS = "diffusers"
+    SINGLE_FILE = "single-file"
+    LORA = "lora"
 
 
 @app.command(
@@ -74,6 +83,71 @@ def export(
             ),
         )
     emit(done, output, lambda target: _say_export(target, done))
+
+
+@app.command(
+    epilog=example(
+        "boothline push boothline-teddy-bear my-team/teddy-bear --dry-run",
+        "boothline push boothline-teddy-bear@3 my-team/teddy-bear --public",
+        "boothline push boothline-teddy-bear my-team/teddy-lora --format lora",
+    )
+)
+def push(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL[@VERSION]",
+            help="Registered model, and champion (the default), challenger or a number.",
+        ),
+    ],
+    repository: Annotated[
+        str,
+        typer.Argument(
+            metavar="OWNER/NAME", help="Repository of the model hub; made if it is missing."
+        ),
+    ],
+    form: Annotated[
+        PushFormat, typer.Option("--format", help="Of the weights, as in boothline export.")
+    ] = PushFormat.DIFFUSERS,
+    public: Annotated[
+        bool, typer.Option("--public", help="Let a new repository be public; else it is private.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the card and the files; upload nothing.")
+    ] = False,
+    home: Home = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Upload a registered model to a model hub, with a card of its pictures, scores and origin."""
+    from boothline.launch.local.session import open_session
+    from boothline.launch.pushing import push_model
+
+    name, _, version = model.partition("@")
+    with console(stderr=True).status(f"Gathering {name}") as status:
+        done = push_model(
+            open_session(home),
+            model=(name, version or "champion"),
+            repository=repository,
+            form=form.value,
+            private=not public,
+            dry_run=dry_run,
+            on_progress=lambda done, total: status.update(
+                f"Pushing {name}: gathered {done // _MEGABYTE} of {total // _MEGABYTE} MB"
+            ),
+        )
+    emit(done, output, lambda target: _say_push(target, done))
+
+
+def _say_push(target: "Console", done: "Pushed") -> None:
+    """Print what was uploaded, or the card and the files that would be."""
+    total = f"{len(done.files)} files, {sum(done.files.values()) / _MEGABYTE:.1f} MB"
+    what = f"version {done.version} of {done.model} to {done.repository}: {total}"
+    if done.url:
+        say(target, f"Pushed {what}.\n{done.url}")
+        return
+    say(target, f"Would push {what}.\n")
+    say_lines(target, (f"  {name}  {size:,} B" for name, size in done.files.items()))
+    say(target, f"\nREADME.md\n\n{done.card}")
 
 
 def _say_export(target: "Console", done: "Exported") -> None:

@@ -70,7 +70,7 @@ def download(
         if not is_of_a_client(error):
             raise
         what = f"download {source}"
-        raise tls_error(error, _hub(), what=what, kind=ServiceError) or ServiceError(
+        raise tls_error(error, hub_service(), what=what, kind=ServiceError) or ServiceError(
             f"The model hub did not deliver {source!r}: {excerpt(str(error)) or type(error)}.",
             remedy="Try again, or name a local folder as base_model.source.",
         ) from error
@@ -84,7 +84,8 @@ def is_of_a_client(error: BaseException) -> bool:
     return not packages.isdisjoint(_CLIENTS)
 
 
-def _hub() -> Service:
+def hub_service() -> Service:
+    """Return the model hub as messages name it."""
     from huggingface_hub.constants import ENDPOINT
 
     return Service(

@@ -176,6 +176,11 @@ def _judged(store: Store) -> Judged:
     return found
 
 
+def results_of(store: Store, version: ModelVersion) -> dict[str, tuple[ManifestRef, Manifest]]:
+    """Return the newest evaluation and verdict of a version, by step: `evaluate`, `promote`."""
+    return _judged(store).get(str(version.ref), {})
+
+
 def _result(store: Store, path: str) -> tuple[str, ManifestRef, Manifest] | None:
     """Return the step, reference and manifest that a step record names, if they can be read."""
     record = StepRecord.model_validate(store.get_record(path))
