@@ -20,6 +20,7 @@ FREE = {
     "deployment",
     "config",
     "hard",
+    "labels",
 }
 QUANTITY = {"pattern": r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 CIDRS = {"items": {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}}
@@ -41,6 +42,19 @@ RULES: dict[str, dict[str, Any]] = {
     "trainer.gpusPerNode": {"type": ["integer", "null"], "minimum": 0},
     "trainer.maxRestarts": {"minimum": 0},
     "hooks.deadlineSeconds": {"minimum": 1},
+    "serve.alias": {"pattern": "^(champion|challenger|[1-9][0-9]*)$"},
+    "serve.queue": {"minimum": 1},
+    "serve.replicas": {"minimum": 0},
+    "serve.scratch": QUANTITY,
+    "serve.startupSeconds": {"minimum": 10},
+    "autoscaling.minReplicas": {"minimum": 1},
+    "autoscaling.maxReplicas": {"minimum": 1},
+    "autoscaling.targetCPUUtilization": {"minimum": 1},
+    "disruptionBudget.maxUnavailable": {"minimum": 1},
+    "monitoring.logFormat": {"enum": ["text", "json"]},
+    "otlp.endpoint": {"pattern": "^(https?://.+)?$"},
+    "otlp.port": PORT,
+    "serviceMonitor.interval": {"pattern": "^[0-9]+(ms|s|m|h)$"},
     "retraining.cron": {"pattern": r"^\S+( \S+){5}$"},
     "retraining.pipeline": {"minLength": 1},
     "pipelines.host": {"pattern": "^https?://.+$"},

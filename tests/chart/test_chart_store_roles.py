@@ -17,9 +17,14 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 
+from boothline.errors import ServiceError
+from boothline.registry.promotion import promote_past_gate
+from boothline.registry.versions import ensure_version, resolve
+from boothline.results import Model
 from boothline.services.processes import http_answer
 from boothline.services.service import find_weed
 from boothline.settings import Settings
+from boothline.store import Store
 
 pytestmark = pytest.mark.services
 
@@ -166,6 +171,33 @@ def test_reader_role_only_reads(endpoint: str) -> None:
         put(endpoint, "reader", "steps/d")
     with pytest.raises(S3Error, match="AccessDenied"):
         reader.remove_object("boothline", "steps/c")
+
+
+@pytest.mark.proves("F53/chart")
+def test_champion_is_resolved_and_fetched_with_the_readers_key_which_writes_nothing(
+    endpoint: str, tmp_path: Path
+) -> None:
+    def settings(role: str) -> Settings:
+        return Settings.model_validate(
+            {
+                "s3_endpoint": endpoint,
+                "s3_access_key": f"{role}-id",
+                "s3_secret_key": f"{role}-secret-0123456789",
+                "home": tmp_path / role,
+            }
+        )
+
+    store = Store.connect(settings("pipeline"))
+    draft = Model(model_name="m").draft({"diffusers/model_index.json": b"{}"})
+    ref = store.commit("steps/publish_checkpoint/m", draft)
+    version = ensure_version(store, settings("pipeline"), model_name="m", ref=ref)
+    promote_past_gate(store, settings("pipeline"), "m", ref=ref, reason="r", actor="x")
+
+    reader = Store.connect(settings("reader"))
+    assert resolve(reader, "m", "champion") == version
+    assert reader.read_bytes(version.ref, "diffusers/model_index.json") == b"{}"
+    with pytest.raises(ServiceError, match="reader-id"):
+        reader.commit("steps/publish_checkpoint/n", draft)
 
 
 @pytest.mark.parametrize("role", ["pipeline", "reader", "collector"])

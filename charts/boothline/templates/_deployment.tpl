@@ -44,6 +44,11 @@ ca_bundle:
 labels:
   {{- include "boothline.selector" . | nindent 2 }}
   app.kubernetes.io/component: step
+{{- with include "boothline.observability" . }}
+defaults:
+  environment:
+    {{- . | nindent 4 }}
+{{- end }}
 {{- if and (include "boothline.hasTrainer" .) (gt (int .Values.trainer.numNodes) 1) }}
 trainer:
   namespace: {{ .Release.Namespace }}

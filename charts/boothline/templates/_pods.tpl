@@ -83,6 +83,16 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* How a process logs, and where it sends traces and metrics; empty by default. */}}
+{{- define "boothline.observability" -}}
+{{- if ne .Values.monitoring.logFormat "text" }}
+BOOTHLINE_LOG_FORMAT: {{ .Values.monitoring.logFormat | quote }}
+{{- end }}
+{{- with .Values.monitoring.otlp.endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "boothline.caMount" -}}
 {{- if .Values.s3.caBundle.existingConfigMap }}
 - name: ca-bundle
