@@ -224,11 +224,11 @@ import pathlib, sys
 from observed_step import run_step
 from boothline.store import Store
 from boothline.store.memory import memory_store
-for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
-    sys.modules[name] = None
 store = memory_store(pathlib.Path(sys.argv[1]))
 Store.connect = lambda settings: store
 run_step()
+loaded = [name for name in sys.modules if name.startswith("opentelemetry")]
+assert not loaded, loaded
 """
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     if off == "none":
@@ -242,5 +242,4 @@ run_step()
         env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "install boothline" not in done.stderr
     assert collector.num_requests == 0

@@ -93,6 +93,7 @@ def test_readers_of_local_logs_show_json_as_text_without_expected_tracebacks(
         '{"time": "never", "level": "INFO", "logger": "", "run": 1, "step": 1, "rank": 1, '
         '"message": ""}',
         '{"time": "broken',
+        '{"time": "2026-01-31T10:00:00.000Z", "text": "of another program"}',
         '{"loss": 0.1}',
         "plain {text}",
     ],
