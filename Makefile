@@ -113,7 +113,7 @@ test-chart: $(VENV)/.development  ## the chart alone: Helm, two versions of Kube
 check-security: $(VENV)/.development .boothline-security/bin/checkov  ## checkov on the images and on every value set of the chart
 	$(BIN)/python tests/chart/security_scan.py .boothline-security/bin/checkov
 
-images: $(VENV)/.runtime  ## build both images (BASE=image, TORCH=cpu|cuda; see images/README.md)
+images: $(VENV)/.development  ## build both images (BASE=image, TORCH=cpu|cuda; see images/README.md)
 	images/build.sh
 
 test-containers: $(VENV)/.development  ## build the images and run the demo in them (Docker; long)

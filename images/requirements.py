@@ -15,9 +15,12 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
+# Every step writes to TensorBoard and W&B and sends telemetry where it is asked to; the rest is for
+# steps with torch, and for the server.
+TOOLS_EXTRAS = ("heif", "observability", "tensorboard", "wandb")
 EXTRAS = {
-    "tools": ("heif", "observability"),
-    "torch": ("heif", "observability", "serve", "torch"),
+    "tools": TOOLS_EXTRAS,
+    "torch": (*TOOLS_EXTRAS, "torch", "gpu", "optimizers", "serve", "signing"),
 }
 REPLACED = {"mlflow": "mlflow-skinny"}
 # Faster downloads from a model hub, which only steps with torch do.

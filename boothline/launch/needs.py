@@ -2,19 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
 
 from boothline.config import RunConfig
+from boothline.doctor import libraries
 from boothline.errors import ConfigError
 from boothline.settings import Settings
-
-_OPTIMIZERS: Final = {
-    "prodigy": "prodigyopt",
-    "lion": "lion_pytorch",
-    "adamw8bit": "bitsandbytes",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,21 +42,8 @@ def check_needs(config: RunConfig, settings: Settings) -> None:
 
 def _libraries(config: RunConfig, settings: Settings) -> Iterator[Need]:
     """Yield the optional libraries that are asked for and not installed."""
-    optimizer = config.training.optimizer
-    wanted = [
-        (f"training.optimizer {optimizer}", _OPTIMIZERS.get(optimizer, ""), "optimizers"),
-        ("tracking.tensorboard", "tensorboardX" if config.tracking.tensorboard else "", ""),
-        ("tracking.wandb", "wandb" if config.tracking.wandb else "", ""),
-        ("BOOTHLINE_SIGNING_KEY", "model_signing" if settings.signing_key else "", "signing"),
-    ]
-    for setting, library, extra in wanted:
-        if library and find_spec(library) is None:
-            named = extra or setting.partition(".")[2]
-            yield Need(
-                setting=setting,
-                message=f"needs the library {library}, which is not installed here",
-                remedy=f"Install the extra: pip install 'boothline[{named}]'.",
-            )
+    for wanted in libraries.missing(config, settings):
+        yield Need(setting=wanted.setting, message=wanted.message, remedy=wanted.remedy)
 
 
 def _cuda(config: RunConfig) -> Iterator[Need]:

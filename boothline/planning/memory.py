@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from boothline.config import RunConfig
+from boothline.doctor.libraries import OPTIMIZERS, is_installed
 from boothline.planning.shapes import ModelShapes
 
 Device = Literal["cpu", "cuda"]
@@ -139,11 +140,19 @@ def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
     if device == "cuda" and training.precision == "fp32":
         yield {"training.precision": "bf16"}
     if training.optimizer == "adamw" and training.method == "full":
-        yield {"training.optimizer": "adamw8bit" if device == "cuda" else "adafactor"}
+        yield {"training.optimizer": _small_optimizer(device)}
     if training.train_text_encoder:
         yield {"training.train_text_encoder": False}
     if training.method == "full":
         yield {"training.method": "lora", "training.optimizer": "adamw"}
+
+
+def _small_optimizer(device: Device) -> str:
+    """Return the optimizer with the smallest states of those that are installed."""
+    in_8_bits = "adamw8bit"
+    if device == "cuda" and is_installed(OPTIMIZERS[in_8_bits]):
+        return in_8_bits
+    return "adafactor"
 
 
 def _with(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:

@@ -10,7 +10,8 @@ import pytest
 from boothline.components.generate_prior import step
 from boothline.components.generate_prior.step import Inputs, Series
 from boothline.config import RunConfig
-from boothline.errors import DataError
+from boothline.doctor import libraries
+from boothline.errors import ConfigError, DataError
 from boothline.progress import read_events
 from boothline.results import Dataset
 from boothline.steps import StepContext, StepKey
@@ -74,6 +75,19 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(sampling, "sample", counted)
     return indices
+
+
+def test_generate_prior_in_an_image_without_a_library_of_the_training_samples_nothing(
+    make_context: MakeContext,
+    run_config: RunConfig,
+    sampled: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(libraries, "find_spec", lambda name: None)
+    training = run_config.training.model_copy(update={"optimizer": "lion"})
+    with pytest.raises(ConfigError, match=r"optimizer lion needs the library lion_pytorch"):
+        _produce(make_context, run_config.model_copy(update={"training": training}))
+    assert sampled == []
 
 
 def test_generate_prior_two_shards_make_all_pictures_with_captions(

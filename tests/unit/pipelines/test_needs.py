@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from boothline.config import RunConfig
+from boothline.doctor import libraries
 from boothline.errors import ConfigError
 from boothline.launch import needs
 from boothline.settings import Settings
@@ -20,7 +21,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     optional = {"prodigyopt", "lion_pytorch", "bitsandbytes", "tensorboardX", "wandb"}
     optional.add("model_signing")
-    monkeypatch.setattr(needs, "find_spec", lambda name: None if name in optional else found(name))
+    monkeypatch.setattr(
+        libraries, "find_spec", lambda name: None if name in optional else found(name)
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 

@@ -1,5 +1,6 @@
 """The memory plan: exact where it can be counted, ordered where it can be reasoned about."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.config.loading import resolve
+from boothline.doctor import libraries
 from boothline.errors import ConfigError
 from boothline.planning import MemoryPlan, ModelShapes, plan_memory
 from boothline.planning.memory import ladder
@@ -119,7 +121,17 @@ def test_preset_is_a_valid_configuration_of_its_family(preset: Path) -> None:
     )
 
 
-def test_ladder_goes_down_to_adapters(shapes: ModelShapes) -> None:
+def having(monkeypatch: pytest.MonkeyPatch, library: str, *, installed: bool) -> None:
+    """Let a library be installed, or not, as far as the plan can see."""
+    found = importlib.util.find_spec
+    there = found("torch") if installed else None
+    monkeypatch.setattr(
+        libraries, "find_spec", lambda name: there if name == library else found(name)
+    )
+
+
+def test_ladder_goes_down_to_adapters(shapes: ModelShapes, monkeypatch: pytest.MonkeyPatch) -> None:
+    having(monkeypatch, "bitsandbytes", installed=True)
     config = RunConfig.model_validate(
         {"subject": {"resolution_px": 32}, "training": {"num_processes": 1}}
     )
@@ -128,3 +140,19 @@ def test_ladder_goes_down_to_adapters(shapes: ModelShapes) -> None:
     assert totals == sorted(totals, reverse=True)
     assert not rungs[0].changes
     assert rungs[-1].changes["training.method"] == "lora"
+
+
+@pytest.mark.parametrize(
+    ("installed", "advised"), [(True, "adamw8bit"), (False, "adafactor")], ids=["there", "missing"]
+)
+def test_ladder_advises_the_8_bit_optimizer_only_where_its_library_is_installed(
+    shapes: ModelShapes, monkeypatch: pytest.MonkeyPatch, installed: bool, advised: str
+) -> None:
+    having(monkeypatch, "bitsandbytes", installed=installed)
+    config = RunConfig.model_validate(
+        {"subject": {"resolution_px": 32}, "training": {"num_processes": 1}}
+    )
+    rungs = list(ladder(config, shapes, device="cuda"))
+    optimizers = [rung.changes.get("training.optimizer") for rung in rungs]
+    assert advised in optimizers
+    assert ({"adamw8bit", "adafactor"} - {advised}).isdisjoint(optimizers)
