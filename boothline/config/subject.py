@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from boothline.config.section import SUBJECT_FIELD, Section
 
+MaskMode = Literal["auto", "off"]
 _BUCKET = re.compile(r"[1-9]\d{1,3}x[1-9]\d{1,3}")
 
 
@@ -59,6 +60,12 @@ class SubjectConfig(Section):
         default="lanczos",
         description="How pictures are scaled to their training size; nearest keeps the hard edges "
         "of pixel art.",
+    )
+    masks: MaskMode = Field(
+        default="auto",
+        description="auto: transparent pixels, and black ones of NAME-mask.png next to the picture "
+        "NAME, get no gradient, grey ones a part of it; off: transparency is laid over white and "
+        "learnt, and such files are pictures.",
     )
     min_images: int = Field(default=3, ge=1, le=100, description="Fewest usable instance images.")
     max_images: int = Field(default=100, ge=1, le=1000, description="Most instance images.")

@@ -202,6 +202,14 @@ class TrainingConfig(Section):
         description="Captions of the instance pictures, one drawn for each sample: {subject} is "
         "identifier and class noun, {caption} the picture's own caption; none: its own caption.",
     )
+    caption_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Probability with which a sample is trained on the empty prompt instead of its "
+        "caption (Ho and Salimans, Classifier-free diffusion guidance, 2022: 0.1 to 0.2), so that "
+        "what guidance subtracts is trained too; 0: never.",
+    )
     caches: bool = Field(
         default=True,
         description="Encode each picture (and each caption, when the text encoder is frozen) once "

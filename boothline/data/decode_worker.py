@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from boothline.buckets import nearest
-from boothline.data.decoding import TRY_AGAIN, decode, prepare
+from boothline.data.decoding import LAID_OVER_WHITE, TRY_AGAIN, decode, prepare
 from boothline.errors import DataError
 
 try:
@@ -24,6 +24,11 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+# Sharper ones swing past an edge, so that what is hidden would count a little.
+MASK_METHOD = {
+    Image.Resampling.LANCZOS: Image.Resampling.BILINEAR,
+    Image.Resampling.BICUBIC: Image.Resampling.BILINEAR,
+}
 _OUTPUT_BYTES = 64 * 2**20
 TOO_MUCH_MEMORY = {"reason": "needs too much memory to decode", "advice": TRY_AGAIN}
 
@@ -81,10 +86,18 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
         small = _thumbnail(decoded.image, longest_px=int(request["thumbnail_px"]))
     (folder / f"{number:05d}.cut").write_bytes(cut.tobytes())
     (folder / f"{number:05d}.thumbnail").write_bytes(small.tobytes())
+    notes, remarks = list(decoded.notes), list(decoded.remarks)
+    alpha = decoded.alpha if request["masks"] else None
+    if alpha is not None:
+        cut_alpha = ImageOps.fit(alpha, size_px, MASK_METHOD.get(method, method))
+        (folder / f"{number:05d}.alpha").write_bytes(cut_alpha.tobytes())
+        notes.remove(LAID_OVER_WHITE)
+        remarks.append("is transparent in places, which are not learnt")
     return {
         "format": decoded.format,
-        "notes": decoded.notes,
-        "remarks": decoded.remarks,
+        "notes": notes,
+        "remarks": remarks,
+        "masked": alpha is not None,
         "width_px": decoded.size[0],
         "height_px": decoded.size[1],
         "size_px": size_px,

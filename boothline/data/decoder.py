@@ -50,6 +50,7 @@ class Picture:
         notes: what the decoder had to decide.
         remarks: what it did that is nothing to worry about.
         pixel_digest: sha256 of size and pixels before cropping.
+        alpha_path: raw grey bytes of its alpha channel, cut likewise; None: it is opaque.
     """
 
     cut_path: Path
@@ -61,10 +62,17 @@ class Picture:
     notes: tuple[str, ...]
     remarks: tuple[str, ...]
     pixel_digest: str
+    alpha_path: Path | None = None
 
     def cut(self) -> Image.Image:
         """Return the picture at training size, RGB."""
         return Image.frombytes("RGB", self.size_px, self.cut_path.read_bytes())
+
+    def alpha(self) -> Image.Image | None:
+        """Return its alpha channel at training size, 8-bit grey; None: it is opaque."""
+        if self.alpha_path is None:
+            return None
+        return Image.frombytes("L", self.size_px, self.alpha_path.read_bytes())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,7 @@ def decode_all(
     folder: Path,
     limits: Limits,
     interpolation: str = "lanczos",
+    masks: bool = False,
     on_progress: ProgressFunction | None = None,
 ) -> list[Answer]:
     """Decode picture files in a child process.
@@ -95,6 +104,7 @@ def decode_all(
         folder: scratch folder; created.
         limits: caps on pixels, time and memory of one picture.
         interpolation: how they are scaled, by Pillow's name in small letters.
+        masks: keep the alpha channel of transparent pictures.
         on_progress: called with (decoded, total) after each picture.
 
     Returns:
@@ -113,6 +123,7 @@ def decode_all(
             limits=limits,
             sizes_px=sizes_px,
             interpolation=interpolation,
+            masks=masks,
         )
         while len(results) < len(paths):
             remaining = [number for number in range(len(paths)) if number not in results]
@@ -130,6 +141,7 @@ def make_request(
     folder: Path,
     limits: Limits,
     interpolation: str,
+    masks: bool = False,
 ) -> dict[str, Any]:
     """Return what a worker is asked: pictures by number and path, the rest as for `decode_all`."""
     return {
@@ -137,6 +149,7 @@ def make_request(
         "folder": str(folder.resolve()),
         "sizes_px": sizes_px,
         "interpolation": interpolation,
+        "masks": masks,
         "thumbnail_px": THUMBNAIL_PX,
         "max_pixels": limits.max_pixels,
         "seconds": limits.decode_seconds,
@@ -179,6 +192,7 @@ class _Job:
     limits: Limits
     sizes_px: Sequence[Size]
     interpolation: str
+    masks: bool
 
     def decode_alone(
         self, number: int, *, results: dict[int, Answer], on_progress: ProgressFunction | None
@@ -210,6 +224,7 @@ class _Job:
             folder=self.folder,
             limits=self.limits,
             interpolation=self.interpolation,
+            masks=self.masks,
         )
         was_ready, fault = False, 0
         with _started(request, self.folder) as worker:
@@ -283,6 +298,7 @@ def _result(answer: dict[str, Any], *, folder: Path) -> Answer:
         notes=tuple(answer["notes"]),
         remarks=tuple(answer["remarks"]),
         pixel_digest=answer["pixel_digest"],
+        alpha_path=stem.with_suffix(".alpha") if answer["masked"] else None,
     )
 
 

@@ -22,6 +22,7 @@ from boothline.data.colours import Conversion
 from boothline.data.opening import DECODE_THREADS, Opened, open_picture
 from boothline.errors import DataError
 
+LAID_OVER_WHITE: Final = "is transparent in places; it is laid over white"
 TRY_AGAIN: Final = "Open it in an image editor and save it again, or leave it out."
 MAX_JPEG_PIXELS: Final = 250_000_000
 """Largest JPEG: it is decoded at a half, a quarter or an eighth of its size."""
@@ -72,6 +73,7 @@ class Decoded:
         format: name of the file's format, e.g. `JPEG`.
         notes: what had to be decided on the way, for the report.
         remarks: what was done that changes nothing to worry about.
+        alpha: 8-bit grey of the image's size, white where it is opaque; None: all of it is.
     """
 
     image: Image.Image
@@ -79,6 +81,7 @@ class Decoded:
     format: str
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    alpha: Image.Image | None = None
 
     def pixel_digest(self) -> str:
         """Return the sha256 (hex) of size and pixels: equal for equal pictures in any format."""
@@ -191,7 +194,7 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
         notes.append("has damaged EXIF data; its orientation is taken as it is")
     if image.size != before:
         size = (size[1], size[0])
-    rgb, more = _to_rgb(image, conversion)
+    rgb, more, alpha = _to_rgb(image, conversion)
     notes += [*more, conversion.warning]
     remarks.append(conversion.remark)
     return Decoded(
@@ -200,6 +203,7 @@ def _load(image: Image.Image, opened: Opened, *, enough_px: int) -> Decoded:
         format=format_name,
         notes=tuple(filter(None, notes)),
         remarks=tuple(filter(None, remarks)),
+        alpha=alpha,
     )
 
 
@@ -292,22 +296,24 @@ def _opaque_mode(image: Image.Image) -> str:
     return image.mode if image.mode in ("CMYK", "LAB", "F") else "RGB"
 
 
-def _to_rgb(image: Image.Image, conversion: Conversion) -> tuple[Image.Image, tuple[str, ...]]:
-    """Return the picture as sRGB with 8 bits, transparency laid over white, and notes."""
+def _to_rgb(
+    image: Image.Image, conversion: Conversion
+) -> tuple[Image.Image, tuple[str, ...], Image.Image | None]:
+    """Return the picture as sRGB with 8 bits, transparency laid over white, notes, and alpha."""
     if image.mode == "F":
         raise DataError("has floating-point pixels", remedy="Save it with 8 bits a channel.")
     if image.mode.startswith("I"):
         grey = _from_16_bit(image)
-        return conversion.apply(grey), ("has 16 bits a channel; it is reduced to 8",)
+        return conversion.apply(grey), ("has 16 bits a channel; it is reduced to 8",), None
     if not image.has_transparency_data:
-        return conversion.apply(image), ()
+        return conversion.apply(image), (), None
     layered = image if image.mode == "RGBA" else image.convert("RGBA")
     alpha = layered.getchannel("A")
     canvas = Image.new("RGB", layered.size, "white")
     colours = conversion.apply(layered.convert("RGB")) if conversion.changes else layered
     canvas.paste(colours, mask=alpha)
     opaque = alpha.getextrema() == (255, 255)
-    return canvas, () if opaque else ("is transparent in places; it is laid over white",)
+    return (canvas, (), None) if opaque else (canvas, (LAID_OVER_WHITE,), alpha)
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

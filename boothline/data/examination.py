@@ -3,20 +3,20 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from boothline.buckets import empty_buckets, sizes_of
+from boothline.buckets import empty_buckets
 from boothline.config.subject import SubjectConfig
-from boothline.data import checks
+from boothline.data import checks, masks
 from boothline.data.captions import CaptionBook, caption_for, names
 from boothline.data.class_pictures import ClassPictures, write_class_pictures
-from boothline.data.decoder import Picture, Unreadable, decode_all
+from boothline.data.decoder import Picture, ProgressFunction, Unreadable
 from boothline.data.identifier import TokenCounter, check_identifier, length_warnings
-from boothline.data.intake import SourceFile
+from boothline.data.intake import Refusal, SourceFile
 from boothline.data.kohya import Place, is_laid_out, place_of
 from boothline.data.limits import Limits, scratch_folder
 from boothline.data.naming import shown_name
@@ -34,8 +34,6 @@ from boothline.settings import Settings
 
 _MAX_NAMED = 5
 
-ProgressFunction = Callable[[int, int], None]
-
 
 @dataclass
 class _Findings:
@@ -46,6 +44,7 @@ class _Findings:
     warnings: list[DatasetWarning] = field(default_factory=list)
     remarks: list[DatasetRemark] = field(default_factory=list)
     thumbnails: dict[str, Image.Image] = field(default_factory=dict)
+    masks: dict[str, Image.Image] = field(default_factory=dict)
     is_laid_out: bool = False
 
     def remark(self, source: str, message: str, *, check: CheckName = "decode") -> None:
@@ -91,25 +90,27 @@ def examine(
             subject.images, scratch / "source", settings=settings, limits=caps
         )
         own, others = _parted(files)
-        pictures = decode_all(
-            [file.path for file in own],
-            sizes_px=sizes_of(subject),
-            folder=scratch / "decoded",
-            limits=caps,
-            interpolation=subject.interpolation,
-            on_progress=on_progress,
+        found = masks.sorted_out(own, others, subject.masks)
+        decoded = masks.decode(
+            found, subject, folder=scratch / "decoded", limits=caps, on_progress=on_progress
         )
-        findings = _first_findings(files)
-        for file, picture in zip(own, pictures, strict=True):
-            _sort_in(file, picture, findings=findings)
-        book = CaptionBook.of(files.caption_index, names=[file.name for file in files.pictures])
+        findings = _first_findings(files, strays=found.strays)
+        for file, picture, mask in decoded:
+            _sort_in(file, picture, mask=mask, findings=findings)
+        shown = [file.name for file in (*found.pictures, *found.class_pictures)]
+        book = CaptionBook.of(files.caption_index, names=shown)
         _note_the_whole(findings, subject, book)
         accepted = _write_images(findings, book=book, subject=subject, output=output)
         if counter:
             _check_texts(findings, accepted, book=book, subject=subject, counter=counter)
-        if others:
+        if found.class_pictures:
             written = write_class_pictures(
-                others, book, subject=subject, scratch=scratch / "class", output=output, limits=caps
+                found.class_pictures,
+                book,
+                subject=subject,
+                scratch=scratch / "class",
+                output=output,
+                limits=caps,
             )
             _note_class_pictures(findings, written, counter=counter)
     report = _report_of(findings, accepted, subject=subject, output=output)
@@ -170,14 +171,16 @@ def _report_of(
     )
 
 
-def _first_findings(files: Collection) -> _Findings:
-    """Return what is known before anything is decoded."""
+def _first_findings(files: Collection, *, strays: Sequence[Refusal]) -> _Findings:
+    """Return what is known before anything is decoded; strays are masks without a picture."""
     findings = _Findings(is_laid_out=is_laid_out([file.name for file in files.pictures]))
-    for refusal in files.refused:
+    checked: list[tuple[Refusal, CheckName]] = [(item, "source") for item in files.refused]
+    checked += [(item, "mask") for item in strays]
+    for refusal, check in checked:
         findings.quarantined.append(
             QuarantinedImage(
                 source=shown_name(refusal.name),
-                check="source",
+                check=check,
                 reason=refusal.reason,
                 advice=refusal.advice,
             )
@@ -250,8 +253,14 @@ def _templates(findings: _Findings, book: CaptionBook, subject: SubjectConfig) -
     return templates
 
 
-def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Findings) -> None:
-    """Decide what becomes of one file."""
+def _sort_in(
+    file: SourceFile,
+    picture: Picture | Unreadable,
+    *,
+    mask: Picture | Unreadable | None,
+    findings: _Findings,
+) -> None:
+    """Decide what becomes of one file, whose mask file is None where it has none."""
     source = shown_name(file.name)
     if isinstance(picture, Unreadable):
         findings.quarantined.append(
@@ -270,9 +279,19 @@ def _sort_in(file: SourceFile, picture: Picture | Unreadable, *, findings: _Find
             advice="Leave one of them out; a duplicate counts twice in training.",
             other=shown_name(first.name),
         )
+    learnt = None
+    if refused is None:
+        try:
+            learnt = masks.mask_of(picture, mask)
+        except DataError as error:
+            refused = QuarantinedImage(
+                source=source, check="mask", reason=error.message, advice=error.remedy
+            )
     if refused is not None:
         _quarantine(refused, picture, findings)
         return
+    if learnt is not None:
+        findings.masks[file.name] = learnt
     for note in picture.notes:
         findings.warnings.append(
             DatasetWarning(
@@ -357,6 +376,8 @@ def _write_images(
         )
         cut.save(output / image.image)
         picture.thumbnail.save(output / image.thumbnail)
+        if (mask := findings.masks.get(file.name)) is not None:
+            image = image.model_copy(update=masks.write(cut, mask, output, number=number))
         accepted.append(image)
     return tuple(accepted)
 
@@ -371,7 +392,7 @@ def _write_quarantined(findings: _Findings, output: Path) -> tuple[QuarantinedIm
 def _write_texts(report: DatasetReport, output: Path, *, weights: Sequence[int]) -> None:
     """Write captions.jsonl, where a picture stands as often as in an epoch, and report.json."""
     lines = [
-        json.dumps(item.model_dump(include={"image", "caption", "source"}), ensure_ascii=False)
+        json.dumps(item.caption_row(), ensure_ascii=False)
         for item, weight in zip(report.accepted, weights, strict=True)
         for _ in range(weight)
     ]

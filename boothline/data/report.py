@@ -1,6 +1,6 @@
 """What the examination of pictures found, in a form that files, terminals and pages share."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,7 @@ from boothline.config.subject import SubjectConfig
 from boothline.errors import DataError
 
 _MAX_NAMED = 3
+MASK_FIELDS = ("mask", "masked_thumbnail", "learnt_share")
 
 CheckName = Literal[
     "source",
@@ -16,6 +17,7 @@ CheckName = Literal[
     "shape",
     "sharpness",
     "duplicate",
+    "mask",
     "caption",
     "identifier",
     "count",
@@ -45,6 +47,16 @@ class AcceptedImage(Finding):
     sharpness: float = Field(
         description="Variance of the Laplacian at training size, 0 to 255 grey."
     )
+    mask: str = Field(default="", description="Path of its mask at training size, if it has one.")
+    masked_thumbnail: str = Field(
+        default="", description="Path of the picture with what is not learnt in one colour."
+    )
+    learnt_share: float = Field(default=1.0, description="How much of it is learnt, 0 to 1.")
+
+    def caption_row(self) -> dict[str, str]:
+        """Return its line of captions.jsonl; a mask is named where it has one."""
+        fields = {"image", "caption", "source", *(("mask",) if self.mask else ())}
+        return self.model_dump(include=fields)
 
 
 class QuarantinedImage(Finding):
@@ -89,8 +101,11 @@ class DatasetReport(BaseModel):
     remarks: tuple[DatasetRemark, ...] = ()
 
     def as_json(self) -> str:
-        """Return the report as it is stored: without remarks it is what it was before them."""
-        unset = None if self.remarks else {"remarks"}
+        """Return the report as it is stored: without remarks and masks as before they existed."""
+        plain = {i: set(MASK_FIELDS) for i, item in enumerate(self.accepted) if not item.mask}
+        unset: dict[str, Any] = {"accepted": plain}
+        if not self.remarks:
+            unset["remarks"] = True
         return self.model_dump_json(indent=2, exclude=unset) + "\n"
 
     def left_out(self) -> str:

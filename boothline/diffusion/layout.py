@@ -203,6 +203,12 @@ def check_config(family: Family, config: RunConfig) -> None:
             "asks to train them.",
             remedy="Set training.train_text_encoder to false.",
         )
+    if training.caption_dropout and training.trains_text_encoder and not family.empty_is_text:
+        raise ConfigError(
+            f"training.caption_dropout {training.caption_dropout:g} does not work with trained "
+            f"text encoders for {family.name}, whose empty prompt is zeros.",
+            remedy="Set training.train_text_encoder to false, or training.caption_dropout to 0.",
+        )
     if family.is_flow and training.min_snr_gamma is not None:
         raise ConfigError(
             f"training.min_snr_gamma weighs a noise schedule, and {family.name} is trained by flow "

@@ -209,7 +209,8 @@ def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[object, .
     count *= 2 if has_prior else 1
     width_px, height_px = max(sizes_of(config.subject), key=prod)
     scale, channels = networks.vae_scale, family.latent_channels(networks)
-    num_captions = min(count, 2 if has_prior else 1)
+    distinct = (2 if has_prior else 1) + bool(config.training.caption_dropout)
+    num_captions = min(count, distinct)
     captions: Tensors = {
         name: torch.zeros(num_captions, length, dtype=torch.int64)
         for name, length in family.token_lengths(networks).items()

@@ -9,7 +9,13 @@ from typing import Literal
 
 from boothline.buckets import Size, nearest, sizes_of
 from boothline.config.subject import SubjectConfig
-from boothline.data.report import CheckName, DatasetReport, DatasetWarning, QuarantinedImage
+from boothline.data.report import (
+    AcceptedImage,
+    CheckName,
+    DatasetReport,
+    DatasetWarning,
+    QuarantinedImage,
+)
 from boothline.errors import DataError
 from boothline.report.model import Picture, Tone, Verdict
 from boothline.report.pictures import encode
@@ -29,11 +35,13 @@ _CHECKS: dict[CheckName, tuple[str, str]] = {
     "shape": ("Shape", "Cropping to the training shape nearest to its own loses little."),
     "sharpness": ("Sharp", "Variance of the Laplacian at training size; blur is learnt too."),
     "duplicate": ("Different", "No picture twice, none nearly so; repeats are learnt by heart."),
+    "mask": ("Masks", "White is learnt and black is not; of transparent pictures what is opaque."),
     "caption": ("Captions", "They name the subject and fit the text encoder."),
     "identifier": ("Identifier", "A rare word that is one token of the tokenizer."),
     "count": ("Number", "Between subject.min_images and subject.max_images pictures."),
     "machine": ("This machine", "It has what a run needs. Shown by boothline validate."),
 }
+_WHERE_FOUND = ("machine", "mask")
 Outcome = Literal["passed", "warned", "broken"]
 
 
@@ -69,6 +77,7 @@ class AcceptedLine:
     caption: str
     facts: str
     picture: Picture
+    masked: Picture | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,13 +110,21 @@ def render_validation(report: DatasetReport, folder: Path, *, subject: SubjectCo
             checks=tuple(
                 _check(name, report, shelf, too_few=too_few)
                 for name in _CHECKS
-                if name != "machine" or any(item.check == name for item in report.warnings)
+                if name not in _WHERE_FOUND or _is_found(name, report)
             ),
             accepted=tuple(_accepted(report, shelf, sizes_of(subject))),
             num_accepted=len(report.accepted),
             num_left_out=len(report.quarantined),
         ),
     )
+
+
+def _is_found(name: CheckName, report: DatasetReport) -> bool:
+    """Return whether a check has anything to say; that of masks, where a picture has one."""
+    if name == "mask" and any(item.mask for item in report.accepted):
+        return True
+    checks = {item.check for item in report.warnings}
+    return name in checks | {item.check for item in report.quarantined}
 
 
 class _Shelf:
@@ -118,7 +135,9 @@ class _Shelf:
         self._paths = {item.source: item.thumbnail for item in report.quarantined}
         self._paths |= {item.source: item.thumbnail for item in report.accepted}
 
-    def picture(self, source: str, *, thumbnail: str = "", twin: str = "") -> Picture | None:
+    def picture(
+        self, source: str, *, thumbnail: str = "", twin: str = "", note: str = ""
+    ) -> Picture | None:
         """Return a picture's thumbnail; None where it could not be decoded."""
         path = thumbnail or self._paths.get(source, "")
         if not path:
@@ -130,8 +149,8 @@ class _Shelf:
             return None
         return Picture(
             source=uri,
-            alt=f"Picture {source}",
-            caption=source,
+            alt=f"Picture {source}{note}",
+            caption=f"{source}{note}",
             width_px=width_px,
             height_px=height_px,
             twin=twin,
@@ -217,6 +236,14 @@ def _line(item: QuarantinedImage | DatasetWarning, shelf: _Shelf) -> FindingLine
     )
 
 
+def _masked(item: AcceptedImage, shelf: _Shelf) -> Picture | None:
+    """Return the picture with what is not learnt of it in one colour; None without a mask."""
+    if not item.masked_thumbnail:
+        return None
+    note = ", what is not learnt in one colour"
+    return shelf.picture(item.source, thumbnail=item.masked_thumbnail, note=note)
+
+
 def _accepted(
     report: DatasetReport, shelf: _Shelf, sizes: Sequence[Size]
 ) -> Iterator[AcceptedLine]:
@@ -226,6 +253,8 @@ def _accepted(
         remarks = [remark.message for remark in report.remarks if remark.source == item.source]
         size = (item.width_px, item.height_px)
         cut = f" cut to {_size(nearest(size, sizes))}" if len(sizes) > 1 else ""
+        if item.mask:
+            remarks.append(f"{100 * item.learnt_share:.0f} % of it is learnt")
         if picture:
             yield AcceptedLine(
                 source=item.source,
@@ -234,4 +263,5 @@ def _accepted(
                     [f"{item.format}, {_size(size)}{cut}, sharpness {item.sharpness:.0f}", *remarks]
                 ),
                 picture=picture,
+                masked=_masked(item, shelf),
             )

@@ -26,6 +26,7 @@ from boothline.training.batches import (
 from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.encoding import CaptionSource, MomentSource
 from boothline.training.job import TrainingJob
+from boothline.training.masks import masks_of
 from boothline.training.objective import (
     Objective,
     objective_of,
@@ -152,6 +153,7 @@ def _validation_sets(
                 cached=job.config.training.caches,
                 ranks=ranks,
             ),
+            masks=masks_of(members),
         )
         for name, pictures in parts.items()
         for size in sizes
@@ -285,6 +287,7 @@ class _Loader:
             timesteps=timesteps_of(self._pipeline, self._training, size=size),
             scale=self._pipeline.latent_scale,
             noise_offset=self._training.noise_offset,
+            caption_dropout=self._training.caption_dropout,
         )
 
     def _halves(
@@ -298,6 +301,7 @@ class _Loader:
             pictures=pictures,
             moments=self._moments(pictures, size, flips=training.horizontal_flip, crops=crops),
             captions=[self._captions_of(picture) for picture in pictures],
+            masks=masks_of(pictures, crops=crops),
             flip=training.horizontal_flip,
             num_crops=crops.count if crops is not None else 1,
             repeats=training.repeats,
@@ -351,6 +355,8 @@ class _Loader:
             embed=embed,
             cached=self._training.caches,
             ranks=self._ranks,
+            dropped=self._training.caption_dropout > 0,
+            without_text=partial(pipeline.family.without_text, pipeline),
         )
 
 

@@ -16,10 +16,11 @@ from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
 from boothline.errors import DataError
 from boothline.training.encoding import CaptionSource, MomentSource
+from boothline.training.masks import MaskSource
 from boothline.training.objective import Timesteps
 from boothline.training.pictures import Picture, epoch_order, open_picture, picture_at
 
-Sample = tuple[torch.Tensor, torch.Tensor, float, int]
+Sample = tuple[torch.Tensor, torch.Tensor, float, int, torch.Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class MicroBatch:
         captions: the distinct captions: tokens (U, L) by text encoder, or conditionings of U rows.
         caption_rows_B: which caption each sample has, int64.
         num_instance: size of the instance half.
+        weights_BHW: weights of the latents in the loss, float32; None: all count alike.
     """
 
     latents_BCHW: torch.Tensor
@@ -41,6 +43,7 @@ class MicroBatch:
     captions: Mapping[str, torch.Tensor]
     caption_rows_B: torch.Tensor
     num_instance: int
+    weights_BHW: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "MicroBatch":
         """Return the batch on a device."""
@@ -68,6 +71,7 @@ class Half:
         pictures: the pictures.
         moments: their posterior moments.
         captions: captions that each picture may have; a sample takes one of them.
+        masks: which parts of the pictures are learnt; None: all.
         flip: mirror each sample with probability one half.
         num_crops: crops of each picture; a sample takes one of them.
         repeats: times that each picture stands in an epoch.
@@ -78,6 +82,7 @@ class Half:
     pictures: Sequence[Picture]
     moments: MomentSource
     captions: Sequence[tuple[str, ...]]
+    masks: MaskSource | None = None
     flip: bool = False
     num_crops: int = 1
     repeats: int = 1
@@ -97,6 +102,7 @@ class BatchMaker:
         scale: of the VAE's latents.
         noise_offset: strength of the offset noise (Guttenberg, "Diffusion with
             Offset Noise", 2023).
+        caption_dropout: probability of the empty prompt in the place of a caption.
     """
 
     halves: tuple[Half, ...]
@@ -106,6 +112,7 @@ class BatchMaker:
     timesteps: Timesteps
     scale: LatentScale
     noise_offset: float = 0.0
+    caption_dropout: float = 0.0
 
     def make(self, step: int, *, slots: range) -> MicroBatch:
         """Return a piece of the global batch of a step.
@@ -115,7 +122,7 @@ class BatchMaker:
             slots: places in each half of the global batch, in [0, batch_size).
         """
         samples = [self._sample(half, step, slot) for half in self.halves for slot in slots]
-        latents, noise, timesteps, rows = zip(*samples, strict=True)
+        latents, noise, timesteps, rows, weights = zip(*samples, strict=True)
         distinct = sorted(set(rows))
         return MicroBatch(
             latents_BCHW=torch.stack(latents),
@@ -124,10 +131,11 @@ class BatchMaker:
             captions=self.captions.encoded(distinct),
             caption_rows_B=torch.tensor([distinct.index(row) for row in rows]),
             num_instance=len(slots),
+            weights_BHW=stacked_weights(weights, like_BCHW=latents),
         )
 
     def _sample(self, half: Half, step: int, slot: int) -> Sample:
-        """Return latents_CHW, noise_CHW, timestep and caption row of one slot."""
+        """Return latents_CHW, noise_CHW, timestep, caption row and weights_HW of one slot."""
         position = picture_at(
             half.turn(step) * self.batch_size + slot,
             count=len(half.pictures) * half.repeats,
@@ -149,7 +157,20 @@ class BatchMaker:
         timestep = self.timesteps.draw(seed=self.seed, stream=stream, index=place)
         captions = half.captions[index]
         caption = captions[self._choice(half, "caption", len(captions), place)]
-        return latents, noise, timestep, self.captions.row(caption)
+        row = self.captions.row(None if self._is_dropped(half, place) else caption)
+        weights = None
+        if half.masks is not None:
+            shape = (latents.shape[-2], latents.shape[-1])
+            weights = half.masks.weights(index, shape=shape, flip=flip, crop=crop)
+        return latents, noise, timestep, row, weights
+
+    def _is_dropped(self, half: Half, place: tuple[int, int]) -> bool:
+        """Return whether one slot gets the empty prompt instead of its caption."""
+        if not self.caption_dropout:
+            return False
+        stream = f"{half.name}/dropout"
+        drawn = counters.uniform((), seed=self.seed, stream=stream, index=place)
+        return float(drawn) < self.caption_dropout
 
     def _choice(self, half: Half, name: str, count: int, place: tuple[int, int]) -> int:
         """Return a number below `count`, drawn for one slot in a stream of its half."""
@@ -163,6 +184,25 @@ class BatchMaker:
     ) -> torch.Tensor:
         """Return the normal draw of one slot in a stream of its half."""
         return counters.normal(shape, seed=self.seed, stream=f"{half.name}/{name}", index=place)
+
+
+def stacked_weights(
+    weights: Sequence[torch.Tensor | None], *, like_BCHW: Sequence[torch.Tensor]
+) -> torch.Tensor | None:
+    """Return weights_BHW of samples, ones for those without masks; None where none has any.
+
+    Args:
+        weights: weights_HW of each sample; None: it has no mask.
+        like_BCHW: latents_CHW of each sample.
+    """
+    if all(each is None for each in weights):
+        return None
+    return torch.stack(
+        [
+            torch.ones(latents.shape[-2:]) if each is None else each
+            for each, latents in zip(weights, like_BCHW, strict=True)
+        ]
+    )
 
 
 STREAM = "buckets"

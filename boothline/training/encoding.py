@@ -108,6 +108,8 @@ class CaptionSource:
             stay tokens.
         cached: embed each once, now.
         ranks: who shares the work.
+        dropped: samples may get the empty prompt instead of their caption.
+        without_text: returns the conditioning of no text, given that of an empty one.
     """
 
     def __init__(
@@ -118,10 +120,14 @@ class CaptionSource:
         embed: Callable[[Tensors], Tensors] | None,
         cached: bool,
         ranks: Ranks,
+        dropped: bool = False,
+        without_text: Callable[[Tensors], Tensors] = lambda conditioning: conditioning,
     ) -> None:
-        distinct = sorted(set(captions))
+        # None, the dropped one, is no caption of a picture, not even of one whose caption is empty.
+        distinct: list[str | None] = [*sorted(set(captions)), *([None] if dropped else [])]
         self._rows = {caption: row for row, caption in enumerate(distinct)}
-        tokens = [tokenize(caption) for caption in distinct]
+        self._without_text = without_text
+        tokens = [tokenize(caption or "") for caption in distinct]
         self._tokens = {name: torch.stack([row[name] for row in tokens]) for name in tokens[0]}
         self._embedder = embed
         self._device = ranks.device
@@ -132,8 +138,8 @@ class CaptionSource:
             self._cache = _unflattened(flat, shapes)
             self._embedder = None
 
-    def row(self, caption: str) -> int:
-        """Return the row of a caption."""
+    def row(self, caption: str | None) -> int:
+        """Return the row of a caption; None: of the dropped one."""
         return self._rows[caption]
 
     def encoded(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -150,7 +156,10 @@ class CaptionSource:
         """Return the conditioning of one caption, float32."""
         assert self._embedder is not None  # noqa: S101 - a fact for the type checker
         tokens = {name: t[row : row + 1].to(self._device) for name, t in self._tokens.items()}
-        return {name: value[0].float() for name, value in self._embedder(tokens).items()}
+        conditioning = self._embedder(tokens)
+        if row == self._rows.get(None):
+            conditioning = self._without_text(conditioning)
+        return {name: value[0].float() for name, value in conditioning.items()}
 
 
 def _flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -46,6 +46,7 @@ _LATER_SETTINGS = (
     "crop_scale",
     "interpolation",
     "caption_templates",
+    "caption_dropout",
     "compile",
     "deterministic",
     "timestep_density",

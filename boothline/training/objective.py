@@ -14,6 +14,10 @@ SNR_t = a_t^2 / s_t^2:
                     parameter", 1964; twice it, so that small errors count alike):
                     d^2 where |d| <= delta, delta (2 |d| - delta) beyond
     loss of i       weight(t_i) x mean error of sample i, in float32
+    masks           the mean is over what is learnt: sum of w d^2 / sum of w, so that a small
+                    subject counts as much as a large one, and the class as much as without
+                    masks (so in the training of Kumari et al., "Multi-concept customization of
+                    text-to-image diffusion", 2023)
     flow matching   z_s = (1 - s) z + s e, target e - z  (Lipman et al., "Flow matching for
                                                           generative modeling", 2023)
     loss            mean over the instance half + prior.weight x mean over the prior half
@@ -34,6 +38,8 @@ from boothline.diffusion.families.flow import Density, FlowFamily
 from boothline.diffusion.loading import DiffusionParts
 
 FLOW_TIMESTEPS = 1000
+# Below the weight of one latent with one pixel at 1 of 255.
+_SMALLEST_WEIGHT = 1e-6
 
 
 class Timesteps(Protocol):
@@ -115,6 +121,7 @@ class Objective(Protocol):
         latents_BCHW: torch.Tensor,
         noise_BCHW: torch.Tensor,
         timesteps_B: torch.Tensor,
+        weights_BHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the weighted mean error of each sample: float32, (B,), at least 0."""
 
@@ -150,10 +157,11 @@ class FlowObjective:
         latents_BCHW: torch.Tensor,
         noise_BCHW: torch.Tensor,
         timesteps_B: torch.Tensor,
+        weights_BHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the mean error of each sample: float32, (B,), at least 0."""
         difference = prediction_BCHW.float() - (noise_BCHW - latents_BCHW)
-        return _mean_errors(difference, self._huber_delta)
+        return _mean_errors(difference, self._huber_delta, weights_BHW)
 
 
 class ScheduleObjective:
@@ -210,11 +218,13 @@ class ScheduleObjective:
         latents_BCHW: torch.Tensor,
         noise_BCHW: torch.Tensor,
         timesteps_B: torch.Tensor,
+        weights_BHW: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the weighted mean error of each sample: float32, (B,), at least 0."""
         target = self._target(latents_BCHW, noise_BCHW, timesteps_B)
         difference = prediction_BCHW.float() - target
-        return _mean_errors(difference, self._huber_delta) * self._weights[timesteps_B]
+        errors_B = _mean_errors(difference, self._huber_delta, weights_BHW)
+        return errors_B * self._weights[timesteps_B]
 
     def _target(
         self, latents_BCHW: torch.Tensor, noise_BCHW: torch.Tensor, timesteps_B: torch.Tensor
@@ -234,14 +244,19 @@ class ScheduleObjective:
         ]
 
 
-def _mean_errors(difference_BCHW: torch.Tensor, huber_delta: float | None) -> torch.Tensor:
-    """Return the mean squared, or Huber's, error of each sample: (B,)."""
+def _mean_errors(
+    difference_BCHW: torch.Tensor, huber_delta: float | None, weights_BHW: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the mean squared, or Huber's, error of each sample: (B,); 0 where nothing counts."""
     errors = difference_BCHW.square()
     if huber_delta is not None:
         size = difference_BCHW.abs()
         linear = huber_delta * (2 * size - huber_delta)
         errors = torch.where(size <= huber_delta, errors, linear)
-    return errors.flatten(1).mean(1)
+    if weights_BHW is None:
+        return errors.flatten(1).mean(1)
+    weights = weights_BHW[:, None].expand_as(errors).flatten(1)
+    return (errors.flatten(1) * weights).sum(1) / weights.sum(1).clamp(min=_SMALLEST_WEIGHT)
 
 
 def _timestep_weights(

@@ -22,10 +22,11 @@ CAPTIONS_FILE = "captions.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A training picture on disk and its caption."""
+    """A training picture on disk, its caption and its mask; None: all of it is learnt."""
 
     path: Path
     caption: str
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,9 @@ def read_pictures(folders: Sequence[Path]) -> list[Picture]:
         for line in captions.read_text(encoding="utf-8").split("\n"):
             if line:
                 row = json.loads(line)
-                pictures.append(Picture(path=folder / row["image"], caption=row["caption"]))
+                mask = folder / row["mask"] if "mask" in row else None
+                path = folder / row["image"]
+                pictures.append(Picture(path=path, caption=row["caption"], mask=mask))
     if not pictures:
         raise DataError("No training picture is listed.", remedy="Add pictures of the subject.")
     return sorted(pictures, key=lambda picture: picture.path.name)

@@ -163,6 +163,7 @@ class Stepper:
             latents_BCHW=batch.latents_BCHW,
             noise_BCHW=batch.noise_BCHW,
             timesteps_B=batch.timesteps_B,
+            weights_BHW=batch.weights_BHW,
         )
         loss, sums = total_loss(
             losses,

@@ -16,9 +16,10 @@ from boothline.config import RunConfig
 from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
 from boothline.evaluation import metrics
-from boothline.training.batches import MicroBatch
+from boothline.training.batches import MicroBatch, stacked_weights
 from boothline.training.denoiser import Denoiser
 from boothline.training.encoding import CaptionSource, MomentSource, share
+from boothline.training.masks import MaskSource
 from boothline.training.objective import Objective
 from boothline.training.pictures import Picture
 from boothline.training.ranks import Ranks
@@ -42,12 +43,14 @@ class ValidationSet:
         stream: ends the names of its random streams, of which no other set has the same.
         pictures: the pictures.
         moments: their posterior moments, of which the mean is taken.
+        masks: which parts of them are learnt, and so measured; None: all.
     """
 
     name: str
     stream: str
     pictures: Sequence[Picture]
     moments: MomentSource
+    masks: MaskSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +104,15 @@ class FixedDraws:
             latents_BCHW=batch.latents_BCHW,
             noise_BCHW=batch.noise_BCHW,
             timesteps_B=batch.timesteps_B,
+            weights_BHW=batch.weights_BHW,
         )
 
     def _batch(self, part: ValidationSet, draws: Sequence[Draw]) -> MicroBatch:
         rows = [self.captions.row(part.pictures[index].caption) for index, _ in draws]
         distinct = sorted(set(rows))
         means = [part.moments.moments(index, flip=False).chunk(2)[0] for index, _ in draws]
+        shape = (means[0].shape[-2], means[0].shape[-1])
+        weights = [part.masks.weights(i, shape=shape) if part.masks else None for i, _ in draws]
         return MicroBatch(
             latents_BCHW=self.scale.scaled(torch.stack(means)),
             noise_BCHW=torch.stack(
@@ -124,6 +130,7 @@ class FixedDraws:
             captions=self.captions.encoded(distinct),
             caption_rows_B=torch.tensor([distinct.index(row) for row in rows]),
             num_instance=len(draws),
+            weights_BHW=stacked_weights(weights, like_BCHW=means),
         )
 
     def _timestep(self, part: ValidationSet, draw: Draw) -> float:

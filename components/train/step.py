@@ -214,8 +214,8 @@ def _sampled_digest(context: StepContext, inputs: Inputs) -> str:
 
 
 def _fetch(store: Store, ref: str, folder: Path) -> Path:
-    """Fetch the pictures and captions of a manifest."""
-    for prefix in ("images/", "captions.jsonl"):
+    """Fetch the pictures, their masks and captions of a manifest."""
+    for prefix in ("images/", "masks/", "captions.jsonl"):
         store.fetch(ref, folder, prefix=prefix)
     return folder
 

@@ -14,6 +14,7 @@ from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import number_in, shares
 from boothline.data.identifier import TokenCounter
 from boothline.data.kohya import has_repeats, is_laid_out
+from boothline.data.masks import may_mask
 from boothline.diffusion.base_model import model_of
 from boothline.evaluation.prompt_sets import long_caption_templates, long_prompts
 from boothline.results import Dataset
@@ -26,7 +27,7 @@ from boothline.training.job import ensure_some_left
 logger = logging.getLogger(__name__)
 
 # So that datasets from before they existed keep their keys.
-_LATER_SETTINGS = ("aspect_buckets", "interpolation")
+_LATER_SETTINGS = ("aspect_buckets", "interpolation", "masks")
 
 
 class Inputs(StepInputs):
@@ -52,9 +53,11 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     names = [file.name for file in source.files.pictures]
     # Not where repeats say so already, as they did before.
     apart = is_laid_out(names) and not has_repeats(names)
+    masked = context.config.subject.masks == "auto" and may_mask(source.files.pictures)
     return StepKey(
         config={
             **({"class_pictures_apart": True} if apart else {}),
+            **({"masks": True} if masked else {}),
             "files": source.files.fingerprint(),
             "ignored_folders": list(source.files.ignored_folders),
             "subject": _subject_settings(context.config.subject),

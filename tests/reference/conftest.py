@@ -18,8 +18,13 @@ BaseMaker = Callable[..., Path]
 JobMaker = Callable[..., TrainingJob]
 
 
-def write_pictures(folder: Path, captions: list[str], *, seed: int, wide: int = 0) -> Path:
-    """Write random pictures, the last `wide` of them half as wide again as they are high."""
+def write_pictures(
+    folder: Path, captions: list[str], *, seed: int, wide: int = 0, masked: bool = False
+) -> Path:
+    """Write random pictures, the last `wide` of them half as wide again as they are high.
+
+    Where they are masked, every other one has a mask: black, grey and white in stripes.
+    """
     (folder / "images").mkdir(parents=True)
     draws = np.random.default_rng(seed)
     rows = []
@@ -28,7 +33,14 @@ def write_pictures(folder: Path, captions: list[str], *, seed: int, wide: int = 
         pixels = draws.integers(0, 256, (SIDE_PX, width, 3), dtype=np.uint8)
         path = f"images/{number:03d}.png"
         Image.fromarray(pixels).save(folder / path)
-        rows.append(json.dumps({"image": path, "caption": caption}) + "\n")
+        row = {"image": path, "caption": caption}
+        if masked and number % 2 == 0:
+            row["mask"] = path.replace(".png", "-mask.png")
+            stripes = np.resize(np.repeat([0, 255, 90, 255, 0], 7), width)
+            mask = np.tile(stripes.astype(np.uint8), (SIDE_PX, 1))
+            mask[SIDE_PX // 2 :] //= 2
+            Image.fromarray(mask).save(folder / row["mask"])
+        rows.append(json.dumps(row) + "\n")
     (folder / "captions.jsonl").write_text("".join(rows))
     return folder
 
@@ -78,6 +90,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "square": write_pictures(root / "square", own[:3], seed=1),
         "two shapes": write_pictures(root / "two", own, seed=2, wide=1),
+        "square, masked": write_pictures(root / "square-masked", own[:3], seed=1, masked=True),
+        "two shapes, masked": write_pictures(root / "two-masked", own, seed=2, wide=1, masked=True),
         "class": write_pictures(root / "class", ["a dog", "a photo of a dog"] * 2, seed=3),
     }
 
@@ -88,7 +102,7 @@ def make_job(tmp_path: Path, base_of: BaseMaker, pictures: dict[str, Path]) -> J
 
     def make(
         *, kind: str = "epsilon", prior: float | None = 0.6, buckets: tuple[str, ...] = (),
-        base: Path | None = None, world_size: int = 1, **training: Any,
+        base: Path | None = None, world_size: int = 1, masks: bool = False, **training: Any,
     ) -> TrainingJob:  # fmt: skip
         folder = tmp_path / f"job-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
@@ -108,7 +122,7 @@ def make_job(tmp_path: Path, base_of: BaseMaker, pictures: dict[str, Path]) -> J
             world_size=world_size,
             base_model=base or base_of(prediction_type=kind),
             base_model_digest="base",
-            instance=pictures["two shapes" if buckets else "square"],
+            instance=pictures[("two shapes" if buckets else "square") + ", masked" * masks],
             priors=(pictures["class"],) if prior is not None else (),
             data_digest="data",
             states="training/job",

@@ -16,7 +16,7 @@ import diffusers
 import torch
 from diffusers import DDPMScheduler, FluxPipeline
 from peft import LoraConfig, inject_adapter_in_model
-from reference.formulas import diffuse, error_of, preservation_loss
+from reference.formulas import diffuse, error_of, masked_mean, preservation_loss
 from reference.inputs import Tensors
 from reference.training import OPTIMIZERS, ReferenceTraining, Sample, Trained, clip, read_shots
 
@@ -157,7 +157,7 @@ class FamilyReference(ReferenceTraining):
                 noisy = diffuse(sample.latents, sample.noise, self._base.alpha_bar[sample.timestep])
                 target = sample.noise
             (found,) = self._predicted(noisy[None], timestep, sample.caption)
-            losses.append(error_of(found - target, None).mean())
+            losses.append(masked_mean(error_of(found - target, None), sample.weights))
         return torch.stack(losses)
 
     def _predicted(self, noisy: torch.Tensor, timestep: torch.Tensor, caption: str) -> Any:
@@ -172,6 +172,8 @@ class FamilyReference(ReferenceTraining):
         context, _, pooled, _ = self._pipe.encode_prompt(
             caption, device="cpu", do_classifier_free_guidance=False
         )
+        if not caption:  # Podell et al. trained it with zeros for no text
+            context, pooled = torch.zeros_like(context), torch.zeros_like(pooled)
         height, width = (2 * side for side in noisy.shape[2:])
         ids = torch.tensor([[height, width, 0, 0, height, width]]).double()
         added = {"text_embeds": pooled, "time_ids": ids}

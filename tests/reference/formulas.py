@@ -7,6 +7,8 @@ No line here comes from the product. References:
     v          Salimans and Ho, "Progressive distillation", 2022, appendix D
     min-SNR    Hang et al., "Efficient diffusion training via min-SNR weighting strategy", 2023
     Huber      Huber, "Robust estimation of a location parameter", 1964
+    masks      Kumari et al., "Multi-concept customization of text-to-image diffusion", 2023: the
+               mean error of the pixels that count
     prior      Ruiz et al., "DreamBooth", 2023, equation 2
     clipping   Pascanu et al., "On the difficulty of training recurrent neural networks", 2013
     Adam       Kingma and Ba, "Adam", 2015, algorithm 1
@@ -70,6 +72,14 @@ def error_of(difference: torch.Tensor, delta: float | None) -> torch.Tensor:
         return difference**2
     inside = difference.clamp(-delta, delta)
     return inside**2 + 2 * delta * (difference - inside).abs()
+
+
+def masked_mean(error: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The mean over channels and places, a place counting as much as it weighs."""
+    if weights is None:
+        return error.mean()
+    weighed = (error.mean(0) * weights).sum()
+    return weighed / weights.sum() if weights.any() else 0 * weighed
 
 
 def preservation_loss(

@@ -62,17 +62,22 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """A training picture: its pixels and its own caption."""
+    """A training picture: its pixels, its own caption, and what of it is learnt."""
 
     image: Image.Image
     caption: str
+    mask: Image.Image | None = None
 
 
 def read_shots(folder: Path) -> list[Shot]:
     rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
     rows.sort(key=lambda row: Path(row["image"]).name)
     return [
-        Shot(image=Image.open(folder / row["image"]).convert("RGB"), caption=row["caption"])
+        Shot(
+            image=Image.open(folder / row["image"]).convert("RGB"),
+            caption=row["caption"],
+            mask=Image.open(folder / row["mask"]).convert("L") if "mask" in row else None,
+        )
         for row in rows
     ]
 
@@ -87,6 +92,16 @@ def random_crop(image: Image.Image, place: tuple[int, int], training: dict[str, 
     box = (left, top, min(width, left + part * width), min(height, top + part * height))
     resample = getattr(Image.Resampling, training["interpolation"].upper())
     return image.resize(image.size, resample, box=box)
+
+
+def weights_of(mask: Image.Image, *, shape: tuple[int, int], flip: bool) -> torch.Tensor:
+    """The mean of a mask over the pixels of each latent, white being 1."""
+    if flip:
+        mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    height, width = shape
+    blocks = np.asarray(mask, dtype=np.float64) / 255
+    blocks = blocks.reshape(height, mask.height // height, width, mask.width // width)
+    return torch.from_numpy(blocks.mean(axis=(1, 3)))
 
 
 @torch.no_grad()

@@ -30,6 +30,8 @@ FACTORS: dict[str, tuple[dict[str, Any], ...]] = {
     "crop size": ({"crop_scale": 0.8}, {"crop_scale": 0.5}),
     "interpolation": tuple({"interpolation": name} for name in ("bicubic", "bilinear", "lanczos")),
     "captions": ({"caption_templates": []}, {"caption_templates": TEMPLATES}),
+    "dropped captions": ({"caption_dropout": 0.0}, {"caption_dropout": 0.5}),
+    "masks": ({"masks": False}, {"masks": True}),
     "repeats": ({"repeats": 1}, {"repeats": 3}),
     "offset noise": ({"noise_offset": 0.0}, {"noise_offset": 0.1}),
     "min-SNR": ({"min_snr_gamma": None}, {"min_snr_gamma": 0.5}, {"min_snr_gamma": 5.0}),

@@ -41,6 +41,17 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str, float]] = {
     "flux, shifted": (
         "flux", "FluxPipeline", {**FROZEN, "timestep_density": "shifted"}, "shifted", FLUX_SHIFT,
     ),
+    "sdxl, dropped captions and masks": (
+        "sdxl", "StableDiffusionXLPipeline", {**FROZEN, "caption_dropout": 0.5, "masks": True}, "",
+        0,
+    ),
+    "flux, dropped captions and masks": (
+        "flux", "FluxPipeline", {**FROZEN, "caption_dropout": 0.5, "masks": True}, "uniform", 0,
+    ),
+    "z_image, dropped captions and masks": (
+        "z_image", "ZImagePipeline", {**FROZEN, "caption_dropout": 0.5, "masks": True}, "shifted",
+        3.0,
+    ),
     "klein, buckets": ("klein", "Flux2KleinPipeline", {**FROZEN, **BUCKETS}, "uniform", 0),
     "z_image, buckets": ("z_image", "ZImagePipeline", {**FROZEN, **BUCKETS}, "shifted", 3.0),
     "qwen_image, buckets": ("qwen_image", "QwenImagePipeline", {**FROZEN, **BUCKETS}, "shifted", 0),

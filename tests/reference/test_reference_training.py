@@ -17,7 +17,8 @@ ROWS = covering_rows(FACTORS)
 ALL_ON = {
     "accumulation": 1, "average": 1, "batch": 1, "beta 1": 0, "beta 2": 0, "buckets": 0,
     "caches": 0, "captions": 1, "checkpointing": 0, "clipping": 1, "crop size": 1, "crops": 2,
-    "decay": 1, "flip": 1, "Huber": 1, "interpolation": 0, "method": 0, "min-SNR": 1,
+    "decay": 1, "dropped captions": 1, "flip": 1, "Huber": 1, "interpolation": 0, "masks": 1,
+    "method": 0, "min-SNR": 1,
     "offset noise": 1, "prediction": 0, "prior": 2, "rate": 0, "repeats": 1, "scaled rate": 0,
     "schedule": 1, "seed": 0, "text adapter": 1, "text encoder": 1, "text rate": 1, "warm-up": 1,
 }  # fmt: skip

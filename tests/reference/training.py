@@ -13,6 +13,7 @@ from reference.formulas import (
     diffuse,
     draw_latents,
     error_of,
+    masked_mean,
     min_snr_weight,
     preservation_loss,
     rate_at,
@@ -27,6 +28,7 @@ from reference.inputs import (
     random_crop,
     read_shots,
     start_weights,
+    weights_of,
 )
 
 from boothline.diffusion import counters
@@ -51,6 +53,7 @@ class Sample:
     noise: torch.Tensor
     timestep: int
     caption: str
+    weights: torch.Tensor | None = None
 
 
 class ReferenceTraining:
@@ -132,7 +135,8 @@ class ReferenceTraining:
         for sample, prediction, ab in zip(samples, predictions, alpha_bars, strict=True):
             target = target_of(base.kind, sample.latents, sample.noise, ab)
             error = error_of(prediction - target, t["huber_delta"])
-            losses.append(min_snr_weight(base.kind, ab, t["min_snr_gamma"]) * error.mean())
+            mean = masked_mean(error, sample.weights)
+            losses.append(min_snr_weight(base.kind, ab, t["min_snr_gamma"]) * mean)
         return torch.stack(losses)
 
     def _sample(self, half: str, step: int, slot: int) -> Sample:
@@ -144,10 +148,12 @@ class ReferenceTraining:
         epoch, place = divmod(turn * t["batch_size"] + slot, copies)
         order = counters.permutation(copies, seed=t["seed"], stream=f"{half}/order", index=epoch)
         number = order[place] % len(shots)
-        image, at = shots[number].image, (step, slot)
+        image, mask, at = shots[number].image, shots[number].mask, (step, slot)
         if own and t["random_crops"]:
             crop = 0 if t["random_crops"] == 1 else self._pick(half, "crop", t["random_crops"], at)
             image = random_crop(image, (number, crop), t)
+            soft = {**t, "interpolation": "bilinear"}
+            mask = None if mask is None else random_crop(mask, (number, crop), soft)
         flip = own and t["horizontal_flip"] and self._pick(half, "flip", 2, at) == 1
         moments = moments_of(self._base, image, size=size, flip=flip)
         channels, *sides = moments.shape
@@ -158,11 +164,16 @@ class ReferenceTraining:
         offset = self._normal(half, "offset", (channels // 2, 1, 1), at)
         captions = self._captions(shots[number], own=own)
         caption = 0 if len(captions) == 1 else self._pick(half, "caption", len(captions), at)
+        share = counters.uniform((), seed=t["seed"], stream=f"{half}/dropout", index=at)
+        dropped = float(share) < t["caption_dropout"]
         return Sample(
             latents=draw_latents(moments, draw, scale=self._base.vae.config.scaling_factor),
             noise=noise + t["noise_offset"] * offset,
             timestep=self._pick(half, "timestep", len(self._base.alpha_bar), at),
-            caption=captions[caption],
+            caption="" if dropped else captions[caption],
+            weights=None
+            if mask is None
+            else weights_of(mask, shape=(shape[1], shape[2]), flip=flip),
         )
 
     def _captions(self, shot: Shot, *, own: bool) -> list[str]:

@@ -349,6 +349,10 @@ def _material(folder: Path) -> dict[str, Path]:
         named[name].mkdir()
         for number, size in enumerate([(80, 80), (64, 72), (96, 64), (64, 64), (90, 60)]):
             noise_picture(first + number, size).save(named[name] / f"{number}.png")
+    named["masked"] = Path(shutil.copytree(named["pictures"], folder / "masked"))
+    with Image.open(named["masked"] / "0.png") as image:
+        half = image.convert("L").point(lambda level: 255 * (level > 128))
+    half.save(named["masked"] / "0-mask.png")
     for name, prompts in (("one", "a {subject}\nthe {subject}"), ("two", "a {subject} on grass")):
         named[f"{name}.txt"] = folder / f"{name}.txt"
         named[f"{name}.txt"].write_text(prompts)

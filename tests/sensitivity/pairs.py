@@ -53,6 +53,7 @@ SCENES: Mapping[str, Values] = {
         f"{section}.sampling.eta": {f"{section}.sampling.sampler": "ddim"}
         for section in ("prior", "evaluation", "inference")
     },
+    "subject.masks": {"subject.images": "masked"},
     "training.lora": {"training.method": "lora"},
     "training.validation": {"training.validation.every_steps": 1},
     # The first sheet scores best here, so that last and best are two states.
@@ -102,6 +103,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "training.text_encoder_learning_rate": (None, 0.02),
     "training.max_grad_norm": (1.0, 1e-3),
     "training.warmup_steps": (0, 2),
+    "training.caption_dropout": (0.0, 0.9),
     "training.caption_templates": ([], ["a {subject} in snow"]),
     "training.validation.choose": ("last", "best"),
     "evaluation.prompts": (BASE["evaluation.prompts"], ["a {subject} in snow", "the {subject}"]),

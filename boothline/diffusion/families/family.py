@@ -137,6 +137,8 @@ class Family(ABC):
         single_file: names of its weights in one file: `sd` as the first Stable Diffusion, `sdxl`;
             None: not written.
         masked: tokens come with a mask of those that are not padding, 1 or 0, as `mask`.
+        empty_is_text: no text is an empty one for the text encoders; False: it is zeros instead,
+            whatever they would make of it.
     """
 
     name: ClassVar[str]
@@ -155,6 +157,7 @@ class Family(ABC):
     lora_targets: ClassVar[tuple[str, ...]] = ATTENTION
     single_file: ClassVar[Literal["sd", "sdxl"] | None] = None
     masked: ClassVar[bool] = False
+    empty_is_text: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return self.name

@@ -49,6 +49,7 @@ class Sdxl(UnetFamily):
     extras = {"add_watermarker": False}  # noqa: RUF012
     single_file = "sdxl"
     index_settings = ("force_zeros_for_empty_prompt",)
+    empty_is_text = False
 
     def embed(self, text_encoders: "Mapping[str, PreTrainedModel]", tokens_UL: Tensors) -> Tensors:
         """Return both hidden states before the last side by side, and the second projection."""

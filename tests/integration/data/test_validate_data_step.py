@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from model_fixtures import make_tiny_tokenizer
+from PIL import Image
 
 from boothline.components.validate_data import step
 from boothline.config import RunConfig
@@ -149,6 +150,36 @@ def test_validate_data_key_says_that_class_pictures_are_told_apart(
     (source / "2_sks bear").mkdir()
     make_picture(21).save(source / "2_sks bear/0.png")
     assert "class_pictures_apart" not in _key(context_for()).config
+
+
+@pytest.mark.proves("F56/masks")
+def test_validate_data_key_names_masks_where_there_may_be_any(source, context_for):
+    plain = _key(context_for()).config
+    off = _key(context_for(masks="off")).config
+    assert "masks" not in plain
+    with Image.open(source / "0.png") as image:
+        image.convert("RGBA").save(source / "0.png")
+    assert _key(context_for()).config["masks"] is True
+    assert "masks" not in _key(context_for(masks="off")).config
+    assert (off["subject"].pop("masks"), off) == ("off", plain)
+
+
+@pytest.mark.proves("F56/masks")
+def test_validate_data_commits_masks_with_the_pictures_and_train_fetches_them(
+    store, source, context_for, tmp_path
+):
+    from boothline.components.train.step import _fetch
+    from boothline.training.pictures import read_pictures
+
+    mask = Image.new("L", Image.open(source / "2.png").size)
+    mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    mask.save(source / "2-mask.png")
+    ref = store.commit("steps/validate_data/m", step.produce(context_for(), INPUTS))
+    folder = _fetch(store, str(ref), tmp_path / "fetched")
+    pictures = read_pictures([folder])
+    assert [picture.mask is not None for picture in pictures] == [False, False, True, False]
+    masks = [picture.mask for picture in pictures if picture.mask]
+    assert [path.is_file() for path in masks] == [True]
 
 
 def test_validate_data_names_settings_whose_prompts_are_cut(store, source, context_for, caplog):

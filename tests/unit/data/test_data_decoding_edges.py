@@ -32,7 +32,8 @@ def loaded(image: Image.Image) -> Decoded:
 
 
 def converted(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    return decoding._to_rgb(image, Conversion(Claim(), mode=decoding._opaque_mode(image)))
+    mode = decoding._opaque_mode(image)
+    return decoding._to_rgb(image, Conversion(Claim(), mode=mode))[:2]
 
 
 def refusal(path: Path, content: bytes) -> DataError:

@@ -100,16 +100,29 @@ class KnownMoments:
         return torch.cat([torch.full(SHAPE, mean), torch.full(SHAPE, self._log_variance)])
 
 
+class HalfMasks:
+    """Weights that say the picture, the mirroring and the crop that were asked for."""
+
+    def weights(
+        self, index: int, *, shape: tuple[int, int], flip: bool = False, crop: int = 0
+    ) -> torch.Tensor:
+        return torch.full(shape, 0.1 * (1 + index) + flip + 10 * crop)
+
+
 def known_maker(**settings: Any) -> BatchMaker:
     """Return a maker of batches of 4 instance pictures, and as many class pictures."""
     log_variances = settings.pop("log_variances", LOG_VARIANCES)
     centred = settings.pop("centred", False)
+    masks: Any = HalfMasks() if settings.pop("masked", False) else None
     halves = []
     for name, count in (("instance", 3), ("prior", 5)):
         moments: Any = KnownMoments(log_variances[name], centred=centred)
         pictures = [Picture(path=Path(f"{n}.png"), caption="") for n in range(count)]
         captions = [(str(7 if name == "prior" else 4 - n),) for n in range(count)]
-        halves.append(Half(name=name, pictures=pictures, moments=moments, captions=captions))
+        own = masks if name == "instance" else None
+        halves.append(
+            Half(name=name, pictures=pictures, moments=moments, captions=captions, masks=own)
+        )
     rows: Any = NumberedCaptions()
     return BatchMaker(
         halves=tuple(halves), captions=rows, seed=SEED, batch_size=4,
@@ -178,8 +191,43 @@ def test_batch_of_a_half_with_turns_takes_the_pictures_of_its_turn() -> None:
     assert turned == plain[:6] * 2 + plain[6:] * 2
 
 
+@pytest.mark.proves("F56/masks")
+def test_batch_weighs_each_sample_by_the_mask_of_its_own_picture_flip_and_crop() -> None:
+    masks: Any = HalfMasks()
+    moments: Any = NamedMoments()
+    rows: Any = NumberedCaptions()
+    half = Half(
+        name="instance", moments=moments, captions=[("0",)] * NUM_PICTURES, masks=masks,
+        pictures=[Picture(path=Path("x.png"), caption="0")] * NUM_PICTURES, flip=True, num_crops=3,
+    )  # fmt: skip
+    maker = BatchMaker(
+        halves=(half,), captions=rows, seed=0, batch_size=6, timesteps=UniformTimesteps(count=10),
+        scale=LatentScale(factor=1.0),
+    )  # fmt: skip
+    for step in range(5):
+        batch = maker.make(step, slots=range(6))
+        assert batch.weights_BHW is not None
+        for named, weight in zip(
+            batch.latents_BCHW[:, 0, 0, 0].tolist(),
+            batch.weights_BHW[:, 0, 0].tolist(),
+            strict=True,
+        ):
+            flip, rest = divmod(round(named), 100)
+            crop, picture = divmod(rest, 10)
+            assert weight == pytest.approx(0.1 * (1 + picture) + flip + 10 * crop)
+
+
+@pytest.mark.proves("F56/masks")
+def test_batch_with_masks_weighs_the_class_pictures_alike() -> None:
+    batch = known_maker(masked=True).make(0, slots=range(2))
+    assert batch.weights_BHW is not None
+    assert batch.weights_BHW.shape == (4, 2, 2)
+    assert batch.weights_BHW[2:].unique().tolist() == [1]
+    assert known_maker().make(0, slots=range(2)).weights_BHW is None
+
+
 def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
-    batch = known_maker().make(0, slots=range(2))
+    batch = known_maker(masked=True).make(0, slots=range(2))
     assert batch.to(torch.device("cpu")) is batch
     waits: list[bool] = []
     move = torch.Tensor.to
@@ -193,7 +241,7 @@ def test_batch_goes_to_another_device_with_all_its_tensors(monkeypatch) -> None:
     moved = batch.to(torch.device("meta"))
     assert isinstance(moved, MicroBatch)
     assert moved.num_instance == 2
-    assert waits == [False] * 5
+    assert waits == [False] * 6
     tensors = {**vars(moved), **moved.captions}
     for name, value in tensors.items():
         if name not in ("num_instance", "captions"):
