@@ -2,8 +2,7 @@
 
 A step builds its result as one of these models and turns it into a draft; whoever reads a manifest
 asks `store.read_as(Evaluation, ref)` for it. Nothing else knows the names of a manifest's facts.
-What a result was not given is not written, so that facts that came later leave the digests of
-results without them as they were; what a manifest of an older store lacks has a default.
+What was not given is not written, so later facts change no digest; what is lacking has a default.
 """
 
 from collections.abc import Iterator, Mapping
@@ -222,6 +221,7 @@ class Evaluation(Result):
     images_per_prompt: int = 0
     champion: str = ""
     div_distance: str = ""
+    not_judged: str = ""  # why its scores mean nothing
 
     def scores(self, of: str = FINE_TUNED) -> dict[str, Score]:
         """Return the finite scores of a model, or of the real pictures, known metrics first."""

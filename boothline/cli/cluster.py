@@ -64,10 +64,11 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start a run on the cluster; with --watch, exit as it ends."""
-    from boothline.launch.cluster import runs
+    from boothline.launch.cluster import checking, runs
     from boothline.launch.local.folder import new_run_id
 
     config = load_config(configs, overrides, subject)
+    unseen = checking.check_base(config)
     settings, api = _opened(deployment, or_example=dry_run)
     run_id = run_id or new_run_id(datetime.now(UTC))
     if dry_run:
@@ -77,7 +78,7 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
         _say_request(api, body, output)
         return
     target = console(stderr=output is Output.JSON)
-    _check(target, settings)
+    _check(target, settings, unseen)
     run, is_new = runs.submit(
         api, settings, config, run_id=run_id, pipeline=pipeline, inline=inline
     )
@@ -158,19 +159,20 @@ def schedule(  # noqa: PLR0913  (every argument is an option of the command)
     By default it looks for a reason to train first, as boothline retrain does. With --remove it is
     taken out again; its runs stay. One whose run has not ended is only disabled.
     """
-    from boothline.launch.cluster import runs
+    from boothline.launch.cluster import checking, runs
 
     if remove:
         unschedule(name, deployment, output)
         return
     config = load_config(configs, overrides, subject)
+    unseen = checking.check_base(config)
     settings, api = _opened(deployment, or_example=dry_run)
     wanted = runs.Schedule(name=name, cron=cron, pipeline=pipeline)
     if dry_run:
         body = runs.schedule_request(api, settings, config, schedule=wanted, experiment_id="")
         _say_request(api, body, output)
         return
-    _check(console(stderr=output is Output.JSON), settings)
+    _check(console(stderr=output is Output.JSON), settings, unseen)
     made = runs.register(api, settings, config, schedule=wanted, inline=inline)
     emit(
         {"name": name, "recurring_run_id": made, "cron": cron},
@@ -295,11 +297,11 @@ def _opened(deployment: Path, *, or_example: bool = False) -> "tuple[Deployment,
     return settings, PipelinesApi(settings.kfp, settings=environment.current())
 
 
-def _check(target: "Console", deployment: "Deployment") -> None:
+def _check(target: "Console", deployment: "Deployment", unseen: str) -> None:
     """Refuse a deployment whose Secrets or accounts are missing, as far as that can be seen."""
     from boothline.launch.cluster.checking import check_namespace
 
-    if unchecked := check_namespace(deployment):
+    for unchecked in filter(None, (unseen, check_namespace(deployment))):
         say(target, f"Warning: {unchecked}")
 
 

@@ -96,7 +96,8 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
     from boothline.diffusion.base_model import checked_family, resolve
     from boothline.diffusion.layout import check_config
-    from boothline.diffusion.presets import check_fit, native_px, native_px_of
+    from boothline.diffusion.presets import check_fit, native_px, native_px_of, usual_px
+    from boothline.evaluation.judges import check_judges
     from boothline.launch.local.session import home_folder, settings_for
     from boothline.planning import ModelShapes
     from boothline.planning.shapes import FAMILIES
@@ -107,7 +108,9 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
         found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="settings")
         known = checked_family(found)
         check_config(known, config)
-        check_fit(config, native_px_of(found.path, known))
+        native = native_px_of(found.path, known)
+        check_fit(config, native)
+        check_judges(config, native=usual_px(known, native))
         return ModelShapes.read(found.path)
     if family not in FAMILIES:
         raise ConfigError(
@@ -115,7 +118,9 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
         )
     shapes = FAMILIES[family]
     check_config(shapes.family, config)
-    check_fit(config, native_px(shapes.family, shapes.configs))
+    native = native_px(shapes.family, shapes.configs)
+    check_fit(config, native)
+    check_judges(config, native=usual_px(shapes.family, native))
     return shapes
 
 

@@ -29,10 +29,24 @@ class MetricMargins(Section):
     min_champion_gain: float = Field(
         default=0.0, ge=-2, le=2, description="Score must exceed the champion's by more than this."
     )
+    max_prior_loss: float | None = Field(
+        default=0.35,
+        ge=0,
+        le=2,
+        description="The likeness of class pictures to the subject (PRES) may exceed the base's by "
+        "this; null: no such rule.",
+    )
+    max_diversity_loss: float | None = Field(
+        default=0.45,
+        ge=0,
+        le=2,
+        description="Diversity (DIV) may fall below the base by this; null: no such rule.",
+    )
     statistic: Statistic = Field(
-        default="mean",
-        description="What of a gain is held against these margins: its mean, or the lower (low) or "
-        "upper (high) bound of its paired bootstrap interval. low demands them with confidence.",
+        default="low",
+        description="Which statistic of a gain is compared with these margins: the lower bound of "
+        "its 95 % interval (low), which demands them with confidence, its mean, or the upper bound "
+        "(high). Of the rise of PRES it is the other bound.",
     )
 
 

@@ -14,11 +14,10 @@ REAL_PX: Final = 256
 """Bases of pictures at least this large are real ones: nothing of the tiny base fits them."""
 DINO: Final = "models/dino-vits16"
 CLIP: Final = "models/clip-vit-base-patch32"
-_BUILTIN: Final = "builtin:"
 _FLOW_PX: Final = 1024
 _SMALLEST, _LARGEST = 0.75, 1.5
 _MAX_FULL_RATE: Final = 5e-5
-_INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
+INIT: Final = "`boothline init PICTURES --base-model SOURCE --class-noun NOUN` writes what fits."
 _SECTIONS: Final = ("prior", "evaluation", "inference")
 
 
@@ -45,6 +44,16 @@ def native_px_of(folder: Path, family: Family) -> int | None:
     return native_px(family, configs)
 
 
+def usual_px(family: Family, native: int | None) -> int | None:
+    """Return the side of the pictures that a base is for; None: unknown.
+
+    Args:
+        family: of the base.
+        native: side of the pictures that it was trained on. Most bases of flow matching do not say.
+    """
+    return native or (_FLOW_PX if family.is_flow else None)
+
+
 def fitting_values(
     family: Family, source: str, native: int | None, *, dino: str, clip: str
 ) -> dict[str, object]:
@@ -61,7 +70,7 @@ def fitting_values(
         return {"base_model.source": source, "subject.resolution_px": native}
     values: dict[str, object] = {
         "base_model.source": source,
-        "subject.resolution_px": native or _FLOW_PX,
+        "subject.resolution_px": usual_px(family, native) or _FLOW_PX,
         "prior.num_images": 200,
         "training.method": "lora",
         "training.num_steps": 800,
@@ -102,16 +111,8 @@ def check_fit(config: RunConfig, native: int | None) -> None:
         raise ConfigError(
             f"subject.resolution_px is {side}, and the base model {config.base_model.source!r} was "
             f"trained on pictures of {native} px.",
-            remedy=f"Set subject.resolution_px={native}. {_INIT}",
+            remedy=f"Set subject.resolution_px={native}. {INIT}",
         )
-    for name in ("dino_model", "clip_model"):
-        encoder = getattr(config.evaluation, name)
-        if encoder.startswith(_BUILTIN):
-            raise ConfigError(
-                f"evaluation.{name} {encoder} was made for the pictures of the tiny base; it "
-                f"cannot judge those of {native} px.",
-                remedy=f"Set evaluation.{name} to a real encoder (docs/evaluation.md). {_INIT}",
-            )
     training = config.training
     fixed = training.optimizer != "prodigy"
     if training.method == "full" and fixed and training.learning_rate > _MAX_FULL_RATE:

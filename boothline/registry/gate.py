@@ -1,6 +1,8 @@
 """The gate: whether an evaluated model may become champion, rule by rule."""
 
 import math
+from collections.abc import Mapping
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +16,8 @@ from boothline.measures import METRICS, Score
 from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation, RuleResult
 
 NEEDED = ("dino", "clip_t", "score")
+JUDGES = "judges"
+_OTHER_BOUND: Final[Mapping[Statistic, Statistic]] = {"low": "high", "mean": "mean", "high": "low"}
 _BOUNDS = {"low": "the lower bound", "high": "the upper bound"}
 
 
@@ -42,21 +46,35 @@ def judge(evaluation: Evaluation, promotion: PromotionConfig) -> Verdict:
         evaluation: scores and gains, with the bounds of their confidence intervals.
         promotion: the rules; switched off it refuses every model, whatever its scores.
     """
+    if evaluation.not_judged:
+        return Verdict(rules=(_not_judged_rule(evaluation), *_switch(promotion)))
     margins = promotion.margins
     rules = [_subject_rule(evaluation, margins), _prompt_rule(evaluation, margins)]
+    if margins.max_prior_loss is not None:
+        rules.append(_prior_rule(evaluation, margins.statistic, bound=margins.max_prior_loss))
+    if margins.max_diversity_loss is not None:
+        rules.append(
+            _diversity_rule(evaluation, margins.statistic, bound=margins.max_diversity_loss)
+        )
     if evaluation.champion:
         rules.append(_champion_rule(evaluation, margins))
     rules += [_configured(evaluation, rule) for rule in promotion.rules]
     rules.append(_finite_rule(evaluation))
-    if not promotion.enabled:
-        rules.append(
-            RuleResult(
-                name="enabled",
-                passed=False,
-                text="Promotion is switched off (promotion.enabled is false): refused.",
-            )
-        )
-    return Verdict(rules=tuple(rules))
+    return Verdict(rules=(*rules, *_switch(promotion)))
+
+
+def _switch(promotion: PromotionConfig) -> tuple[RuleResult, ...]:
+    """Return the rule that refuses everything where promotion is switched off."""
+    if promotion.enabled:
+        return ()
+    text = "Promotion is switched off (promotion.enabled is false): refused."
+    return (RuleResult(name="enabled", passed=False, text=text),)
+
+
+def _not_judged_rule(evaluation: Evaluation) -> RuleResult:
+    """Refuse a model whose scores mean nothing."""
+    text = f"Not judged: {evaluation.not_judged}: refused."
+    return RuleResult(name=JUDGES, passed=False, text=text)
 
 
 def _subject_rule(evaluation: Evaluation, margins: MetricMargins) -> RuleResult:
@@ -86,6 +104,58 @@ def _prompt_rule(evaluation: Evaluation, margins: MetricMargins) -> RuleResult:
     )
 
 
+def _prior_rule(evaluation: Evaluation, statistic: Statistic, *, bound: float) -> RuleResult:
+    """Compare the rise of PRES, which is a loss: with confidence by its upper bound."""
+    title = METRICS["pres"].subject
+    ours, base = (_score(evaluation, model, "pres") for model in (FINE_TUNED, BASE))
+    if ours is None or base is None:
+        return _unmeasured("prior_loss", f"{title} was not measured", bound=bound)
+    rise, other = _difference(ours, base), _OTHER_BOUND[statistic]
+    return _result(
+        "prior_loss",
+        rise,
+        bound=bound,
+        statistic=other,
+        passed=_part(rise, other) <= bound,
+        claim=f"{title} changes {{value}} against the base; a rise of at most {bound:.3f} is "
+        "allowed",
+    )
+
+
+def _diversity_rule(evaluation: Evaluation, statistic: Statistic, *, bound: float) -> RuleResult:
+    title = METRICS["div"].subject
+    gain = _gain(evaluation, BASE, "div")
+    if gain is None:
+        reason = f"{title} is measured with several pictures of a prompt alone"
+        return _unmeasured("diversity_loss", reason, bound=-bound)
+    return _result(
+        "diversity_loss",
+        gain,
+        bound=-bound,
+        statistic=statistic,
+        passed=_part(gain, statistic) >= -bound,
+        claim=f"{title} changes {{value}} against the base; a fall of at most {bound:.3f} is "
+        "allowed",
+    )
+
+
+def _unmeasured(name: str, reason: str, *, bound: float) -> RuleResult:
+    """Pass a standing rule on what this evaluation does not measure, and say so."""
+    return RuleResult(name=name, passed=True, bound=bound, text=f"{reason}: not judged: passed.")
+
+
+def _difference(ours: Score, theirs: Score) -> Score:
+    """Return the difference of two scores that are not paired, with its interval.
+
+    The limits are those of Zou and Donner, "Construction of confidence limits about effect
+    measures", Statistics in Medicine 2008: each side adds the squares of the two distances.
+    """
+    mean = ours.mean - theirs.mean
+    down = math.hypot(ours.mean - _part(ours, "low"), _part(theirs, "high") - theirs.mean)
+    up = math.hypot(_part(ours, "high") - ours.mean, theirs.mean - _part(theirs, "low"))
+    return Score(mean=mean, low=mean - down, high=mean + up)
+
+
 def _champion_rule(evaluation: Evaluation, margins: MetricMargins) -> RuleResult:
     gain = _gain(evaluation, CHAMPION, "score")
     bound = margins.min_champion_gain
@@ -110,7 +180,7 @@ def _configured(evaluation: Evaluation, rule: PromotionRule) -> RuleResult:
         text = f"{title}: there is no champion to be held against: passed."
         return RuleResult(name=name, passed=True, bound=bound, text=text)
     if rule.against == "none":
-        score = evaluation.metrics.get(FINE_TUNED, {}).get(rule.metric)
+        score = _score(evaluation, FINE_TUNED, rule.metric)
         what = "is {value}"
     else:
         score = _gain(evaluation, rule.against, rule.metric)
@@ -166,6 +236,10 @@ def _result(
         bound=bound,
         text=f"{claim.format(value=value, bound=f'{bound:+.3f}')}{part}: {outcome}.",
     )
+
+
+def _score(evaluation: Evaluation, model: str, metric: str) -> Score | None:
+    return evaluation.metrics.get(model, {}).get(metric)
 
 
 def _gain(evaluation: Evaluation, over: str, metric: str) -> Score | None:

@@ -25,7 +25,10 @@ NEVER_STARTED = "It left no record, although everything before it is done."
 RULE_NAMES = {
     "subject_gain": "Looks like the subject",
     "prompt_loss": "Still follows the prompt",
+    "prior_loss": "Still draws the class",
+    "diversity_loss": "Still draws different pictures",
     "champion_gain": "Beats the champion",
+    "judges": "Judged by encoders that fit the base",
     "finite_scores": "Every score is a number",
     "enabled": "The gate is switched on",
 }
@@ -127,11 +130,16 @@ def verdict_of(
     title = "The champion stays" if promotion.champion_before else "No model was promoted"
     return Verdict(
         tone="held",
-        word="Refused",
+        word="Not judged" if _is_unjudged(rules) else "Refused",
         title=title,
         sentences=(*_refusal(rules), *sentences),
         rules=rules,
     )
+
+
+def _is_unjudged(rules: tuple[Rule, ...]) -> bool:
+    """Return whether the gate could not judge the model."""
+    return any(rule.name == RULE_NAMES["judges"] for rule in rules)
 
 
 def _refusal(rules: tuple[Rule, ...]) -> tuple[str, ...]:

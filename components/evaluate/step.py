@@ -8,6 +8,8 @@ from PIL import Image
 from boothline import settings as environment
 from boothline.components.evaluate import ABOUT
 from boothline.diffusion.base_model import BaseModel, model_of
+from boothline.diffusion.layout import family_of
+from boothline.diffusion.presets import native_px_of, usual_px
 from boothline.evaluation.contenders import (
     Contender,
     Gallery,
@@ -17,6 +19,7 @@ from boothline.evaluation.contenders import (
     contenders_of,
 )
 from boothline.evaluation.encoders import load_clip, load_dino
+from boothline.evaluation.judges import ENCODERS, unfit_judges
 from boothline.evaluation.metrics import Bootstrap
 from boothline.evaluation.pictures import fill
 from boothline.evaluation.prompt_sets import templates
@@ -205,6 +208,7 @@ def _evaluation(
 ) -> Evaluation:
     """Return what the scores come to."""
     evaluation = context.config.evaluation
+    unfit = _not_judged(context)
     bootstrap = Bootstrap(num_resamples=evaluation.num_bootstrap, seed=evaluation.sampling.seed)
     return Evaluation(
         **summarise(scores, subject=subject, bootstrap=bootstrap),
@@ -213,7 +217,26 @@ def _evaluation(
         images_per_prompt=evaluation.images_per_prompt,
         champion=str(champion or ""),
         div_distance="LPIPS" if evaluation.lpips_model else "1 - cosine of DINO features",
+        **({"not_judged": unfit} if unfit else {}),
     )
+
+
+def _not_judged(context: StepContext) -> str:
+    """Return why the encoders cannot judge the pictures of the base; empty: they can.
+
+    A base that only the steps can reach, on a hub or in the cluster's store, is not checked before.
+    """
+    base = _resolved(context)
+    family = family_of(base.path)
+    found = unfit_judges(
+        context.config,
+        native=usual_px(family, native_px_of(base.path, family)),
+        folders={
+            name: _resolved(context, getattr(context.config.evaluation, name)).path
+            for name in ENCODERS
+        },
+    )
+    return "; ".join(unfit.message for unfit in found)
 
 
 def _score_lines(

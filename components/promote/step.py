@@ -4,6 +4,7 @@ import logging
 
 from boothline import settings as environment
 from boothline.components.promote import ABOUT
+from boothline.config.promotion import PromotionConfig
 from boothline.errors import DataError
 from boothline.registry.gate import Verdict, judge
 from boothline.registry.promotion import promote, sync_challenger
@@ -12,6 +13,8 @@ from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
 
+# So that verdicts from before they existed keep their keys.
+_LATER_RULES = ("max_prior_loss", "max_diversity_loss")
 logger = logging.getLogger(__name__)
 
 
@@ -32,10 +35,16 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     return StepKey(
         config={
             "model_name": context.config.model_name,
-            "promotion": context.config.promotion.model_dump(mode="json"),
+            "promotion": _settings(context.config.promotion),
         },
         inputs=(ManifestRef.parse(inputs.model), ManifestRef.parse(inputs.evaluation)),
     )
+
+
+def _settings(promotion: PromotionConfig) -> dict[str, object]:
+    """Return the gate's settings; later rules count only where they are asked for."""
+    unset = {name for name in _LATER_RULES if getattr(promotion.margins, name) is None}
+    return promotion.model_dump(mode="json", exclude={"margins": unset})
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:

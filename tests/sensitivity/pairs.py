@@ -116,6 +116,8 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "promotion.margins.min_subject_gain": (0.02, 0.5),
     "promotion.margins.max_prompt_loss": (0.1, 0.01),
     "promotion.margins.min_champion_gain": (0.0, 0.5),
+    "promotion.margins.max_prior_loss": (0.35, 0.01),
+    "promotion.margins.max_diversity_loss": (0.45, 0.01),
     "promotion.rules": ([], [RULE]),
     "promotion.rules[].at_least": (0.1, 0.9),
     "promotion.rules[].at_most": (0.9, 0.1),

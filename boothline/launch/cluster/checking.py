@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
+from boothline.config import RunConfig
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.runs import check_reachable
+from boothline.launch.local.prechecks import check_from_afar
+from boothline.launch.local.session import home_folder
 from boothline.trainjob.cluster import TIMEOUT_SECONDS, api_client, translated
 from boothline.trainjob.manifest import GROUP, VERSION
 
@@ -15,6 +19,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _NOT_FOUND, _FORBIDDEN = 404, 403
+
+
+def check_base(config: RunConfig) -> str:
+    """Check that pods can reach what a run names, and that its settings fit its base model.
+
+    Returns:
+        Why the base model was not looked at; empty: it was.
+
+    Raises:
+        ConfigError: a pod cannot reach something, a setting does not fit, or an encoder cannot
+            judge the pictures of the base.
+        DataError: the base model is of no family that is known.
+    """
+    check_reachable(config)
+    return check_from_afar(config, home=home_folder(None))
 
 
 def check_namespace(deployment: Deployment) -> str:

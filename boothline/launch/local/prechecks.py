@@ -1,16 +1,19 @@
 """Cheap checks of what a run needs, before anything is started."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.config.fields import MODELS, named_in
-from boothline.errors import ConfigError, DataError
+from boothline.errors import ConfigError, DataError, ModelNotFoundError, ServiceError
 from boothline.launch.local.session import settings_for
 
 if TYPE_CHECKING:
     from boothline.diffusion.families import Family
 
+logger = logging.getLogger(__name__)
 _REMOTE = "s3://"
 
 
@@ -29,8 +32,9 @@ def check(config: RunConfig, *, home: Path) -> None:
     """
     from boothline.diffusion.base_model import BUILTIN, checked_family, is_here, resolve
     from boothline.diffusion.layout import check_config, family_of
-    from boothline.diffusion.presets import check_fit, native_px_of
+    from boothline.diffusion.presets import check_fit, native_px_of, usual_px
     from boothline.evaluation.folders import check_encoder, check_lpips
+    from boothline.evaluation.judges import check_judges
 
     check_pictures(config.subject.images)
     for section in ("inference", "evaluation"):
@@ -43,24 +47,76 @@ def check(config: RunConfig, *, home: Path) -> None:
             )
     settings = settings_for(named_in(config, MODELS).values(), home)
     base = config.base_model
-    family = None
+    family, native = None, None
     if is_here(base.source) or not base.allow_hub:  # a download is left to the steps
         model = resolve(base.source, settings=settings, need="settings")
         # An image may lack the weights of a built-in model.
         is_builtin = base.source.startswith(BUILTIN)
         family = family_of(model.path) if is_builtin else checked_family(model)
         check_config(family, config)
-        check_fit(config, native_px_of(model.path, family))
+        native = native_px_of(model.path, family)
+        check_fit(config, native)
+        native = usual_px(family, native)
+        check_judges(config, native=native)
     _check_prompt_files(config, family)
-    evaluation = config.evaluation
+    evaluation, folders = config.evaluation, {}
     for name in ("clip_model", "dino_model", "lpips_model"):
         encoder = getattr(evaluation, name)
         if encoder and (is_here(encoder) or not base.allow_hub):
             model = resolve(encoder, settings=settings)
             if name == "lpips_model":
                 check_lpips(model.path)
-            elif not encoder.startswith(BUILTIN):
-                check_encoder(model.path, setting=name)
+            else:
+                folders[name] = model.path
+                if not encoder.startswith(BUILTIN):
+                    check_encoder(model.path, setting=name)
+    if family is not None:
+        check_judges(config, native=native, folders=folders)
+
+
+def check_from_afar(config: RunConfig, *, home: Path) -> str:
+    """Check a run on a cluster against its base model, as far as that can be seen from here.
+
+    Args:
+        config: the run's configuration.
+        home: the home folder, which remembers digests of models.
+
+    Returns:
+        Why nothing was checked; empty: all was.
+
+    Raises:
+        ConfigError: a setting does not fit the base model, or an encoder cannot judge it.
+        DataError: the base model is of no family that is known.
+    """
+    from boothline.diffusion.base_model import is_here, resolve
+    from boothline.diffusion.bases import PREFIX
+    from boothline.diffusion.layout import check_config, family_of
+    from boothline.diffusion.presets import check_fit, native_px_of, usual_px
+    from boothline.evaluation.judges import ENCODERS, check_judges
+
+    source = config.base_model.source
+    settings = process_environment.current().model_copy(update={"home": home})
+
+    def found(model: str) -> Path | None:
+        is_seen = bool(settings.s3_endpoint) or not model.startswith(PREFIX)
+        if not is_seen or not is_here(model):
+            return None
+        try:
+            return resolve(model, settings=settings, need="settings").path
+        except (ModelNotFoundError, ServiceError) as error:
+            logger.info("%s is not seen from here: %s", model, error)
+            return None
+
+    if (base := found(source)) is None:
+        return f"{source} is not seen from here: whether the settings fit it was not checked."
+    family = family_of(base)
+    check_config(family, config)
+    native = native_px_of(base, family)
+    check_fit(config, native)
+    folders = {name: found(getattr(config.evaluation, name)) for name in ENCODERS}
+    seen = {name: folder for name, folder in folders.items() if folder is not None}
+    check_judges(config, native=usual_px(family, native), folders=seen)
+    return ""
 
 
 def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:

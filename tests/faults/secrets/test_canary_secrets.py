@@ -183,7 +183,8 @@ def run_folder(folder: Path, pipeline: Path, clip: Path, dino: Path) -> Path:
             "clip_model": str(clip), "dino_model": str(dino),
         },
         "inference": {"sampling": sampling},
-        "promotion": {"margins": {"min_subject_gain": -2, "max_prompt_loss": 2}},
+        "promotion": {"margins": {"min_subject_gain": -2, "max_prompt_loss": 2,
+                                  "max_prior_loss": 2, "max_diversity_loss": 2}},
     }  # fmt: skip
     (place / "run.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(settings))))
     return place

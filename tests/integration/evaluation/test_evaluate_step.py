@@ -141,6 +141,7 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     metadata = manifest.metadata
     assert metadata["prompts"] == ["a photo of sks bear", "a sks bear on the moon"]
     assert metadata["champion"] == ""
+    assert "not_judged" not in metadata
     assert set(metadata["metrics"]) == {"finetuned", "base"}
     assert set(metadata["gains"]) == {"base"}
     assert set(metadata["metrics"]["finetuned"]) == {
@@ -178,6 +179,24 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     means = step.means(str(ref))
     assert means["dino"] == metadata["metrics"]["finetuned"]["dino"]["mean"]
     assert means["dino_gain"] == metadata["gains"]["base"]["dino"]["mean"]
+
+
+@pytest.mark.proves("F51/judges")
+def test_evaluate_by_encoders_that_cannot_see_the_base_says_not_judged(
+    store, evaluate, model, dataset, prior, monkeypatch
+):
+    from boothline.config.promotion import PromotionConfig
+    from boothline.registry.gate import judge
+    from boothline.results import Evaluation
+
+    monkeypatch.setattr(step, "native_px_of", lambda folder, family: 512)
+    ref, _ = evaluate(model, dataset, prior)
+    evaluation = store.read_as(Evaluation, ref)
+    assert "evaluation.dino_model" in evaluation.not_judged
+    assert "cannot judge those of 512 px" in evaluation.not_judged
+    verdict = judge(evaluation, PromotionConfig())
+    assert not verdict.promoted
+    assert verdict.reasons[0].startswith("Not judged: ")
 
 
 def test_evaluate_twice_samples_once_and_gives_equal_content(

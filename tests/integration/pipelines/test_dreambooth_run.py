@@ -56,7 +56,14 @@ def place(tmp_path_factory, tiny_pipeline, tiny_clip, tiny_dino):
             "dino_model": str(tiny_dino),
         },
         "inference": {"sampling": sampling, "num_shards": 1},
-        "promotion": {"margins": {"min_subject_gain": -2, "max_prompt_loss": 2}},
+        "promotion": {
+            "margins": {
+                "min_subject_gain": -2,
+                "max_prompt_loss": 2,
+                "max_prior_loss": 2,
+                "max_diversity_loss": 2,
+            }
+        },
     }
     (place / "run.yaml").write_text(yaml.safe_dump(settings))
     yield place

@@ -28,7 +28,13 @@ SHORT = {
     },
     "inference": {"num_shards": 1, "sampling": {"num_steps": 2}},
     "promotion": {
-        "margins": {"min_subject_gain": -2, "max_prompt_loss": 2, "min_champion_gain": -2}
+        "margins": {
+            "min_subject_gain": -2,
+            "max_prompt_loss": 2,
+            "max_prior_loss": 2,
+            "max_diversity_loss": 2,
+            "min_champion_gain": -2,
+        }
     },
 }
 

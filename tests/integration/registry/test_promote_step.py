@@ -1,6 +1,7 @@
 """The step promote on a real store: verdict, ledger, and what a kill in between leaves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from boothline.tracking import MemoryTracker
 
 pytestmark = pytest.mark.services
 
-CONFIG = RunConfig()
+# The scores here have no intervals.
+CONFIG = RunConfig.model_validate({"promotion": {"margins": {"statistic": "mean"}}})
 NAME = CONFIG.model_name
 Enact = Callable[[step.Inputs], ManifestRef]
 
@@ -208,3 +210,20 @@ def test_promote_key_depends_on_margins_but_not_on_training(
     config = step.key(context, inputs).config
     assert config["promotion"]["margins"]["min_subject_gain"] == 0.02
     assert set(config) == {"model_name", "promotion"}
+
+
+def test_promote_key_names_later_rules_where_they_are_asked_for(
+    store: Store, context: StepContext
+) -> None:
+    """So that a verdict from before there were such rules is found by whoever switches them off."""
+    inputs = inputs_for(store, model(store, "a"), gain=0.2)
+
+    def margins(**values: object) -> set[str]:
+        config = RunConfig.model_validate({"promotion": {"margins": values}})
+        key = step.key(replace(context, config=config), inputs)
+        return set(key.config["promotion"]["margins"])
+
+    old = {"min_subject_gain", "max_prompt_loss", "min_champion_gain", "statistic"}
+    assert margins(max_prior_loss=None, max_diversity_loss=None) == old
+    assert margins(max_prior_loss=None) == old | {"max_diversity_loss"}
+    assert margins() == old | {"max_diversity_loss", "max_prior_loss"}

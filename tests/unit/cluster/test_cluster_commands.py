@@ -8,6 +8,7 @@ import pytest
 import yaml
 from kfp_fake import FakePipelines
 from kubernetes_fake import served
+from model_fixtures import make_model_layout
 from pods_fake import FakePods, pod, unscheduled
 
 from boothline import settings as process_environment
@@ -86,6 +87,37 @@ def test_dry_run_without_a_deployment_file_shows_the_example(
     assert "boothline/torch:0.1.0" in out
     code, _, said = cli(command)
     assert (code, "deployment.yaml does not exist" in said) == (2, True)
+
+
+@pytest.mark.proves("F51/judges")
+@pytest.mark.parametrize("command", ["submit", "schedule"])
+def test_cluster_run_by_encoders_that_cannot_judge_the_base_is_refused_before_it_is_sent(
+    server: FakePipelines,
+    cli: Cli,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = make_model_layout(tmp_path / "models/photographs")
+    (base / "unet/config.json").write_text('{"sample_size": 64}')
+    (base / "vae/config.json").write_text('{"block_out_channels": [1, 1, 1, 1]}')
+    monkeypatch.setenv("BOOTHLINE_MODELS_DIR", str(tmp_path / "models"))
+    process_environment.current.cache_clear()
+    words = ("--set", "base_model.source=builtin:photographs", "--set", "training.method=lora")
+    words = (*words, "--set", "subject.resolution_px=512")
+    for extra in ((), ("--dry-run",)):
+        code, _, said = cli(command, *words, *extra)
+        assert (code, server.requests) == (2, [])
+        assert "evaluation.dino_model builtin:tiny-emoji-dino was made for" in said
+
+
+@pytest.mark.parametrize("command", ["submit", "schedule"])
+def test_cluster_run_whose_base_is_not_seen_from_here_says_so_and_starts(
+    server: FakePipelines, cli: Cli, command: str
+) -> None:
+    code, out, said = cli(command, "--set", "base_model.source=base:sd15")
+    assert code == 0
+    assert "Warning: base:sd15 is not seen from here" in out + said
 
 
 @pytest.mark.proves("F35/commands")

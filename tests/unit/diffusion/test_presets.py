@@ -5,7 +5,7 @@ import pytest
 from boothline.config import RunConfig
 from boothline.diffusion.families import FAMILIES, STABLE_DIFFUSION
 from boothline.diffusion.layout import check_config
-from boothline.diffusion.presets import CLIP, DINO, check_fit, fitting_values
+from boothline.diffusion.presets import CLIP, DINO, check_fit, fitting_values, usual_px
 
 GUIDANCE = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}
 
@@ -37,3 +37,9 @@ def test_settings_written_for_a_family_fit_it(pipeline: str) -> None:
 def test_settings_written_for_a_small_base_are_its_size_alone() -> None:
     values = fitting_values(STABLE_DIFFUSION, "base:x", 64, dino=DINO, clip=CLIP)
     assert values == {"base_model.source": "base:x", "subject.resolution_px": 64}
+
+
+def test_usual_px_of_flow_bases_that_do_not_say_is_1024() -> None:
+    flux = FAMILIES["FluxPipeline"]
+    assert [usual_px(flux, native) for native in (None, 32)] == [1024, 32]
+    assert [usual_px(STABLE_DIFFUSION, native) for native in (None, 512)] == [None, 512]

@@ -6,7 +6,12 @@ from model_fixtures import make_encoder_layout, make_model_layout
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError, ModelNotFoundError
 from boothline.evaluation.folders import LPIPS_WEIGHTS
-from boothline.launch.local.prechecks import check, check_pictures, with_absolute_paths
+from boothline.launch.local.prechecks import (
+    check,
+    check_from_afar,
+    check_pictures,
+    with_absolute_paths,
+)
 
 
 @pytest.fixture
@@ -97,6 +102,40 @@ def test_check_of_missing_evaluation_prompts_file_names_it(values):
 
     with pytest.raises(ConfigError, match=r"evaluation\.prompts_file"):
         check(RunConfig.model_validate(values), home=Path("home"))
+
+
+def make_real(folder: Path) -> None:
+    """Let a layout say that it is of a base of 512 px."""
+    (folder / "unet/config.json").write_text('{"sample_size": 64}')
+    (folder / "vae/config.json").write_text('{"block_out_channels": [1, 1, 1, 1]}')
+
+
+@pytest.mark.proves("F51/judges")
+@pytest.mark.parametrize("look", [check, check_from_afar])
+def test_check_of_encoders_that_cannot_judge_a_real_base_is_refused(
+    values, tmp_path, monkeypatch, look
+):
+    make_real(tmp_path / "base")
+    values["subject"]["resolution_px"] = 512
+    values["training"] = {"learning_rate": 2e-6}
+    look(RunConfig.model_validate(values), home=Path("home"))
+    config = tmp_path / "dino/config.json"
+    config.write_text('{"model_type": "dinov2", "image_size": 64}')
+    with pytest.raises(ConfigError, match=r"dino reads pictures of 64 px; it cannot judge"):
+        look(RunConfig.model_validate(values), home=Path("home"))
+    config.write_text('{"model_type": "dinov2", "image_size": 224}')
+    values["evaluation"]["clip_model"] = "builtin:tiny-emoji-clip"
+    with pytest.raises(ConfigError, match=r"clip_model builtin:tiny-emoji-clip was made for"):
+        look(RunConfig.model_validate(values), home=Path("home"))
+
+
+def test_check_from_afar_says_what_it_cannot_see(values):
+    for source in ("owner/model@" + "0" * 40, "base:sd15"):
+        values["base_model"]["source"] = source
+        said = check_from_afar(RunConfig.model_validate(values), home=Path("home"))
+        assert (
+            said == f"{source} is not seen from here: whether the settings fit it was not checked."
+        )
 
 
 def test_check_leaves_the_download_of_an_encoder_to_the_steps(values):

@@ -15,7 +15,9 @@ from boothline.registry.gate import Verdict
 from boothline.results import Evaluation
 
 GATE = PromotionConfig(
-    margins=MetricMargins(min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0)
+    margins=MetricMargins(
+        min_subject_gain=0.02, max_prompt_loss=0.10, min_champion_gain=0.0, statistic="mean"
+    )
 )
 
 
@@ -115,6 +117,7 @@ def test_gate_result_fits_into_a_manifest() -> None:
 
 
 def gate_with(*rules: dict[str, Any], **margins: object) -> PromotionConfig:
+    margins = {"statistic": "mean", **margins}
     return PromotionConfig.model_validate({"margins": margins, "rules": rules})
 
 
@@ -209,7 +212,8 @@ def test_gate_rule_that_means_nothing_is_a_configuration_error(rule: str, messag
 
 def test_gate_margins_written_before_there_were_rules_still_hold() -> None:
     config = RunConfig.model_validate({"promotion": {"margins": {"min_subject_gain": 0.1}}})
-    verdict = judge(evaluation(), config.promotion)
+    facts = evaluation(subject=interval(0.04, 0.05, 0.06), prompt=interval(-0.06, -0.05, -0.04))
+    verdict = judge(facts, config.promotion)
     assert [rule.name for rule in verdict.rules if not rule.passed] == ["subject_gain"]
 
 
@@ -253,3 +257,91 @@ def test_gate_verdict_cannot_be_changed_after_it_was_given() -> None:
         verdict.rules = ()
     with pytest.raises(ValidationError, match="frozen"):
         verdict.rules[0].passed = True
+
+
+def rule_named(name: str, facts: dict[str, Any], **margins: object) -> Any:
+    """Return what one standing rule says, by the default statistic unless another is named."""
+    promotion = PromotionConfig.model_validate({"margins": margins})
+    return {rule.name: rule for rule in judge(facts, promotion).rules}[name]
+
+
+def with_pres(ours: object, base: object) -> dict[str, Any]:
+    facts = evaluation()
+    facts["metrics"]["finetuned"]["pres"] = score(ours)
+    facts["metrics"]["base"] = {"pres": score(base)}
+    return facts
+
+
+@pytest.mark.proves("F51/rules")
+def test_gate_prior_rule_compares_the_upper_bound_of_the_rise() -> None:
+    # The distances of the bounds are 0.03 and 0.04, together 0.05: a rise of 0.30 to 0.40.
+    facts = with_pres(interval(0.62, 0.65, 0.68), interval(0.26, 0.30, 0.34))
+    found = rule_named("prior_loss", facts)
+    assert (found.passed, found.value, found.bound) == (False, pytest.approx(0.40), 0.35)
+    assert found.text == (
+        "Likeness of class pictures to the subject (PRES) changes +0.350 (95 % interval: +0.300 to "
+        "+0.400) against the base; a rise of at most 0.350 is allowed by the upper bound: refused."
+    )
+    assert rule_named("prior_loss", facts, max_prior_loss=0.4001).passed
+    by_mean = rule_named("prior_loss", facts, max_prior_loss=0.3501, statistic="mean")
+    assert (by_mean.passed, by_mean.value) == (True, pytest.approx(0.35))
+    by_high = rule_named("prior_loss", facts, max_prior_loss=0.31, statistic="high")
+    assert (by_high.passed, by_high.value) == (True, pytest.approx(0.30))
+
+
+def test_gate_difference_of_scores_adds_the_squares_of_each_sides_distances() -> None:
+    facts = with_pres(interval(0.57, 0.60, 0.68), interval(0.24, 0.30, 0.34))
+    rise = math.hypot(0.08, 0.06), math.hypot(0.03, 0.04)
+    found = rule_named("prior_loss", facts)
+    assert found.value == pytest.approx(0.30 + rise[0])
+    found = rule_named("prior_loss", facts, statistic="high")
+    assert found.value == pytest.approx(0.30 - rise[1])
+
+
+@pytest.mark.proves("F51/rules")
+@pytest.mark.parametrize(("low", "passes"), [(-0.45, True), (-0.451, False), (0.1, True)])
+def test_gate_diversity_rule_compares_the_lower_bound_of_the_gain(low: float, passes: bool) -> None:
+    facts = evaluation()
+    facts["gains"]["base"]["div"] = interval(low, 0.2, 0.3)
+    found = rule_named("diversity_loss", facts)
+    assert (found.passed, found.value, found.bound) == (passes, low, -0.45)
+    assert "a fall of at most 0.450 is allowed by the lower bound" in found.text
+
+
+@pytest.mark.parametrize("name", ["prior_loss", "diversity_loss"])
+def test_gate_rule_on_what_is_not_measured_passes_and_says_so(name: str) -> None:
+    found = rule_named(name, evaluation())
+    assert found.passed
+    assert found.text.endswith("not judged: passed.")
+
+
+@pytest.mark.parametrize(
+    ("name", "margin"),
+    [("prior_loss", "max_prior_loss"), ("diversity_loss", "max_diversity_loss")],
+)
+def test_gate_rule_that_is_unset_is_not_there(name: str, margin: str) -> None:
+    promotion = PromotionConfig.model_validate({"margins": {margin: None}})
+    assert name not in [rule.name for rule in judge(evaluation(), promotion).rules]
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_gate_prior_rule_refuses_a_score_that_is_not_finite(broken: float) -> None:
+    facts = with_pres(broken, interval(0.2, 0.3, 0.4))
+    assert not rule_named("prior_loss", facts).passed
+
+
+@pytest.mark.proves("F51/judges")
+def test_gate_of_an_evaluation_by_encoders_that_do_not_fit_says_not_judged() -> None:
+    facts = {**evaluation(subject=0.9), "not_judged": "evaluation.dino_model x cannot judge those"}
+    verdict = judge(facts, GATE)
+    assert not verdict.promoted
+    assert verdict.reasons == ("Not judged: evaluation.dino_model x cannot judge those: refused.",)
+    assert [rule.name for rule in verdict.rules] == ["judges"]
+
+
+@pytest.mark.proves("F51/bound")
+def test_gate_by_default_compares_the_lower_bound() -> None:
+    facts = evaluation(subject=interval(0.01, 0.3, 0.6), prompt=interval(-0.05, 0.0, 0.05))
+    default = judge(facts, PromotionConfig())
+    assert [rule.name for rule in default.rules if not rule.passed] == ["subject_gain"]
+    assert judge(facts, GATE).promoted

@@ -99,6 +99,19 @@ def test_verdict_of_a_refusal_says_the_broken_rules() -> None:
     assert found.sentences[1] == "It loses."
 
 
+def test_verdict_of_a_model_that_no_encoder_could_judge_says_so() -> None:
+    rule = RuleResult(name="judges", passed=False, text="Not judged: it cannot see: refused.")
+    gate = promotion("refused").model_copy(update={"rules": (rule,)})
+
+    found = verdict(sources(*all_done()), "refused", promotion=gate)
+
+    assert found.word == "Not judged"
+    assert found.rules[0].name == "Judged by encoders that fit the base"
+    assert "Not judged: it cannot see." in found.sentences
+    plain = verdict(sources(*all_done()), "refused", promotion=promotion("refused"))
+    assert plain.word == "Refused"
+
+
 def test_verdict_says_gains_with_intervals() -> None:
     scores = Evaluation.model_validate(
         {"gains": {"base": {"dino": {"mean": 0.25, "low": 0.2, "high": 0.3}, "clip_t": -0.01}}}
