@@ -94,7 +94,6 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
 )
 def upload(
     configs: Configs = None,
-    overrides: Overrides = None,
     deployment: DeploymentOption = DEFAULT,
     pipeline: Annotated[
         str | None, typer.Option("--pipeline", help="Name of the pipeline; all by default.")
@@ -103,17 +102,15 @@ def upload(
 ) -> None:
     """Upload the pipelines to Kubeflow Pipelines, each as a version named by its content.
 
-    submit and schedule do so for the pipeline that they start. Uploaded by hand, they can be
-    started from Kubeflow's page, by filling in pictures and class noun. Each step has one shard,
-    or as many as a run file asks for.
+    submit and schedule do so for what they start. Uploaded by hand, they can be started from
+    Kubeflow's page. Each step has one shard, or as many as a run file asks for.
     """
     from boothline.catalogue import PIPELINES
     from boothline.launch.cluster import runs, versions
     from boothline.launch.cluster.client import pipeline_document
 
     settings, api = _opened(deployment)
-    named = bool(configs or overrides)
-    config = load_config(configs, overrides, None, needs_subject=False) if named else None
+    config = load_config(configs, None, None, needs_subject=False) if configs else None
     made = []
     for name in [pipeline] if pipeline else PIPELINES:
         text = runs.compile_for(settings, pipeline=name, config=config)
