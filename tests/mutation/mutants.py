@@ -109,7 +109,16 @@ def _mutant(source: str, changed: str, functions: dict[int, str]) -> Mutant:
 
 
 class _Untyped(ast.NodeTransformer):
-    """Removes what no result depends on: annotations, and how an argument may be passed."""
+    """Removes what the type checker judges: annotations, how arguments pass, what is frozen."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.generic_visit(node)
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "dataclass":
+                decorator.keywords = [
+                    one for one in decorator.keywords if one.arg not in ("frozen", "kw_only")
+                ]
+        return node
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None

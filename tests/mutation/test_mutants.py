@@ -41,6 +41,14 @@ def test_mutants_change_neither_types_nor_texts_nor_log_messages() -> None:
     assert [mutant.old for mutant in mutants_of(SOURCE) if mutant.new == "pass"] == ["check(value)"]
 
 
+def test_mutants_leave_to_the_type_checker_what_it_judges() -> None:
+    old = "@dataclass(frozen=True, kw_only=True, eq=True)"
+    mutants = mutants_of(f"import x\n\n\n{old}\nclass A:\n    a: int = 1\n")
+    changed = {mutant.new for mutant in mutants if mutant.old == old}
+    assert "@dataclass(frozen=True, kw_only=True, eq=False)" in changed
+    assert not any("frozen=False" in new or "kw_only=False" in new for new in changed)
+
+
 def test_mutants_of_a_decorator_name_the_line_that_is_gone() -> None:
     mutants = mutants_of("import x\n\n\n@x.wrapped\ndef f():\n    g()\n")
     assert ("@x.wrapped", "") in {(mutant.old, mutant.new) for mutant in mutants}
