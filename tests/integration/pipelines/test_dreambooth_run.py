@@ -211,6 +211,7 @@ def test_champion_of_the_run_makes_pictures(place, attempts):
     assert [Image.open(place / path).size for path in made["pictures"]] == [(32, 32)] * 2
 
 
+@pytest.mark.proves("F54/serving")
 def test_batch_inference_serves_the_champion_and_reuses_its_pictures(place, attempts):
     code, summary, errors = boothline(place, "run", "--pipeline", "batch_inference")
 

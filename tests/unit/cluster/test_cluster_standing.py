@@ -330,7 +330,7 @@ def cancelled(
     return cancelling.cancel(api, deployment, RUN, settings=settings, patience=QUICK)
 
 
-@pytest.mark.proves("F35/cancel")
+@pytest.mark.proves("F35/cancel", "F54/cancel")
 @pytest.mark.parametrize("reached", [True, False])
 def test_cancelled_run_loses_its_training_and_says_so(
     run: ClusterRun,

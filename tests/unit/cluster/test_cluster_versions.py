@@ -1,5 +1,6 @@
 """Versions of pipelines in Kubeflow Pipelines: each compiled text is one."""
 
+import pytest
 from kfp_deployment import CONFIG, RUN_ID, api_of, deployment, submit
 from kfp_fake import FakePipelines
 
@@ -13,6 +14,7 @@ from boothline.launch.cluster.states import described
 from boothline.settings import Settings
 
 
+@pytest.mark.proves("F54/versions")
 def test_same_pipeline_is_one_version_and_another_image_makes_another(
     server: FakePipelines,
 ) -> None:

@@ -34,6 +34,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     environment.current.cache_clear()
 
 
+@pytest.mark.proves("F54/artifacts")
 def test_model_says_base_steps_size_and_what_it_was_made_from(store: Store) -> None:
     data = store.commit("steps/validate_data/d", Dataset(num_images=5).draft())
     training = store.commit("steps/train/t", Training(num_steps=40).draft(inputs=(data,)))

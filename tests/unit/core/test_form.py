@@ -66,6 +66,7 @@ def test_seed_of_zero_is_filled_in() -> None:
     assert (config.training.seed, config.training.num_steps) == (0, 9)
 
 
+@pytest.mark.proves("F54/parameters")
 def test_text_overrides_parameters_which_override_the_preset() -> None:
     values = NEEDED | {"preset": "sd15-lora", "steps": 50, "learning_rate": 0.5}
     config = completed("training: {learning_rate: 2e-5}", values, pipeline="dreambooth")
