@@ -2,9 +2,9 @@
 # Builds the images tools and torch from this checkout.
 #   BASE      base image; images/base.sh makes one where no registry is reachable
 #   IMAGES    which ones; "tools torch" by default
-#   VARIANT   cpu or cuda: what the torch wheel that pip finds is (a label only)
 #   DOCKER    docker, or a program that understands its options
 #   BUILD     further options of `docker build`
+# The label dev.boothline.variant says what the torch that pip found was built for: cpu or cuda.
 # The wheels are gathered (or built, where a package ships none) with this machine's Python, whose
 # version must be the base image's: 3.11. That uses this machine's pip configuration; the build gets
 # the files: no index, proxy or credential is known inside, and none can end up in a layer.
@@ -63,9 +63,12 @@ for image in ${IMAGES:-tools torch}; do
   fresh
   cp "$work"/project/*.whl "$context/wheels/"
   cp images/sbom.py "$context/"
+  variant=cpu
+  [ "$image" = tools ] || variant=$($docker run --rm --network none "$dependencies" /opt/boothline/bin/python -c \
+    'import torch; print("cuda" if torch.version.cuda else "cpu")')
   echo "building boothline/$image:$version ..."
   build steps "boothline/$image:$version" --build-arg "DEPENDENCIES=$dependencies" \
-    --build-arg "IMAGE=$image" --build-arg "VARIANT=${VARIANT:-cpu}" \
+    --build-arg "IMAGE=$image" --build-arg "VARIANT=$variant" \
     --build-arg "VERSION=$version" --build-arg "REVISION=$revision"
   $docker image inspect --format '{{.Id}} {{.Size}} bytes' "boothline/$image:$version"
 done
