@@ -1,6 +1,6 @@
 """The optional libraries that a configuration asks for, and which of them are missing here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
@@ -18,28 +18,28 @@ OPTIMIZERS: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """An optional library that something asks for.
+class Need:
+    """Something that a run would miss on this machine.
 
     Attributes:
         setting: what asks for it, with its value where that matters.
-        library: name that it is imported by.
-        extra: the extra of Boothline that installs it.
+        message: what is missing; reads on from the setting.
+        remedy: what to do.
     """
 
     setting: str
-    library: str
-    extra: str
+    message: str
+    remedy: str
 
-    @property
-    def message(self) -> str:
-        """What is missing; reads on from the setting."""
-        return f"needs the library {self.library}, which is not installed here"
 
-    @property
-    def remedy(self) -> str:
-        """What to do."""
-        return f"Install the extra: pip install 'boothline[{self.extra}]'."
+def refuse(needs: Iterable[Need]) -> None:
+    """Refuse a run that would miss something.
+
+    Raises:
+        ConfigError: it would; the first is named.
+    """
+    for need in needs:
+        raise ConfigError(f"{need.setting} {need.message}.", remedy=need.remedy)
 
 
 def is_installed(library: str) -> bool:
@@ -47,30 +47,25 @@ def is_installed(library: str) -> bool:
     return find_spec(library) is not None
 
 
-def missing(config: RunConfig, settings: Settings) -> list[Wanted]:
-    """Return the optional libraries that a run asks for and that are not installed."""
-    return [wanted for wanted in _wanted(config, settings) if not is_installed(wanted.library)]
+def missing(config: RunConfig, settings: Settings) -> Iterator[Need]:
+    """Yield the optional libraries that a run asks for and that are not installed."""
+    for setting, library, extra in _wanted(config, settings):
+        if not is_installed(library):
+            yield Need(
+                setting=setting,
+                message=f"needs the library {library}, which is not installed here",
+                remedy=f"Install the extra: pip install 'boothline[{extra}]'.",
+            )
 
 
-def check_libraries(config: RunConfig, settings: Settings) -> None:
-    """Refuse a run whose later steps would miss a library.
-
-    Raises:
-        ConfigError: one is missing; the first is named.
-    """
-    for wanted in missing(config, settings):
-        raise ConfigError(f"{wanted.setting} {wanted.message}.", remedy=wanted.remedy)
-
-
-def _wanted(config: RunConfig, settings: Settings) -> Iterator[Wanted]:
-    """Yield the optional libraries that a run asks for."""
+def _wanted(config: RunConfig, settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Yield what asks for an optional library, its name, and the extra that installs it."""
     optimizer = config.training.optimizer
     if library := OPTIMIZERS.get(optimizer):
-        setting = f"training.optimizer {optimizer}"
-        yield Wanted(setting=setting, library=library, extra="optimizers")
+        yield f"training.optimizer {optimizer}", library, "optimizers"
     if config.tracking.tensorboard:
-        yield Wanted(setting="tracking.tensorboard", library="tensorboardX", extra="tensorboard")
+        yield "tracking.tensorboard", "tensorboardX", "tensorboard"
     if config.tracking.wandb:
-        yield Wanted(setting="tracking.wandb", library="wandb", extra="wandb")
+        yield "tracking.wandb", "wandb", "wandb"
     if settings.signing_key:
-        yield Wanted(setting="BOOTHLINE_SIGNING_KEY", library="model_signing", extra="signing")
+        yield "BOOTHLINE_SIGNING_KEY", "model_signing", "signing"

@@ -1,33 +1,16 @@
 """What a configuration needs of the machine that runs it: optional libraries, CUDA, keys."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from boothline.config import RunConfig
-from boothline.doctor import libraries
-from boothline.errors import ConfigError
+from boothline.doctor.libraries import Need, missing, refuse
 from boothline.settings import Settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Need:
-    """Something that this machine lacks.
-
-    Attributes:
-        setting: what asks for it.
-        message: what is missing; reads on from the setting.
-        remedy: what to do.
-    """
-
-    setting: str
-    message: str
-    remedy: str
 
 
 def lacking(config: RunConfig, settings: Settings) -> list[Need]:
     """Return what a run of this configuration would miss on this machine."""
-    return [*_libraries(config, settings), *_cuda(config), *_keys(settings)]
+    return [*missing(config, settings), *_cuda(config), *_keys(settings)]
 
 
 def check_needs(config: RunConfig, settings: Settings) -> None:
@@ -36,14 +19,7 @@ def check_needs(config: RunConfig, settings: Settings) -> None:
     Raises:
         ConfigError: something is missing; the first is named.
     """
-    for need in lacking(config, settings):
-        raise ConfigError(f"{need.setting} {need.message}.", remedy=need.remedy)
-
-
-def _libraries(config: RunConfig, settings: Settings) -> Iterator[Need]:
-    """Yield the optional libraries that are asked for and not installed."""
-    for wanted in libraries.missing(config, settings):
-        yield Need(setting=wanted.setting, message=wanted.message, remedy=wanted.remedy)
+    refuse(lacking(config, settings))
 
 
 def _cuda(config: RunConfig) -> Iterator[Need]:

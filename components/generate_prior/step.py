@@ -11,7 +11,7 @@ from boothline.config import RunConfig
 from boothline.config.prior import PriorConfig
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, model_of
-from boothline.doctor.libraries import check_libraries
+from boothline.doctor.libraries import missing, refuse
 from boothline.errors import DataError
 from boothline.pictures.making import generate, png_of
 from boothline.pictures.parts import IMAGES, Part, Parts
@@ -147,7 +147,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     Raises:
         ConfigError: the image lacks a library that the training will ask for.
     """
-    check_libraries(context.config, context.settings)
+    refuse(missing(context.config, context.settings))
     num_images = _num_sampled(context, inputs)
     if not num_images:
         noun = context.config.subject.class_noun
