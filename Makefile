@@ -10,7 +10,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-cluster bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -159,6 +159,9 @@ bench-memory: $(VENV)/.runtime  ## the memory plan against measured peaks
 
 bench-memory-saving: $(VENV)/.runtime  ## what freezing parts of the model saves
 	$(BIN)/python -m benchmarks.memory_saving $(BENCH)
+
+bench-pictures: $(VENV)/.development  ## pictures of 50 million pixels, kind by kind
+	$(BIN)/python -m benchmarks.large_pictures $(BENCH)
 
 bench-growth: $(VENV)/.runtime  ## time and memory of 10, 1,000 and 10,000 class pictures
 	$(BIN)/python -m benchmarks.growth $(BENCH)

@@ -9,21 +9,21 @@ from boothline.components.finish_run.component import finish_run
 from boothline.pipelines.stages import Begun, Shape, dataset, personalised_model, titled
 from boothline.runs import JOB
 
+Pipeline = Callable[..., object]
 Around = Callable[[str, Begun], AbstractContextManager[None]]
 
 
-def training_pipeline(
-    name: str, description: str, *, shape: Shape, around: Around
-) -> Callable[..., object]:
+def training_pipeline(name: str, about: str, *, shape: Shape, around: Around) -> Pipeline:
     """Return a pipeline that trains, judges, promotes and serves a model of one subject.
 
     Args:
-        name, description: what Kubeflow's page calls it and says of it.
+        name: of the pipeline.
+        about: what Kubeflow's page says of it.
         shape: how it is built.
         around: given the run id and the pictures, surrounds all that comes after them.
     """
 
-    @dsl.pipeline(name=name, description=description)
+    @dsl.pipeline(name=name, description=about)
     def pipeline(  # noqa: PLR0913 (a form has many fields)
         run_id: str = f"{name}-{JOB}",
         preset: str = "",

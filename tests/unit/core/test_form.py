@@ -61,9 +61,9 @@ def test_what_is_not_filled_in_keeps_its_default() -> None:
 
 
 def test_seed_of_zero_is_filled_in() -> None:
-    text = "{training: {num_steps: 9}}"
-    config = completed(text, NEEDED | {"preset": "sd15-lora", "seed": 0}, pipeline="retrain")
-    assert (config.training.seed, config.training.num_steps) == (0, 9)
+    values = {"subject": "dog", "seed": 0}
+    assert completed("", values, pipeline="batch_inference").inference.sampling.seed == 0
+    assert completed("", {"seed": -1}, pipeline="batch_inference").inference.sampling.seed == 1000
 
 
 @pytest.mark.proves("F54/parameters")

@@ -44,6 +44,14 @@ def half(size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
     return mask
 
 
+def hide(picture: Path, alpha: Image.Image) -> None:
+    """Make a picture transparent where an alpha channel says so."""
+    with Image.open(picture) as image:
+        layered = image.convert("RGBA")
+    layered.putalpha(alpha)
+    layered.save(picture)
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
 
@@ -120,10 +128,7 @@ def test_examine_mask_file_is_written_beside_its_picture_cut_alike(
 def test_examine_transparent_picture_gets_its_alpha_channel_as_mask(
     tmp_path: Path, source: Path, examined: Any
 ) -> None:
-    with Image.open(source / "b.png") as image:
-        layered = image.convert("RGBA")
-    layered.putalpha(half())
-    layered.save(source / "b.png")
+    hide(source / "b.png", half())
     report = examined()
     assert [item.mask for item in report.accepted] == ["", "masks/001.png", ""]
     with Image.open(tmp_path / "dataset/masks/001.png") as mask:
@@ -139,10 +144,7 @@ def test_examine_transparent_picture_gets_its_alpha_channel_as_mask(
 def test_examine_alpha_and_mask_file_together_hide_what_either_hides(
     tmp_path: Path, source: Path, examined: Any
 ) -> None:
-    with Image.open(source / "a.png") as image:
-        layered = image.convert("RGBA")
-    layered.putalpha(half().transpose(Image.Transpose.ROTATE_270))
-    layered.save(source / "a.png")
+    hide(source / "a.png", half().transpose(Image.Transpose.ROTATE_270))
     half().save(source / "a-mask.png")
     examined()
     with Image.open(tmp_path / "dataset/masks/000.png") as mask:
@@ -155,10 +157,7 @@ def test_examine_alpha_and_mask_file_together_hide_what_either_hides(
 def test_examine_with_masks_off_learns_white_where_it_is_transparent(
     tmp_path: Path, source: Path, examined: Any
 ) -> None:
-    with Image.open(source / "b.png") as image:
-        layered = image.convert("RGBA")
-    layered.putalpha(half())
-    layered.save(source / "b.png")
+    hide(source / "b.png", half())
     report = examined(masks="off")
     assert not (tmp_path / "dataset/masks").exists()
     assert [item.message for item in report.warnings] == [
