@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "lossless.webp": {"lossless": True, "quality": 0, "method": 0},
     "transparent.webp": {"quality": 80, "method": 0},
     "photo.avif": {"quality": 75, "speed": 9},
-    "photo.png": {"compress_level": 1},
+    "photo.png": {"compress_level": 6},
     "photo.heic": {"quality": 70},
 }
 """Files and how Pillow writes them; HEIC as one tile."""
