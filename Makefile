@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# Tests run in two processes of one thread each: two teams of threads on two cores would wait for each other.
-WORKERS ?= 2
+# Tests run in processes of one thread each: teams of threads would wait for each other. Three on two
+# cores: some always wait for servers and steps.
+WORKERS ?= 3
 ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
@@ -90,7 +91,7 @@ FAULT_TESTS := tests/faults tests/integration/store/test_store_integrity.py \
 	tests/integration/training/test_training_run.py::test_training_short_of_memory_takes_smaller_passes_and_ends_the_same
 test-faults: $(VENV)/.development  ## every fault of docs/reliability.md, measured; under 30 minutes
 	@rm -rf $(FAULT_FIGURES) && mkdir -p $(FAULT_FIGURES)
-	@$(ONE_THREAD) BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n $(WORKERS) --dist loadfile \
+	@$(ONE_THREAD) BOOTHLINE_FAULT_FIGURES=$(FAULT_FIGURES) $(BIN)/pytest -q -n 2 --dist loadfile \
 	  -m "not gpu and not containers" --junitxml=$(FAULT_FIGURES)/results.xml $(FAULT_TESTS); \
 	$(BIN)/python tests/faults/fault_table.py $(FAULT_FIGURES)
 

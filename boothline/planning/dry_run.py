@@ -1,9 +1,11 @@
 """Builds a training's networks without memory and traces one micro-batch through them."""
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -139,8 +141,35 @@ class TracedStep:
     num_trained: int
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What is traced, equal where the settings that play a part are.
+
+    Attributes:
+        text: those settings.
+        config, shapes: what they come from.
+    """
+
+    text: str
+    config: RunConfig = field(compare=False)
+    shapes: ModelShapes = field(compare=False)
+
+
 def trace_step(config: RunConfig, shapes: ModelShapes) -> TracedStep:
-    """Trace the forward pass of one micro-batch of one rank."""
+    """Trace the forward pass of one micro-batch of one rank; an equal one is traced once."""
+    settings = config.model_dump(
+        mode="json",
+        include={"subject": True, "prior": True, "training": True},
+        exclude={"training": {"optimizer"}},
+    )
+    networks = {name: dict(values) for name, values in shapes.configs.items()}
+    text = json.dumps([shapes.family.name, networks, settings], sort_keys=True, default=str)
+    return _traced(_Question(text, config, shapes))
+
+
+@lru_cache(maxsize=64)
+def _traced(question: _Question) -> TracedStep:
+    config, shapes = question.config, question.shapes
     with FakeTensorMode(), _quiet():
         networks = _networks(shapes)
         denoiser = trained_networks(networks, config.training)

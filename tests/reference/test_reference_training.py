@@ -13,6 +13,7 @@ TOLERANCE = 1e-6
 VISIBLE = 1e-3  # what a setting changes at least: a thousand times the tolerance
 IN_FLOAT32 = 0.05
 ROWS = covering_rows(FACTORS)
+IN_EVERY_RUN = 5  # of the rows; the others are the matrix's
 # Everything is on, and nothing hides another: a base for changing one setting at a time.
 ALL_ON = {
     "accumulation": 1, "average": 1, "batch": 1, "beta 1": 0, "beta 2": 0, "buckets": 0,
@@ -56,7 +57,13 @@ def test_matrix_holds_every_pair_of_settings() -> None:
 
 
 @pytest.mark.proves("F68/reference", "F21/offset", "F11/clipping", "F11/checkpointing")
-@pytest.mark.parametrize("number", range(len(ROWS)))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=[pytest.mark.matrix] if number >= IN_EVERY_RUN else [])
+        for number in range(len(ROWS))
+    ],
+)
 def test_training_with_settings_of_the_matrix_equals_the_reference(make_job, number) -> None:
     case = case_of(ROWS[number])
     assert error_of(make_job(**case)) <= TOLERANCE, case
@@ -89,6 +96,7 @@ def test_training_in_float32_stays_near_the_reference(make_job) -> None:
     assert distance(weights, wanted.weights, start=wanted.start) <= IN_FLOAT32
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("factor", sorted(set(FACTORS) - NOT_COMPARED))
 def test_setting_changed_in_the_reference_ends_elsewhere(make_job, all_on, factor) -> None:
     other = 0 if ALL_ON[factor] else 1

@@ -63,7 +63,7 @@ def placed(text: str, deployment: Deployment) -> str:
                 "backoffMaxDuration": "600s",
             }
     comments = [line for line in text.splitlines() if line.startswith("#")]
-    documents = [yaml.safe_dump(item, sort_keys=True) for item in (spec, platform)]
+    documents = [yaml.dump(item, Dumper=yaml.CSafeDumper) for item in (spec, platform)]
     return "\n".join([*comments, "---\n".join(documents)])
 
 

@@ -47,8 +47,9 @@ def text_of(document: Mapping[str, object]) -> str:
     import yaml
 
     if "platform_spec" in document:
-        return yaml.safe_dump_all([document["pipeline_spec"], document["platform_spec"]])
-    return yaml.safe_dump(dict(document))
+        both = (document["pipeline_spec"], document["platform_spec"])
+        return yaml.dump_all(both, Dumper=yaml.CSafeDumper)
+    return yaml.dump(dict(document), Dumper=yaml.CSafeDumper)
 
 
 def upload(api: PipelinesApi, pipeline: str, text: str) -> Uploaded:

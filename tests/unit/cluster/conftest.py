@@ -1,6 +1,7 @@
 """Lets the tests of one process compile each pipeline for each deployment once, and soon."""
 
 import inspect
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -33,15 +34,27 @@ def compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "compile_for", _once)
 
 
-@pytest.fixture(autouse=True)
-def callers_without_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def callers_without_sources() -> Iterator[None]:
     """KFP asks for its caller's name at every setting of a task.
 
     Python then looks for the source of every frame in every module that the process has: with the
     libraries of other tests loaded that is half the time of these tests.
     """
-    whole = inspect.stack
-    monkeypatch.setattr(inspect, "stack", lambda context=1: whole(context=0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect, "stack", _callers)
+        yield
+
+
+def _callers(context: int = 1) -> list[tuple[object, ...]]:
+    """Return what `inspect.stack` does, without the lines of the sources."""
+    callers = []
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        callers.append((frame, code.co_filename, frame.f_lineno, code.co_name, None, None))
+        frame = frame.f_back
+    return callers
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The report of runs in every state, from a real store."""
+"""The report of runs in every state."""
 
 import base64
 import io
@@ -16,7 +16,11 @@ from boothline.report.pictures import MAX_PICTURES
 from boothline.runs import Failure, read_run, write_run
 from boothline.store import ManifestDraft, Store
 
-pytestmark = pytest.mark.services
+
+@pytest.fixture
+def run(store: Store) -> SyntheticRun:
+    """A run of which nothing is committed yet."""
+    return SyntheticRun(store)
 
 
 @pytest.mark.proves("F14/sheet")
