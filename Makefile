@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 
 # Images of Python often forbid bytecode: each worker and each program would compile all again.
 SUITE := $(ONE_THREAD) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
-HERE := not gpu and not containers and not cluster and not faults
+HERE := not gpu and not containers and not cluster and not faults and not peer
 test: $(VENV)/.development $(if $(shell command -v npm),$(AXE))  ## the tests that need no accelerator, with real services (MATRIX=1: test-matrix with them)
 	$(SUITE) -m "$(HERE) and not slow$(if $(MATRIX),, and not matrix)"
 
@@ -73,6 +73,11 @@ test-s3: $(VENV)/.development  ## the contract of the store on another S3: ENDPO
 test-gpu: $(VENV)/.development  ## what needs CUDA, on one GPU, within 6 minutes (ON=cpu: the same bodies here)
 	@$(INSTALL) -e '.[gpu,optimizers]'
 	BOOTHLINE_GPU_TESTS_ON=$(or $(ON),cuda) $(BIN)/pytest -q tests/gpu --durations=5
+
+test-peer: $(VENV)/.development .boothline-bench/torchvision  ## our losses beside those of diffusers' own scripts (PEER=its checkout)
+	@test -n "$(PEER)" || { echo "usage: make test-peer PEER=path/to/diffusers"; exit 2; }
+	$(ONE_THREAD) BOOTHLINE_PEER=$(PEER) BOOTHLINE_TORCHVISION=.boothline-bench/torchvision \
+	  $(BIN)/pytest -q -m peer tests/peer
 
 # One row of the table each: figures beside the bars, kept as build/faults/faults.json.
 FAULT_FIGURES := $(CURDIR)/build/faults

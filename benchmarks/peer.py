@@ -14,8 +14,10 @@ import torch
 _OPERATORS = ("nms", "qnms")
 
 
-def _declare_operators() -> torch.library.Library:
-    """Declare the operators that torchvision's compiled part would bring."""
+def _declare_operators() -> torch.library.Library | None:
+    """Declare the operators that torchvision's compiled part would bring, if it has not."""
+    if hasattr(torch.ops.torchvision, _OPERATORS[0]):
+        return None
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in _OPERATORS:
         signature = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -23,13 +25,13 @@ def _declare_operators() -> torch.library.Library:
     return library
 
 
-def main() -> None:
-    """Run the script named first with the arguments that follow."""
+def run_script(script: str, arguments: list[str]) -> None:
+    """Run a script of the checkout in this process."""
     library = _declare_operators()
-    sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
     del library
 
 
 if __name__ == "__main__":
-    main()
+    run_script(sys.argv[1], sys.argv[2:])

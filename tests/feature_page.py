@@ -21,6 +21,7 @@ BY_HAND = {
     "faults": "make test-faults",
     "containers": "make test-containers",
     "matrix": "make test-matrix",
+    "peer": "make test-peer",
     "slow": "make test-slow",
 }
 WHOLE = ""
