@@ -111,7 +111,7 @@ PEERS = {
         script="_z_image",
         settings=(*FLOW, "--skip_final_inference"),
         timesteps=lambda given: 1000 - given * 1000,
-        has_prior=False,  # with one, the script's list of prompts grows in every step
+        has_prior=False,  # with one, the script joins a list to a tensor, and ends
     ),
     "qwen_image": Peer(
         script="_qwen_image",
