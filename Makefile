@@ -172,9 +172,10 @@ bench-pictures: $(VENV)/.development  ## pictures of 50 million pixels, kind by 
 bench-growth: $(VENV)/.runtime  ## time and memory of 10, 1,000 and 10,000 class pictures
 	$(BIN)/python -m benchmarks.growth $(BENCH)
 
-constraints:  ## pin what .venv holds now
+constraints:  ## pin what .venv holds now, for pip and (uv.lock) for uv
 	@{ echo "# Every package of a working installation, pinned. Made by: make constraints"; \
 	  $(BIN)/pip freeze --exclude-editable | sed 's/^\(torch==[^+]*\)+.*/\1/'; } > constraints.txt
+	@$(BIN)/python tests/lock.py
 
 clean: ## stop the services and delete .venv, .boothline and caches
 	@test -x $(BIN)/boothline && $(BIN)/boothline down || true
