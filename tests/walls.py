@@ -6,7 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("boothline", "components", "pipelines", "models", "benchmarks", "charts", "images", "tests")
+CODE = (
+    "boothline",
+    "components",
+    "pipelines",
+    "models",
+    "benchmarks",
+    "charts",
+    "images",
+    "tests",
+    "website",
+)
 PRODUCT = ("boothline", "components", "pipelines")
 RESULTS, STORE = ROOT / "boothline" / "results.py", ROOT / "boothline" / "store"
 _LOOK_UPS = ("get", "items", "keys", "values")

@@ -1,0 +1,1 @@
+"""The site of docs/: its hooks and the pages that are written while it is built."""
