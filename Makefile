@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose
+.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose prose-code
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,9 +141,14 @@ docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m boothline.config.documents
 	$(BIN)/python tests/feature_page.py
 	$(BIN)/python -m website.diagram
+	$(BIN)/python -m website.badges
 
 prose: ## the English of README, docs and changelog, by Vale
 	$(PROSE)
+
+prose-code: $(VENV)/.development  ## what the same rules find in docstrings, comments and messages
+	$(BIN)/python styles/messages.py build/prose
+	$$(styles/vale.sh) --no-exit boothline components pipelines build/prose
 
 docs-site: $(VENV)/.development  ## build the site of docs/ into build/site
 	$(SITE)

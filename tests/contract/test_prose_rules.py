@@ -42,7 +42,7 @@ def test_phrase_that_is_no_english_is_found(text: str, matches: list[str]) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "There is no such rule, and where there is none it passes.",
+        "There is no rule, there is no such rule, and where there is none it passes.",
         "It is no longer there, and besides it was no more than a test.",
         "The light goes on the stand.",
         "Run `boothline tell` anewer.",

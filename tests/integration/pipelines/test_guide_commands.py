@@ -1,12 +1,14 @@
-"""The commands of docs/guide.md, read from the page and run from an empty folder, in order."""
+"""The commands of guide and tutorial, read from the pages and run in order, in an empty folder."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -39,9 +41,9 @@ SHORT = {
 }
 
 
-def commands() -> list[str]:
-    """Return the page's commands in order, but for those that need a model from elsewhere."""
-    page = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+def commands(name: str) -> list[str]:
+    """Return a page's commands in order, but for those that need a model from elsewhere."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     text = "".join(BLOCK.findall(page)).replace("\\\n", " ")
     lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [
@@ -85,7 +87,7 @@ def shorten(file: Path) -> None:
 
 
 def test_commands_of_the_guide_work_in_order_from_an_empty_folder(folder: Path) -> None:
-    lines = commands()
+    lines = commands("guide.md")
     assert len(lines) >= 17
     for line in lines:
         done = run(line.replace("num_steps=300", "num_steps=6"), folder)
@@ -97,3 +99,26 @@ def test_commands_of_the_guide_work_in_order_from_an_empty_folder(folder: Path) 
     with Image.open(folder / "pictures/00001-00.png") as wide:
         assert wide.size == (96, 64)
     assert (folder / "teddy/model_index.json").is_file()
+
+
+def test_commands_of_the_tutorial_work_in_order_from_an_empty_folder(folder: Path) -> None:
+    lines = commands("tutorial.md")
+    assert len(lines) >= 11
+    short = " ".join(f"--set '{setting}'" for setting in settings(SHORT))
+    for line in lines:
+        asked = line.replace("boothline demo", f"boothline demo {short}").replace("=100", "=6")
+        done = run(asked, folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if line == "boothline models":
+            assert "champion" in done.stdout
+    pictures = sorted(path.name for path in (folder / "pictures").glob("*.png"))
+    assert pictures == ["00000-00.png", "00001-00.png"]
+
+
+def settings(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield nested settings as `--set` takes them."""
+    for name, value in sections.items():
+        if isinstance(value, Mapping):
+            yield from settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={json.dumps(value)}"

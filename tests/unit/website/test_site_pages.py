@@ -7,7 +7,7 @@ import yaml
 
 from boothline import catalogue
 from boothline.cli.app import app
-from website import commands, diagram
+from website import badges, commands, diagram
 from website.links import DOCS, ROOT
 
 
@@ -37,3 +37,12 @@ def test_every_page_of_docs_is_in_the_navigation() -> None:
     navigation = yaml.safe_load(text.partition("\nnav:\n")[2])
     listed = set(re.findall(r"[\w/]+\.md", str(navigation)))
     assert {path.name for path in DOCS.glob("*.md")} <= listed
+
+
+def test_badges_are_fresh_and_say_what_the_repository_says() -> None:
+    made = badges.badges()
+    for name, text in made.items():
+        assert (badges.FOLDER / name).read_text(encoding="utf-8") == text, "run `make docs`"
+    assert ">3.11+</text>" in made["python.svg"]
+    assert ">Apache-2.0</text>" in made["licence.svg"]
+    assert re.search(r">\d+ of \d+ proven, \d+ partly</text>", made["features.svg"])
