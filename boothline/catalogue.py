@@ -54,6 +54,7 @@ class StepDescription:
         place: where it stands among the steps of all pipelines, in an order that holds for each.
         image: the container image that it runs in; TORCH holds every GPU that it sees.
         result: what its manifest says.
+        gives: the input by which other steps are given its result; empty: none is.
         unit: what one unit of its work is; empty: nothing is counted.
         runs: when a run gets to it: `always`; when it is `trained`, which a retraining may find no
             reason for; when the model was `promoted`; at the `end`, whatever happened before.
@@ -69,6 +70,7 @@ class StepDescription:
     place: int
     image: str
     result: type[Result]
+    gives: str = ""
     unit: str = ""
     runs: Literal["always", "trained", "promoted", "end"] = "trained"
     pipelines: tuple[str, ...] = TRAINING_PIPELINES

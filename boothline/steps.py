@@ -20,7 +20,7 @@ from boothline import settings as environment
 from boothline.catalogue import described
 from boothline.config import RunConfig
 from boothline.connecting import excerpt
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, NotFoundError
 from boothline.progress import Event, Progress, label_of
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
@@ -167,13 +167,63 @@ def _is_executor() -> bool:
     return spec is not None and spec.name == "kfp.dsl.executor_main"
 
 
-def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None = None) -> str:
+def reuse(step: Step[InputsT], inputs: InputsT, *, settings: Settings, store: Store) -> str | None:
+    """Reuse the committed result of a step, as `execute` does.
+
+    Args:
+        step: the step.
+        inputs: its inputs.
+        settings: where the services are.
+        store: the store.
+
+    Returns:
+        The reference of the result's manifest; None, with nothing written, where there is none.
+
+    Raises:
+        BoothlineError: the key cannot be made, or the reuse failed, which is recorded.
+    """
+    config = RunConfig.model_validate_json(inputs.config)
+    with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
+        context = StepContext(
+            run_id=inputs.run_id,
+            config=config,
+            settings=settings,
+            store=store,
+            progress=Progress(step.name, shard=inputs.shard_number),
+            tracker=StepTracker(),
+            folder=Path(folder),
+        )
+        key = step.key(context, inputs)
+    path = layout.step_result(step.name, layout.key_of(key_parts(step, key, store)))
+    if store.find(path) is None:
+        return None
+    found = replace(step, key=lambda context, inputs: key, produce=_refuse_to_make)
+    return execute(found, inputs, settings=settings, store=store)
+
+
+def _refuse_to_make(context: StepContext, inputs: StepInputs) -> ManifestDraft:
+    """Stand in for `produce` where a result was seen a moment ago.
+
+    Raises:
+        NotFoundError: always; it has been deleted since.
+    """
+    raise NotFoundError(f"The result {context.manifest_path} was deleted meanwhile.")
+
+
+def execute(
+    step: Step[InputsT],
+    inputs: InputsT,
+    *,
+    settings: Settings | None = None,
+    store: Store | None = None,
+) -> str:
     """Run a step, or reuse its committed result.
 
     Args:
         step: the step.
         inputs: its inputs.
         settings: where the services are; by default what this process's environment says.
+        store: the store of these settings; None: it is connected to.
 
     Returns:
         The reference of the result's manifest; `FAILED_TRIAL` where the step failed in a trial of a
@@ -200,8 +250,9 @@ def execute(step: Step[InputsT], inputs: InputsT, *, settings: Settings | None =
     progress.emit(event(time=time.time(), kind="started"))
     try:
         with observing(run_id=run_id, step=step.name, shard=shard) as observed:
+            store = store or Store.connect(settings)
             record = _recorded(
-                step, inputs, progress=progress, settings=settings, observed=observed
+                step, inputs, progress=progress, settings=settings, store=store, observed=observed
             )
     except BaseException as error:
         failure = Failure.of(error)
@@ -232,10 +283,10 @@ def _recorded(
     *,
     progress: Progress,
     settings: Settings,
+    store: Store,
     observed: Observed,
 ) -> StepRecord:
     """Find or make the result, and write down in the store what became of the step."""
-    store = Store.connect(settings)
     config = RunConfig.model_validate_json(inputs.config)
     tracker = open_step_tracker(
         settings,

@@ -10,7 +10,7 @@ from boothline.results import Evaluation, Model, Promotion, Result
 from boothline.runs import read_steps
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import connect
+from boothline.tracking.client import reach
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def describe_version(settings: Settings, store: Store, run_id: str) -> None:
     if version is None or not tags:
         return
     try:
-        client = connect(settings.mlflow_uri)
+        client = reach(settings.mlflow_uri)
         number = mirror.find(client, version)
         if number is not None:
             rules = [rule.text for rule in promotion.rules] if promotion else []

@@ -16,12 +16,14 @@ from boothline.registry.mlmodel import DIGEST_TAG, Version
 from boothline.results import Model
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.tracking.client import MissingError, RejectedError, connect, translated
+from boothline.tracking.client import MissingError, RejectedError, connect, library_of, translated
 from boothline.tracking.identity import Mirror
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from tenacity import RetryCallState
+
+    from boothline.tracking.client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ def register_patiently(
 
 
 def show(
-    client: "MlflowClient",
+    client: "Client",
     store: Store,
     version: Version,
     *,
@@ -103,6 +105,7 @@ def show(
     found = find(client, version)
     if found:
         return found
+    client = library_of(client)
     _ensure_model(client, version.name)
     facts = _facts(store, version)
     run_id = _mlflow_run(client, store, origin) if facts else ""
@@ -131,7 +134,7 @@ def show(
 
 
 def describe(
-    client: "MlflowClient",
+    client: "Client",
     version: Version,
     number: int,
     *,
@@ -148,7 +151,7 @@ def describe(
         client.update_model_version(version.name, str(number), text)
 
 
-def find(client: "MlflowClient", version: Version) -> int | None:
+def find(client: "Client", version: Version) -> int | None:
     """Return the lowest number in MLflow that has a version's manifest, or None."""
     with translated(f"list the versions of {version.name}"):
         found = client.search_model_versions(
@@ -157,19 +160,19 @@ def find(client: "MlflowClient", version: Version) -> int | None:
     return min((int(shown.version) for shown in found), default=None)
 
 
-def tags(client: "MlflowClient", name: str, number: int) -> Mapping[str, str]:
+def tags(client: "Client", name: str, number: int) -> Mapping[str, str]:
     """Return the tags of a version in MLflow, by MLflow's number."""
     with translated(f"show version {number} of {name}"):
         return dict(client.get_model_version(name, str(number)).tags)
 
 
-def tag_number(client: "MlflowClient", version: Version, number: int) -> None:
+def tag_number(client: "Client", version: Version, number: int) -> None:
     """Write the number that the store gave a version to MLflow's version of some number."""
     with translated(f"tag version {number} of {version.name}"):
         client.set_model_version_tag(version.name, str(number), NUMBER_TAG, str(version.version))
 
 
-def aliases(client: "MlflowClient", name: str) -> Mapping[str, int]:
+def aliases(client: "Client", name: str) -> Mapping[str, int]:
     """Return MLflow's numbers that the aliases of a model mean; none for an unknown model."""
     try:
         with translated(f"show the model {name}"):
@@ -179,7 +182,7 @@ def aliases(client: "MlflowClient", name: str) -> Mapping[str, int]:
     return {alias: int(number) for alias, number in shown.items()}
 
 
-def set_alias(client: "MlflowClient", name: str, alias: str, number: int | None) -> None:
+def set_alias(client: "Client", name: str, alias: str, number: int | None) -> None:
     """Point an alias to a version by MLflow's number; None takes the alias away."""
     with translated(f"set the {alias} of {name}"):
         if number is None:

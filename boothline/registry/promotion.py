@@ -18,10 +18,12 @@ from boothline.registry.versions import (
 )
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
-from boothline.tracking.client import MissingError, RejectedError, connect
+from boothline.tracking.client import MissingError, RejectedError, connect, reach
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from boothline.tracking.client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -233,7 +235,7 @@ def sync_challenger(store: Store, settings: Settings, model_name: str) -> None:
     if not settings.mlflow_uri:
         return
     try:
-        _move_challenger(connect(settings.mlflow_uri), store, model_name)
+        _move_challenger(reach(settings.mlflow_uri), store, model_name)
     except TrackingError as error:
         logger.warning("MLflow keeps the challenger of %s: %s", model_name, error)
 
@@ -256,7 +258,7 @@ def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
         logger.info("%s keeps its challenger: %s", name, error)
 
 
-def _move_challenger(client: "MlflowClient", store: Store, name: str) -> None:
+def _move_challenger(client: "Client", store: Store, name: str) -> None:
     """Set the alias of the challenger, or take it away where there is none.
 
     Raises:

@@ -93,9 +93,7 @@ class PictureLoader:
     def _load(self, item: Wanted, max_side_px: int) -> Picture | None:
         encoded = self._run.attempt(
             f"Picture {item.path}",
-            lambda: encode(
-                self._run.store.read_bytes(item.ref, item.path), max_side_px=max_side_px
-            ),
+            lambda: encode(self._run.file(item.ref, item.path), max_side_px=max_side_px),
         )
         if encoded is None:
             return None

@@ -174,9 +174,20 @@ class RunSources:
 
     def lines(self, source: Source, path: str) -> list[bytes]:
         """Return the lines of a JSON-lines file of a manifest."""
-        return [
-            line for line in self.store.read_bytes(source.ref, path).splitlines() if line.strip()
-        ]
+        data = self.store.read_entry(source.manifest.entry(path))
+        return [line for line in data.splitlines() if line.strip()]
+
+    def file(self, ref: ManifestRef, path: str) -> bytes:
+        """Return a file of a manifest, which is not read again where it is one of the sources.
+
+        Raises:
+            KeyError: the manifest has no such file.
+            StoreError: the manifest or the file cannot be read.
+        """
+        sources = (source for found in self.sources.values() for source in found)
+        known = next((source.manifest for source in sources if source.ref == ref), None)
+        manifest = known or self.store.read(ref)
+        return self.store.read_entry(manifest.entry(path))
 
 
 def _first_line(error: Exception) -> str:

@@ -206,6 +206,14 @@ class Store:
             entry = self.read(ref).entry(path)
         except KeyError as error:
             raise NotFoundError(f"The manifest {ref} has no file {path!r}.") from error
+        return self.read_entry(entry)
+
+    def read_entry(self, entry: FileEntry) -> bytes:
+        """Return the verified bytes of a file that a manifest lists, which has been read already.
+
+        Raises:
+            IntegrityError: the file differs from its digest.
+        """
         return self._blobs.read(entry)
 
     def manifests(self, prefix: str) -> list[str]:

@@ -2,18 +2,26 @@
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeAlias
 
 from boothline import settings
 from boothline.addresses import check_service_url
 from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import TrackingError
+from boothline.tracking import entities as our_entities
+from boothline.tracking.rest import RestClient, RestError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+
+    Client: TypeAlias = MlflowClient | RestClient
 
 # MLflow's own defaults wait minutes for a dead server, in every call. Whatever is set already
 # stays.
@@ -26,6 +34,10 @@ IMPATIENCE = {
 }
 # MLflow's own names for the CA bundle of its server, the first that is set counts.
 TRUST_VARIABLES = ("MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# What makes MLflow's client send more than the request: credentials, a token, a workspace.
+_CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_WORKSPACE")
+_ADDRESS = "MLFLOW_TRACKING_URI"
 RESTORE = "Check that MLflow runs (`boothline doctor`), then `boothline resume` the run."
 
 
@@ -49,6 +61,52 @@ def connect(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def reach(uri: str) -> "Client":
+    """Return a client for runs and versions, without loading MLflow where that is not needed.
+
+    A server of this machine that asks for no credentials gets plain requests. For any other it is
+    MLflow's own client, which knows about credentials, proxies and certificates.
+
+    Raises:
+        ConfigError: the URI is no http(s) URL of a service.
+    """
+    parts = check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
+    is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not _has_credentials()
+    if not is_plain:
+        return connect(uri)
+    timeout, retries, backoff = (
+        os.environ.get(f"MLFLOW_HTTP_REQUEST_{name}", IMPATIENCE[f"MLFLOW_HTTP_REQUEST_{name}"])
+        for name in ("TIMEOUT", "MAX_RETRIES", "BACKOFF_FACTOR")
+    )
+    return RestClient(
+        uri,
+        library=partial(connect, uri),
+        timeout_seconds=float(timeout),
+        max_retries=int(retries),
+        backoff_factor=float(backoff),
+    )
+
+
+def library_of(client: "Client") -> "MlflowClient":
+    """Return MLflow's own client of a client's server."""
+    return client.library() if isinstance(client, RestClient) else client
+
+
+def _has_credentials() -> bool:
+    """Return whether MLflow's client would find credentials, in the environment or a file."""
+    is_told = any(name.startswith(_CREDENTIALS) for name in os.environ.keys() - {_ADDRESS})
+    return is_told or Path("~/.mlflow/credentials").expanduser().exists()
+
+
+def entities_of(client: "Client") -> ModuleType:
+    """Return the module with the entities that a client takes: `Metric`, `Param` and others."""
+    if isinstance(client, RestClient):
+        return our_entities
+    from mlflow import entities
+
+    return entities  # type: ignore[no-any-return]
 
 
 def ca_bundle() -> str:
@@ -78,17 +136,21 @@ def translated(action: str) -> Iterator[None]:
         MissingError: MLflow answers that the object does not exist.
         RejectedError: MLflow answers that the request is wrong.
     """
-    from mlflow.exceptions import MlflowException
-
     try:
         yield
-    except MlflowException as error:
+    except _answered() as error:
         raise _translated(error, action) from error
     except http_errors(OSError) as error:  # requests' errors are OSErrors
         raise _unreachable(error, action) from error
 
 
-def _translated(error: "MlflowException", action: str) -> TrackingError:
+def _answered() -> "tuple[type[RestError | MlflowException], ...]":
+    """Return what the clients that are loaded raise where the server answers with an error."""
+    library = sys.modules.get("mlflow.exceptions")
+    return (RestError,) if library is None else (RestError, library.MlflowException)
+
+
+def _translated(error: "RestError | MlflowException", action: str) -> TrackingError:
     """Return our error for one that MLflow raised."""
     if lasting := _tls(error, action):
         return lasting

@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from boothline.errors import BoothlineError
 from boothline.tracking.base import CloseStatus, Values, text_of
-from boothline.tracking.client import RejectedError, translated
+from boothline.tracking.client import RejectedError, entities_of, translated
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import RunData
+    from mlflow.entities import RunData as LibraryRunData
+
+    from boothline.tracking.client import Client
+    from boothline.tracking.entities import RunData as OurRunData
+
+    RunData: TypeAlias = LibraryRunData | OurRunData
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +42,15 @@ class Delivery:
     Args:
         client: of the tracking server.
         mlflow_run_id: the run that receives them.
+        is_empty: whether the run has nothing yet, which then need not be asked.
     """
 
-    def __init__(self, client: "MlflowClient", mlflow_run_id: str) -> None:
+    def __init__(self, client: "Client", mlflow_run_id: str, *, is_empty: bool = False) -> None:
         self._client = client
         self._run_id = mlflow_run_id
+        self._is_empty = is_empty
         self._points: dict[str, set[Point]] = {}
-        self._files: dict[str, dict[str, int]] = {}
+        self._files: dict[str, dict[str, int | None]] = {}
 
     def send(self, values: Sequence[Values]) -> None:
         """Send values; those that MLflow refuses for good are named in the log and left out.
@@ -102,34 +109,34 @@ class Delivery:
 
     def _params(self, values: Sequence[Values]) -> Batch:
         """Return the parameters that MLflow lacks: it keeps the first value of each for good."""
-        from mlflow.entities import Param
-
         wanted = {name: value for one in reversed(values) for name, value in one.params.items()}
         new = [
-            Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
+            self._entities.Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
             for name, value in wanted.items()
-            if name not in self._found.params
+            if self._is_empty or name not in self._found.params
         ]
         return {"params": new}
 
     def _metrics(self, values: Sequence[Values]) -> Batch:
         """Return the points that MLflow lacks."""
-        from mlflow.entities import Metric
-
-        new: dict[Point, Metric] = {}
+        new: dict[Point, Any] = {}
         for one in values:
             for name, number in one.metrics.items():
                 point = (name, one.step, str(number))
                 if point not in self._known_points(name):
-                    new[point] = Metric(name, number, one.time_ms, one.step)
+                    new[point] = self._entities.Metric(name, number, one.time_ms, one.step)
         return {"metrics": list(new.values())}
 
     def _known_points(self, name: str) -> set[Point]:
         if name not in self._points:
-            there = name in self._found.metrics
+            there = not self._is_empty and name in self._found.metrics
             history = self._client.get_metric_history(self._run_id, name) if there else ()
             self._points[name] = {(name, point.step, str(point.value)) for point in history}
         return self._points[name]
+
+    @cached_property
+    def _entities(self) -> ModuleType:
+        return entities_of(self._client)
 
     @cached_property
     def _found(self) -> "RunData":
@@ -138,14 +145,12 @@ class Delivery:
 
     def _tags(self, values: Sequence[Values]) -> Batch:
         """Return the tags that MLflow lacks or has otherwise."""
-        from mlflow.entities import RunTag
-
         tags = {
             name: shortened(text, MAX_TAG_CHARACTERS)
             for one in values
             for name, text in one.tags.items()
         }
-        return {"tags": [RunTag(name, text) for name, text in tags.items()]}
+        return {"tags": [self._entities.RunTag(name, text) for name, text in tags.items()]}
 
     def _artifacts(self, values: Sequence[Values]) -> None:
         """Upload the files that MLflow lacks, or has in another length, in one go."""
@@ -165,11 +170,13 @@ class Delivery:
         for name, content in new.items():
             self._known_files(name)[name] = len(content)
 
-    def _known_files(self, file: str) -> dict[str, int]:
+    def _known_files(self, file: str) -> dict[str, int | None]:
         """Return the length of each file beside one, itself included if it is there."""
         folder = file.rpartition("/")[0]
         if folder not in self._files:
-            found = self._client.list_artifacts(self._run_id, folder or None)
+            found = (
+                () if self._is_empty else self._client.list_artifacts(self._run_id, folder or None)
+            )
             self._files[folder] = {file.path: file.file_size for file in found if not file.is_dir}
         return self._files[folder]
 

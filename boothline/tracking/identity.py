@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.errors import ConflictError
 from boothline.runs import trial_of
 from boothline.store import Store, layout
-from boothline.tracking.client import MissingError, RejectedError, translated
+from boothline.tracking.client import RESTORE, MissingError, RejectedError, translated
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from boothline.tracking.client import Client
 
 PARENT = "_parent"
 RUN_TAG = "boothline.run_id"
@@ -49,6 +49,9 @@ class MlflowRun(BaseModel):
 
     mlflow_run_id: str
     experiment_id: str
+    is_empty: bool = Field(
+        default=False, exclude=True, description="Whether it was made now: it has nothing yet."
+    )
 
 
 def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
@@ -57,7 +60,7 @@ def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
     return None if value is None else MlflowRun.model_validate(value)
 
 
-def ensure_experiment(client: "MlflowClient", name: str) -> str:
+def ensure_experiment(client: "Client", name: str) -> str:
     """Return the id of an experiment, made or restored if need be.
 
     Raises:
@@ -71,6 +74,8 @@ def ensure_experiment(client: "MlflowClient", name: str) -> str:
                     return str(client.create_experiment(name, tags=KIND))
             except RejectedError:  # another process was first
                 experiment = client.get_experiment_by_name(name)
+        if experiment is None:  # it was deleted for good meanwhile
+            raise MissingError(f"MLflow has no experiment {name!r}.", remedy=RESTORE)
         if experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
@@ -87,7 +92,7 @@ class Mirror:
         experiment: name of the MLflow experiment.
     """
 
-    client: "MlflowClient"
+    client: "Client"
     store: Store
     run_id: str
     experiment: str
@@ -126,7 +131,7 @@ class Mirror:
                 tags={RUN_TAG: self.run_id, **tags},
                 run_name=name,
             )
-        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id)
+        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
 
     def remove_strays(self, known: set[str]) -> int:

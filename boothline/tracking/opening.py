@@ -10,7 +10,7 @@ from boothline.metering import read_gauges
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import Sink, StepTracker, Values, dotted
-from boothline.tracking.client import connect
+from boothline.tracking.client import reach
 from boothline.tracking.delivery import Delivery, LiveRun
 from boothline.tracking.identity import NAME_TAG, Mirror, readable_name
 
@@ -51,15 +51,15 @@ def open_step_tracker(
     sinks = list(further)
     folder = settings.run_dir or settings.home / "runs" / run_id
 
-    def reach() -> Delivery:
-        client = connect(settings.mlflow_uri)
+    def reached() -> Delivery:
+        client = reach(settings.mlflow_uri)
         mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
         delivery = Delivery(client, mirror.run(step).mlflow_run_id)
         delivery.start()
         return delivery
 
     if settings.mlflow_uri:
-        sinks.append(LiveRun(reach, gauges=read_gauges))
+        sinks.append(LiveRun(reached, gauges=read_gauges))
     if tensorboard:
         from boothline.tracking.boards import Board
 
@@ -84,7 +84,7 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     if not settings.mlflow_uri:
         return ""
     try:
-        client = connect(settings.mlflow_uri)
+        client = reach(settings.mlflow_uri)
         mirror = Mirror(
             client=client, store=store, run_id=run_id, experiment=config.tracking.experiment
         )

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +15,7 @@ from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_step
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
-from boothline.tracking.client import connect, translated
+from boothline.tracking.client import entities_of, reach, translated
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import (
     NAME_TAG,
@@ -27,6 +28,8 @@ from boothline.tracking.identity import (
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
+
+    from boothline.tracking.entities import DatasetInput as OurDatasetInput
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ DATASETS: Mapping[type[Dataset] | type[Prior], str] = {
     Prior: "class pictures",
 }
 """Results that are pictures to train on, and what MLflow calls these."""
+# Its server answers while the next sheet is drawn here.
+_NUM_STEPS_AT_ONCE = 3
 # MLflow takes 36 characters of digest.
 _DIGEST_CHARACTERS = 32
 
@@ -81,7 +86,7 @@ def reconcile(
     if record is not None:
         experiment = record.config.get("tracking", {}).get("experiment", DEFAULT_EXPERIMENT)
     try:
-        client = connect(settings.mlflow_uri)
+        client = reach(settings.mlflow_uri)
         mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
         _Reconciliation(mirror, record, show).carry_out(status)
     except TrackingError as error:
@@ -115,17 +120,19 @@ class _Reconciliation:
         started_at = self._record.created_at if self._record else min(starts, default=None)
         started_ms = None if started_at is None else int(started_at * 1000)
         parent = self._mirror.run(started_ms=started_ms, verify=True)
-        known = {parent.mlflow_run_id}
-        for name, shards in self._steps.items():
-            started_ms = int(shards[0].started_at * 1000)
-            run = self._mirror.run(name, started_ms=started_ms, verify=True)
-            self._settle_step(shards, run, parent)
-            known.add(run.mlflow_run_id)
+        pool = ThreadPoolExecutor(_NUM_STEPS_AT_ONCE)
+        try:
+            settled = set(pool.map(partial(self._settle_step, parent), self._steps))
+        finally:  # where MLflow is away, the others need not find it out, too
+            pool.shutdown(cancel_futures=True)
         self._settle_parent(parent, status)
-        self._mirror.remove_strays(known)
+        self._mirror.remove_strays({parent.mlflow_run_id, *settled})
 
-    def _settle_step(self, shards: Sequence[StepRecord], run: MlflowRun, parent: MlflowRun) -> None:
-        """Send what the records of the step say and its results show."""
+    def _settle_step(self, parent: MlflowRun, step: str) -> str:
+        """Send what the records of a step say and its results show; return its MLflow run."""
+        shards = self._steps[step]
+        started_ms = int(shards[0].started_at * 1000)
+        run = self._mirror.run(step, started_ms=started_ms, verify=True)
         logged = Logged()
         for shard in shards:
             tracker = StepTracker(logged, clock=partial(_end, shard))
@@ -143,9 +150,10 @@ class _Reconciliation:
         is_reused = all(shard.reused for shard in shards)
         tracker.tags({PARENT_TAG: parent.mlflow_run_id, "boothline.reused": str(is_reused).lower()})
         ended_ms = int(max(_end(shard) for shard in shards) * 1000)
-        delivery = Delivery(self._mirror.client, run.mlflow_run_id)
+        delivery = Delivery(self._mirror.client, run.mlflow_run_id, is_empty=run.is_empty)
         delivery.send(logged)
         delivery.end(_status_of(shards), time_ms=ended_ms)
+        return run.mlflow_run_id
 
     def _settle_parent(self, run: MlflowRun, status: RunStatus) -> None:
         """Put configuration, scores, verdict and status on the parent."""
@@ -170,7 +178,7 @@ class _Reconciliation:
         for record, evaluation in self._results("evaluate", Evaluation):
             scored = StepTracker(logged, clock=partial(_end, record))
             scored.metrics(headline_metrics(evaluation))
-        delivery = Delivery(self._mirror.client, run.mlflow_run_id)
+        delivery = Delivery(self._mirror.client, run.mlflow_run_id, is_empty=run.is_empty)
         delivery.send(logged)
         if datasets := list(self._datasets()):
             with translated(f"take the datasets of run {run.mlflow_run_id}"):
@@ -178,10 +186,9 @@ class _Reconciliation:
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
 
-    def _datasets(self) -> Iterator["DatasetInput"]:
+    def _datasets(self) -> Iterator["DatasetInput | OurDatasetInput"]:
         """Yield the pictures that the run trained on, and the class pictures, by digest."""
-        from mlflow import entities
-
+        entities = entities_of(self._mirror.client)
         store = self._mirror.store
         for step in steps():
             for kind in DATASETS:

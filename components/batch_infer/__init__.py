@@ -18,9 +18,10 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
 
     from boothline.pictures.sheets import track_sheet
 
-    shard = context.store.read_as(Images, ref).shard
-    lines = context.store.read_bytes(ref, "index.jsonl").splitlines()[:_SHEET_IMAGES]
-    pictures = [context.store.read_bytes(ref, json.loads(line)["image"]) for line in lines]
+    store, manifest = context.store, context.store.read(ref)
+    shard = Images.of(manifest, name=str(ref)).shard
+    lines = store.read_entry(manifest.entry("index.jsonl")).splitlines()[:_SHEET_IMAGES]
+    pictures = [store.read_entry(manifest.entry(json.loads(line)["image"])) for line in lines]
     path = context.folder / f"contact-sheet-{shard:03d}.png"
     track_sheet(context.tracker, pictures, path=path, folder="images")
 

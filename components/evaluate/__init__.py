@@ -18,7 +18,8 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
 
     from boothline.pictures.sheets import track_sheet
 
-    evaluation = context.store.read_as(Evaluation, ref)
+    manifest = context.store.read(ref)
+    evaluation = Evaluation.of(manifest, name=str(ref))
     context.tracker.metrics(
         {
             f"{section}/{model}/{metric}": mean
@@ -26,13 +27,13 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
         }
     )
     images: dict[str, list[str]] = {}
-    for line in context.store.read_bytes(ref, "scores.jsonl").splitlines():
+    for line in context.store.read_entry(manifest.entry("scores.jsonl")).splitlines():
         row = json.loads(line)
         images.setdefault(row["model"], []).append(row["image"])
     count = evaluation.images_per_prompt
     for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
         names = [n for of in images.values() for n in of[number * count : (number + 1) * count]]
-        pictures = [context.store.read_bytes(ref, name) for name in names]
+        pictures = [context.store.read_entry(manifest.entry(name)) for name in names]
         path = context.folder / f"prompt-{number:02d}.png"
         track_sheet(context.tracker, pictures, path=path, folder="evaluation", num_columns=count)
 
@@ -42,6 +43,7 @@ ABOUT = StepDescription(
     place=70,
     image=TORCH,
     result=Evaluation,
+    gives="evaluation",
     unit="picture judged",
     in_trials=True,
     show=show,

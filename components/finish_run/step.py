@@ -31,7 +31,7 @@ from boothline.steps import Step, StepContext, StepInputs, StepKey, show
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.telemetry import report_run
 from boothline.tracking import StepTracker, reconcile
-from boothline.tracking.client import connect, translated
+from boothline.tracking.client import reach, translated
 from boothline.tracking.identity import recorded
 from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
 
@@ -251,7 +251,7 @@ def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:
         return
     try:
         with translated("take the report"):
-            connect(settings.mlflow_uri).log_artifact(
+            reach(settings.mlflow_uri).log_artifact(
                 parent.mlflow_run_id, str(path), ARTIFACT_FOLDER
             )
     except TrackingError as error:

@@ -18,12 +18,12 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
     """Log the settings of the class pictures and a sheet of the first."""
     from boothline.pictures.sheets import track_sheet
 
-    names = [entry.path for entry in context.store.read(ref).under("images/")]
-    if names:
+    entries = context.store.read(ref).under("images/")
+    if entries:
         settings = {k: v for k, v in context.key_config.items() if k not in _OF_THE_SHARD}
         context.tracker.params({f"prior.{name}": value for name, value in settings.items()})
-        path = context.folder / f"class-images-{int(PurePath(names[0]).stem):06d}.png"
-        pictures = [context.store.read_bytes(ref, name) for name in names[:_SHEET_IMAGES]]
+        path = context.folder / f"class-images-{int(PurePath(entries[0].path).stem):06d}.png"
+        pictures = [context.store.read_entry(entry) for entry in entries[:_SHEET_IMAGES]]
         track_sheet(context.tracker, pictures, path=path, folder="prior")
 
 
@@ -32,6 +32,7 @@ ABOUT = StepDescription(
     place=30,
     image=TORCH,
     result=Prior,
+    gives="priors",
     unit="picture",
     shards=Shards(
         setting="prior.num_shards",

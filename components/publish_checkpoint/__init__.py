@@ -20,6 +20,7 @@ ABOUT = StepDescription(
     place=50,
     image=TORCH,
     result=Model,
+    gives="model",
     in_trials=True,
     show=show,
 )

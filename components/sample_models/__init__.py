@@ -8,6 +8,7 @@ ABOUT = StepDescription(
     place=60,
     image=TORCH,
     result=EvaluationShard,
+    gives="samples",
     unit="picture",
     pipelines=("dreambooth", "retrain"),
     shards=Shards(

@@ -26,7 +26,7 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
         ("validation.jsonl", VALIDATED, "validation_"),
     ):
         for entry in store.read(ref).under(name):
-            for line in store.read_bytes(ref, entry.path).splitlines():
+            for line in store.read_entry(entry).splitlines():
                 row = json.loads(line)
                 values = {f"{prefix}{key}": row[key] for key in kept if row.get(key) is not None}
                 tracker.metrics(values, step=int(row["step"]))
@@ -40,6 +40,7 @@ ABOUT = StepDescription(
     place=40,
     image=TORCH,
     result=Training,
+    gives="training",
     unit="optimizer step",
     in_trials=True,
     show=show,

@@ -42,6 +42,7 @@ ABOUT = StepDescription(
     place=10,
     image=TOOLS,
     result=Dataset,
+    gives="dataset",
     runs="always",
     show=show,
 )

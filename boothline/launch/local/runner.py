@@ -19,7 +19,7 @@ from boothline.launch.local.processes import RUN_DIR_VARIABLE, end_run, processe
 from boothline.processes import end, listening
 from boothline.progress import read_events
 
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Display(Protocol):
@@ -82,7 +82,7 @@ class LocalRunner:
             earlier=read_events(self.folder.path),
         )
         interrupted = False
-        with listening(dict.fromkeys(_INTERRUPTS, _interrupt)):
+        with listening(dict.fromkeys(INTERRUPTS, interrupt)):
             child = self._start()
             try:
                 self._follow(child, tail, progress, display)
@@ -184,5 +184,6 @@ class LocalRunner:
         display.show(progress)
 
 
-def _interrupt(signal_number: int, frame: object) -> None:
+def interrupt(signal_number: int, frame: object) -> None:
+    """Answer a signal as Ctrl-C is answered."""
     raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from boothline.errors import (
 from boothline.launch.local.containers import check_images, check_readable
 from boothline.launch.local.folder import RunFolder, only_run
 from boothline.launch.local.prechecks import check
+from boothline.launch.local.replay import replay
 from boothline.launch.local.runner import Display, LocalRunner, Outcome
 from boothline.launch.local.session import Session, open_session
 from boothline.launch.local.summary import Summary, summarise
@@ -73,8 +74,10 @@ def carry_out(
         say_tracking(session.settings, display)
         folder.write_config(config, pipeline=pipeline)
         open_run(session.store, folder.run_id, config, pipeline=pipeline)
-        runner = LocalRunner(folder=folder, home=home, environment=session.environment)
-        outcome = runner.run(display)
+        outcome = replay(session, folder, config, display=display)
+        if outcome is None:
+            runner = LocalRunner(folder=folder, home=home, environment=session.environment)
+            outcome = runner.run(display)
         folder.add_attempt(outcome.seconds)
         try:
             error = conclude(session, folder.run_id, config, outcome)

@@ -188,6 +188,7 @@ def test_second_run_reuses_every_step_and_explains_why(place, attempts):
 
     assert code == 0, errors
     assert [step["name"] for step in summary["steps"] if not step["reused"]] == ["finish_run"]
+    assert not (last_run(place) / "kfp.log").exists()  # no process was started for any step
     assert summary["model"] == attempts.resumed[1]["model"]
     first = attempts.resumed[1]["run_id"]
     assert explained["steps"] == [

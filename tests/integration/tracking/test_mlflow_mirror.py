@@ -29,6 +29,13 @@ def config(store_settings: Settings) -> RunConfig:
     return RunConfig.model_validate({"tracking": {"experiment": store_settings.prefix}})
 
 
+@pytest.fixture(params=["plain requests", "library"])
+def either_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send by requests of our own, then by MLflow's client, which credentials call for."""
+    if request.param == "library":
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a token that the server ignores")
+
+
 def runs_in(settings: Settings, config: RunConfig) -> list[Any]:
     client = connect(settings.mlflow_uri)
     experiment = client.get_experiment_by_name(config.tracking.experiment)
@@ -72,6 +79,7 @@ def test_shards_started_at_once_share_one_nested_run(
     assert nested[0].info.status == "FINISHED"
 
 
+@pytest.mark.usefixtures("either_client")
 @pytest.mark.proves("F07/mlflow", "F33/metrics")
 def test_tracker_logs_params_metrics_tags_and_artifacts(
     settings: Settings, store: Store, config: RunConfig, tmp_path: Path
@@ -99,6 +107,7 @@ def test_tracker_logs_params_metrics_tags_and_artifacts(
     assert run.info.status == "FAILED"
 
 
+@pytest.mark.usefixtures("either_client")
 @pytest.mark.proves("F33/runs")
 def test_reconcile_lists_one_parent_and_seven_steps(
     settings: Settings, store: Store, config: RunConfig
