@@ -12,7 +12,7 @@ from boothline import services
 from boothline.config import RunConfig
 from boothline.planning import ModelShapes, plan_memory
 from boothline.settings import Settings
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.training.launch import train
 
 PROVES = ("F47/measured",)
@@ -68,8 +68,9 @@ def peak_bytes(config: RunConfig, *, task: Task, folder: Path, settings: Setting
         world_size=1,
         base_model=MODEL,
         base_model_digest="benchmark",
-        instance=task.folder / "instance",
-        priors=(task.folder / "prior",),
+        pictures=(
+            SubjectFolders(instance=task.folder / "instance", priors=(task.folder / "prior",)),
+        ),
         data_digest="benchmark",
         states=f"training/{folder.name}",
         folder=folder,

@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from boothline.settings import Settings
-    from boothline.training.job import TrainingJob
+    from boothline.training.job import SubjectFolders, TrainingJob
     from boothline.training.launch import train
 
     config: RunConfig = options.config
@@ -188,8 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             world_size=config.training.num_processes,
             base_model=MODEL,
             base_model_digest="benchmark",
-            instance=options.folder / "instance",
-            priors=(options.folder / "prior",),
+            pictures=(
+                SubjectFolders(
+                    instance=options.folder / "instance", priors=(options.folder / "prior",)
+                ),
+            ),
             data_digest="benchmark",
             states=f"training/{options.states or folder.name}",
             folder=folder,

@@ -9,22 +9,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 
-from boothline.config.sweep import Value
 from boothline.errors import DataError
+from boothline.facts import Confusion, Facts, SubjectPart, SubjectWords
+from boothline.facts import CopySigns as CopySigns  # whoever reads a result finds its facts here
+from boothline.facts import ModelBase as ModelBase
+from boothline.facts import RuleResult as RuleResult
+from boothline.facts import TrialRow as TrialRow
+from boothline.facts import Trigger as Trigger
 from boothline.measures import Score, Scores, finite
 from boothline.runs import RunStatus
 from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef
 
 FINE_TUNED, BASE, CHAMPION, REAL = "finetuned", "base", "champion", "real"
 PROMOTED, REFUSED = "promoted", "refused"
-
-
-class Facts(BaseModel):
-    """Base of what a manifest says; facts of later versions are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Result(Facts):
@@ -107,16 +106,6 @@ class Images(Result):
     num_shards: int = 1
 
 
-class RuleResult(Facts):
-    """What one rule of the gate says: what was measured, the bound, and all in one sentence."""
-
-    name: str
-    passed: bool
-    value: float | None = Field(default=None, description="None: no single finite number.")
-    bound: float | None = None
-    text: str = ""
-
-
 class Promotion(Result):
     """What the gate decided about a model, with all of its reasons."""
 
@@ -137,16 +126,6 @@ class Promotion(Result):
     def reason(self) -> str:
         """All rules in words."""
         return " ".join(rule.text for rule in self.rules)
-
-
-class Trigger(Facts):
-    """What one trigger of a retraining says, if it asks for one, and which run claimed it."""
-
-    name: Literal["new_data", "champion_age", "champion_score"]
-    fired: bool
-    key: str = ""  # names this very occurrence
-    claimed_by: str = ""
-    text: str
 
 
 class Decision(Result):
@@ -170,17 +149,6 @@ class Choice(Result):
     selector: str
 
 
-class TrialRow(Facts):
-    """One trial of a sweep; a failed one has no scores, model or evaluation."""
-
-    trial: int
-    settings: dict[str, Value] = {}
-    scores: dict[str, float] = {}
-    failure: str = Field(default="", description="Step and reason of a trial that failed.")
-    model: str = ""
-    evaluation: str = ""
-
-
 class Leaderboard(Result):
     """The trials of a sweep, the best first."""
 
@@ -188,17 +156,6 @@ class Leaderboard(Result):
     model_name: str = ""
     best: TrialRow
     trials: tuple[TrialRow, ...] = ()
-
-
-class CopySigns(Facts):
-    """Signs that a model repeats its training pictures; nothing is given for one real picture."""
-
-    bound: float = 0.0
-    nearest_mean: float = 0.0
-    num_images: int = 0
-    num_near_copies: int = 0
-    expected_share: float = 0.0
-    warning: bool = False
 
 
 class Evaluation(Result):
@@ -212,9 +169,9 @@ class Evaluation(Result):
     """
 
     kind = "evaluation"
-    metrics: dict[str, Scores] = {}
-    gains: dict[str, Scores] = {}
-    real: Scores = {}
+    metrics: dict[str, Scores] = Field(default_factory=dict)
+    gains: dict[str, Scores] = Field(default_factory=dict)
+    real: Scores = Field(default_factory=dict)
     copies: CopySigns = CopySigns()
     prompts: tuple[str, ...] = ()
     prompt_set: str = ""
@@ -222,6 +179,8 @@ class Evaluation(Result):
     champion: str = ""
     div_distance: str = ""
     not_judged: str = ""  # why its scores mean nothing
+    confusion: Confusion | None = None
+    parts: tuple[SubjectPart, ...] = ()  # of several subjects: their own, the first inputs
 
     def scores(self, of: str = FINE_TUNED) -> dict[str, Score]:
         """Return the finite scores of a model, or of the real pictures, known metrics first."""
@@ -255,13 +214,6 @@ class Evaluation(Result):
                         yield f"{name}.{part}" if len(parts) > 1 else name, value
 
 
-class ModelBase(Facts):
-    """The base model of a model: where it was found, and its content."""
-
-    source: str = ""
-    digest: str = ""
-
-
 class Model(Result):
     """A published model."""
 
@@ -275,6 +227,32 @@ class Model(Result):
     state: str = Field(default="", description="Content digest of the exported state.")
     single_file: bool = False
     lora: dict[str, JsonValue] | None = None
+    subjects: tuple[SubjectWords, ...] = Field(
+        default=(), description="Of several, in the place of identifier and class noun."
+    )
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """Identifier and class noun of each subject, as they stand in prompts."""
+        several = tuple(f"{words.identifier} {words.class_noun}" for words in self.subjects)
+        return several or (f"{self.identifier} {self.class_noun}".strip(),)
+
+    def words(self, subject: str, class_noun: str) -> SubjectWords:
+        """Return what a subject is called in prompts; what the model does not say is empty.
+
+        Args:
+            subject: name of one of several; empty: the run has one.
+            class_noun: of its class, by which a model with other names is asked.
+        """
+        own = SubjectWords(name="", identifier=self.identifier, class_noun=self.class_noun)
+        if not self.subjects and not subject:
+            return own
+        known = self.subjects or (own,)
+        alike = [words for words in known if words.class_noun == class_noun]
+        named = [words for words in known if words.name == subject and subject]
+        return next(
+            iter((*named, *alike)), SubjectWords(name=subject, identifier="", class_noun="")
+        )
 
 
 class Training(Result):
@@ -312,6 +290,7 @@ class Prior(Result):
     num_images: int = 0
     class_noun: str = ""
     base_model_digest: str = ""
+    parts: tuple[SubjectPart, ...] = ()  # of several subjects: their own, the first inputs
 
 
 class Dataset(Result):
@@ -326,6 +305,7 @@ class Dataset(Result):
     resolution_px: int = 0
     identifier: str = ""
     class_noun: str = ""
+    parts: tuple[SubjectPart, ...] = ()  # of several subjects: their own, the first inputs
 
 
 class EvaluationShard(Result):
@@ -336,6 +316,7 @@ class EvaluationShard(Result):
     shard: int = 0
     num_shards: int = 1
     num_images: int = 0
+    parts: tuple[SubjectPart, ...] = ()  # of several subjects: their own, the first inputs
 
 
 class EvaluationImages(Result):
@@ -345,7 +326,7 @@ class EvaluationImages(Result):
     model_digest: str = ""
     num_images: int = 0
     shots: tuple[dict[str, JsonValue], ...] = ()
-    sampling: dict[str, JsonValue] = {}
+    sampling: dict[str, JsonValue] = Field(default_factory=dict)
     resolution_px: int = 0
 
 
@@ -398,3 +379,14 @@ class TrainingFiles(Result):
 
 KINDS: Final = tuple(Result.__subclasses__())
 """Every kind of manifest, from the results of a run back to what it was made from, then parts."""
+
+
+class _Gathered(Facts):
+    parts: tuple[SubjectPart, ...] = ()
+
+
+def parts_in(manifest: Manifest) -> dict[str, ManifestRef]:
+    """Return what a result of several subjects holds of each, by name; empty: it is of one."""
+    parts = _Gathered.model_validate(manifest.metadata).parts
+    refs = manifest.inputs[: len(parts)]
+    return {part.subject: ManifestRef.parse(ref) for part, ref in zip(parts, refs, strict=True)}

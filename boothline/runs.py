@@ -115,6 +115,9 @@ class StepRecord(BaseModel):
     started_at: float = Field(description="Seconds since the epoch.")
     seconds: float = 0.0
     key_parts: dict[str, Any] = Field(default_factory=dict, description="What the key digests.")
+    uses: tuple[str, ...] = Field(
+        default=(), description="Results of the store in use while its own is being made."
+    )
     failure: Failure | None = None
     usage: Usage | None = Field(default=None, description="What it cost; None: not measured.")
 

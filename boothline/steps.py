@@ -87,6 +87,10 @@ class StepContext:
         folder: scratch folder, deleted afterwards.
         manifest_path: where the result will be committed, `steps/<step>/<key>`.
         key_config: the part of the configuration that the step's key holds, as JSON.
+        subject: name of the one of several subjects that it is about; empty: there are not several,
+            or it is about all.
+        needed: called with each result of the store that is used beside the inputs, so that no
+            garbage collection takes it away.
     """
 
     run_id: str
@@ -98,6 +102,13 @@ class StepContext:
     folder: Path
     manifest_path: str = ""
     key_config: Mapping[str, object] = field(default_factory=dict)
+    subject: str = ""
+    needed: Callable[[ManifestRef], None] = lambda ref: None
+
+    @property
+    def common_folder(self) -> Path:
+        """The scratch folder that the subjects of a step share."""
+        return self.folder.parent if self.subject else self.folder
 
     @cached_property
     def key(self) -> str:
@@ -337,7 +348,12 @@ def _find_or_make(
 ) -> tuple[ManifestRef, bool]:
     """Return the committed result and whether it was there already."""
     path = layout.step_result(step.name, record.key)
-    context = replace(context, manifest_path=path, key_config=record.key_parts["config"])
+    context = replace(
+        context,
+        manifest_path=path,
+        key_config=record.key_parts["config"],
+        needed=_Needs(context.store, inputs.run_id, record),
+    )
     ref = _find(context.store, path, record=record, run_id=inputs.run_id)
     reused = ref is not None
     if ref is None:
@@ -365,6 +381,19 @@ def show(step: str, context: StepContext, ref: ManifestRef) -> None:
     except (BoothlineError, LookupError, OSError, TypeError, ValueError) as error:
         # A step must not fail for it: a result of an older version may lack what is shown.
         logger.warning("the result of %s is not shown in tracking: %s", step, excerpt(str(error)))
+
+
+class _Needs:
+    """Writes down in a step's record which results it uses while its own is being made."""
+
+    def __init__(self, store: Store, run_id: str, record: StepRecord) -> None:
+        self._store, self._run_id, self._record = store, run_id, record
+
+    def __call__(self, ref: ManifestRef) -> None:
+        """Take in one more result."""
+        uses = (*self._record.uses, str(ref))
+        self._record = self._record.model_copy(update={"uses": uses})
+        write_step(self._store, self._run_id, self._record)
 
 
 def _find(store: Store, path: str, *, record: StepRecord, run_id: str) -> ManifestRef | None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,6 +84,8 @@ def load_config(
     settings = list(overrides or [])
     if subject is not None:
         settings = [
+            # Those of a file would hold in the place of this one.
+            "subjects=[]",
             # A path has lost the second slash of an s3:// prefix.
             f"subject.images={re.sub(r'^s3:/+', 's3://', str(subject))}",
             f"subject.name={subject_name(subject)}",
@@ -228,11 +230,31 @@ def validate(
         )
     config = load_config(configs, overrides, subject)
     check(config, home=home_folder(home))
-    report = examine_pictures(config, home=home_folder(home), page=page)
-    emit(report, output, lambda target: _say_findings(target, report))
-    report.ensure_usable(config.subject)
-    if strict and (report.warnings or report.quarantined):
-        raise DataError(f"Not all is well: {report.verdict()}", remedy="--strict asks for that.")
+    reports = {
+        name: examine_pictures(one, home=home_folder(home), page=_page_of(page, name))
+        for name, one in config.by_subject.items()
+    }
+    whole = reports.get("") or {name: one.model_dump(mode="json") for name, one in reports.items()}
+    emit(whole, output, lambda target: _say_all(target, reports))
+    for name, report in reports.items():
+        report.ensure_usable(config.by_subject[name].subject)
+        if strict and (report.warnings or report.quarantined):
+            raise DataError(
+                f"Not all is well: {report.verdict()}", remedy="--strict asks for that."
+            )
+
+
+def _page_of(page: Path | None, subject: str) -> Path | None:
+    """Return the file of the page on one of several subjects: FILE-<name>.html."""
+    return page.with_stem(f"{page.stem}-{subject}") if page is not None and subject else page
+
+
+def _say_all(target: "Console", reports: Mapping[str, "DatasetReport"]) -> None:
+    """Print what was found in the pictures of each subject."""
+    for name, report in reports.items():
+        if name:
+            say(target, name, style="bold")
+        _say_findings(target, report)
 
 
 def _say_findings(target: "Console", report: "DatasetReport") -> None:

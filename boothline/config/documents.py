@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
 
-from boothline.config.fields import REQUIRED, Setting, as_yaml, settings_of
+from boothline.config.fields import EACH, REQUIRED, Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
+from boothline.config.subject import OneSubject
 from boothline.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -52,10 +54,10 @@ def markdown() -> str:
     parts = [_INTRODUCTION]
     for setting in settings_of(RunConfig):
         if setting.is_section:
-            parts.append(
-                f"\n## {setting.name}\n\n{setting.description}\n\n"
-                "| setting | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
-            )
+            parts.append(_heading(setting))
+        elif setting.name == EACH:
+            each = settings_of(OneSubject, prefix=f"{EACH}[].")
+            parts += [_heading(setting), _row(setting), *map(_row, each)]
         else:
             parts.append(_row(setting))
     parts.append(_ENVIRONMENT)
@@ -84,11 +86,19 @@ def main() -> None:
         (DOCS / name).write_text(text, encoding="utf-8")
 
 
+def _heading(setting: Setting) -> str:
+    return (
+        f"\n## {setting.name}\n\n{setting.description}\n\n"
+        "| setting | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
+    )
+
+
 def _row(setting: Setting) -> str:
+    is_required = setting.name in REQUIRED or setting.default is PydanticUndefined
     cells = [
         f"`{setting.name}`",
         setting.type_name,
-        "required" if setting.name in REQUIRED else f"`{as_yaml(setting.default)}`",
+        "required" if is_required else f"`{as_yaml(setting.default)}`",
         setting.bounds,
         setting.description,
     ]

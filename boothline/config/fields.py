@@ -40,9 +40,20 @@ MODELS = (
 """Settings that name a folder of a model likewise, or else a built-in, stored or hub's one."""
 
 
+EACH = "subjects"
+"""The list of several subjects, each of which has keys of `subject` in its place."""
+
+
 def named_in(config: BaseModel, settings: Iterable[str]) -> dict[str, str]:
     """Return the values of dotted settings that are set, by setting."""
-    values = {name: reduce(getattr, name.split("."), config) for name in settings}
+    several = getattr(config, EACH)
+    values: dict[str, object] = {}
+    for name in settings:
+        section, _, key = name.partition(".")
+        if several and section == "subject" and key in type(several[0]).model_fields:
+            values |= {f"{EACH}.{n}.{key}": getattr(one, key) for n, one in enumerate(several)}
+        else:
+            values[name] = reduce(getattr, name.split("."), config)
     return {name: str(value) for name, value in values.items() if value}
 
 

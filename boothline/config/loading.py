@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from boothline.config.fields import MODELS, PATHS, Setting, as_yaml, settings_of
+from boothline.config.fields import EACH, MODELS, PATHS, REQUIRED, Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
 from boothline.errors import ConfigError
 from boothline.store.manifest import digest_of
@@ -59,7 +59,7 @@ def resolve(
     missing = [
         f"{name} is not set; {remedy}."
         for name, remedy in (required or {}).items()
-        if name not in merged.origins
+        if name not in merged.origins and not (merged.values.get(EACH) and name in REQUIRED)
     ]
     try:
         config = RunConfig.model_validate(merged.values)
@@ -243,6 +243,9 @@ def _anchored(values: Mapping[str, object], folder: Path) -> dict[str, object]:
         path = folder / value
         if isinstance(inner, Mapping) and (name in PATHS or path.exists()):
             found[section] = {**inner, key: str(path)}
+    several = found.get(EACH)
+    if isinstance(several, list):
+        found[EACH] = [_anchored({"subject": one}, folder)["subject"] for one in several]
     return found
 
 

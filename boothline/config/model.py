@@ -10,7 +10,7 @@ from boothline.config.inference import InferenceConfig
 from boothline.config.prior import PriorConfig
 from boothline.config.promotion import PromotionConfig
 from boothline.config.section import Section
-from boothline.config.subject import SubjectConfig
+from boothline.config.subject import UNNAMED, OneSubject, SubjectConfig
 from boothline.config.sweep import SweepConfig
 from boothline.config.training import CheckpointConfig, TrainingConfig
 
@@ -87,6 +87,13 @@ class RunConfig(Section):
     """Every setting of one run."""
 
     subject: SubjectConfig = Field(default=SubjectConfig(), description="What is learnt.")
+    subjects: tuple[OneSubject, ...] = Field(
+        default=(),
+        max_length=16,
+        description="Several subjects in one model, each with name, images, identifier and "
+        "class_noun; all other settings of subject hold for each, and subject.name names the "
+        "model. None: the one of subject.",
+    )
     base_model: BaseModelConfig = Field(default=BaseModelConfig(), description="Where it starts.")
     prior: PriorConfig = Field(default=PriorConfig(), description="Class prior.")
     training: TrainingConfig = Field(default=TrainingConfig(), description="Fine-tuning.")
@@ -113,11 +120,50 @@ class RunConfig(Section):
         """Name of the registered model: one per subject."""
         return f"boothline-{re.sub(r'[^a-z0-9-]', '-', self.subject.name)}"
 
+    @property
+    def by_subject(self) -> dict[str, "RunConfig"]:
+        """What holds for each subject, by name; of one subject all of it, without a name.
+
+        What holds for one of several is the configuration of a run of that subject alone, under
+        the name of the common model.
+        """
+        if not self.subjects:
+            return {"": self}
+        return {
+            one.name: self.model_copy(
+                update={
+                    "subject": self.subject.model_copy(update=one.model_dump(exclude={"name"})),
+                    "subjects": (),
+                }
+            )
+            for one in self.subjects
+        }
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.subjects:
+            self._check_subjects()
         if self.prior.enabled and self.prior.num_shards > self.prior.num_images:
             raise ValueError(
                 f"prior.num_shards ({self.prior.num_shards}) exceeds prior.num_images; "
                 f"set prior.num_shards to {self.prior.num_images} or less"
             )
         return self
+
+    def _check_subjects(self) -> None:
+        """Refuse several subjects that are not several, or cannot be told apart."""
+        if len(self.subjects) == 1:
+            raise ValueError("subjects names one subject alone; describe it by subject")
+        for key in ("name", "identifier"):
+            values = [getattr(one, key) for one in self.subjects]
+            if twice := [value for value in values if values.count(value) > 1]:
+                raise ValueError(
+                    f"subjects: two have the {key} {twice[0]!r}; give each its own {key}"
+                )
+        if self.subject.name == UNNAMED:
+            raise ValueError("subject.name must name the model of several subjects, e.g. my-toys")
+        if self.subject.aspect_buckets:
+            raise ValueError(
+                "subject.aspect_buckets does not go with several subjects, whose pictures take "
+                "turns in every batch; leave the buckets out, or train a model for each"
+            )

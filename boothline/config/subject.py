@@ -11,12 +11,40 @@ MaskMode = Literal["auto", "off"]
 _BUCKET = re.compile(r"[1-9]\d{1,3}x[1-9]\d{1,3}")
 
 
+_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+_IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,31}$"
+_NOUN = r"^[A-Za-z][A-Za-z0-9 -]*$"
+UNNAMED = "subject"
+
+
+class OneSubject(Section):
+    """One of several subjects of a model; what it does not say is as in `subject`."""
+
+    name: str = Field(
+        pattern=_NAME, description="Name of the subject in reports and rules of the gate."
+    )
+    images: str = Field(
+        min_length=1,
+        description="Instance images: a folder, a .zip/.tar archive, or an s3:// prefix.",
+    )
+    identifier: str = Field(
+        pattern=_IDENTIFIER,
+        description="Rare token that stands for this subject and no other one.",
+    )
+    class_noun: str = Field(
+        min_length=1,
+        max_length=64,
+        pattern=_NOUN,
+        description="Noun of its class; several subjects may be of one class.",
+    )
+
+
 class SubjectConfig(Section):
     """What is being learnt: the pictures, the identifier and the class noun."""
 
     name: str = Field(
-        default="subject",
-        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        default=UNNAMED,
+        pattern=_NAME,
         description="Name of the subject; names the registered model.",
     )
     images: str = Field(
@@ -26,14 +54,14 @@ class SubjectConfig(Section):
     )
     identifier: str = Field(
         default="sks",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,31}$",
+        pattern=_IDENTIFIER,
         description="Rare token that stands for the subject; must be one token of the tokenizer.",
     )
     class_noun: str = Field(
         default="bear",
         min_length=1,
         max_length=64,
-        pattern=r"^[A-Za-z][A-Za-z0-9 -]*$",
+        pattern=_NOUN,
         description="Noun of the class that the subject belongs to.",
     )
     prompt: str = Field(

@@ -152,7 +152,7 @@ def _load_for_sampling(folder: Path) -> "DiffusionParts":
 
 def champion_of(context: StepContext, model: ManifestRef) -> ManifestRef | None:
     """Return the model to beat; asked once a step, so that key and result are about the same."""
-    path = context.folder / "champion.txt"
+    path = context.common_folder / "champion.txt"
     if not path.exists():
         found = champion_to_beat(context.store, context.config.model_name, model)
         path.write_text(str(found or ""), encoding="utf-8")
@@ -192,10 +192,10 @@ def contenders_of(
 
 def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadModel) -> Contender:
     """Return a published model; it is asked by the words that it was trained with."""
-    model = context.store.read_as(Model, ref)
-    subject = context.config.subject
-    identifier = model.identifier or subject.identifier
-    noun = model.class_noun or subject.class_noun
+    model, subject = context.store.read_as(Model, ref), context.config.subject
+    words = model.words(context.subject, subject.class_noun)
+    identifier = words.identifier or subject.identifier
+    noun = words.class_noun or subject.class_noun
 
     def fetch() -> Path:
         folder = context.folder / "models" / name

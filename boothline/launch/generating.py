@@ -137,13 +137,14 @@ def _next_number(folder: Path) -> int:
 
 def _unnamed(model: Model, rows: "Sequence[PromptRow]") -> list[str]:
     """Return a sentence about prompts without the words that the model knows its subject by."""
-    phrase = f"{model.identifier} {model.class_noun}".strip()
-    lacking = [row.prompt for row in rows if not names(row.prompt, phrase)]
-    if not lacking or not model.identifier:
+    known = [phrase for phrase in model.phrases if phrase]
+    lacking = [row.prompt for row in rows if not any(names(row.prompt, one) for one in known)]
+    if not lacking or not (model.identifier or model.subjects):
         return []
+    phrase = " or ".join(map(repr, known))
     others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
     return [
-        f"Warning: the prompt {lacking[0]!r}{others} lacks {phrase!r}: by these words the model "
+        f"Warning: the prompt {lacking[0]!r}{others} lacks {phrase}: by these words the model "
         "knows its subject."
     ]
 

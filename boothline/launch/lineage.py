@@ -138,7 +138,7 @@ class _Walker:
         if manifest.kind == Training.kind and (base := Training.of(manifest).base_model_digest):
             made_from.append(Link(kind="base_model", name="base model", digest=base))
         if manifest.kind == Dataset.kind:
-            made_from = list(self._pictures(ref, manifest))
+            made_from = list(self._pictures(ref, manifest)) or made_from  # or those of subjects
         name = manifest.kind
         if version is not None:
             name = f"{version.name} version {version.version}"

@@ -22,6 +22,7 @@ from boothline.registry.versions import resolve as resolve_version
 from boothline.results import FINE_TUNED, Base, Dataset, Evaluation, Model, Promotion, Training
 from boothline.runs import StepRecord
 from boothline.store import ManifestRef, Store, layout
+from boothline.subjects import parts_of
 from boothline.tracking import dotted
 
 if TYPE_CHECKING:
@@ -184,9 +185,7 @@ def _facts(
         licence=_licence(session, model),
         evaluation=evaluation,
         promotion=Promotion.of(results["promote"][1]) if "promote" in results else None,
-        pictures=_pictures(store, evaluated[0], evaluation, folder)
-        if evaluated and evaluation
-        else (),
+        pictures=_pictures(store, evaluated[0], folder) if evaluated else (),
         settings=_settings(store, version),
         dataset=str(dataset[0]) if dataset else "",
         num_pictures=Dataset.of(dataset[1]).num_images if dataset else 0,
@@ -195,19 +194,20 @@ def _facts(
     )
 
 
-def _pictures(
-    store: Store, ref: ManifestRef, evaluation: Evaluation, folder: Path
-) -> list[Pictured]:
-    """Put the first picture of the first prompts of an evaluation into a folder."""
+def _pictures(store: Store, evaluation: ManifestRef, folder: Path) -> list[Pictured]:
+    """Put the first picture of the first prompts of an evaluation, of each subject, in a folder."""
     shown = []
     prefix = f"images/{FINE_TUNED}/"
     (folder / PICTURES).mkdir()
-    paths = [entry.path for entry in store.read(ref).under(prefix)]
-    firsts = [path for path in sorted(paths) if path.endswith("-s00.png")]
-    for path, prompt in zip(firsts[:NUM_PICTURES], evaluation.prompts, strict=False):
-        name = f"{PICTURES}{path.removeprefix(prefix)}"
-        (folder / name).write_bytes(store.read_bytes(ref, path))
-        shown.append(Pictured(file=name, prompt=prompt))
+    for subject, ref in parts_of(store, evaluation).items():
+        prompts = store.read_as(Evaluation, ref).prompts
+        paths = [entry.path for entry in store.read(ref).under(prefix)]
+        firsts = [path for path in sorted(paths) if path.endswith("-s00.png")]
+        for path, prompt in zip(firsts[:NUM_PICTURES], prompts, strict=False):
+            whose = f"{subject}-" if subject else ""
+            name = f"{PICTURES}{whose}{path.removeprefix(prefix)}"
+            (folder / name).write_bytes(store.read_bytes(ref, path))
+            shown.append(Pictured(file=name, prompt=prompt))
     return shown
 
 

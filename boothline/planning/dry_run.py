@@ -238,7 +238,8 @@ def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[object, .
     count *= 2 if has_prior else 1
     width_px, height_px = max(sizes_of(config.subject), key=prod)
     scale, channels = networks.vae_scale, family.latent_channels(networks)
-    distinct = (2 if has_prior else 1) + bool(config.training.caption_dropout)
+    distinct = (2 if has_prior else 1) * len(config.by_subject)
+    distinct += bool(config.training.caption_dropout)
     num_captions = min(count, distinct)
     captions: Tensors = {
         name: torch.zeros(num_captions, length, dtype=torch.int64)

@@ -66,12 +66,15 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> str:
     """Return the README.md of a repository: the hub's header, then Markdown."""
-    subject = f"{facts.model.identifier} {facts.model.class_noun}".strip()
+    phrases = facts.model.phrases
+    subject = phrases[0]
+    words = " and ".join(f"`{phrase}`" for phrase in phrases)
+    count = "one subject" if len(phrases) == 1 else f"{len(phrases)} subjects"
     parts = [
         f"---\n{yaml.safe_dump(_header(facts, subject), sort_keys=False, allow_unicode=True)}---",
         f"# {facts.version.name}, version {facts.version.version}",
-        f"A text-to-image model that was personalised on {_pictures(facts)} of one subject by "
-        f"DreamBooth. The words `{subject}` draw it.",
+        f"A text-to-image model that was personalised on {_pictures(facts)} of {count} by "
+        f"DreamBooth. The words {words} draw {'it' if len(phrases) == 1 else 'them'}.",
         _gallery(facts.pictures),
         *_tools(facts.loading),
         _scores(facts.evaluation),

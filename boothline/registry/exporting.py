@@ -20,8 +20,9 @@ from boothline.registry.provenance import nearest
 from boothline.registry.versions import ModelVersion, resolve
 from boothline.results import Dataset, Model
 from boothline.settings import Settings
-from boothline.store import Manifest, Store
+from boothline.store import Manifest, ManifestRef, Store
 from boothline.store.manifest import FileEntry
+from boothline.subjects import parts_of
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ def _notes(
     """Return the README and the provenance of an export, by file name."""
     base = facts.base_model
     shown = {
-        "subject": f"`{facts.identifier} {facts.class_noun}`: these words draw it",
+        "subject": f"{' and '.join(f'`{one}`' for one in facts.phrases)}: these words draw it",
         "base model": f"{base.source} (digest {base.digest[:12]})",
         "training method": facts.method,
         "manifest": f"`{version.ref}`",
@@ -259,6 +260,15 @@ def _notes(
     return {
         README: recipes.readme(title, shown, lines=lines, provenance=PROVENANCE),
         PROVENANCE: recipes.provenance(_provenance(store, version, facts, wanted=wanted)),
+    }
+
+
+def _pictures(store: Store, dataset: ManifestRef) -> dict[str, str]:
+    """Return the digest of each instance picture; those of several subjects under their names."""
+    return {
+        f"{name}/{entry.path}" if name else entry.path: entry.sha256
+        for name, ref in parts_of(store, dataset).items()
+        for entry in store.read(ref).under(PICTURES)
     }
 
 
@@ -284,5 +294,6 @@ def _provenance(
         "identifier": facts.identifier,
         "class_noun": facts.class_noun,
         "dataset": str(dataset[0]) if dataset else "",
-        "pictures": {e.path: e.sha256 for e in dataset[1].under(PICTURES)} if dataset else {},
+        **({"subjects": several} if (several := facts.facts().get("subjects")) else {}),
+        "pictures": _pictures(store, dataset[0]) if dataset else {},
     }

@@ -39,6 +39,23 @@ class Verdict(BaseModel):
         return tuple(rule.text for rule in self.rules if not rule.passed)
 
 
+def judge_each(evaluations: Mapping[str, Evaluation], promotion: PromotionConfig) -> Verdict:
+    """Judge a model of several subjects, each of which has to pass.
+
+    Args:
+        evaluations: by the subject's name; one subject has none.
+        promotion: the rules, which hold for every subject.
+    """
+    rules = [
+        rule.model_copy(update={"name": f"{name}.{rule.name}", "text": f"{name}: {rule.text}"})
+        if name
+        else rule
+        for name, evaluation in evaluations.items()
+        for rule in judge(evaluation, promotion).rules
+    ]
+    return Verdict(rules=tuple(rules))
+
+
 def judge(evaluation: Evaluation, promotion: PromotionConfig) -> Verdict:
     """Judge a model by its evaluation.
 

@@ -168,7 +168,7 @@ def description(version: Version, tags: Mapping[str, str], *, rules: Iterable[st
 
 
 def _subject(facts: Model) -> str:
-    return f"{facts.identifier} {facts.class_noun}".strip()
+    return facts.phrases[0]
 
 
 def _mlmodel(python: str, mlflow_version: str, *, model_id: str) -> dict[str, object]:

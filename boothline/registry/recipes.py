@@ -24,7 +24,7 @@ def loading_lines(
         stem: name of the single file and of the adapters, without suffix.
         files: the exported files, relative to the folder.
     """
-    prompt = f"a photo of {model.identifier} {model.class_noun} on the moon"
+    prompt = f"a photo of {model.phrases[0]} on the moon"
     if form == "diffusers":
         return {
             _DIFFUSERS: _diffusers(f"from_pretrained({folder!r})", prompt, kind="DiffusionPipeline")

@@ -1,17 +1,16 @@
 """Collects a run into the report's view model."""
 
-import platform
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
+from typing import Any
 
 import yaml
 
-import boothline
 from boothline.catalogue import TORCH, described
 from boothline.config import RunConfig
+from boothline.report.machine import environment_facts
 from boothline.report.model import (
     Cost,
     CostLine,
@@ -26,6 +25,7 @@ from boothline.report.model import (
 from boothline.report.outcome import final_status, read_evaluation, read_promotion, verdict_of
 from boothline.report.pictures import PictureLoader
 from boothline.report.scores import (
+    confusion_tables,
     copies_of,
     evaluation_facts,
     has_papers_encoders,
@@ -36,7 +36,7 @@ from boothline.report.scores import (
 )
 from boothline.report.sections import batch_of, comparisons_of, subject_of, training_of
 from boothline.report.sources import RunSources, Source, read_sources
-from boothline.results import KINDS, Evaluation, Model, Prior, Promotion, Training
+from boothline.results import KINDS, Model, Prior, Training
 from boothline.runs import RunStatus, StepRecord
 from boothline.store import Manifest, ManifestRef, Store, layout
 
@@ -239,19 +239,6 @@ def _energy_in_words(steps: list[StepRecord]) -> str:
     )
 
 
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "accelerate",
-    "peft",
-    "kfp",
-    "mlflow",
-    "numpy",
-    "pillow",
-)
-
-
 def collect(store: Store, run_id: str) -> RunReport:
     """Return what the report shows of a run, complete or not.
 
@@ -273,29 +260,25 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
     status = status or final_status(run)
     evaluation, promotion = read_evaluation(run), read_promotion(run)
     loader = PictureLoader(run)
-    subject = subject_of(run, loader)
-    comparisons = comparisons_of(run, evaluation, loader)
-    copies = copies_of(run, evaluation, loader)
+    parts = {name: _about(one, loader, name) for name, one in run.by_subject().items()}
     training = training_of(run, loader)
     batch = batch_of(run, loader)
     lineage = lineage_of(run)
-    return RunReport(
+    first = next(iter(parts.values()))
+    report = RunReport(
         run_id=run.record.run_id,
         pipeline=run.record.pipeline,
         profile=run.record.profile,
         status=status,
         created_at=run.record.created_at,
         seconds=elapsed_seconds(run.steps),
-        verdict=_verdict(run, status, promotion=promotion, evaluation=evaluation),
-        subject=subject,
+        verdict=_verdict(
+            verdict_of(run, status, promotion=promotion, evaluation=evaluation), status, parts
+        ),
         leaderboard=leaderboard_of(run),
-        metrics=metrics_of(evaluation) if evaluation else (),
-        published=published_of(evaluation) if evaluation else (),
         same_encoders=has_papers_encoders(run.config),
-        evaluation_facts=evaluation_facts(evaluation, run.config) if evaluation else (),
-        copies=copies,
+        confusion=confusion_tables(evaluation),
         cost=cost_of(run),
-        comparisons=comparisons,
         batch=batch,
         training=training,
         steps=step_lines(run),
@@ -306,22 +289,50 @@ def collect_from(run: RunSources, *, status: RunStatus | None = None) -> RunRepo
         ),
         environment=environment_facts(),
         notices=tuple(dict.fromkeys(run.notices)),
+        **first.shown,
+    )
+    if len(parts) == 1:
+        return report
+    each = (replace(report, about=name, **part.shown) for name, part in parts.items())
+    return replace(report, several=tuple(each))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    """What the report says of one subject.
+
+    Attributes:
+        shown: the fields of the report.
+        warning: that the model may repeat its training pictures; empty: no sign of it.
+    """
+
+    shown: dict[str, Any]
+    warning: str
+
+
+def _about(run: RunSources, loader: PictureLoader, name: str) -> _About:
+    """Return what a run came to for one subject."""
+    evaluation, subject = read_evaluation(run), subject_of(run, loader)
+    warning = warning_of(evaluation.copies) if evaluation else ""
+    return _About(
+        shown={
+            "subject": replace(subject, name=name) if name else subject,
+            "comparisons": comparisons_of(run, evaluation, loader),
+            "copies": copies_of(run, evaluation, loader),
+            "metrics": metrics_of(evaluation) if evaluation else (),
+            "published": published_of(evaluation) if evaluation else (),
+            "evaluation_facts": evaluation_facts(evaluation, run.config) if evaluation else (),
+        },
+        warning=f"{name}: {warning}" if name and warning else warning,
     )
 
 
-def _verdict(
-    run: RunSources,
-    status: RunStatus,
-    *,
-    promotion: Promotion | None,
-    evaluation: Evaluation | None,
-) -> Verdict:
+def _verdict(verdict: Verdict, status: RunStatus, parts: Mapping[str, _About]) -> Verdict:
     """Return the verdict, with a warning where the model may repeat its training pictures."""
-    verdict = verdict_of(run, status, promotion=promotion, evaluation=evaluation)
-    warning = warning_of(evaluation.copies) if evaluation else ""
-    if not warning or status in ("failed", "interrupted", "running"):
+    warnings = tuple(part.warning for part in parts.values() if part.warning)
+    if not warnings or status in ("failed", "interrupted", "running"):
         return verdict
-    return replace(verdict, sentences=(*verdict.sentences, warning))
+    return replace(verdict, sentences=(*verdict.sentences, *warnings))
 
 
 def elapsed_seconds(steps: Sequence[StepRecord]) -> float:
@@ -370,18 +381,3 @@ def _short(value: object) -> str:
     if isinstance(value, list):
         return "; ".join(str(item) for item in value) or "none"
     return str(value)
-
-
-def environment_facts() -> tuple[tuple[str, str], ...]:
-    """Return the versions installed where the report is written; names no host and no path."""
-    facts = [
-        ("boothline", boothline.__version__),
-        ("Python", platform.python_version()),
-        ("system", f"{platform.system()} {platform.machine()}"),
-    ]
-    for name in PACKAGES:
-        try:
-            facts.append((name, metadata.version(name)))
-        except metadata.PackageNotFoundError:
-            continue
-    return tuple(facts)

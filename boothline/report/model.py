@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from boothline.measures import Score
+from boothline.report.confusion import ConfusionTable
 
 Tone = Literal["good", "held", "bad", "busy", "plain"]
 
@@ -340,7 +341,12 @@ class SweepReport:
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
-    """Everything on the page."""
+    """Everything on the page.
+
+    Attributes:
+        about: name of the subject that it is about, where the run has several.
+        several: the same for each of several subjects; none: there is one.
+    """
 
     run_id: str
     pipeline: str
@@ -366,3 +372,21 @@ class RunReport:
     config_yaml: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     notices: tuple[str, ...] = field(default=())
+    about: str = ""
+    several: tuple["RunReport", ...] = ()
+    confusion: tuple[ConfusionTable, ...] = ()
+
+    @property
+    def parts(self) -> tuple["RunReport", ...]:
+        """The report of each subject."""
+        return self.several or (self,)
+
+    @property
+    def anchor(self) -> str:
+        """Ends the anchors of what is about one of several subjects."""
+        return f"-{self.about}" if self.about else ""
+
+    @property
+    def heading(self) -> str:
+        """Begins the headings of what is about one of several subjects."""
+        return f"{self.about}: " if self.about else ""

@@ -139,7 +139,7 @@ def verdict_of(
 
 def _is_unjudged(rules: tuple[Rule, ...]) -> bool:
     """Return whether the gate could not judge the model."""
-    return any(rule.name == RULE_NAMES["judges"] for rule in rules)
+    return any(rule.name.endswith(RULE_NAMES["judges"]) for rule in rules)
 
 
 def _refusal(rules: tuple[Rule, ...]) -> tuple[str, ...]:
@@ -212,10 +212,12 @@ def failure_note(step: StepRecord, run_id: str) -> FailureNote:
 
 def rule_in_words(rule: RuleResult) -> Rule:
     """Return a rule with a name and a sentence for people; the mark beside it says the outcome."""
-    name = RULE_NAMES.get(rule.name, rule.name.replace("_", " ").capitalize())
+    subject, _, key = rule.name.rpartition(".")
+    name = RULE_NAMES.get(key, key.replace("_", " ").capitalize())
     text = _OUTCOME.sub(".", rule.text)
     if not text and rule.value is not None and rule.bound is not None:
         text = f"{signed(rule.value)} measured; the bound is {signed(rule.bound)}."
+    name = f"{subject}: {name}" if subject else name
     return Rule(name=name, passed=rule.passed, text=_with_minus(text))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from boothline import results
 from boothline.config import RunConfig
 from boothline.measures import METRICS, Score
+from boothline.report.confusion import ConfusionTable
 from boothline.report.drawing import number
 from boothline.report.model import (
     Contender,
@@ -56,6 +57,28 @@ def _metric(key: str, evaluation: Evaluation) -> Metric:
         meaning=metric.explanation if metric else "",
         contenders=contenders,
         gain=evaluation.gained(BASE).get(key),
+    )
+
+
+def confusion_tables(evaluation: Evaluation | None) -> tuple[ConfusionTable, ...]:
+    """Return how far each model takes its subjects for each other; nothing for one subject."""
+    confusion = evaluation.confusion if evaluation else None
+    if confusion is None:
+        return ()
+    names = confusion.subjects
+    return tuple(
+        ConfusionTable(
+            title=title,
+            confused=confusion.confused(model),
+            rows=tuple(
+                (name, tuple(zip(shares, scores, strict=True)))
+                for name, shares, scores in zip(
+                    names, confusion.shares[model], confusion.scores[model], strict=True
+                )
+            ),
+        )
+        for model, title in CONTENDERS.items()
+        if model in confusion.shares
     )
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from boothline.catalogue import ends_run, place_of
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError, ConfigError, DataError, NotFoundError
 from boothline.report.model import CurvePoint
-from boothline.results import Result
+from boothline.results import Result, parts_in
 from boothline.runs import RunRecord, StepRecord, read_run, read_steps, trial_run_id
 from boothline.store import Manifest, ManifestRef, Store
 from boothline.trials import best_trial, trial_configs
@@ -171,6 +171,25 @@ class RunSources:
         if source is None:
             return None
         return self.attempt(what, lambda: kind.of(source.manifest))
+
+    def by_subject(self) -> dict[str, "RunSources"]:
+        """Return the run as it is for each subject, by name; of one subject itself, unnamed."""
+        if self.config is None or not self.config.subjects:
+            return {"": self}
+        return {
+            name: replace(self, config=config, sources=self._sources_of(name))
+            for name, config in self.config.by_subject.items()
+        }
+
+    def _sources_of(self, subject: str) -> dict[str, list[Source]]:
+        """Return the manifests of one of several subjects, and those that are of all."""
+        found: dict[str, list[Source]] = {}
+        for step, sources in self.sources.items():
+            parts = [parts_in(source.manifest).get(subject, source.ref) for source in sources]
+            what = f"The result of {step} for {subject}"
+            read = [self.attempt(what, partial(_source, self.store, str(ref))) for ref in parts]
+            found[step] = [source for source in read if source is not None]
+        return found
 
     def lines(self, source: Source, path: str) -> list[bytes]:
         """Return the lines of a JSON-lines file of a manifest."""

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -73,6 +73,11 @@ class StepTracker:
         self._clock = clock
         self._seen: set[tuple[object, ...]] = set()
 
+    def within(self, name: str) -> "StepTracker":
+        """Return a tracker for a part of the step, in whose names the part's comes first."""
+        inside = [_Within(sink, name) for sink in self._sinks]
+        return StepTracker(*inside, clock=self._clock)
+
     @property
     def drops_all(self) -> bool:
         """Whether nobody receives what is logged."""
@@ -122,6 +127,28 @@ class StepTracker:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+class _Within:
+    """Passes on what a part of a step logs, its name in front."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink, self._name = sink, name
+
+    def write(self, values: Values) -> None:
+        """Pass values on."""
+        self._sink.write(
+            replace(
+                values,
+                params={f"{self._name}.{name}": value for name, value in values.params.items()},
+                metrics={f"{self._name}/{name}": value for name, value in values.metrics.items()},
+                tags={f"{self._name}.{name}": value for name, value in values.tags.items()},
+                file=f"{self._name}/{values.file}" if values.file else "",
+            )
+        )
+
+    def close(self, status: CloseStatus) -> None:
+        """Leave the step's own sinks open."""
 
 
 class MemoryTracker(StepTracker):

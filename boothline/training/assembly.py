@@ -110,10 +110,12 @@ def assemble_validator(
         raise ConfigError("A training with validation needs the encoders of evaluation.")
     from boothline.evaluation.encoders import ClipEncoder, DinoEncoder
 
-    kept, held_out = _instance_pictures(job)
+    by_subject = _instance_pictures(job)
+    kept = [picture for pictures, _ in by_subject for picture in pictures]
+    held_out = [picture for _, pictures in by_subject for picture in pictures]
     judge = SheetJudge(
         config,
-        real=[open_picture(picture) for picture in kept + held_out],
+        real=[[open_picture(one) for one in (*own, *out)] for own, out in by_subject],
         num_prompts=num_prompts,
         dino=DinoEncoder(job.dino_model),
         clip=ClipEncoder(job.clip_model),
@@ -173,9 +175,10 @@ def _crops(training: TrainingConfig) -> Crops | None:
     )
 
 
-def _instance_pictures(job: TrainingJob) -> tuple[list[Picture], list[Picture]]:
-    """Return the instance pictures to train on and those held out."""
-    return split_off(read_pictures([job.instance]), job.config.training.validation.hold_out)
+def _instance_pictures(job: TrainingJob) -> list[tuple[list[Picture], list[Picture]]]:
+    """Return the instance pictures of each subject to train on and those held out."""
+    hold_out = job.config.training.validation.hold_out
+    return [split_off(read_pictures([one.instance]), hold_out) for one in job.pictures]
 
 
 def trained_networks(
@@ -242,8 +245,18 @@ class _Loader:
     def __init__(self, job: TrainingJob, pipeline: DiffusionParts, *, ranks: Ranks) -> None:
         self._job, self._pipeline, self._ranks = job, pipeline, ranks
         self._training = job.config.training
-        self._kept, self._held_out = _instance_pictures(job)
-        self._prior = read_pictures(job.priors) if job.has_prior else []
+        by_subject = _instance_pictures(job)
+        self._counts = tuple(len(kept) for kept, _ in by_subject)
+        self._kept = [picture for kept, _ in by_subject for picture in kept]
+        self._held_out = [picture for _, held_out in by_subject for picture in held_out]
+        self._own_captions = {
+            picture: captions_of(picture, self._training.caption_templates, phrase=subject.phrase)
+            for subject, (kept, _) in zip(job.subjects, by_subject, strict=True)
+            for picture in kept
+        }
+        priors = [read_pictures(one.priors) for one in job.pictures] if job.has_prior else []
+        self._prior_counts = tuple(map(len, priors))
+        self._prior = [picture for pictures in priors for picture in pictures]
 
     def batches(self) -> Batches:
         """Return what makes the batches, of one shape or of several.
@@ -300,7 +313,8 @@ class _Loader:
             name="instance",
             pictures=pictures,
             moments=self._moments(pictures, size, flips=training.horizontal_flip, crops=crops),
-            captions=[self._captions_of(picture) for picture in pictures],
+            captions=[self._own_captions[picture] for picture in pictures],
+            counts=self._counts if pictures is self._kept else (),
             masks=masks_of(pictures, crops=crops),
             flip=training.horizontal_flip,
             num_crops=crops.count if crops is not None else 1,
@@ -314,6 +328,7 @@ class _Loader:
             pictures=self._prior,
             moments=self._moments(self._prior, size, fit=turn is not int),
             captions=[(picture.caption,) for picture in self._prior],
+            counts=self._prior_counts,
         )
         return (own, prior)
 
@@ -337,14 +352,10 @@ class _Loader:
             fit=fit,
         )
 
-    def _captions_of(self, picture: Picture) -> tuple[str, ...]:
-        phrase = self._job.config.subject.phrase
-        return captions_of(picture, self._training.caption_templates, phrase=phrase)
-
     def _captions(self) -> CaptionSource:
         """Return every caption that a batch or a validation may ask for."""
         pictures = [*self._kept, *self._prior, *self._held_out]
-        used = [caption for picture in self._kept for caption in self._captions_of(picture)]
+        used = [caption for captions in self._own_captions.values() for caption in captions]
         pipeline = self._pipeline
         embed = None
         if not self._training.trains_text_encoder:

@@ -1,8 +1,9 @@
 """Builds the micro-batch of any (step, accumulation, rank) from counters alone, in one bucket.
 
 The global batch of step s (counted from 0) takes positions s x B to (s + 1) x B - 1 of the instance
-order and of the prior order. Every draw is named by (seed, stream, step, slot), the slot being the
-place in the global batch, so it does not matter which rank computes it.
+order and of the prior order, in which several subjects take turns. Every draw is named by (seed,
+stream, step, slot), the slot being the place in the global batch, so it does not matter which rank
+computes it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -68,8 +69,9 @@ class Half:
 
     Attributes:
         name: `instance` or `prior`; begins the names of its random streams.
-        pictures: the pictures.
+        pictures: the pictures, those of each subject together.
         moments: their posterior moments.
+        counts: pictures of each subject, who take turns; empty: all are of one.
         captions: captions that each picture may have; a sample takes one of them.
         masks: which parts of the pictures are learnt; None: all.
         flip: mirror each sample with probability one half.
@@ -82,11 +84,29 @@ class Half:
     pictures: Sequence[Picture]
     moments: MomentSource
     captions: Sequence[tuple[str, ...]]
+    counts: tuple[int, ...] = ()
     masks: MaskSource | None = None
     flip: bool = False
     num_crops: int = 1
     repeats: int = 1
     turn: Callable[[int], int] = int
+
+    def picture_at(self, position: int, *, seed: int) -> int:
+        """Return the number of the picture at a position of the endless order of this half.
+
+        Subjects take turns from position to position, and each goes through its own pictures in an
+        order of its own. So of as many positions in a row as there are subjects, each has one.
+
+        Args:
+            position: samples taken before, at least 0.
+            seed: seed of the training.
+        """
+        counts = self.counts or (len(self.pictures),)
+        turn, subject = divmod(position, len(counts))
+        stream = f"{self.name}/{subject}" if subject else self.name
+        count = counts[subject]
+        place = picture_at(turn, count=count * self.repeats, seed=seed, stream=stream)
+        return sum(counts[:subject]) + place % count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,13 +156,7 @@ class BatchMaker:
 
     def _sample(self, half: Half, step: int, slot: int) -> Sample:
         """Return latents_CHW, noise_CHW, timestep, caption row and weights_HW of one slot."""
-        position = picture_at(
-            half.turn(step) * self.batch_size + slot,
-            count=len(half.pictures) * half.repeats,
-            seed=self.seed,
-            stream=half.name,
-        )
-        index = position % len(half.pictures)
+        index = half.picture_at(half.turn(step) * self.batch_size + slot, seed=self.seed)
         place = (step, slot)
         flip = half.flip and bool(self._choice(half, "flip", 2, place))
         crop = self._choice(half, "crop", half.num_crops, place)

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from boothline.config import RunConfig
+from boothline.config.subject import SubjectConfig
 from boothline.config.training import TrainingConfig
 from boothline.errors import ConfigError
 from boothline.store.manifest import digest_of
@@ -53,6 +54,20 @@ _LATER_SETTINGS = (
 )
 
 
+class SubjectFolders(BaseModel):
+    """The pictures of one subject.
+
+    Attributes:
+        instance: folder with the instance images and their captions.jsonl.
+        priors: folders with the class images and their captions.jsonl; empty without prior.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instance: Path
+    priors: tuple[Path, ...] = ()
+
+
 class TrainingJob(BaseModel):
     """What to train, from what, and where its files go.
 
@@ -61,8 +76,7 @@ class TrainingJob(BaseModel):
         world_size: number of ranks.
         base_model: folder of the base model.
         base_model_digest: digest of the base model's bytes.
-        instance: folder with the instance images and their captions.jsonl.
-        priors: folders with the class images and their captions.jsonl; empty without prior.
+        pictures: of each subject, in the order of the configuration.
         data_digest: digest of the content of all pictures and captions.
         states: path in the store under which training states are committed.
         folder: scratch folder that all ranks of a node see.
@@ -76,8 +90,7 @@ class TrainingJob(BaseModel):
     world_size: int = Field(ge=1)
     base_model: Path
     base_model_digest: str
-    instance: Path
-    priors: tuple[Path, ...] = ()
+    pictures: tuple[SubjectFolders, ...] = Field(min_length=1)
     data_digest: str
     states: str
     folder: Path
@@ -106,7 +119,13 @@ class TrainingJob(BaseModel):
     def has_prior(self) -> bool:
         """Whether each micro-batch has a prior half."""
         prior = self.config.prior
-        return prior.enabled and prior.weight > 0 and bool(self.priors)
+        has_pictures = any(folders.priors for folders in self.pictures)
+        return prior.enabled and prior.weight > 0 and has_pictures
+
+    @property
+    def subjects(self) -> tuple[SubjectConfig, ...]:
+        """Each subject, in the order of its pictures."""
+        return tuple(config.subject for config in self.config.by_subject.values())
 
     @property
     def identity(self) -> dict[str, str]:

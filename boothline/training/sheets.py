@@ -9,6 +9,7 @@ from PIL import Image
 
 from boothline.buckets import Size, nearest, sizes_of
 from boothline.config import RunConfig
+from boothline.config.subject import SubjectConfig
 from boothline.config.training import TrainingConfig
 from boothline.diffusion.loading import DiffusionParts
 from boothline.diffusion.sampling import SampleRequest, sample
@@ -72,6 +73,13 @@ def is_due(config: TrainingConfig, step: int) -> bool:
     return config.sample_early and step & (step - 1) == 0 and (not every or step < every)
 
 
+def sheet_prompts(config: RunConfig) -> list[tuple[SubjectConfig, str]]:
+    """Return the prompt templates of a sheet; several subjects share the room on it."""
+    subjects = [one.subject for one in config.by_subject.values()]
+    templates = config.evaluation.prompts[: MAX_PROMPTS // len(subjects) or 1]
+    return [(subject, template) for subject in subjects for template in templates]
+
+
 class SheetMaker:
     """Samples the prompts of `evaluation.prompts` with the networks as they are now.
 
@@ -87,7 +95,7 @@ class SheetMaker:
         self._surroundings = surroundings
         self._ranks = ranks
         self._sizes = sizes_of(config.subject)
-        self.prompts = [config.subject.fill(p) for p in config.evaluation.prompts[:MAX_PROMPTS]]
+        self.prompts = [subject.fill(p) for subject, p in sheet_prompts(config)]
         sampling = config.evaluation.sampling
         per_rank = -(-len(self.prompts) // ranks.world_size)
         self._sampling = sampling.model_copy(

@@ -23,10 +23,10 @@ from boothline.training.job import (
     TrainingJob,
 )
 from boothline.training.optimizing import WeightAverage, build_optimizer
-from boothline.training.pictures import read_pictures
+from boothline.training.pictures import Picture, read_pictures
 from boothline.training.ranks import Ranks, Requests
 from boothline.training.reporting import EventLog, Exchange, StepReport, peak_memory_bytes
-from boothline.training.sheets import SheetMaker, is_due
+from boothline.training.sheets import MAX_PICTURES, SheetMaker, is_due
 from boothline.training.state_store import StateStore
 from boothline.training.states import TrainedParts
 from boothline.training.stepping import Stepper
@@ -156,7 +156,7 @@ class Trainer:
             self._tell("start", step=first, total=self._config.num_steps)
             if first == 0 and (self._config.sample_every_steps or self._config.sample_early):
                 path = self._job.folder / INPUTS_FILE
-                self._sheets.show_inputs(path, pictures=read_pictures((self._job.instance,)))
+                self._sheets.show_inputs(path, pictures=self._first_pictures())
                 self._tell("inputs", path=str(path))
             if self._ranks.world_size > 2:
                 self._stepper.settle_buckets()
@@ -173,6 +173,12 @@ class Trainer:
             self._requests.answer()
             if self._states is not None:
                 self._states.close()
+
+    def _first_pictures(self) -> list[Picture]:
+        """Return the first instance pictures of each subject."""
+        room = MAX_PICTURES // len(self._job.pictures) or 1
+        found = [read_pictures((one.instance,))[:room] for one in self._job.pictures]
+        return [picture for pictures in found for picture in pictures]
 
     def _train_step(self, step: int) -> None:
         """Take optimizer step `step`, counted from 0, and post its losses."""

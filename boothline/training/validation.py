@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from boothline.config import RunConfig
+from boothline.config.section import SUBJECT_FIELD
 from boothline.diffusion import counters
 from boothline.diffusion.families import LatentScale
 from boothline.evaluation import metrics
@@ -27,7 +28,7 @@ from boothline.training.ranks import Ranks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boothline.evaluation.encoders import ImageEncoder, TextImageEncoder
+    from boothline.evaluation.encoders import Features, ImageEncoder, TextImageEncoder
 
 SCORE = "score"
 Row = dict[str, float]
@@ -146,8 +147,8 @@ class SheetJudge:
 
     Args:
         config: prompts and the blend. CLIP does not know the identifier: its texts name the class.
-        real: RGB pictures of the subject.
-        num_prompts: prompts on the sheet, one picture each.
+        real: RGB pictures of each subject.
+        num_prompts: prompts on the sheet, one picture each; as many of each subject.
         dino: encoder of subject fidelity.
         clip: encoder of prompt fidelity.
         ranks: who shares the work.
@@ -157,7 +158,7 @@ class SheetJudge:
         self,
         config: RunConfig,
         *,
-        real: Sequence[Image.Image],
+        real: Sequence[Sequence[Image.Image]],
         num_prompts: int,
         dino: "ImageEncoder",
         clip: "TextImageEncoder",
@@ -166,13 +167,20 @@ class SheetJudge:
         self._subject_weight = config.evaluation.subject_weight
         self._ranks = ranks
         self._dino, self._clip = dino, clip
-        prompts = config.evaluation.prompts[:num_prompts]
-        noun = config.subject.class_noun
-        self._texts = clip.encode_texts([p.replace("{subject}", noun) for p in prompts])
-        self._real = share(
-            len(real),
-            lambda index: torch.from_numpy(dino.encode([real[index]])[0]),
-            ranks=ranks,
+        nouns = [one.subject.class_noun for one in config.by_subject.values()]
+        self._each = num_prompts // len(nouns)
+        templates = config.evaluation.prompts[: self._each]
+        self._texts = clip.encode_texts(
+            [template.replace(SUBJECT_FIELD, noun) for noun in nouns for template in templates]
+        )
+        self._real = [self._encoded(pictures) for pictures in real]
+
+    def _encoded(self, pictures: Sequence[Image.Image]) -> "Features":
+        """Return (N, D) features, the work shared over the ranks."""
+        return share(
+            len(pictures),
+            lambda index: torch.from_numpy(self._dino.encode([pictures[index]])[0]),
+            ranks=self._ranks,
         ).numpy()
 
     def scores(self, pictures: Sequence[Image.Image]) -> Row:
@@ -185,7 +193,8 @@ class SheetJudge:
         sums = torch.zeros(2, dtype=torch.float64)
         for index in mine:
             picture, text = pictures[index], self._texts[index : index + 1]
-            subject = metrics.subject_fidelity(self._dino.encode([picture]), self._real)
+            real = self._real[index // self._each]
+            subject = metrics.subject_fidelity(self._dino.encode([picture]), real)
             prompt = metrics.prompt_fidelity(self._clip.encode([picture]), text)
             sums += torch.tensor([float(subject[0]), float(prompt[0])], dtype=torch.float64)
         subject_mean, prompt_mean = (self._ranks.sum(sums) / len(pictures)).tolist()

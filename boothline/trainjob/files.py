@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from boothline.diffusion.base_model import resolve
@@ -11,7 +12,13 @@ from boothline.runs import Failure
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
 from boothline.store.manifest import FileEntry
-from boothline.training.job import JOB_FILE, RESULT_FILE, SAMPLES_FOLDER, TrainingJob
+from boothline.training.job import (
+    JOB_FILE,
+    RESULT_FILE,
+    SAMPLES_FOLDER,
+    SubjectFolders,
+    TrainingJob,
+)
 
 _PEER_LOSS = "lost each other"
 
@@ -25,14 +32,33 @@ def send_job(store: Store, job: TrainingJob) -> ManifestRef:
     """Commit what the nodes need: the job and its pictures; models they resolve themselves."""
     described = job.model_dump_json().encode()
     files: dict[str, Path | bytes | FileEntry] = {JOB_FILE: described}
-    pictures = {"instance": job.instance}
-    pictures |= {f"prior-{number:03d}": prior for number, prior in enumerate(job.priors)}
-    for name, folder in pictures.items():
+    for name, folder in _folders(job):
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             files[f"{name}/{path.relative_to(folder).as_posix()}"] = path
     draft = TrainingFiles().draft(files)
     # The local paths in job.json differ from try to try, so the place follows the content.
     return store.commit(f"{folder_of(job)}/job-{hashlib.sha256(described).hexdigest()[:16]}", draft)
+
+
+def _folders(job: TrainingJob) -> Iterator[tuple[str, Path]]:
+    """Yield each folder of pictures with its name on the way; those of the first subject first."""
+    for number, subject in enumerate(job.pictures):
+        place = f"subject-{number}/" if number else ""
+        yield f"{place}instance", subject.instance
+        for shard, prior in enumerate(subject.priors):
+            yield f"{place}prior-{shard:03d}", prior
+
+
+def _received(job: TrainingJob, folder: Path) -> tuple[SubjectFolders, ...]:
+    """Return the folders of pictures as they were fetched."""
+    names = iter([name for name, _ in _folders(job)])
+    return tuple(
+        SubjectFolders(
+            instance=folder / next(names),
+            priors=tuple(folder / next(names) for _ in subject.priors),
+        )
+        for subject in job.pictures
+    )
 
 
 def receive_job(store: Store, ref: str, folder: Path, *, settings: Settings) -> TrainingJob:
@@ -55,8 +81,7 @@ def receive_job(store: Store, ref: str, folder: Path, *, settings: Settings) -> 
         )
     update: dict[str, object] = {
         "base_model": base.path,
-        "instance": folder / "instance",
-        "priors": tuple(folder / f"prior-{number:03d}" for number in range(len(sent.priors))),
+        "pictures": _received(sent, folder),
         "folder": folder,
     }
     evaluation = sent.config.evaluation

@@ -8,6 +8,7 @@ from pathlib import Path
 from boothline.components.batch_infer import ABOUT
 from boothline.config import RunConfig
 from boothline.config.inference import InferenceConfig
+from boothline.config.section import SUBJECT_FIELD
 from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError
 from boothline.evaluation.prompt_sets import templates
@@ -108,17 +109,21 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 
 
 def prompt_rows(config: RunConfig) -> list[PromptRow]:
-    """Return the run's prompts, `{subject}` filled in.
+    """Return the run's prompts, `{subject}` filled in; with each of several subjects in turn.
 
     Raises:
         DataError: the prompt file cannot be used.
     """
     if config.inference.prompts_file is None:
-        return [
-            PromptRow(prompt=config.subject.fill(text)) for text in templates(config.evaluation)
-        ]
-    rows = read_prompts(Path(config.inference.prompts_file))
-    return [row.model_copy(update={"prompt": config.subject.fill(row.prompt)}) for row in rows]
+        rows = [PromptRow(prompt=text) for text in templates(config.evaluation)]
+    else:
+        rows = read_prompts(Path(config.inference.prompts_file))
+    subjects = [one.subject for one in config.by_subject.values()]
+    return [
+        row.model_copy(update={"prompt": subject.fill(row.prompt)})
+        for row in rows
+        for subject in (subjects if SUBJECT_FIELD in row.prompt else subjects[:1])
+    ]
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:

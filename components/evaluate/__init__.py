@@ -13,19 +13,37 @@ _MAX_SHEETS = 32
 
 
 def show(context: "StepContext", ref: "ManifestRef") -> None:
-    """Log the means, and a sheet for each prompt: a row of pictures for each contender."""
-    import json
+    """Log the means of all subjects together and of each, and a sheet for each prompt."""
+    from boothline.subjects import of_each
 
-    from boothline.pictures.sheets import track_sheet
+    evaluation = context.store.read_as(Evaluation, ref)
+    for one, part in of_each(context, ref):
+        _show_sheets(one, part)
+    if confusion := evaluation.confusion:
+        shares = {f"confusion/{model}": confusion.confused(model) for model in confusion.shares}
+        context.tracker.metrics(shares)
+    _show_means(context, evaluation)
 
-    manifest = context.store.read(ref)
-    evaluation = Evaluation.of(manifest, name=str(ref))
+
+def _show_means(context: "StepContext", evaluation: Evaluation) -> None:
+    """Log the means of an evaluation."""
     context.tracker.metrics(
         {
             f"{section}/{model}/{metric}": mean
             for section, model, metric, mean in evaluation.figures()
         }
     )
+
+
+def _show_sheets(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log the means of one subject, and sheets: a row of pictures for each contender."""
+    import json
+
+    from boothline.pictures.sheets import track_sheet
+
+    manifest = context.store.read(ref)
+    evaluation = Evaluation.of(manifest, name=str(ref))
+    _show_means(context, evaluation)
     images: dict[str, list[str]] = {}
     for line in context.store.read_entry(manifest.entry("scores.jsonl")).splitlines():
         row = json.loads(line)

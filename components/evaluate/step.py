@@ -33,6 +33,7 @@ from boothline.evaluation.scoring import (
 from boothline.results import BASE, CHAMPION, FINE_TUNED, Evaluation
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.subjects import Files, each_subject
 from boothline.trials import FAILED_TRIAL
 
 # Settings that only name something, whose content the key has instead, or that change nothing.
@@ -262,5 +263,23 @@ def _score_lines(
     return "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows).encode()
 
 
-STEP = Step(name=ABOUT.name, inputs=Inputs, version=2, key=key, produce=produce)
+def gather(context: StepContext, parts: Mapping[str, ManifestRef]) -> tuple[Evaluation, Files]:
+    """Return what the evaluations of several subjects come to, and what each is taken for.
+
+    Raises:
+        ConflictError: the champion changed between them.
+    """
+    from boothline.evaluation.confusion import confusion_of, of_several
+
+    context.progress.update(0, 1, unit="subjects", note="comparing the subjects")
+    found = {name: context.store.read_as(Evaluation, ref) for name, ref in parts.items()}
+    dino = load_dino(_resolved(context, context.config.evaluation.dino_model))
+    confusion = confusion_of(context.store, parts, encode=dino.encode)
+    context.progress.update(1, 1, unit="subjects")
+    return of_several(found, confusion=confusion), {}
+
+
+STEP = each_subject(
+    Step(name=ABOUT.name, inputs=Inputs, version=2, key=key, produce=produce), gather=gather
+)
 run = STEP.run

@@ -15,7 +15,15 @@ _OF_THE_SHARD = ("num_images", "shard", "num_shards", "batch_size")
 
 
 def show(context: "StepContext", ref: "ManifestRef") -> None:
-    """Log the settings of the class pictures and a sheet of the first."""
+    """Log the settings of the class pictures of each subject and a sheet of the first."""
+    from boothline.subjects import of_each
+
+    for one, part in of_each(context, ref):
+        _show(one, part)
+
+
+def _show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log the class pictures of one subject."""
     from boothline.pictures.sheets import track_sheet
 
     entries = context.store.read(ref).under("images/")

@@ -1,7 +1,7 @@
 """Samples one shard of the class pictures from the base model, once for all runs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,7 +18,8 @@ from boothline.pictures.parts import IMAGES, Part, Parts
 from boothline.pictures.plan import PlannedPicture
 from boothline.results import Prior, PriorChunk
 from boothline.steps import Step, StepContext, StepInputs, StepKey
-from boothline.store import FileEntry, ManifestDraft, layout
+from boothline.store import FileEntry, ManifestDraft, ManifestRef, layout
+from boothline.subjects import Files, each_subject
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
@@ -223,11 +224,15 @@ def _num_sampled(context: StepContext, inputs: Inputs) -> int:
     return context.config.prior.num_sampled(len(own))
 
 
-STEP = Step(
-    name=ABOUT.name,
-    inputs=Inputs,
-    version=1,
-    key=key,
-    produce=produce,
+def gather(context: StepContext, parts: Mapping[str, ManifestRef]) -> tuple[Prior, Files]:
+    """Return what the class pictures of several subjects come to."""
+    found = [context.store.read_as(Prior, ref) for ref in parts.values()]
+    base = next((one.base_model_digest for one in found if one.base_model_digest), "")
+    num_images = sum(one.num_images for one in found)
+    return Prior(num_images=num_images, base_model_digest=base), {}
+
+
+STEP = each_subject(
+    Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce), gather=gather
 )
 run = STEP.run

@@ -6,12 +6,13 @@ from boothline import settings as environment
 from boothline.components.promote import ABOUT
 from boothline.config.promotion import PromotionConfig
 from boothline.errors import DataError
-from boothline.registry.gate import Verdict, judge
+from boothline.registry.gate import Verdict, judge_each
 from boothline.registry.promotion import promote, sync_challenger
 from boothline.registry.subjects import judge_subject
 from boothline.results import PROMOTED, REFUSED, Evaluation, Model, Promotion
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import Manifest, ManifestDraft, ManifestRef, Store
+from boothline.subjects import parts_of
 
 # So that verdicts from before they existed keep their keys.
 _LATER_RULES = ("max_prior_loss", "max_diversity_loss")
@@ -57,7 +58,9 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     evaluation = context.store.read_as(Evaluation, inputs.evaluation)
     _check_subject(context.store, context.store.read(inputs.evaluation), inputs)
     champion = evaluation.champion
-    judgement = judge(evaluation, promotion)
+    parts = parts_of(context.store, inputs.evaluation)
+    each = {name: context.store.read_as(Evaluation, ref) for name, ref in parts.items()}
+    judgement = judge_each(each, promotion)
     if champion:
         models = ManifestRef.parse(inputs.model), ManifestRef.parse(champion)
         rule = judge_subject(context.store, *models)

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boothline.components.publish_checkpoint import ABOUT
+from boothline.config import RunConfig
 from boothline.diffusion.base_model import BaseModel, model_of, resolve
 from boothline.diffusion.layout import license_of
 from boothline.errors import BoothlineError, ConfigError
@@ -39,16 +40,30 @@ class Inputs(StepInputs):
 
 def key(context: StepContext, inputs: Inputs) -> StepKey:
     """Return what the export depends on: the training, the base model and the names."""
-    subject = context.config.subject
     return StepKey(
         config={
             "model_name": context.config.model_name,
-            "identifier": subject.identifier,
-            "class_noun": subject.class_noun,
+            **_words(context.config),
             "base_model": {"source": context.config.base_model.source},
         },
         inputs=(ManifestRef.parse(inputs.training),),
     )
+
+
+def _words(config: RunConfig) -> dict[str, Any]:
+    """Return what the subject is called, or each of several, as the model says it."""
+    if not config.subjects:
+        subject = config.subject
+        return {"identifier": subject.identifier, "class_noun": subject.class_noun}
+    words = [
+        one.model_dump(include={"name", "identifier", "class_noun"}) for one in config.subjects
+    ]
+    return {"subjects": words}
+
+
+def _prompt(config: RunConfig) -> str:
+    """Return a prompt for the pictures that exports are compared by; of the first subject."""
+    return next(iter(config.by_subject.values())).subject.fill(_PROMPT)
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
@@ -77,8 +92,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     config = context.config
     model = Model(
         model_name=config.model_name,
-        identifier=config.subject.identifier,
-        class_noun=config.subject.class_noun,
+        **_words(config),
         base_model=ModelBase(source=base.source, digest=base.digest),
         method="lora" if lora else "full",
         state=training.final_state,
@@ -144,7 +158,7 @@ def _export(
     save_diffusers(parts, folder, base=base.path, trained=trained)
     has_single_file = save_single_file(parts, export / SINGLE_FILE, dtype=stored_dtype(base.path))
     _report(context, 2)
-    picture, _ = check_diffusers(folder, parts, prompt=context.config.subject.fill(_PROMPT))
+    picture, _ = check_diffusers(folder, parts, prompt=_prompt(context.config))
     if has_single_file:
         check_single_file(export / SINGLE_FILE, parts, config=folder)
     path = context.folder / "check.png"
@@ -167,7 +181,7 @@ def _merged(
     from boothline.diffusion.lora_export import check_adapters, merge_checked, save_adapters
 
     settings = LoraConfig.model_validate(lora)
-    prompt = context.config.subject.fill(_PROMPT)
+    prompt = _prompt(context.config)
     trained = load_adapters(parts, context.folder / "state", lora=settings)
     for file in save_adapters(parts, folder, lora=settings):
         check_adapters(file, parts, base=base.path, prompt=prompt)

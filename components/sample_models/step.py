@@ -1,5 +1,6 @@
 """Samples one shard of the pictures that the evaluation compares, of every contender."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from boothline.pictures.parts import Parts
 from boothline.results import EvaluationShard
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef
+from boothline.subjects import Files, each_subject
 
 if TYPE_CHECKING:
     from boothline.diffusion.loading import DiffusionParts
@@ -98,11 +100,16 @@ def _share(sets: list[PictureSet], shard: int, num_shards: int) -> list[tuple[Pi
     return parts[first:last]
 
 
-STEP = Step(
-    name=ABOUT.name,
-    inputs=Inputs,
-    version=1,
-    key=key,
-    produce=produce,
+def gather(context: StepContext, parts: Mapping[str, ManifestRef]) -> tuple[EvaluationShard, Files]:
+    """Return what the shards of several subjects come to."""
+    found = [context.store.read_as(EvaluationShard, ref) for ref in parts.values()]
+    num_images = sum(one.num_images for one in found)
+    first = found[0]
+    whole = EvaluationShard(shard=first.shard, num_shards=first.num_shards, num_images=num_images)
+    return whole, {}
+
+
+STEP = each_subject(
+    Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce), gather=gather
 )
 run = STEP.run

@@ -1,6 +1,7 @@
 """Fine-tunes the base model on the instance images, with the class images as prior."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,19 @@ from boothline.results import Training
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
 from boothline.store.manifest import digest_of
+from boothline.subjects import part_of, parts_of
 from boothline.tracking import dotted
 from boothline.training.job import (
     CURVE_FILE,
     SAMPLES_FOLDER,
     VALIDATION_FILE,
+    SubjectFolders,
     TrainingJob,
     result_config,
 )
 from boothline.training.launch import TrainingResult, train
+
+_OWN_PICTURES = f"{CLASS_FOLDER}/images/"
 
 
 class Inputs(StepInputs):
@@ -44,10 +49,37 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
             **config,
             **({"encoders": encoders} if encoders else {}),
             "base_model": _model(context).digest,
-            "prior_pictures": _prior_digest(context, inputs),
+            "prior_pictures": _prior_digests(context, inputs),
         },
         inputs=(ManifestRef.parse(inputs.dataset),),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """The pictures of one subject.
+
+    Attributes:
+        name: its name; empty: there are not several.
+        dataset: its dataset.
+        priors: the shards of its class prior that hold pictures; none without prior preservation.
+    """
+
+    name: str
+    dataset: ManifestRef
+    priors: tuple[ManifestRef, ...]
+
+
+def _subjects(context: StepContext, inputs: Inputs) -> list[_Subject]:
+    """Return each subject with its pictures, in the order of the configuration."""
+    store, enabled = context.store, context.config.prior.enabled
+    found = []
+    for name in context.config.by_subject:
+        shards = [part_of(store, ref, name) for ref in inputs.priors if enabled]
+        priors = tuple(ref for ref in shards if store.read(ref).under("images/"))
+        dataset = part_of(store, inputs.dataset, name)
+        found.append(_Subject(name=name, dataset=dataset, priors=priors))
+    return found
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
@@ -85,12 +117,6 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         DataError: prior preservation is on but there is no class image.
     """
     base = _model(context)
-    priors = [*_own_prior(context, inputs), *_priors(context, inputs)]
-    if context.config.prior.enabled and not priors:
-        raise DataError(
-            "Prior preservation is on, but the class prior holds no picture.",
-            remedy="Run generate_prior, or set prior.enabled=false.",
-        )
     dataset = context.store.read(inputs.dataset)
     encoders = _encoders(context)
     return TrainingJob(
@@ -98,11 +124,11 @@ def _job(context: StepContext, inputs: Inputs) -> TrainingJob:
         world_size=_world_size(context),
         base_model=base.path,
         base_model_digest=base.digest,
-        instance=_fetch(context.store, inputs.dataset, context.folder / "instance"),
-        priors=tuple(
-            _fetch_prior(context, inputs, ref, number=number) for number, ref in enumerate(priors)
+        pictures=tuple(
+            _fetch_subject(context, one, folder=context.folder / one.name)
+            for one in _subjects(context, inputs)
         ),
-        data_digest=digest_of([dataset.content_digest, _prior_digest(context, inputs)]),
+        data_digest=digest_of([dataset.content_digest, _prior_digests(context, inputs)]),
         states=layout.training_states(context.key),
         folder=context.folder,
         dino_model=encoders["dino_model"].path if encoders else None,
@@ -135,7 +161,7 @@ def _draft(
         files,
         inputs=(
             ManifestRef.parse(inputs.dataset),
-            *(ManifestRef.parse(ref) for ref in _priors(context, inputs)),
+            *_priors(context, inputs),
             state,
         ),
     )
@@ -160,60 +186,82 @@ def _encoders(context: StepContext) -> dict[str, BaseModel]:
     }
 
 
-def _priors(context: StepContext, inputs: Inputs) -> list[str]:
-    """Return the shards that hold pictures; none without prior preservation."""
+def _priors(context: StepContext, inputs: Inputs) -> list[ManifestRef]:
+    """Return the shards that hold pictures of any subject; none without prior preservation."""
     if not context.config.prior.enabled:
         return []
-    return [ref for ref in inputs.priors if context.store.read(ref).under("images/")]
+    store, shards = context.store, [ManifestRef.parse(ref) for ref in inputs.priors]
+    return [
+        ref
+        for ref in shards
+        if any(store.read(part).under("images/") for part in parts_of(store, ref).values())
+    ]
 
 
-def _own_prior(context: StepContext, inputs: Inputs) -> list[str]:
-    """Return the dataset where it holds class pictures of one's own."""
-    if not context.config.prior.enabled:
-        return []
-    has_own = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/images/")
-    return [inputs.dataset] if has_own else []
+def _fetch_subject(context: StepContext, subject: _Subject, *, folder: Path) -> SubjectFolders:
+    """Fetch the pictures of one subject: its own, then those of its class.
+
+    Raises:
+        DataError: prior preservation is on but there is no class image.
+    """
+    store = context.store
+    priors = []
+    if context.config.prior.enabled and _own_files(context, subject):
+        store.fetch(subject.dataset, folder / "prior-000", prefix=f"{CLASS_FOLDER}/")
+        priors.append(folder / "prior-000" / CLASS_FOLDER)
+    for ref in subject.priors:
+        priors.append(_fetch(store, ref, folder / f"prior-{len(priors):03d}"))
+    if context.config.prior.enabled and not priors:
+        whose = f" of {subject.name}" if subject.name else ""
+        raise DataError(
+            f"Prior preservation is on, but the class prior{whose} holds no picture.",
+            remedy="Run generate_prior, or set prior.enabled=false.",
+        )
+    instance = _fetch(store, subject.dataset, folder / "instance")
+    return SubjectFolders(instance=instance, priors=tuple(priors))
 
 
-def _fetch_prior(context: StepContext, inputs: Inputs, ref: str, *, number: int) -> Path:
-    """Fetch a shard of the class prior, or the class pictures of the dataset."""
-    folder = context.folder / f"prior-{number:03d}"
-    if ref != inputs.dataset:
-        return _fetch(context.store, ref, folder)
-    context.store.fetch(ref, folder, prefix=f"{CLASS_FOLDER}/")
-    return folder / CLASS_FOLDER
+def _prior_digests(context: StepContext, inputs: Inputs) -> str | list[str]:
+    """Return the digest of all class images and their captions; of several subjects, of each."""
+    digests = [_prior_digest(context, one) for one in _subjects(context, inputs)]
+    return digests if context.config.subjects else digests[0]
 
 
-def _prior_digest(context: StepContext, inputs: Inputs) -> str:
-    """Return the digest of all class images and their captions, however they are sharded."""
-    own = _own_digest(context, inputs)
-    sampled = _sampled_digest(context, inputs)
+def _prior_digest(context: StepContext, subject: _Subject) -> str:
+    """Return the digest of one subject's class images, however they are sharded."""
+    own = _own_digest(context, subject)
+    sampled = _sampled_digest(context.store, subject)
     if not own:
         return sampled
-    return digest_of({"own": own, "sampled": sampled}) if _priors(context, inputs) else own
+    return digest_of({"own": own, "sampled": sampled}) if subject.priors else own
 
 
-def _own_digest(context: StepContext, inputs: Inputs) -> str:
+def _own_files(context: StepContext, subject: _Subject) -> tuple[FileEntry, ...]:
+    """Return the files of the class pictures of one's own; none without prior preservation."""
+    if not context.config.prior.enabled:
+        return ()
+    manifest = context.store.read(subject.dataset)
+    return manifest.under(f"{CLASS_FOLDER}/") if manifest.under(_OWN_PICTURES) else ()
+
+
+def _own_digest(context: StepContext, subject: _Subject) -> str:
     """Return the digest of the class pictures of one's own; empty without any."""
-    if not _own_prior(context, inputs):
-        return ""
-    files = context.store.read(inputs.dataset).under(f"{CLASS_FOLDER}/")
-    return digest_of(sorted((entry.path, entry.sha256) for entry in files))
+    files = _own_files(context, subject)
+    return digest_of(sorted((entry.path, entry.sha256) for entry in files)) if files else ""
 
 
-def _sampled_digest(context: StepContext, inputs: Inputs) -> str:
+def _sampled_digest(store: Store, subject: _Subject) -> str:
     """Return the digest of the sampled class pictures."""
     images: list[tuple[str, str]] = []
     captions: list[str] = []
-    for ref in _priors(context, inputs):
-        manifest = context.store.read(ref)
-        images += [(entry.path, entry.sha256) for entry in manifest.under("images/")]
-        text = context.store.read_bytes(ref, "captions.jsonl").decode()
+    for ref in subject.priors:
+        images += [(entry.path, entry.sha256) for entry in store.read(ref).under("images/")]
+        text = store.read_bytes(ref, "captions.jsonl").decode()
         captions += [line for line in text.split("\n") if line]
     return digest_of({"images": sorted(images), "captions": sorted(captions)})
 
 
-def _fetch(store: Store, ref: str, folder: Path) -> Path:
+def _fetch(store: Store, ref: ManifestRef, folder: Path) -> Path:
     """Fetch the pictures, their masks and captions of a manifest."""
     for prefix in ("images/", "masks/", "captions.jsonl"):
         store.fetch(ref, folder, prefix=prefix)

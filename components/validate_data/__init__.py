@@ -13,7 +13,15 @@ PAGE = "validation.html"
 
 
 def show(context: "StepContext", ref: "ManifestRef") -> None:
-    """Log what was found in the pictures: counts, report and page."""
+    """Log what was found in the pictures of each subject: counts, report and page."""
+    from boothline.subjects import of_each
+
+    for one, part in of_each(context, ref):
+        _show(one, part)
+
+
+def _show(context: "StepContext", ref: "ManifestRef") -> None:
+    """Log what was found in the pictures of one subject."""
     from boothline.data import DatasetReport
     from boothline.report.validation import render_validation
 

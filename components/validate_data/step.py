@@ -2,8 +2,10 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 
 from boothline import settings as environment
@@ -22,6 +24,7 @@ from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
+from boothline.subjects import Files, each_subject, parts_of
 from boothline.training.job import ensure_some_left
 
 logger = logging.getLogger(__name__)
@@ -119,7 +122,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     if any(said):
         context.progress.remark("; ".join(filter(None, said)))
     run_dir = context.settings.run_dir
-    if run_dir is None or (run_dir / PAGE).exists():
+    if run_dir is None or (run_dir / _page_of(context)).exists():
         return
     folder = context.store.fetch(ref, context.folder / "reused", prefix="thumbnails/")
     _write_page(report, folder, context)
@@ -142,15 +145,29 @@ def _tokenizer(config: RunConfig, settings: Settings) -> Path:
 
 
 def html(dataset: str, config: str) -> bytes:
-    """Return the page on what was found in the pictures of a dataset, as UTF-8."""
+    """Return the pages on what was found in the pictures of a dataset as one, as UTF-8."""
+    store = Store.connect(environment.current())
+    configs = RunConfig.model_validate_json(config).by_subject
+    parts = parts_of(store, dataset)
+    pages = {name: _page(store, ref, configs[name].subject) for name, ref in parts.items()}
+    if "" in pages:
+        return pages[""].encode()
+    frames = "".join(
+        f'<h1>{name}</h1><iframe title="{name}" srcdoc="{escape(page)}" '
+        'style="width: 100%; height: 90vh; border: 0"></iframe>'
+        for name, page in pages.items()
+    )
+    return f'<!doctype html><html lang="en"><meta charset="utf-8">{frames}</html>'.encode()
+
+
+def _page(store: Store, dataset: ManifestRef, subject: SubjectConfig) -> str:
+    """Return the page on the pictures of one subject."""
     from boothline.report.validation import render_validation
 
-    store = Store.connect(environment.current())
     report = DatasetReport.model_validate_json(store.read_bytes(dataset, "report.json"))
-    subject = RunConfig.model_validate_json(config).subject
     with tempfile.TemporaryDirectory(prefix="boothline-page-") as folder:
         thumbnails = store.fetch(dataset, Path(folder) / "dataset", prefix="thumbnails/")
-        return render_validation(report, thumbnails, subject=subject).encode()
+        return render_validation(report, thumbnails, subject=subject)
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:
@@ -160,9 +177,14 @@ def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Pa
     place = context.settings.run_dir or context.folder
     place.mkdir(parents=True, exist_ok=True)
     page = render_validation(report, folder, subject=context.config.subject)
-    path = place / PAGE
+    path = place / _page_of(context)
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _page_of(context: StepContext) -> str:
+    """Return the file name of the page; each of several subjects has one of its own."""
+    return PAGE.replace(".", f"-{context.subject}.") if context.subject else PAGE
 
 
 def _source(context: StepContext) -> _Source:
@@ -172,7 +194,7 @@ def _source(context: StepContext) -> _Source:
     return _Source(files=files, tokenizer=_tokenizer(config, context.settings))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)  # as many as a run has subjects at most
 def _collect_once(images: str, folder: Path, settings: Settings) -> Collection:
     """Read a source into a scratch folder; the folder is this step's own, so nothing is stale."""
     return collect(images, folder, settings=settings)
@@ -215,7 +237,23 @@ def _announce(report: DatasetReport, context: StepContext) -> None:
     context.tracker.artifact(context.folder / "dataset" / "report.json", folder="dataset")
 
 
+def gather(context: StepContext, parts: Mapping[str, ManifestRef]) -> tuple[Dataset, Files]:
+    """Return what the datasets of several subjects come to."""
+    found = [context.store.read_as(Dataset, ref) for ref in parts.values()]
+    whole = Dataset(
+        num_images=sum(one.num_images for one in found),
+        num_class_images=sum(one.num_class_images for one in found),
+        num_quarantined=sum(one.num_quarantined for one in found),
+        num_warnings=sum(one.num_warnings for one in found),
+        resolution_px=context.config.subject.resolution_px,
+    )
+    return whole, {}
+
+
 # 3: colours are managed, more captions are read, and no fault of a machine is a verdict; what was
 # committed before may lack all of that. Plain sRGB pictures give the bits that they gave.
-STEP = Step(name=ABOUT.name, inputs=Inputs, version=3, key=key, produce=produce, finish=finish)
+STEP = each_subject(
+    Step(name=ABOUT.name, inputs=Inputs, version=3, key=key, produce=produce, finish=finish),
+    gather=gather,
+)
 run = STEP.run

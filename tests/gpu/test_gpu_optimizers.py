@@ -11,7 +11,7 @@ from torch import nn
 
 from boothline.config import RunConfig
 from boothline.training.denoiser import Denoiser
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.training.optimizing import build_optimizer, set_learning_rate
 from boothline.training.states import TrainedParts
 
@@ -97,7 +97,7 @@ def test_state_of_eight_bits_is_saved_and_restored_to_the_bit(
         world_size=1,
         base_model=tmp_path,
         base_model_digest="b",
-        instance=tmp_path,
+        pictures=[SubjectFolders(instance=tmp_path)],
         data_digest="d",
         states="training/k",
         folder=tmp_path,

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from boothline.config import RunConfig
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 
 SIDE_PX = 32
 BaseMaker = Callable[..., Path]
@@ -92,6 +92,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "two shapes": write_pictures(root / "two", own, seed=2, wide=1),
         "square, masked": write_pictures(root / "square-masked", own[:3], seed=1, masked=True),
         "two shapes, masked": write_pictures(root / "two-masked", own, seed=2, wide=1, masked=True),
+        "second": write_pictures(root / "second", ["a zwx cat", "zwx cat on grass"], seed=4),
+        "second class": write_pictures(root / "second-class", ["a cat"] * 3, seed=5),
         "class": write_pictures(root / "class", ["a dog", "a photo of a dog"] * 2, seed=3),
     }
 
@@ -102,17 +104,25 @@ def make_job(tmp_path: Path, base_of: BaseMaker, pictures: dict[str, Path]) -> J
 
     def make(
         *, kind: str = "epsilon", prior: float | None = 0.6, buckets: tuple[str, ...] = (),
-        base: Path | None = None, world_size: int = 1, masks: bool = False, **training: Any,
+        base: Path | None = None, world_size: int = 1, masks: bool = False,
+        num_subjects: int = 1, **training: Any,
     ) -> TrainingJob:  # fmt: skip
         folder = tmp_path / f"job-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         settings = {"num_steps": 3, "batch_size": 2, "num_processes": world_size,
                     "warmup_steps": 1, "sample_every_steps": 0, **training}  # fmt: skip
         sampling = {"num_steps": 1, "batch_size": 1}
+        first = ("two shapes" if buckets else "square") + ", masked" * masks
+        subjects = [
+            {"name": noun, "images": "pictures", "identifier": identifier, "class_noun": noun}
+            for identifier, noun in (("sks", "dog"), ("zwx", "cat"))
+        ]
         config = {
             "subject": {
-                "resolution_px": SIDE_PX, "class_noun": "dog", "aspect_buckets": list(buckets)
+                "name": "pets", "resolution_px": SIDE_PX, "class_noun": "dog",
+                "aspect_buckets": list(buckets),
             },
+            "subjects": subjects if num_subjects > 1 else [],
             "training": settings,
             "prior": {"enabled": prior is not None, "weight": prior or 0.0},
             "evaluation": {"prompts": ["a {subject}"], "sampling": sampling},
@@ -122,8 +132,13 @@ def make_job(tmp_path: Path, base_of: BaseMaker, pictures: dict[str, Path]) -> J
             world_size=world_size,
             base_model=base or base_of(prediction_type=kind),
             base_model_digest="base",
-            instance=pictures[("two shapes" if buckets else "square") + ", masked" * masks],
-            priors=(pictures["class"],) if prior is not None else (),
+            pictures=[
+                SubjectFolders(
+                    instance=pictures[own],
+                    priors=(pictures[kind_of],) if prior is not None else (),
+                )
+                for own, kind_of in ((first, "class"), ("second", "second class"))[:num_subjects]
+            ],
             data_digest="data",
             states="training/job",
             folder=folder,

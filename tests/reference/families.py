@@ -43,9 +43,10 @@ class FamilyReference(ReferenceTraining):
         self._pipe: Any = getattr(diffusers, pipeline).from_pretrained(job.base_model)
         self._density, self._shift = density, shift
         self._training = settings["training"]
-        self._phrase, self._sizes = settings["phrase"], settings["sizes"]
+        self._phrases, self._sizes = settings["phrases"], settings["sizes"]
         self._prior_weight = settings["prior_weight"]
-        self._instance, self._prior = read_shots(job.instance), read_shots(job.priors[0])
+        self._instance = [read_shots(one.instance) for one in job.pictures]
+        self._prior = [read_shots(one.priors[0]) for one in job.pictures]
         self._networks = {
             name: part.double().requires_grad_(False).eval()
             for name, part in self._pipe.components.items()

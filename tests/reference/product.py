@@ -135,7 +135,10 @@ def settings_of(job: TrainingJob) -> dict[str, Any]:
     side = config["subject"]["resolution_px"]
     return {
         "training": config["training"],
-        "phrase": f"{config['subject']['identifier']} {config['subject']['class_noun']}",
+        "phrases": [
+            f"{one['identifier']} {one['class_noun']}"
+            for one in config["subjects"] or [config["subject"]]
+        ],
         "sizes": [tuple(map(int, b.split("x"))) for b in buckets] or [(side, side)],
         "prior_weight": config["prior"]["weight"],
     }
@@ -145,7 +148,6 @@ def reference_of(job: TrainingJob) -> ReferenceTraining:
     """Return the reference of a job."""
     return ReferenceTraining(
         base=job.base_model,
-        instance=job.instance,
-        prior=job.priors[0] if job.priors else None,
+        pictures=[(one.instance, next(iter(one.priors), None)) for one in job.pictures],
         settings=settings_of(job),
     )

@@ -42,6 +42,17 @@ def error_of(job: Any) -> float:
     return max(errors)
 
 
+SEVERAL: dict[str, Any] = {
+    "masks": True,
+    "repeats": 2,
+    "random_crops": 2,
+    "horizontal_flip": True,
+    "caption_templates": ["{caption} now", "a {subject} in snow"],
+    "caption_dropout": 0.3,
+    "noise_offset": 0.05,
+}
+
+
 @pytest.fixture
 def all_on(make_job, kept: list[Any] = []) -> Any:  # noqa: B006 - trained once
     """The reference with everything on."""
@@ -78,6 +89,14 @@ def test_training_of_stable_diffusion_2_equals_the_reference(make_job, base_2x) 
 def test_training_with_zero_terminal_snr_equals_the_reference(make_job, base_of, kind) -> None:
     base = base_of(prediction_type=kind, rescale_betas_zero_snr=True, num_train_timesteps=3)
     assert error_of(make_job(base=base, batch_size=4, min_snr_gamma=1.0)) <= TOLERANCE
+
+
+@pytest.mark.proves("F27/reference")
+@pytest.mark.parametrize("settings", [{}, SEVERAL], ids=["plain", "everything on"])
+def test_training_of_two_subjects_equals_the_reference(make_job, settings) -> None:
+    """A batch of three, so that the subjects change places from step to step."""
+    job = make_job(num_subjects=2, batch_size=3, **settings)
+    assert error_of(job) <= TOLERANCE
 
 
 def test_training_with_lion_equals_the_reference(make_job) -> None:

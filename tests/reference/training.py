@@ -33,6 +33,7 @@ from reference.inputs import (
 
 from boothline.diffusion import counters
 
+Pictures = list[tuple[Path, Path | None]]
 OPTIMIZERS = {"adamw": AdamW, "lion": Lion}
 
 
@@ -61,22 +62,20 @@ class ReferenceTraining:
 
     Args:
         base: folder of the base model.
-        instance: folder of the subject's pictures.
-        prior: folder of the class's pictures; None: no prior preservation.
-        settings: `training`, with every setting named, `phrase`, `sizes` (the one picture size, or
-            those of the buckets, width by height) and `prior_weight`.
+        pictures: of each subject, the folder of its pictures and that of its class's; None: no
+            prior preservation.
+        settings: `training`, with every setting named, `phrases` of the subjects, `sizes` (the one
+            picture size, or those of the buckets, width by height) and `prior_weight`.
     """
 
-    def __init__(
-        self, *, base: Path, instance: Path, prior: Path | None, settings: dict[str, Any]
-    ) -> None:
+    def __init__(self, *, base: Path, pictures: Pictures, settings: dict[str, Any]) -> None:
         self._base = Base.read(base)
         self._training = settings["training"]
-        self._phrase = settings["phrase"]
+        self._phrases = settings["phrases"]
         self._sizes = settings["sizes"]
         self._prior_weight = settings["prior_weight"]
-        self._instance = read_shots(instance)
-        self._prior = read_shots(prior) if prior is not None else []
+        self._instance = [read_shots(own) for own, _ in pictures]
+        self._prior = [read_shots(prior) for _, prior in pictures if prior is not None]
 
     def run(self) -> Trained:
         """Take every step."""
@@ -142,18 +141,23 @@ class ReferenceTraining:
     def _sample(self, half: str, step: int, slot: int) -> Sample:
         """Draw everything that is random about one place of a batch."""
         t = self._training
-        shots, size, turn = self._shots(half, step)
+        groups, size, turn = self._shots(half, step)
         own = half == "instance"
+        # One subject after the other: each has every so-manieth place, and an order of its own.
+        nth, who = divmod(turn * t["batch_size"] + slot, len(groups))
+        shots = groups[who]
         copies = len(shots) * (t["repeats"] if own else 1)
-        epoch, place = divmod(turn * t["batch_size"] + slot, copies)
-        order = counters.permutation(copies, seed=t["seed"], stream=f"{half}/order", index=epoch)
+        epoch, place = divmod(nth, copies)
+        stream = f"{half}/order" if who == 0 else f"{half}/{who}/order"
+        order = counters.permutation(copies, seed=t["seed"], stream=stream, index=epoch)
         number = order[place] % len(shots)
         image, mask, at = shots[number].image, shots[number].mask, (step, slot)
         if own and t["random_crops"]:
             crop = 0 if t["random_crops"] == 1 else self._pick(half, "crop", t["random_crops"], at)
-            image = random_crop(image, (number, crop), t)
+            overall = number + sum(len(group) for group in groups[:who])
+            image = random_crop(image, (overall, crop), t)
             soft = {**t, "interpolation": "bilinear"}
-            mask = None if mask is None else random_crop(mask, (number, crop), soft)
+            mask = None if mask is None else random_crop(mask, (overall, crop), soft)
         flip = own and t["horizontal_flip"] and self._pick(half, "flip", 2, at) == 1
         moments = moments_of(self._base, image, size=size, flip=flip)
         channels, *sides = moments.shape
@@ -162,7 +166,7 @@ class ReferenceTraining:
         noise = self._normal(half, "noise", shape, at)
         # Guttenberg, "Diffusion with offset noise", 2023: one number for each channel.
         offset = self._normal(half, "offset", (channels // 2, 1, 1), at)
-        captions = self._captions(shots[number], own=own)
+        captions = self._captions(shots[number], self._phrases[who], own=own)
         caption = 0 if len(captions) == 1 else self._pick(half, "caption", len(captions), at)
         share = counters.uniform((), seed=t["seed"], stream=f"{half}/dropout", index=at)
         dropped = float(share) < t["caption_dropout"]
@@ -176,15 +180,15 @@ class ReferenceTraining:
             else weights_of(mask, shape=(shape[1], shape[2]), flip=flip),
         )
 
-    def _captions(self, shot: Shot, *, own: bool) -> list[str]:
+    def _captions(self, shot: Shot, phrase: str, *, own: bool) -> list[str]:
         templates = self._training["caption_templates"] if own else ()
         return [
-            text.replace("{subject}", self._phrase).replace("{caption}", shot.caption)
+            text.replace("{subject}", phrase).replace("{caption}", shot.caption)
             for text in templates or ("{caption}",)
         ]
 
-    def _shots(self, half: str, step: int) -> tuple[list[Shot], tuple[int, int], int]:
-        """The pictures of a step, their size, and how many steps took them before.
+    def _shots(self, half: str, step: int) -> tuple[list[list[Shot]], tuple[int, int], int]:
+        """The pictures of a step by subject, their size, and how many steps took them before.
 
         With buckets a shuffled epoch has as many steps as there are subject pictures, and gives
         each bucket as many of them as it has pictures. Class pictures belong to no bucket: they
@@ -192,7 +196,7 @@ class ReferenceTraining:
         """
         if len(self._sizes) == 1:
             return (self._instance if half == "instance" else self._prior), self._sizes[0], step
-        members = [[s for s in self._instance if s.image.size == size] for size in self._sizes]
+        members = [[s for s in self._instance[0] if s.image.size == size] for size in self._sizes]
         owners = [bucket for bucket, shots in enumerate(members) for _ in shots]
         taken = []
         for epoch in range(step // len(owners) + 1):
@@ -203,7 +207,7 @@ class ReferenceTraining:
         bucket = taken[step]
         if half == "prior":
             return self._prior, self._sizes[bucket], step
-        return members[bucket], self._sizes[bucket], taken[:step].count(bucket)
+        return [members[bucket]], self._sizes[bucket], taken[:step].count(bucket)
 
     def _pick(self, half: str, what: str, count: int, at: tuple[int, int]) -> int:
         stream, seed = f"{half}/{what}", self._training["seed"]

@@ -5,8 +5,7 @@ import io
 import json
 import pickle
 import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -15,19 +14,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from sensitivity.material import make_material
 from sensitivity.pairs import BASE, configured
 
-from boothline.buckets import sizes_of
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError
 from boothline.progress import Progress
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, key_parts
 from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.store.manifest import digest_of, files_under
+from boothline.store.manifest import digest_of
 from boothline.store.memory import memory_store
 from boothline.tracking import MemoryTracker
 from boothline.training.job import TrainingJob
@@ -99,7 +96,7 @@ class Lab:
         self.folder = folder
         self.settings = Settings(home=folder / "home", run_dir=None)
         self.store = self.new_store()
-        self.named = _material(folder / "material")
+        self.named = make_material(folder / "material")
         self._outcomes: dict[str, Outcome] = {}
         self._keys: dict[str, Key] = {}
 
@@ -111,7 +108,10 @@ class Lab:
         """Return the base with other values; material goes by its names."""
         values = {**BASE, **overrides}
         places = {n: str(self.named[values[n]]) for n in _NAMED if values.get(n) in self.named}
-        return configured({**values, **places})
+        several = [
+            {**one, "images": str(self.named[one["images"]])} for one in values.get("subjects", [])
+        ]
+        return configured({**values, **places, "subjects": several})
 
     def key(self, probe: Probe, config: RunConfig) -> Key:
         """Return the step's key; that of an equal configuration is computed once."""
@@ -149,7 +149,7 @@ class Lab:
                 parts = key_parts(probe.step, probe.step.key(context, inputs), store)
                 path = f"steps/{probe.step.name}/{digest_of(parts)[:32]}"
                 draft = probe.step.produce(replace(context, manifest_path=path), inputs)
-                return Outcome(bits=view(self, store, draft))
+                return Outcome(bits=_viewed(self, store, draft, view))
             except BoothlineError as error:
                 return Outcome(refused=type(error).__name__)
 
@@ -163,6 +163,27 @@ class Lab:
             tracker=MemoryTracker(),
             folder=folder,
         )
+
+
+def _viewed(
+    lab: Lab, store: Store, draft: ManifestDraft, view: Callable[[Lab, Store, ManifestDraft], Bits]
+) -> Bits:
+    """Return the view of a result; of one of several subjects, that of each part by name."""
+    parts = draft.metadata.get("parts")
+    if not isinstance(parts, list):
+        return view(lab, store, draft)
+    found: dict[str, Any] = {}
+    for part, ref in zip(parts, draft.inputs, strict=False):
+        manifest = store.read(ref)
+        one = ManifestDraft(
+            kind=manifest.kind,
+            files={entry.path: entry for entry in manifest.files},
+            inputs=tuple(map(ManifestRef.parse, manifest.inputs)),
+            metadata=manifest.metadata,
+        )
+        bits = view(lab, store, one)
+        found |= {f"{part['subject']}/{name}": value for name, value in bits.items()}
+    return found
 
 
 @contextmanager
@@ -267,111 +288,3 @@ def content(store: Store, source: Any) -> bytes:
     if isinstance(source, Path):
         return source.read_bytes()
     return store._blobs.read(source)
-
-
-def commit_pictures(
-    store: Store,
-    path: str,
-    *,
-    kind: str,
-    sizes: Sequence[tuple[int, int]],
-    caption: str,
-    metadata: Mapping[str, Any],
-) -> ManifestRef:
-    """Commit random pictures of given sizes with captions, unless they are there."""
-    if (found := store.find(path)) is not None:
-        return found
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "images").mkdir()
-        rows = []
-        for number, size in enumerate(sizes):
-            image = f"images/{number:06d}.png"
-            noise_picture(number, size).save(folder / image)
-            rows.append(json.dumps({"image": image, "caption": caption, "index": number}) + "\n")
-        (folder / "captions.jsonl").write_text("".join(rows))
-        draft = ManifestDraft(kind=kind, files=dict(files_under(folder)), metadata=metadata)
-        return store.commit(path, draft)
-
-
-def noise_picture(seed: int, size: tuple[int, int]) -> Image.Image:
-    """Return a picture of coloured blocks, another for each seed."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    return Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
-
-
-def dataset(store: Store, config: RunConfig) -> ManifestRef:
-    """Commit the pictures that a run trains on, of its sizes, with what validate_data notes."""
-    subject = config.subject
-    shapes = sorted(sizes_of(subject))
-    facts = {name: getattr(subject, name) for name in ("identifier", "class_noun")}
-    return commit_pictures(
-        store,
-        f"steps/validate_data/{digest_of([shapes, facts])[:16]}",
-        kind="dataset",
-        sizes=[shapes[number % len(shapes)] for number in range(4)],
-        caption="a photo of sks bear",
-        metadata=facts,
-    )
-
-
-def prior(store: Store, config: RunConfig) -> ManifestRef:
-    """Commit class pictures."""
-    side = config.subject.resolution_px
-    return commit_pictures(
-        store,
-        f"steps/generate_prior/{side}",
-        kind="prior",
-        sizes=[(side, side)] * 4,
-        caption="a photo of a bear",
-        metadata={},
-    )
-
-
-def _material(folder: Path) -> dict[str, Path]:
-    """Make the models, pictures and prompt files that settings name."""
-    import model_fixtures as models
-
-    named = {
-        "base": models.make_tiny_pipeline(folder / "base"),
-        "other-base": models.make_tiny_pipeline(folder / "other-base", seed=1),
-        "tuned": models.make_tiny_pipeline(folder / "tuned", seed=2),
-        "champion": models.make_tiny_pipeline(folder / "champion", seed=3),
-        "clip": models.make_tiny_clip(folder / "clip"),
-        "other-clip": models.make_tiny_clip(folder / "other-clip", seed=1),
-        "dino": models.make_tiny_dino(folder / "dino"),
-        "other-dino": models.make_tiny_dino(folder / "other-dino", seed=1),
-        "lpips": _lpips(folder / "lpips"),
-    }
-    named["same-base"] = Path(shutil.copytree(named["base"], folder / "same-base"))
-    for name, first in (("pictures", 0), ("others", 1)):
-        named[name] = folder / name
-        named[name].mkdir()
-        for number, size in enumerate([(80, 80), (64, 72), (96, 64), (64, 64), (90, 60)]):
-            noise_picture(first + number, size).save(named[name] / f"{number}.png")
-    named["masked"] = Path(shutil.copytree(named["pictures"], folder / "masked"))
-    with Image.open(named["masked"] / "0.png") as image:
-        half = image.convert("L").point(lambda level: 255 * (level > 128))
-    half.save(named["masked"] / "0-mask.png")
-    for name, prompts in (("one", "a {subject}\nthe {subject}"), ("two", "a {subject} on grass")):
-        named[f"{name}.txt"] = folder / f"{name}.txt"
-        named[f"{name}.txt"].write_text(prompts)
-    noise_picture(9, (32, 32)).save(folder / "start.png")
-    named["edits.jsonl"] = folder / "edits.jsonl"
-    named["edits.jsonl"].write_text(json.dumps({"prompt": "a {subject}", "image": "start.png"}))
-    return named
-
-
-def _lpips(folder: Path) -> Path:
-    """Save a random perceptual distance."""
-    import torch
-    from safetensors.torch import save_file
-
-    from boothline.evaluation.perceptual import _Distance
-
-    folder.mkdir()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_file(_Distance().state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text('{"model_type": "lpips", "net": "alex"}')
-    return folder

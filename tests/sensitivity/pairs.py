@@ -48,6 +48,10 @@ BASE: Values = {
 
 RULE = {"metric": "score", "against": "none", "at_least": 0.1}
 RATE = "training.learning_rate"
+SUBJECTS = [
+    {"name": "bear", "images": "pictures", "identifier": "sks", "class_noun": "bear"},
+    {"name": "robot", "images": "others", "identifier": "zwx", "class_noun": "robot"},
+]
 SCENES: Mapping[str, Values] = {
     **{
         f"{section}.sampling.eta": {f"{section}.sampling.sampler": "ddim"}
@@ -71,6 +75,9 @@ SCENES: Mapping[str, Values] = {
         "promotion.rules": [{"metric": "score", "against": "none", "at_most": 0.9}]
     },
     "promotion.rules[]": {"promotion.rules": [RULE]},
+    # A model of several subjects has a name of its own.
+    "subjects": {"subject.name": "toys"},
+    "subjects[]": {"subject.name": "toys", "subjects": SUBJECTS},
     "sweep.ranges{}": {"sweep.ranges": {RATE: {"low": 0.1, "high": 0.5}}},
     # In two steps some samplers do the same.
     "inference.sampling.sampler": {"inference.sampling.num_steps": 4},
@@ -92,6 +99,11 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "subject.class_noun": ("bear", "dog"),
     "subject.prompt": ("a photo of {subject}", "a {subject}"),
     "subject.aspect_buckets": ([], ["32x32", "48x32"]),
+    "subjects": ([], SUBJECTS),
+    "subjects[].name": ("bear", "teddy"),
+    "subjects[].images": ("pictures", "masked"),
+    "subjects[].identifier": ("sks", "ohwx"),
+    "subjects[].class_noun": ("bear", "dog"),
     "subject.min_images": (3, 6),
     "subject.max_images": (9, 4),
     "base_model.source": ("base", "other-base", "same-base"),
@@ -162,7 +174,8 @@ class Case:
                 outer, key = self.name.split(mark)
                 holder = self.scene[outer]
                 item = {**holder[first], key: value}
-                return {**self.scene, outer: [item] if mark == ITEM else {**holder, first: item}}
+                rest = {} if mark == ITEM else {**holder, first: item}
+                return {**self.scene, outer: [item, *holder[1:]] if mark == ITEM else rest}
         return {**self.scene, self.name: value}
 
 
@@ -235,8 +248,11 @@ def together(changes: Sequence[Values]) -> Values:
 
 @lru_cache(maxsize=1)
 def everything_on() -> Values:
-    """Return a scene in which every setting plays a part, as far as they go together."""
-    return together(list(SCENES.values()))
+    """Return a scene in which every setting plays a part, as far as they go together.
+
+    Several subjects stand in the place of one, whose settings would then play none.
+    """
+    return together([scene for name, scene in SCENES.items() if not name.startswith("subjects")])
 
 
 def is_valid(overrides: Mapping[str, Any]) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from sensitivity.lab import Bits, Lab, Probe, content, dataset, everything, files, prior
+from sensitivity.lab import Bits, Lab, Probe, content, everything, files
+from sensitivity.material import dataset, prior
 
 from boothline.components.batch_infer import step as batch_infer
 from boothline.components.check_triggers import step as check_triggers

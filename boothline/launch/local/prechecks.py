@@ -36,7 +36,8 @@ def check(config: RunConfig, *, home: Path) -> None:
     from boothline.evaluation.folders import check_encoder, check_lpips
     from boothline.evaluation.judges import check_judges
 
-    check_pictures(config.subject.images)
+    for one in config.by_subject.values():
+        check_pictures(one.subject.images)
     for section in ("inference", "evaluation"):
         prompts = getattr(config, section).prompts_file
         if prompts and not prompts.startswith(_REMOTE) and not Path(prompts).is_file():
@@ -177,7 +178,7 @@ def _holds_files(folder: Path) -> bool:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Return a configuration that means the same from any folder: existing paths are absolute."""
-    changes = {
+    changes: dict[str, dict[str, str]] = {
         "subject": {"images": _absolute(config.subject.images)},
         "base_model": {"source": _absolute(config.base_model.source)},
         "evaluation": {
@@ -190,12 +191,14 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     for name in ("prompts_file", "lpips_model"):
         if path := getattr(config.evaluation, name):
             changes["evaluation"][name] = _absolute(path)
-    return config.model_copy(
-        update={
-            section: getattr(config, section).model_copy(update=fields)
-            for section, fields in changes.items()
-        }
+    sections: dict[str, object] = {
+        section: getattr(config, section).model_copy(update=fields)
+        for section, fields in changes.items()
+    }
+    sections["subjects"] = tuple(
+        one.model_copy(update={"images": _absolute(one.images)}) for one in config.subjects
     )
+    return config.model_copy(update=sections)
 
 
 def _absolute(path: str) -> str:

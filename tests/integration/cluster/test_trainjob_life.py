@@ -16,7 +16,7 @@ from boothline.diffusion.base_model import resolve
 from boothline.errors import DataError, InterruptedRunError, ServiceError, TrainingError
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.trainjob.cluster import Cluster
 from boothline.trainjob.files import (
     EVENT_MARK,
@@ -55,7 +55,7 @@ def job(tmp_path: Path) -> TrainingJob:
         world_size=2,
         base_model=tmp_path,
         base_model_digest="tiny",
-        instance=tmp_path / "instance",
+        pictures=[SubjectFolders(instance=tmp_path / "instance")],
         data_digest="data",
         states="training/0123456789abcdef01234567",
         folder=tmp_path / "job",

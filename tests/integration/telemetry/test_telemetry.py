@@ -29,7 +29,7 @@ from boothline.store.traffic import TRAFFIC
 from boothline.telemetry.meters import TrainingGauges
 from boothline.telemetry.spans import run_span_id_of, trace_id_of
 from boothline.tracking.base import Values
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_rank_sends_metrics_and_logs_json_with_its_number_and_its_run(
     config = RunConfig.model_validate({"training": {"precision": "fp16"}})
     job = TrainingJob(
         config=config, world_size=1, base_model=tmp_path, base_model_digest="", folder=tmp_path,
-        instance=tmp_path, data_digest="", states="training/x",
+        pictures=[SubjectFolders(instance=tmp_path)], data_digest="", states="training/x",
     )  # fmt: skip
     variables = {"RANK": "1", "BOOTHLINE_RUN_ID": RUN, "BOOTHLINE_LOG_FORMAT": "json"}
     done = subprocess.run(

@@ -13,7 +13,7 @@ from PIL import Image
 from boothline.config import RunConfig
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.warm import Warm
 
 SIDE_PX = 32
@@ -85,8 +85,7 @@ def make_job(tmp_path: Path, tiny_pipeline: Path, request: pytest.FixtureRequest
                 world_size=world_size,
                 base_model=tiny_pipeline,
                 base_model_digest="tiny",
-                instance=instance,
-                priors=(prior,),
+                pictures=[SubjectFolders(instance=instance, priors=(prior,))],
                 data_digest="data",
                 states=states,
                 folder=folder,

@@ -135,15 +135,15 @@ def test_job_takes_class_pictures_of_ones_own_and_those_sampled_to_fill(
 
     empty = prior([])
     job = step._job(context(), inputs(dataset_with_own, prior([0]), empty))
-    found = read_pictures(job.priors)
+    found = read_pictures(job.pictures[0].priors)
     own = [("000007.png", "class"), ("000008.png", "class")]
     assert [(p.path.name, p.caption) for p in found] == [("000000.png", "a dog"), *own]
     assert all(picture.path.is_file() for picture in found)
-    assert len(read_pictures([job.instance])) == 3
+    assert len(read_pictures([job.pictures[0].instance])) == 3
     alone = step._job(context(), inputs(dataset_with_own, empty))
-    assert [(p.path.name, p.caption) for p in read_pictures(alone.priors)] == own
+    assert [(p.path.name, p.caption) for p in read_pictures(alone.pictures[0].priors)] == own
     off = context(prior={"enabled": False})
-    assert step._job(off, inputs(dataset_with_own)).priors == ()
+    assert step._job(off, inputs(dataset_with_own)).pictures[0].priors == ()
 
 
 def test_key_depends_on_class_pictures_of_ones_own_and_on_those_sampled_to_fill(

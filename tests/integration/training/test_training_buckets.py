@@ -52,7 +52,7 @@ def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_
         return made.model_copy(update={"config": config})
 
     whole = job("training/whole")
-    wide = whole.instance / "images/001.png"
+    wide = whole.pictures[0].instance / "images/001.png"
     Image.open(wide).resize((64, 32)).save(wide)
     shapes = []
     forward = Denoiser.forward

@@ -345,3 +345,18 @@ def test_gate_by_default_compares_the_lower_bound() -> None:
     default = judge(facts, PromotionConfig())
     assert [rule.name for rule in default.rules if not rule.passed] == ["subject_gain"]
     assert judge(facts, GATE).promoted
+
+
+@pytest.mark.proves("F27/gate")
+def test_model_of_several_subjects_passes_when_each_does() -> None:
+    good, bad = (Evaluation.model_validate(evaluation(subject=gain)) for gain in (0.05, 0.01))
+    assert gate.judge_each({"bear": good, "robot": good}, GATE).promoted
+    verdict = gate.judge_each({"bear": good, "robot": bad}, GATE)
+    assert not verdict.promoted
+    assert [rule.name for rule in verdict.rules if not rule.passed] == ["robot.subject_gain"]
+    assert verdict.reasons[0].startswith("robot: Subject fidelity (DINO) gains +0.010")
+
+
+def test_model_of_one_subject_is_judged_as_it_is() -> None:
+    one = Evaluation.model_validate(evaluation())
+    assert gate.judge_each({"": one}, GATE) == gate.judge(one, GATE)

@@ -13,7 +13,7 @@ from boothline.settings import Settings
 from boothline.training import launch
 from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import RowsOf
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.training.worker import deterministic_kernels
 
 UNORDERED_ON_CUDA = ("index_add", "index_select_backward", "scatter_add", "index_put")
@@ -123,7 +123,7 @@ def test_ranks_find_what_cublas_needs_in_their_environment(
         world_size=2,
         base_model=tmp_path,
         base_model_digest="b",
-        instance=tmp_path,
+        pictures=[SubjectFolders(instance=tmp_path)],
         data_digest="d",
         states="training/k",
         folder=tmp_path,

@@ -15,7 +15,7 @@ from boothline.config import RunConfig
 from boothline.diffusion import counters
 from boothline.training.batches import MicroBatch
 from boothline.training.denoiser import Denoiser
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.training.objective import ScheduleObjective
 from boothline.training.optimizing import WeightAverage
 from boothline.training.ranks import Ranks
@@ -100,7 +100,8 @@ class SmallTraining:
                 {"training": settings, "prior": {"weight": PRIOR_WEIGHT}}
             ),
             world_size=ranks.world_size, base_model=folder, base_model_digest="b",
-            instance=folder, priors=(folder,), data_digest="d", states="training/k", folder=folder,
+            pictures=[SubjectFolders(instance=folder, priors=(folder,))],
+            data_digest="d", states="training/k", folder=folder,
         )  # fmt: skip
         self.network = TwoWeights()
         parameters = list(self.network.parameters())

@@ -1,5 +1,6 @@
 """Which variant of a picture each place of a batch takes, and what is drawn there."""
 
+from collections import Counter
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,33 @@ def test_parts_of_a_step_are_given_by_name_and_never_changed(kind: type) -> None
     made = kind(**values)
     with pytest.raises(FrozenInstanceError):
         setattr(made, next(iter(values)), 2)
+
+
+@pytest.mark.proves("F27/balance")
+@pytest.mark.parametrize("counts", [(2, 5), (1, 3, 4)])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_subjects_take_turns_and_each_goes_through_its_own_pictures(
+    counts: tuple[int, ...], repeats: int
+) -> None:
+    pictures = [Picture(path=Path(f"{n}.png"), caption="0") for n in range(sum(counts))]
+    moments: Any = NamedMoments()
+    half = Half(name="instance", pictures=pictures, moments=moments, captions=[],
+                counts=counts, repeats=repeats)  # fmt: skip
+    drawn = [half.picture_at(n, seed=3) for n in range(len(counts) * 120 * repeats)]
+    owners = [subject for subject, count in enumerate(counts) for _ in range(count)]
+    for start in range(0, len(drawn), len(counts)):
+        of_turn = [owners[picture] for picture in drawn[start : start + len(counts)]]
+        assert of_turn == list(range(len(counts)))
+    for subject, count in enumerate(counts):
+        own = [picture for picture in drawn if owners[picture] == subject]
+        epoch = count * repeats
+        for start in range(0, len(own) - epoch + 1, epoch):
+            times = Counter(own[start : start + epoch])
+            assert set(times.values()) == {repeats}
+            assert len(times) == count
+
+
+def test_batches_of_two_subjects_are_the_same_whatever_the_cut() -> None:
+    whole = names_of(4, counts=(1, 2))
+    assert [picture for picture, *_ in whole][::2] == [0] * 12
+    assert set(picture for picture, *_ in whole[1::2]) == {1, 2}

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
-from boothline.training.job import TrainingJob, result_config
+from boothline.training.job import SubjectFolders, TrainingJob, result_config
 
 
 def make_job(tmp_path: Path, *, world_size: int = 2, **training: Any) -> TrainingJob:
@@ -17,8 +17,7 @@ def make_job(tmp_path: Path, *, world_size: int = 2, **training: Any) -> Trainin
         world_size=world_size,
         base_model=tmp_path,
         base_model_digest="b",
-        instance=tmp_path,
-        priors=(tmp_path,),
+        pictures=[SubjectFolders(instance=tmp_path, priors=(tmp_path,))],
         data_digest="d",
         states="training/k",
         folder=tmp_path,
