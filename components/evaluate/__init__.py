@@ -22,7 +22,7 @@ def show(context: "StepContext", ref: "ManifestRef") -> None:
     if confusion := evaluation.confusion:
         shares = {f"confusion/{model}": confusion.confused(model) for model in confusion.shares}
         context.tracker.metrics(shares)
-    _show_means(context, evaluation)
+        _show_means(context, evaluation)
 
 
 def _show_means(context: "StepContext", evaluation: Evaluation) -> None:
