@@ -298,6 +298,21 @@ def test_gate_difference_of_scores_adds_the_squares_of_each_sides_distances() ->
     assert found.value == pytest.approx(0.30 - rise[1])
 
 
+def test_gate_difference_of_scores_holds_for_wide_intervals() -> None:
+    # Bounds so far away that the rest of a division could not stand for a distance.
+    facts = with_pres(interval(0.1, 0.3, 0.9), interval(0.1, 0.25, 0.8))
+    assert rule_named("prior_loss", facts).value == pytest.approx(0.05 + math.hypot(0.6, 0.15))
+    found = rule_named("prior_loss", facts, statistic="high")
+    assert found.value == pytest.approx(0.05 - math.hypot(0.2, 0.55))
+
+
+@pytest.mark.parametrize(("bound", "passes"), [(0.25, True), (0.2499, False)])
+def test_gate_prior_rule_passes_a_rise_of_just_its_bound(bound: float, passes: bool) -> None:
+    facts = with_pres(0.5, 0.25)
+    found = rule_named("prior_loss", facts, max_prior_loss=bound, statistic="mean")
+    assert (found.passed, found.value) == (passes, 0.25)
+
+
 @pytest.mark.proves("F51/rules")
 @pytest.mark.parametrize(("low", "passes"), [(-0.45, True), (-0.451, False), (0.1, True)])
 def test_gate_diversity_rule_compares_the_lower_bound_of_the_gain(low: float, passes: bool) -> None:
@@ -308,10 +323,10 @@ def test_gate_diversity_rule_compares_the_lower_bound_of_the_gain(low: float, pa
     assert "a fall of at most 0.450 is allowed by the lower bound" in found.text
 
 
-@pytest.mark.parametrize("name", ["prior_loss", "diversity_loss"])
-def test_gate_rule_on_what_is_not_measured_passes_and_says_so(name: str) -> None:
+@pytest.mark.parametrize(("name", "bound"), [("prior_loss", 0.35), ("diversity_loss", -0.45)])
+def test_gate_rule_on_what_is_not_measured_passes_and_says_so(name: str, bound: float) -> None:
     found = rule_named(name, evaluation())
-    assert found.passed
+    assert (found.passed, found.bound) == (True, bound)
     assert found.text.endswith("not judged: passed.")
 
 
