@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from integration.components_torch.mlflow_registry import Registry
 from integration.components_torch.workshop import Workshop
 
+from boothline import settings as environment
 from boothline.config import RunConfig
 from boothline.launch.local.session import Session
 from boothline.progress import Progress
@@ -85,3 +87,18 @@ def publish(
         return ensure_version(session.store, session.settings, model_name="boothline-bear", ref=ref)
 
     return apply
+
+
+@pytest.fixture
+def registry(
+    make_context: Callable[[RunConfig], StepContext],
+    run_config: RunConfig,
+    store: Store,
+    store_settings: Settings,
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Registry:
+    settings = store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
+    monkeypatch.setattr(environment, "current", lambda: settings)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    return Registry(make_context, run_config, settings, store)
