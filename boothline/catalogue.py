@@ -62,6 +62,8 @@ class StepDescription:
         shards: how it is cut; None: it is not.
         in_trials: whether a sweep runs it once a trial.
         optional: whether a run is complete without it.
+        signs: whether it publishes models, and so needs the key that signs them.
+        verifies: whether it loads published models, and so needs the key that verifies them.
         show: logs to the context's tracker what a committed result shows, from the store alone:
             the settings are the context's `key_config`.
     """
@@ -77,6 +79,8 @@ class StepDescription:
     shards: Shards | None = None
     in_trials: bool = False
     optional: bool = False
+    signs: bool = False
+    verifies: bool = False
     show: "Callable[[StepContext, ManifestRef], None]" = show_nothing
 
 

@@ -69,3 +69,5 @@ def _wanted(config: RunConfig, settings: Settings) -> Iterator[tuple[str, str, s
         yield "tracking.wandb", "wandb", "wandb"
     if settings.signing_key:
         yield "BOOTHLINE_SIGNING_KEY", "model_signing", "signing"
+    elif settings.verification_key:
+        yield "BOOTHLINE_VERIFICATION_KEY", "model_signing", "signing"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from boothline.config import RunConfig
 from boothline.diffusion.base_model import model_of
+from boothline.diffusion.signatures import MODEL_FOLDER, verify_signed
 from boothline.evaluation.pictures import PicturePlan, prior_indices
 from boothline.evaluation.prompt_sets import templates
 from boothline.pictures.making import generate, png_of
@@ -199,8 +200,9 @@ def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadMo
 
     def fetch() -> Path:
         folder = context.folder / "models" / name
-        context.store.fetch(ref, folder, prefix="diffusers/")
-        return folder / "diffusers"
+        context.store.fetch(ref, folder, prefix=MODEL_FOLDER)
+        verify_signed(context.store, context.settings, ref, folder / MODEL_FOLDER)
+        return folder / MODEL_FOLDER
 
     return Contender(
         name=name,

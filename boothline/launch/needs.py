@@ -3,23 +3,27 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from boothline.catalogue import TRAINING_PIPELINES
 from boothline.config import RunConfig
 from boothline.doctor.libraries import Need, missing, refuse
 from boothline.settings import Settings
 
 
-def lacking(config: RunConfig, settings: Settings) -> list[Need]:
+def lacking(
+    config: RunConfig, settings: Settings, *, pipeline: str = TRAINING_PIPELINES[0]
+) -> list[Need]:
     """Return what a run of this configuration would miss on this machine."""
-    return [*missing(config, settings), *_cuda(config), *_keys(settings)]
+    unsigned = _unsigned(settings) if pipeline in TRAINING_PIPELINES else ()
+    return [*missing(config, settings), *_cuda(config), *_keys(settings), *unsigned]
 
 
-def check_needs(config: RunConfig, settings: Settings) -> None:
+def check_needs(config: RunConfig, settings: Settings, *, pipeline: str) -> None:
     """Refuse a run that this machine cannot end.
 
     Raises:
         ConfigError: something is missing; the first is named.
     """
-    refuse(lacking(config, settings))
+    refuse(lacking(config, settings, pipeline=pipeline))
 
 
 def _cuda(config: RunConfig) -> Iterator[Need]:
@@ -63,3 +67,13 @@ def _keys(settings: Settings) -> Iterator[Need]:
                 message=f"names {key}, which cannot be read: {error.strerror}",
                 remedy="Correct the path or its permissions, or unset it.",
             )
+
+
+def _unsigned(settings: Settings) -> Iterator[Need]:
+    """Yield that the model of this run would be published unsigned, and then be refused."""
+    if settings.verification_key and not settings.signing_key:
+        yield Need(
+            setting="BOOTHLINE_VERIFICATION_KEY",
+            message="asks for signed models, and this run would publish one without a signature",
+            remedy="Set BOOTHLINE_SIGNING_KEY to the private half of that key, or unset it.",
+        )

@@ -34,6 +34,7 @@ ABOUT = StepDescription(
     unit="picture",
     runs="promoted",
     pipelines=PIPELINES,
+    verifies=True,
     shards=Shards(setting="inference.num_shards", count=lambda config: config.inference.num_shards),
     show=show,
 )

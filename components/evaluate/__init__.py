@@ -64,5 +64,6 @@ ABOUT = StepDescription(
     gives="evaluation",
     unit="picture judged",
     in_trials=True,
+    verifies=True,
     show=show,
 )

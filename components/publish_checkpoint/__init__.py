@@ -22,5 +22,6 @@ ABOUT = StepDescription(
     result=Model,
     gives="model",
     in_trials=True,
+    signs=True,
     show=show,
 )

@@ -15,4 +15,5 @@ ABOUT = StepDescription(
         setting="evaluation.num_shards", count=lambda config: config.evaluation.num_shards
     ),
     optional=True,
+    verifies=True,
 )

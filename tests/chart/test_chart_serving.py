@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from boothline.launch.cluster.deployment import Deployment
+from boothline.launch.cluster.deployment import Deployment, SigningKey, VerificationKey
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "boothline"
 SET = "serving-values"
@@ -47,11 +47,30 @@ def test_server_reads_with_the_readers_key_and_verifies(rendered: Any) -> None:
     key = Path(environment["BOOTHLINE_VERIFICATION_KEY"]["value"])
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     (volume,) = [each for each in pod["volumes"] if each["name"] == mounts[str(key.parent)]]
-    assert volume["configMap"]["name"] == "signing"
+    assert volume["configMap"]["name"] == "model-verification"
     assert volume["configMap"]["items"] == [{"key": "verification.pem", "path": key.name}]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["startupProbe"]["failureThreshold"] * 5 == 1800
+
+
+@pytest.mark.proves("F48/chart")
+def test_private_key_is_named_for_the_steps_alone_and_the_public_one_for_all_that_loads(
+    helm: Any, rendered: Any
+) -> None:
+    objects = rendered(SET)
+    maps = {item["metadata"]["name"]: item for item in objects if item["kind"] == "ConfigMap"}
+    text = maps["rel-boothline-deployment"]["data"]["deployment.yaml"]
+    deployment = Deployment.from_text(text, source=SET)
+    assert deployment.signing == SigningKey(secret="model-signing", password_key="password")
+    assert deployment.verification == VerificationKey(config_map="model-verification")
+    pods = [item for item in objects if item["kind"] not in ("ConfigMap", "NetworkPolicy")]
+    assert "model-signing" not in json.dumps(pods)  # no pod of the chart's own publishes
+    closed = template(
+        helm, *("--set", "signing.public.existingConfigMap=,signing.private.existingSecret=")
+    )
+    assert "VERIFICATION_KEY" not in json.dumps(only(closed, "Deployment"))
+    assert "signing" not in json.dumps(closed)
 
 
 @pytest.mark.proves("F53/chart")

@@ -173,7 +173,7 @@ def test_reader_role_only_reads(endpoint: str) -> None:
         reader.remove_object("boothline", "steps/c")
 
 
-@pytest.mark.proves("F53/chart")
+@pytest.mark.proves("F53/chart", "F53/reader")
 def test_champion_is_resolved_and_fetched_with_the_readers_key_which_writes_nothing(
     endpoint: str, tmp_path: Path
 ) -> None:

@@ -86,9 +86,13 @@ def _needed(
     named += [
         ("Secret", core.read_namespaced_secret, name) for name in deployment.image_pull_secrets
     ]
-    if deployment.ca_bundle:
-        name = deployment.ca_bundle.config_map
-        named.append(("ConfigMap", core.read_namespaced_config_map, name))
+    if deployment.signing:
+        named.append(("Secret", core.read_namespaced_secret, deployment.signing.secret))
+    named += [
+        ("ConfigMap", core.read_namespaced_config_map, given.config_map)
+        for given in (deployment.ca_bundle, deployment.verification)
+        if given
+    ]
     if deployment.kfp.service_account:
         read, name = core.read_namespaced_service_account, deployment.kfp.service_account
         named.append(("ServiceAccount", read, name))

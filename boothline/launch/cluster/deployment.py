@@ -85,6 +85,21 @@ class CaBundle(Section):
     key: str = Field(default="ca.crt", description="Key of the PEM bundle.")
 
 
+class SigningKey(Section):
+    """The private key that published models are signed with, in a Secret."""
+
+    secret: str = Field(pattern=NAME, description="Name of the Secret.")
+    key: str = Field(default="signing.pem", min_length=1, description="Key of the PEM file.")
+    password_key: str = Field(default="", description="Key of its password; empty: it has none.")
+
+
+class VerificationKey(Section):
+    """The public key that models have to be signed for, in a ConfigMap."""
+
+    config_map: str = Field(pattern=NAME, description="Name of the ConfigMap.")
+    key: str = Field(default="verification.pem", min_length=1, description="Key of the PEM file.")
+
+
 class Gpu(Section):
     """Accelerators of a step."""
 
@@ -136,6 +151,12 @@ class Deployment(Section):
     settings: ServiceSettings
     secrets: tuple[SecretEnvironment, ...] = Field(default=(), description="Secrets of all steps.")
     ca_bundle: CaBundle | None = Field(default=None, description="CA of the object store.")
+    signing: SigningKey | None = Field(
+        default=None, description="Sign published models; only steps that publish get the key."
+    )
+    verification: VerificationKey | None = Field(
+        default=None, description="Load signed models only; without it no signature is asked for."
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = Field(default=(), description="Secrets to pull with.")
     run_as_user: int = Field(default=10001, ge=1, description="User of the containers.")

@@ -1,19 +1,26 @@
 """Applies deployment settings to a compiled pipeline, through kfp and kfp-kubernetes themselves."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from boothline.catalogue import TOOLS, TORCH
+from boothline.catalogue import TOOLS, TORCH, described
 from boothline.errors import ConfigError
-from boothline.launch.cluster.deployment import Deployment, Placement
+from boothline.launch.cluster.deployment import (
+    Deployment,
+    Placement,
+    SigningKey,
+    VerificationKey,
+)
 
 if TYPE_CHECKING:
     from kfp.dsl import PipelineTask
 
 CA_FOLDER = "/etc/boothline/ca"
+SIGNING_FOLDER = "/etc/boothline/signing"
+VERIFICATION_FOLDER = "/etc/boothline/verification"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the mount point, not a file
 OUTPUTS = "/tmp"  # noqa: S108 - the mount point, not a file
 _OUTPUTS_SIZE = "1Gi"
@@ -36,7 +43,8 @@ def placed(text: str, deployment: Deployment) -> str:
         deployment: the settings.
 
     Raises:
-        ConfigError: the settings name a step that the pipeline lacks, or an image is unknown.
+        ConfigError: the settings name a step that the pipeline lacks, an image is unknown, or
+            models are published unsigned that may only be loaded signed.
     """
     spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
     platform = platforms[0] if platforms else {}
@@ -48,6 +56,7 @@ def placed(text: str, deployment: Deployment) -> str:
             f"The deployment places {unknown[0]}, but the pipeline has no such step.",
             remedy=f"Its steps are {', '.join(sorted(set(steps.values())))}.",
         )
+    _check_signing(steps.values(), deployment)
     pods = platform.setdefault("platforms", {}).setdefault("kubernetes", {})
     configs = pods.setdefault("deploymentSpec", {}).setdefault("executors", {})
     for label, step in steps.items():
@@ -101,6 +110,11 @@ def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
     values = {f"BOOTHLINE_{name.upper()}": str(value) for name, value in deployment.settings}
     if deployment.ca_bundle:
         values["BOOTHLINE_S3_CA_BUNDLE"] = f"{CA_FOLDER}/{deployment.ca_bundle.key}"
+    signing, verification = _keys_of(step, deployment)
+    if signing:
+        values["BOOTHLINE_SIGNING_KEY"] = f"{SIGNING_FOLDER}/{signing.key}"
+    if verification:
+        values["BOOTHLINE_VERIFICATION_KEY"] = f"{VERIFICATION_FOLDER}/{verification.key}"
     trainer = deployment.trainer
     if trainer and step in ("train", "finish_run"):  # which deletes what a killed train step left
         if not trainer.image:
@@ -110,6 +124,13 @@ def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
         values["BOOTHLINE_NUM_PROCESSES"] = str(trainer.world_size)
     given = deployment.placement(step).environment
     return {**{name: value for name, value in values.items() if value}, **_SCRATCH, **given}
+
+
+def _keys_of(step: str, deployment: Deployment) -> tuple[SigningKey | None, VerificationKey | None]:
+    """Return the keys that a step needs: to sign what it publishes, to verify what it loads."""
+    about = described(step)
+    signs, verifies = (about.signs, about.verifies) if about else (False, False)
+    return deployment.signing if signs else None, deployment.verification if verifies else None
 
 
 def _example(step: str, deployment: Deployment) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,6 +184,7 @@ def _place_pod(task: "PipelineTask", step: str, deployment: Deployment) -> None:
         kubernetes.use_secret_as_env(task, secret.name, dict(secret.environment))
     if deployment.ca_bundle:
         kubernetes.use_config_map_as_volume(task, deployment.ca_bundle.config_map, CA_FOLDER)
+    _mount_keys(task, step, deployment)
     kubernetes.empty_dir_mount(task, "scratch", "/scratch", size_limit=placement.scratch)
     # Where Kubeflow's launcher leaves a step's outputs: the root file system may be read-only.
     kubernetes.empty_dir_mount(task, "outputs", OUTPUTS, size_limit=_OUTPUTS_SIZE)
@@ -179,6 +201,31 @@ def _place_pod(task: "PipelineTask", step: str, deployment: Deployment) -> None:
     for name, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, name, value)
     _tolerate(task, placement, kubernetes.add_toleration)
+
+
+def _check_signing(steps: Iterable[str], deployment: Deployment) -> None:
+    """Refuse a pipeline whose model would be published without the signature that is asked for."""
+    publishing = [step for step in steps if (about := described(step)) and about.signs]
+    if publishing and deployment.verification and not deployment.signing:
+        raise ConfigError(
+            f"The deployment lets steps load signed models only, and {publishing[0]} signs none.",
+            remedy="Name the Secret with the private key under `signing` (the chart's value is "
+            "signing.private.existingSecret).",
+        )
+
+
+def _mount_keys(task: "PipelineTask", step: str, deployment: Deployment) -> None:
+    """Give a task's pod the keys that its step needs."""
+    from kfp import kubernetes
+
+    signing, verification = _keys_of(step, deployment)
+    if signing:
+        kubernetes.use_secret_as_volume(task, signing.secret, SIGNING_FOLDER)
+        if signing.password_key:
+            password = {signing.password_key: "BOOTHLINE_SIGNING_KEY_PASSWORD"}
+            kubernetes.use_secret_as_env(task, signing.secret, password)
+    if verification:
+        kubernetes.use_config_map_as_volume(task, verification.config_map, VERIFICATION_FOLDER)
 
 
 def _labels(deployment: Deployment) -> dict[str, str]:

@@ -63,7 +63,7 @@ def carry_out(
         check_images((TOOLS, TORCH))
         check_readable(config)
     else:
-        check_needs(config, process_environment.current())
+        check_needs(config, process_environment.current(), pipeline=pipeline)
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say(f"Run {folder.run_id}")

@@ -41,6 +41,19 @@ ca_bundle:
   key: {{ .key }}
 {{- end }}
 {{- end }}
+{{- with .Values.signing }}
+{{- if .private.existingSecret }}
+signing:
+  secret: {{ .private.existingSecret }}
+  key: {{ .private.key }}
+  password_key: {{ .private.passwordKey | quote }}
+{{- end }}
+{{- if .public.existingConfigMap }}
+verification:
+  config_map: {{ .public.existingConfigMap }}
+  key: {{ .public.key }}
+{{- end }}
+{{- end }}
 labels:
   {{- include "boothline.selector" . | nindent 2 }}
   app.kubernetes.io/component: step

@@ -29,7 +29,7 @@ containers:
           name: {{ include "boothline.fullname" $root }}-settings
     env:
       {{- include "boothline.environment" (list $root "reader") | nindent 6 }}
-      {{- if $serve.verification.existingConfigMap }}
+      {{- if $root.Values.signing.public.existingConfigMap }}
       - name: BOOTHLINE_VERIFICATION_KEY
         value: /etc/boothline/verification/verification.pem
       {{- end }}
@@ -60,7 +60,7 @@ containers:
       - name: temporary
         mountPath: /tmp
       {{- include "boothline.caMount" $root | nindent 6 }}
-      {{- if $serve.verification.existingConfigMap }}
+      {{- if $root.Values.signing.public.existingConfigMap }}
       - name: verification
         mountPath: /etc/boothline/verification
         readOnly: true
@@ -73,7 +73,7 @@ volumes:
     emptyDir:
       sizeLimit: 1Gi
   {{- include "boothline.caVolume" $root | nindent 2 }}
-  {{- with $serve.verification }}
+  {{- with $root.Values.signing.public }}
   {{- if .existingConfigMap }}
   - name: verification
     configMap:

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from signing_keys import key_pair
 
 from boothline.diffusion.signatures import ensure_signed, verify_signed
 from boothline.errors import ConfigError, IntegrityError
@@ -16,29 +15,9 @@ pytest.importorskip("model_signing", reason="needs the extra signing")
 pytestmark = pytest.mark.services
 
 
-def _keys(folder: Path) -> tuple[Path, Path]:
-    """Write a key pair as PEM and return the private and the public file."""
-    folder.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / "key.pem", folder / "key.pub"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return private, public
-
-
 @pytest.fixture
 def settings(store_settings: Settings, tmp_path: Path) -> Settings:
-    private, public = _keys(tmp_path / "keys")
+    private, public = key_pair(tmp_path / "keys")
     return store_settings.model_copy(update={"signing_key": private, "verification_key": public})
 
 
@@ -78,7 +57,7 @@ def test_model_whose_files_were_changed_is_refused(store, settings, model, tmp_p
 @pytest.mark.proves("F48/signed")
 def test_model_signed_by_another_key_is_refused(store, settings, model, tmp_path) -> None:
     ensure_signed(store, settings, model, folder=tmp_path / "a")
-    _, stranger = _keys(tmp_path / "stranger")
+    _, stranger = key_pair(tmp_path / "stranger")
     folder = _fetched(store, model, tmp_path / "b")
     others = settings.model_copy(update={"verification_key": stranger})
     with pytest.raises(IntegrityError, match="not right"):

@@ -250,14 +250,17 @@ def test_missing_secrets_and_accounts_are_named_before_anything_is_sent(
     value["kfp"]["service_account"] = "editor"
     value["secrets"] = [{"name": "s3-pipeline", "environment": {"a": "BOOTHLINE_S3_ACCESS_KEY"}}]
     value["ca_bundle"] = {"config_map": "ca"}
+    value["signing"] = {"secret": "private"}
+    value["verification"] = {"config_map": "public"}
     value["trainer"] = {"namespace": "ml", "runtime": "ddp", "num_nodes": 2}
     Path("deployment.yaml").write_text(yaml.safe_dump(value))
-    kubernetes.absent = {"s3-pipeline", "editor", "ddp"}
+    kubernetes.absent = {"s3-pipeline", "editor", "ddp", "private", "public"}
     code, _, err = cli(command)
     assert code == 2
-    for name in ("Secret s3-pipeline", "ServiceAccount editor", "TrainingRuntime ddp"):
+    named = ("Secret s3-pipeline", "Secret private", "ConfigMap public", "ServiceAccount editor")
+    for name in (*named, "TrainingRuntime ddp"):
         assert f"no {name}" in err
-    assert "ConfigMap" not in err
+    assert "ConfigMap ca" not in err
     assert server.requests == []
     kubernetes.absent = set()
     assert cli(command)[0] == 0

@@ -82,7 +82,49 @@ def test_no_secret_is_in_the_compiled_pipeline(
         names = {variable["name"] for variable in item["container"]["env"]}
         assert not {"BOOTHLINE_S3_SECRET_KEY", "BOOTHLINE_S3_ACCESS_KEY"} & names
         secrets = {entry["secretName"] for entry in pods[label]["secretAsEnv"]}
-        assert secrets == {"s3-pipeline", "mlflow-client"}
+        signs = {"model-signing"} if label == "exec-publish-checkpoint" else set()
+        assert secrets == {"s3-pipeline", "mlflow-client"} | signs
+
+
+@pytest.mark.proves("F48/chart")
+def test_only_what_publishes_gets_the_private_key_and_all_that_loads_the_public_one(
+    compiled_full: str,
+) -> None:
+    containers, pods = documents(compiled_full)
+    signing, verifying = set(), set()
+    for label, pod in pods.items():
+        variables = {
+            item["name"]: item.get("value") for item in containers[label]["container"]["env"]
+        }
+        secrets = {each["secretName"]: each["mountPath"] for each in pod.get("secretAsVolume", [])}
+        maps = {each["configMapName"]: each["mountPath"] for each in pod["configMapAsVolume"]}
+        if key := variables.get("BOOTHLINE_SIGNING_KEY"):
+            assert key == f"{secrets['model-signing']}/signing.pem"
+            signing.add(label)
+        if key := variables.get("BOOTHLINE_VERIFICATION_KEY"):
+            assert key == f"{maps['model-verification']}/verification.pem"
+            verifying.add(label)
+        assert ("model-signing" in secrets) == (label in signing)
+        assert ("model-verification" in maps) == (label in verifying)
+    assert signing == {"exec-publish-checkpoint"}
+    assert verifying == {"exec-sample-models", "exec-evaluate", "exec-batch-infer"}
+    (password,) = [
+        each
+        for each in pods["exec-publish-checkpoint"]["secretAsEnv"]
+        if each["secretName"] == "model-signing"
+    ]
+    assert password["keyToEnv"] == [
+        {"secretKey": "password", "envVar": "BOOTHLINE_SIGNING_KEY_PASSWORD"}
+    ]
+
+
+def test_pipeline_that_publishes_unsigned_where_signatures_are_asked_for_is_refused(
+    full: Deployment,
+) -> None:
+    unsigned = full.model_copy(update={"signing": None, "steps": {}})
+    with pytest.raises(ConfigError, match="publish_checkpoint signs none"):
+        compile_for(unsigned)
+    assert "model-verification" in compile_for(unsigned, pipeline="batch_inference")
 
 
 def test_images_are_those_of_the_deployment(compiled_full: str, full: Deployment) -> None:

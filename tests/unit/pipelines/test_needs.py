@@ -59,7 +59,7 @@ def test_lacking_names_the_setting_and_the_library(
     assert all(text.startswith(start) for text, start in zip(found, said, strict=True))
     if said:
         with pytest.raises(ConfigError, match=said[0]) as caught:
-            needs.check_needs(config, Settings())
+            needs.check_needs(config, Settings(), pipeline="dreambooth")
         assert caught.value.remedy
 
 
@@ -73,3 +73,18 @@ def test_lacking_names_keys_that_cannot_be_read(tmp_path: Path) -> None:
         f"BOOTHLINE_SIGNING_KEY names {tmp_path / 'no.pem'}, which cannot be read: No such file or "
         "directory",
     ]
+
+
+@pytest.mark.proves("F48/signed")
+def test_training_that_would_publish_unsigned_where_signatures_are_asked_for_is_refused(
+    tmp_path: Path,
+) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("key")
+    asking = Settings(verification_key=key)
+    with pytest.raises(ConfigError, match="would publish one without a signature") as caught:
+        needs.check_needs(RunConfig(), asking, pipeline="sweep")
+    assert "BOOTHLINE_SIGNING_KEY" in caught.value.remedy
+    needs.check_needs(RunConfig(), asking, pipeline="batch_inference")
+    signing = asking.model_copy(update={"signing_key": key})
+    needs.check_needs(RunConfig(), signing, pipeline="sweep")
