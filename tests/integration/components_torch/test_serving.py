@@ -3,15 +3,18 @@
 import io
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from integration.components_torch.serving import NAME, ask, promote, served
 from PIL import Image
+from signing_keys import key_pair
 
+from boothline.diffusion.signatures import ensure_signed
 from boothline.errors import IntegrityError, ServiceError
 from boothline.launch import serve
 from boothline.launch.local.session import Session
@@ -23,49 +26,109 @@ from boothline.registry.versions import ModelVersion
 pytestmark = pytest.mark.services
 
 
+class Load:
+    """Clients that ask a server without pause, and what it answered.
+
+    Args:
+        url: of the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._over = threading.Event()
+        self.answers: list[httpx.Response] = []
+
+    def ask(self) -> None:
+        self.answers.append(ask(self._url))
+
+    def wait_for(self, is_so: Callable[[], bool]) -> None:
+        """Ask until something is so, and once more then."""
+        while not is_so():
+            self.ask()
+        self.ask()
+
+    def serves(self, version: ModelVersion) -> bool:
+        return bool(httpx.get(f"{self._url}/readyz").json()["digest"] == version.digest)
+
+    def pictures(self) -> dict[str, set[bytes]]:
+        """Return the pictures by the digest that each names, all as it should be."""
+        assert {answer.status_code for answer in self.answers} == {200}
+        found: dict[str, set[bytes]] = {}
+        for answer in self.answers:
+            with Image.open(io.BytesIO(answer.content), formats=("PNG",)) as image:
+                assert image.text["model"] == answer.headers["boothline-model"]
+                assert (image.text["seed"], answer.headers["boothline-seed"]) == ("7", "7")
+                found.setdefault(image.text["model"], set()).add(image.tobytes())
+        return found
+
+    @contextmanager
+    def on(self, *, num_clients: int = 3) -> Iterator[None]:
+        """Ask from so many clients inside."""
+        with ThreadPoolExecutor(num_clients) as pool:
+            clients = [pool.submit(self._go_on) for _ in range(num_clients)]
+            try:
+                yield
+            finally:
+                self._over.set()
+            for client in clients:
+                client.result()
+
+    def _go_on(self) -> None:
+        while not self._over.is_set():
+            self.ask()
+
+
 @pytest.mark.proves("F53/swap")
 def test_promotion_and_rollback_swap_the_model_without_a_failed_request(
-    session: Session, publish: Callable[[float], ModelVersion]
+    session: Session,
+    publish: Callable[[float], ModelVersion],
+    record_property: Callable[[str, object], None],
 ) -> None:
     first, second = publish(1.5), publish(2.0)
     promote(session, first)
     followed = Followed(session, NAME, "champion", interval_seconds=0.01)
-    answers: list[httpx.Response] = []
-    over = threading.Event()
-
-    def load(url: str) -> None:
-        while not over.is_set():
-            answers.append(ask(url))
-
-    def wait_for(url: str, version: ModelVersion) -> None:
-        while httpx.get(f"{url}/readyz").json()["digest"] != version.digest:
-            answers.append(ask(url))
-
-    with served(followed) as url, followed.following(), ThreadPoolExecutor(3) as pool:
-        clients = [pool.submit(load, url) for _ in range(3)]
-        try:
-            answers.append(ask(url))
+    with served(followed) as url, followed.following():
+        load = Load(url)
+        with load.on():
+            load.ask()
             promote(session, second)
-            wait_for(url, second)
-            answers.append(ask(url))
+            load.wait_for(lambda: load.serves(second))
             rollback(session.store, session.settings, NAME, reason="r", actor="x")
-            wait_for(url, first)
-            answers.append(ask(url))
-        finally:
-            over.set()
-        for client in clients:
-            client.result()
-
-    assert {answer.status_code for answer in answers} == {200}
-    pictures: dict[str, set[bytes]] = {}
-    for answer in answers:
-        with Image.open(io.BytesIO(answer.content), formats=("PNG",)) as image:
-            assert image.text["model"] == answer.headers["boothline-model"]
-            assert (image.text["seed"], answer.headers["boothline-seed"]) == ("7", "7")
-            pictures.setdefault(image.text["model"], set()).add(image.tobytes())
+            load.wait_for(lambda: load.serves(first))
+    pictures = load.pictures()
     assert pictures.keys() == {first.digest, second.digest}
     assert [len(each) for each in pictures.values()] == [1, 1]
     assert len(set.union(*pictures.values())) == 2
+    record_property("requests", len(load.answers))
+
+
+@pytest.mark.proves("F53/signed")
+def test_unsigned_champion_never_answers_and_the_signed_ones_go_on(
+    session: Session,
+    publish: Callable[[float], ModelVersion],
+    record_property: Callable[[str, object], None],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("model_signing", reason="needs the extra signing")
+    private, public = key_pair(tmp_path / "keys")
+    signing = session.settings.model_copy(update={"signing_key": private})
+    first, unsigned, last = publish(1.5), publish(2.0), publish(2.5)
+    for version in (first, last):
+        folder = tmp_path / str(version.version)
+        ensure_signed(session.store, signing, version.ref, folder=folder)
+    session.__dict__["settings"] = session.settings.model_copy(update={"verification_key": public})
+    promote(session, first)
+    followed = Followed(session, NAME, "champion", interval_seconds=0.01)
+    with served(followed) as url, followed.following():
+        load = Load(url)
+        with load.on():
+            promote(session, unsigned)
+            load.wait_for(lambda: followed.swaps["failed"] > 0)
+            assert load.serves(first)
+            promote(session, last)
+            load.wait_for(lambda: load.serves(last))
+    assert load.pictures().keys() == {first.digest, last.digest}
+    record_property("requests", len(load.answers))
 
 
 @pytest.mark.proves("F53/limit")
