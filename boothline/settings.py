@@ -183,6 +183,19 @@ class TelemetrySettings(BaseSettings):
         return self.sdk_disabled.lower() == "true"
 
 
+class MlflowSettings(BaseSettings):
+    """MLflow's own variables, as far as Boothline looks at them; its client reads the rest."""
+
+    model_config = SettingsConfigDict(env_prefix="MLFLOW_", frozen=True, extra="ignore")
+
+    run_id: str = ""
+
+
+def injected_run() -> str:
+    """Return the MLflow run that whoever started this process has made for it; empty: none."""
+    return MlflowSettings().run_id
+
+
 @lru_cache(maxsize=1)
 def current() -> Settings:
     """Return the settings of this process, read once."""

@@ -17,7 +17,7 @@ from boothline.results import Model
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.client import MissingError, RejectedError, connect, library_of, translated
-from boothline.tracking.identity import Mirror
+from boothline.tracking.identity import Mirror, MlflowRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -108,8 +108,8 @@ def show(
     client = library_of(client)
     _ensure_model(client, version.name)
     facts = _facts(store, version)
-    run_id = _mlflow_run(client, store, origin) if facts else ""
-    model_id = _loadable(client, store, version, facts, origin=origin, mlflow_run_id=run_id)
+    run = _mlflow_run(client, store, origin) if facts else None
+    model_id = _loadable(client, store, version, facts, origin=origin, run=run)
     told = mlmodel.fact_tags(facts, base_license=origin.base_license) if facts else {}
     ours = {
         DIGEST_TAG: version.digest,
@@ -120,7 +120,7 @@ def show(
         made = client.create_model_version(
             version.name,
             f"models:/{model_id}" if model_id else store.uri_of(version.ref),
-            run_id=run_id or None,
+            run_id=run.mlflow_run_id if run else None,
             tags=told | ours,
             description=mlmodel.description(version, told) if told else None,
             await_creation_for=0,
@@ -215,12 +215,12 @@ def _facts(store: Store, version: Version) -> Model | None:
         return None
 
 
-def _mlflow_run(client: "MlflowClient", store: Store, origin: Origin) -> str:
-    """Return the MLflow run that a version belongs to; empty when it is not known."""
+def _mlflow_run(client: "MlflowClient", store: Store, origin: Origin) -> MlflowRun | None:
+    """Return the MLflow run that a version belongs to; None when it is not known."""
     if not origin.run_id:
-        return ""
+        return None
     mirror = Mirror(client=client, store=store, run_id=origin.run_id, experiment=origin.experiment)
-    return mirror.run().mlflow_run_id
+    return mirror.run()
 
 
 def _loadable(
@@ -230,7 +230,7 @@ def _loadable(
     facts: Model | None,
     *,
     origin: Origin,
-    mlflow_run_id: str,
+    run: MlflowRun | None,
 ) -> str:
     """Return the id of the version's model in MLflow; empty where there can be none.
 
@@ -246,7 +246,7 @@ def _loadable(
             version,
             facts,
             experiment=origin.experiment,
-            mlflow_run_id=mlflow_run_id,
+            run=run,
         )
     except (MissingError, RejectedError, ImportError) as error:
         logger.warning(

@@ -6,6 +6,8 @@ steps do not have.
 
 import json
 import platform
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ from boothline.pictures.table import COLUMNS, EXAMPLE
 from boothline.results import Evaluation, Model, Promotion
 from boothline.store import ManifestRef, Store
 from boothline.tracking.client import translated
-from boothline.tracking.identity import ensure_experiment
+from boothline.tracking.identity import MlflowRun, ensure_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +30,9 @@ LOADER: Final = "boothline.registry.predicting"
 PINNED: Final = "pinned.json"
 DIGEST_TAG: Final = "boothline.manifest_digest"
 _EXAMPLE_FILE: Final = "input_example.json"
+_ADAPTERS: Final = "lora/pytorch_lora_weights.safetensors"
+_ADAPTER_FOLDER: Final = "adapter_weights"
+_HUB_SOURCE: Final = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 
 
 class Version(Protocol):
@@ -57,7 +62,7 @@ def log_model(
     facts: Model,
     *,
     experiment: str,
-    mlflow_run_id: str,
+    run: MlflowRun | None,
 ) -> str:
     """Return the id of a version's model in MLflow, made if it is not there.
 
@@ -66,31 +71,79 @@ def log_model(
         store: has the version.
         version: the version.
         facts: what its manifest says.
-        experiment: name of the experiment that shows it.
-        mlflow_run_id: the run that made it; empty: it is not known.
+        experiment: name of the experiment that shows it, where its run is not known.
+        run: the run that made it; None: it is not known.
 
     Raises:
         TrackingError: MLflow is unreachable, or has no place for models.
     """
-    experiment_id = ensure_experiment(client, experiment)
+    experiment_id = run.experiment_id if run else ensure_experiment(client, experiment)
     with translated(f"take the MLmodel of {version.name}"):
         found = client.search_logged_models(
             [experiment_id], filter_string=f"tags.`{DIGEST_TAG}` = '{version.digest}'"
         )
-        made = next(iter(found), None) or client.create_logged_model(
-            experiment_id,
-            name=f"{version.name}-v{version.version}",
-            source_run_id=mlflow_run_id or None,
-            tags={DIGEST_TAG: version.digest},
-            params={"method": facts.method, "base_model": facts.base_model.source},
-            model_type="text-to-image",
+        model_id = (
+            found[0].model_id if found else _create(client, version, facts, experiment_id, run)
         )
         with tempfile.TemporaryDirectory(prefix="boothline-mlmodel-") as scratch:
-            for name, text in files(store, version, facts, model_id=made.model_id).items():
-                (Path(scratch) / name).write_text(text, encoding="utf-8")
-            client.log_model_artifacts(made.model_id, scratch)
-        client.finalize_logged_model(made.model_id, "READY")
+            _write(store, version, facts, model_id=model_id, folder=Path(scratch))
+            client.log_model_artifacts(model_id, scratch)
+        client.finalize_logged_model(model_id, "READY")
+    return model_id
+
+
+def _create(
+    client: "MlflowClient",
+    version: Version,
+    facts: Model,
+    experiment_id: str,
+    run: MlflowRun | None,
+) -> str:
+    """Make the model, as an output of its run, and return its id."""
+    from mlflow.entities import LoggedModelOutput
+
+    made = client.create_logged_model(
+        experiment_id,
+        name=f"{version.name}-v{version.version}",
+        source_run_id=run.mlflow_run_id if run else None,
+        tags={DIGEST_TAG: version.digest},
+        params={"method": facts.method, "base_model": facts.base_model.source},
+        model_type="text-to-image",
+    )
+    if run:
+        client.log_outputs(run.mlflow_run_id, models=[LoggedModelOutput(made.model_id, step=0)])
     return str(made.model_id)
+
+
+def _write(store: Store, version: Version, facts: Model, *, model_id: str, folder: Path) -> None:
+    """Write all files of a version's MLmodel, with the adapters that MLflow's own loader takes."""
+    for name, text in files(store, version, facts, model_id=model_id).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if _has_adapters(store, version, facts):
+        store.fetch(version.ref, folder / "fetched", prefix=_ADAPTERS)
+        (folder / _ADAPTER_FOLDER).mkdir()
+        fetched = folder / "fetched" / _ADAPTERS
+        shutil.copyfile(fetched, folder / _ADAPTER_FOLDER / fetched.name)
+        shutil.rmtree(folder / "fetched")
+
+
+def _has_adapters(store: Store, version: Version, facts: Model) -> bool:
+    """Return whether a version has adapters as diffusers reads them."""
+    paths = {entry.path for entry in store.read(version.ref).files}
+    return facts.method == "lora" and _ADAPTERS in paths
+
+
+def _diffusers(facts: Model) -> dict[str, object]:
+    """Return the flavour that `mlflow.diffusers` loads: adapters, and the base that they fit."""
+    source = facts.base_model.source
+    hub = _HUB_SOURCE.fullmatch(source)
+    flavour: dict[str, object] = {
+        "base_model": hub[1] if hub else source,
+        "adapter_type": "lora",
+        "adapter_weights": _ADAPTER_FOLDER,
+        "code": None,
+    }
+    return {**flavour, "base_model_revision": hub[2]} if hub else flavour
 
 
 def files(store: Store, version: Version, facts: Model, *, model_id: str) -> dict[str, str]:
@@ -115,8 +168,10 @@ def files(store: Store, version: Version, facts: Model, *, model_id: str) -> dic
         "channels": ["conda-forge"],
         "dependencies": [f"python={python}", "pip", {"pip": packages}],
     }
+    further = {"diffusers": _diffusers(facts)} if _has_adapters(store, version, facts) else {}
+    mlmodel = _mlmodel(python, mlflow_version, model_id=model_id, further=further)
     return {
-        "MLmodel": _yaml(_mlmodel(python, mlflow_version, model_id=model_id)),
+        "MLmodel": _yaml(mlmodel),
         PINNED: json.dumps(pinned, indent=2),
         _EXAMPLE_FILE: json.dumps({"columns": [*example], "data": [[*example.values()]]}),
         "requirements.txt": "".join(f"{package}\n" for package in packages),
@@ -171,7 +226,9 @@ def _subject(facts: Model) -> str:
     return facts.phrases[0]
 
 
-def _mlmodel(python: str, mlflow_version: str, *, model_id: str) -> dict[str, object]:
+def _mlmodel(
+    python: str, mlflow_version: str, *, model_id: str, further: Mapping[str, object]
+) -> dict[str, object]:
     """Return the MLmodel: which module loads it, and the columns that it takes."""
     inputs = [
         {"type": kind, "name": name, "required": name == "prompt"} for name, kind in COLUMNS.items()
@@ -183,7 +240,8 @@ def _mlmodel(python: str, mlflow_version: str, *, model_id: str) -> dict[str, ob
                 "data": PINNED,
                 "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
                 "python_version": python,
-            }
+            },
+            **further,
         },
         "mlflow_version": mlflow_version,
         "model_id": model_id,

@@ -23,12 +23,19 @@ class RunTag:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number at a training step; the time is in milliseconds since the epoch."""
+    """A number at a training step; the time is in milliseconds since the epoch.
+
+    A score of a model names the model, the dataset it was measured with, and the run.
+    """
 
     key: str
     value: float
     timestamp: int
     step: int
+    model_id: str | None = None
+    dataset_name: str | None = None
+    dataset_digest: str | None = None
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,12 +136,18 @@ class ModelVersion:
     name: str
     version: str
     tags: Mapping[str, str]
+    source: str
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "ModelVersion":
         """Return the version that an answer describes."""
         tags = _by_key(found.get("tags", ()))
-        return cls(name=found["name"], version=str(found["version"]), tags=tags)
+        return cls(
+            name=found["name"],
+            version=str(found["version"]),
+            tags=tags,
+            source=found.get("source", ""),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

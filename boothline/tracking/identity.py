@@ -1,11 +1,13 @@
 """Which MLflow run belongs to a pipeline run or to a step: made once, whoever asks first."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline import settings
 from boothline.errors import ConflictError
 from boothline.runs import trial_of
 from boothline.store import Store, layout
@@ -13,6 +15,8 @@ from boothline.tracking.client import RESTORE, MissingError, RejectedError, tran
 
 if TYPE_CHECKING:
     from boothline.tracking.client import Client
+
+logger = logging.getLogger(__name__)
 
 PARENT = "_parent"
 RUN_TAG = "boothline.run_id"
@@ -52,6 +56,13 @@ class MlflowRun(BaseModel):
     is_empty: bool = Field(
         default=False, exclude=True, description="Whether it was made now: it has nothing yet."
     )
+    adopted: bool = Field(
+        default=False, description="Whether somebody else made it, whose name for it stays."
+    )
+
+    def name_tags(self, run_id: str, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return what names the run of a pipeline run; nothing where it has a name already."""
+        return {} if self.adopted else {NAME_TAG: readable_name(run_id, config)}
 
 
 def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
@@ -116,6 +127,8 @@ class Mirror:
         existing = recorded(self.store, self.run_id, step)
         if existing is not None and (not verify or self._is_there(existing)):
             return existing
+        if step == PARENT and (adopted := self._adopted()):
+            return self._claimed(step, adopted, replace=existing is not None)
         if step == PARENT:
             experiment_id = ensure_experiment(self.client, self.experiment)
             tags = self._sweep_tags()
@@ -134,13 +147,37 @@ class Mirror:
         run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
 
+    def _adopted(self) -> MlflowRun | None:
+        """Return the run that whoever started this process has made for it, now tagged as ours.
+
+        A trial of a sweep has none, and a run that belongs to another pipeline run stays that
+        one's: the variable was left over.
+        """
+        given = settings.injected_run()
+        if not given or trial_of(self.run_id):
+            return None
+        try:
+            with translated(f"adopt the run {given}, which MLFLOW_RUN_ID names"):
+                found = self.client.get_run(given)
+                owner = found.data.tags.get(RUN_TAG, self.run_id)
+                if owner == self.run_id and found.info.lifecycle_stage == "active":
+                    self.client.set_tag(given, RUN_TAG, self.run_id)
+                    return MlflowRun(
+                        mlflow_run_id=given, experiment_id=found.info.experiment_id, adopted=True
+                    )
+        except MissingError as error:
+            logger.warning("%s", error)
+            return None
+        logger.warning("MLFLOW_RUN_ID names %s, which is of %s; a run is made", given, owner)
+        return None
+
     def remove_strays(self, known: set[str]) -> int:
         """Delete MLflow runs with our run id that lost a race or whose maker died, and count them.
 
         Raises:
             TrackingError: MLflow is unreachable.
         """
-        experiment_id = ensure_experiment(self.client, self.experiment)
+        experiment_id = self.run().experiment_id
         with translated(f"list the runs of {self.run_id}"):
             found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{self.run_id}'")
             strays = [run.info.run_id for run in found if run.info.run_id not in known]
@@ -151,11 +188,13 @@ class Mirror:
     def _claimed(self, step: str, run: MlflowRun, *, replace: bool) -> MlflowRun:
         """Claim a step's place in the store for a run; the loser of a race deletes its own."""
         place = layout.mlflow_run(self.run_id, step)
+        said = run.model_dump(mode="json", exclude_defaults=True)
         try:
-            self.store.put_record(place, run.model_dump(mode="json"), if_absent=not replace)
+            self.store.put_record(place, said, if_absent=not replace)
         except ConflictError:
-            with translated(f"delete the second run of {step}"):
-                self.client.delete_run(run.mlflow_run_id)
+            if not run.adopted:
+                with translated(f"delete the second run of {step}"):
+                    self.client.delete_run(run.mlflow_run_id)
             winner = recorded(self.store, self.run_id, step)
             if winner is None:
                 raise

@@ -12,7 +12,7 @@ from boothline.store import Store
 from boothline.tracking.base import Sink, StepTracker, Values, dotted
 from boothline.tracking.client import reach
 from boothline.tracking.delivery import Delivery, LiveRun
-from boothline.tracking.identity import NAME_TAG, Mirror, readable_name
+from boothline.tracking.identity import Mirror
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
         delivery = Delivery(client, parent.mlflow_run_id)
         delivery.start()
         plain = config.model_dump(mode="json")
-        tags = {NAME_TAG: readable_name(run_id, plain)}
+        tags = parent.name_tags(run_id, plain)
         if settings.actor:
             tags["mlflow.user"] = settings.actor
         delivery.send([Values(time_ms=0, params=dotted(plain), tags=tags)])

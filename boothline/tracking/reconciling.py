@@ -18,12 +18,10 @@ from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
 from boothline.tracking.client import entities_of, reach, translated
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import (
-    NAME_TAG,
     NOTE_TAG,
     PARENT_TAG,
     Mirror,
     MlflowRun,
-    readable_name,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +162,7 @@ class _Reconciliation:
         ends = [_end(shard) for shard in self._shards]
         if self._record is not None:
             tracker.params(dotted(self._record.config))
-            tracker.tags({NAME_TAG: readable_name(self._mirror.run_id, self._record.config)})
+            tracker.tags(run.name_tags(self._mirror.run_id, self._record.config))
             ends.append(self._record.created_at + self._record.seconds)
             if self._record.report:
                 tracker.tags({"boothline.report": self._record.report})
@@ -197,7 +195,7 @@ class _Reconciliation:
                 for record, pictures in self._results(step.name, kind):
                     dataset = entities.Dataset(
                         name=DATASETS[kind],
-                        digest=store.read(record.manifest).content_digest[:_DIGEST_CHARACTERS],
+                        digest=dataset_digest(store, record.manifest),
                         source_type="s3",
                         source=json.dumps({"uri": store.uri_of(record.manifest)}),
                         profile=json.dumps({"num_images": pictures.num_images}),
@@ -214,6 +212,11 @@ class _Reconciliation:
                 yield record, self._mirror.store.read_as(kind, record.manifest)
             except (DataError, ServiceError) as error:
                 logger.warning("MLflow does not show the result of %s: %s", step, error)
+
+
+def dataset_digest(store: Store, manifest: str) -> str:
+    """Return the digest by which MLflow knows the pictures of a manifest."""
+    return store.read(manifest).content_digest[:_DIGEST_CHARACTERS]
 
 
 def headline_metrics(evaluation: Evaluation) -> dict[str, float]:

@@ -172,7 +172,7 @@ class RestClient:
         batches = {
             "params": [asdict(param) for param in params],
             "tags": [asdict(tag) for tag in tags],
-            "metrics": [asdict(one) | {"value": _number(one.value)} for one in metrics],
+            "metrics": [_point(one) for one in metrics],
         }
         while any(batches.values()):
             parts = {name: batches[name][:_MAX_PARAMS_OR_TAGS] for name in ("params", "tags")}
@@ -330,6 +330,12 @@ def _checked(answer: urllib3.BaseHTTPResponse) -> dict[str, Any]:
 
 def _listed(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def _point(metric: Metric) -> dict[str, object]:
+    """Return a number as it is sent, without what it does not say."""
+    fields = {name: value for name, value in asdict(metric).items() if value is not None}
+    return fields | {"value": _number(metric.value)}
 
 
 def _number(value: float) -> float | str:

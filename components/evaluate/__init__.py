@@ -1,24 +1,29 @@
 """Step evaluate: judges the fine-tuned model against the base model and the champion."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boothline.catalogue import TORCH, StepDescription
 from boothline.results import Evaluation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from boothline.steps import StepContext
     from boothline.store import ManifestRef
 
 _MAX_SHEETS = 32
+_MAX_TABLE_ROWS = 64
+_MODELS = {"finetuned": "fine-tuned model", "base": "base model", "champion": "champion"}
+_SCORES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "score": "score"}
 
 
 def show(context: "StepContext", ref: "ManifestRef") -> None:
-    """Log the means of all subjects together and of each, and a sheet for each prompt."""
+    """Log the means of all subjects together and of each, sheets, and a table of pictures."""
     from boothline.subjects import of_each
 
     evaluation = context.store.read_as(Evaluation, ref)
     for one, part in of_each(context, ref):
-        _show_sheets(one, part)
+        _show_pictures(one, part)
     if confusion := evaluation.confusion:
         shares = {f"confusion/{model}": confusion.confused(model) for model in confusion.shares}
         context.tracker.metrics(shares)
@@ -35,25 +40,48 @@ def _show_means(context: "StepContext", evaluation: Evaluation) -> None:
     )
 
 
-def _show_sheets(context: "StepContext", ref: "ManifestRef") -> None:
+def _show_pictures(context: "StepContext", ref: "ManifestRef") -> None:
     """Log the means of one subject, and sheets: a row of pictures for each contender."""
     import json
 
     from boothline.pictures.sheets import track_sheet
+    from boothline.tracking.picture_table import track_table
 
     manifest = context.store.read(ref)
     evaluation = Evaluation.of(manifest, name=str(ref))
     _show_means(context, evaluation)
-    images: dict[str, list[str]] = {}
+    judged: dict[str, list[dict[str, Any]]] = {}
     for line in context.store.read_entry(manifest.entry("scores.jsonl")).splitlines():
         row = json.loads(line)
-        images.setdefault(row["model"], []).append(row["image"])
+        judged.setdefault(row["model"], []).append(row)
     count = evaluation.images_per_prompt
+    table: list[dict[str, Any]] = []
     for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
-        names = [n for of in images.values() for n in of[number * count : (number + 1) * count]]
-        pictures = [context.store.read_entry(manifest.entry(name)) for name in names]
+        shown = [rows[number * count : (number + 1) * count] for rows in judged.values()]
+        pictures = {
+            row["image"]: context.store.read_entry(manifest.entry(row["image"]))
+            for rows in shown
+            for row in rows
+        }
         path = context.folder / f"prompt-{number:02d}.png"
-        track_sheet(context.tracker, pictures, path=path, folder="evaluation", num_columns=count)
+        track_sheet(
+            context.tracker, [*pictures.values()], path=path, folder="evaluation", num_columns=count
+        )
+        table += [_table_row(rows, pictures) for rows in zip(*shown, strict=False)]
+    track_table(
+        context.tracker, table[:_MAX_TABLE_ROWS], name="evaluation_pictures", folder=context.folder
+    )
+
+
+def _table_row(rows: "Sequence[dict[str, Any]]", pictures: "Mapping[str, bytes]") -> dict[str, Any]:
+    """Return a row of MLflow's table: a prompt, what each model made of it, and its scores."""
+    first = rows[0]
+    scores = {_SCORES[name]: first[name] for name in _SCORES if name in first}
+    return {
+        "prompt": first["prompt"],
+        **{_MODELS.get(row["model"], row["model"]): pictures[row["image"]] for row in rows},
+        **scores,
+    }
 
 
 ABOUT = StepDescription(

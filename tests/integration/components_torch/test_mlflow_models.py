@@ -8,6 +8,8 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
+from diffusers import DiffusionPipeline
 from integration.components_torch.mlflow_registry import LINE, Registry, pixels
 from integration.components_torch.workshop import Workshop
 from PIL import Image
@@ -15,6 +17,7 @@ from PIL import Image
 from boothline import settings as environment
 from boothline.config.training import LoraConfig
 from boothline.errors import IntegrityError, ServiceError
+from boothline.registry.loaded import LoadedModel
 from boothline.settings import Settings
 from boothline.store import layout
 from boothline.tracking.identity import recorded
@@ -75,6 +78,35 @@ def test_files_in_mlflow_are_small_and_the_example_is_answered(
     example["steps"] = 1
     assert pixels(model.predict(example)[0]).ndim == 3
     assert "boothline[torch]==" in (folder / "requirements.txt").read_text()
+
+
+@pytest.mark.proves("F52/diffusers")
+def test_adapters_are_loaded_by_mlflows_own_diffusers_flavour(
+    registry: Registry, workshop: Workshop
+) -> None:
+    version = registry.publish(workshop.adapter_training(LoraConfig(rank=2, alpha=4.0)))
+    adapted = mlflow.diffusers.load_model(f"models:/{registry.name}/1")
+    assert (adapted.base_model, adapted.adapter_type) == (str(workshop.base), "lora")
+    (file,) = Path(adapted.adapter_path).iterdir()
+    stored = registry.store.read_bytes(version.ref, "lora/pytorch_lora_weights.safetensors")
+    assert file.read_bytes() == stored
+
+    ours = LoadedModel.load(registry.store, registry.settings, version).pipeline.unet
+    theirs = adapted.load_pipeline(torch_dtype=torch.float32, device="cpu").unet
+    base = DiffusionPipeline.from_pretrained(workshop.base).unet
+    size = (1, base.config.in_channels, 8, 8)
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(3))
+    text = torch.ones(1, 77, base.config.cross_attention_dim)
+    with torch.no_grad():
+        merged, loaded, plain = (unet(noise, 10, text).sample for unet in (ours, theirs, base))
+    torch.testing.assert_close(loaded, merged, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(plain, merged, rtol=1e-3, atol=1e-3)
+
+
+def test_full_training_has_no_adapters_in_mlflow(registry: Registry, workshop: Workshop) -> None:
+    registry.publish(workshop.training())
+    info = mlflow.models.get_model_info(f"models:/{registry.name}/1")
+    assert set(info.flavors) == {"python_function"}
 
 
 @pytest.mark.proves("F52/serve")

@@ -321,3 +321,57 @@ def test_deleted_experiment_is_restored(
     mirror = Mirror(client=client, store=store, run_id=RUN, experiment=name)
     assert mirror.run().experiment_id == experiment_id
     assert client.get_experiment(experiment_id).lifecycle_stage == "active"
+
+
+def given_run(settings: Settings) -> str:
+    """Return a run as an orchestrator makes it, in an experiment of its own."""
+    client = connect(settings.mlflow_uri)
+    experiment = client.create_experiment(f"{settings.prefix}-nightly")
+    return str(client.create_run(experiment, run_name="nightly").info.run_id)
+
+
+@pytest.mark.proves("F52/adopted")
+def test_run_that_is_injected_is_adopted_with_its_name_and_its_experiment(
+    settings: Settings, store: Store, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = given_run(settings)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    record_run(store, config)
+    record_step(store, "train")
+    assert start_parent(settings, store, RUN, config) == given
+    assert reconcile(settings, store, RUN, status="done")
+
+    client = connect(settings.mlflow_uri)
+    run = client.get_run(given)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "nightly")
+    assert run.data.tags["boothline.run_id"] == RUN
+    assert run.data.params["tracking.experiment"] == config.tracking.experiment
+    nested = client.get_run(getattr(recorded(store, RUN, "train"), "mlflow_run_id", ""))
+    assert nested.info.experiment_id == run.info.experiment_id
+    assert nested.data.tags["mlflow.parentRunId"] == given
+    assert client.get_experiment_by_name(config.tracking.experiment) is None
+
+
+@pytest.mark.proves("F52/adopted")
+def test_injected_run_of_another_pipeline_run_stays_that_ones(
+    settings: Settings, store: Store, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = given_run(settings)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given)
+    assert start_parent(settings, store, RUN, config) == given
+    later = start_parent(settings, store, "20260101-000000-ef01", config)
+    assert later not in ("", given)
+    assert start_parent(settings, store, RUN, config) == given
+
+
+@pytest.mark.proves("F52/adopted")
+def test_injected_run_that_does_not_exist_is_logged_and_one_is_made(
+    settings: Settings,
+    store: Store,
+    config: RunConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert start_parent(settings, store, RUN, config) not in ("", "0" * 32)
+    assert "which MLFLOW_RUN_ID names" in caplog.text

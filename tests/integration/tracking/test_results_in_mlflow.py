@@ -1,14 +1,19 @@
 """What MLflow shows at the end of a run is what the store has, whatever arrived before."""
 
+import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from integration.report.synthetic_run import RUN_ID, SyntheticRun
+from PIL import Image, ImageChops, ImageStat
 
 from boothline import settings as environment
 from boothline.components.finish_run import step as finish_run
+from boothline.registry.mirror import Origin
+from boothline.registry.versions import ensure_version
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, layout
@@ -152,3 +157,79 @@ def test_finish_run_shows_the_rest_where_a_result_cannot_be_read(
     finish()
     assert Shown(settings, store, "evaluate").steps("metrics/finetuned/dino") == [0]
     assert Shown(settings, store, "promote").run.data.tags["boothline.verdict"] == "promoted"
+
+
+@pytest.mark.proves("F52/shown")
+def test_finish_run_puts_the_scores_once_on_the_model_linked_to_run_and_pictures(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    subject = run.config.subject.model_copy(update={"name": settings.prefix})
+    run.config = run.config.model_copy(update={"subject": subject})
+    run.complete()
+    name, ref = run.config.model_name, run.refs["publish_checkpoint"]
+    origin = Origin(run_id=RUN_ID, experiment=settings.prefix)
+    ensure_version(store, settings, model_name=name, ref=ref, origin=origin)
+    finish()
+    finish()
+
+    parent = Shown(settings, store, "_parent").run
+    client = connect(settings.mlflow_uri)
+    (output,) = parent.outputs.model_outputs
+    assert client.get_model_version(name, "1").source == f"models:/{output.model_id}"
+    model = client.get_logged_model(output.model_id)
+    shown = {metric.key: metric for metric in model.metrics}
+    assert len(model.metrics) == len(shown)
+    (pictures,) = [
+        each.dataset
+        for each in parent.inputs.dataset_inputs
+        if each.dataset.name == "instance pictures"
+    ]
+    for key in ("finetuned/dino", "base/dino", "gain_over_base/dino"):
+        assert shown[key].value == parent.data.metrics[key]
+        assert shown[key].run_id == parent.info.run_id
+        assert (shown[key].dataset_name, shown[key].dataset_digest) == (
+            pictures.name,
+            pictures.digest,
+        )
+
+
+@pytest.mark.proves("F52/shown")
+def test_finish_run_shows_a_table_with_the_pictures_of_every_model(
+    settings: Settings,
+    store: Store,
+    run: SyntheticRun,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    rows_of = run._score_rows
+
+    def of_both(prompts: Sequence[str]) -> list[dict[str, Any]]:
+        rows = [{**row, "dino": 0.7, "clip_t": 0.3} for row in rows_of(prompts)]
+        base = {"model": "base", "dino": 0.2, "clip_t": 0.4}
+        also = [{**row, **base, "image": row["image"].replace("finetuned", "base")} for row in rows]
+        return [*rows, *also]
+
+    monkeypatch.setattr(run, "_score_rows", of_both)
+    run.complete()
+    finish()
+    evaluate = Shown(settings, store, "evaluate")
+    (table,) = json.loads(evaluate.run.data.tags["mlflow.loggedArtifacts"])
+    assert table == {"path": "evaluation_pictures.json", "type": "table"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_uri)  # load_table asks no other
+    client = connect(settings.mlflow_uri)
+    experiment = evaluate.run.info.experiment_id
+    rows = client.load_table(experiment, table["path"], [evaluate.run.info.run_id])
+    columns = ["prompt", "fine-tuned model", "base model", "DINO", "CLIP-T"]
+    assert list(rows.columns[:5]) == columns
+    assert (rows["DINO"][0], rows["CLIP-T"][0]) == pytest.approx((0.7, 0.3))
+    assert len(rows) == len(run.prompts) * run.images_per_prompt
+    assert rows["prompt"][0] == run.config.subject.fill(run.prompts[0])
+    for column, model in (("fine-tuned model", "finetuned"), ("base model", "base")):
+        path = client.download_artifacts(
+            evaluate.run.info.run_id, rows[column][0]["compressed_filepath"], str(tmp_path)
+        )
+        stored = store.read_bytes(run.refs["evaluate"], f"images/{model}/p00-s00.png")
+        with Image.open(path, formats=("WEBP",)) as copy, Image.open(io.BytesIO(stored)) as made:
+            difference = ImageChops.difference(copy.convert("RGB"), made.convert("RGB"))
+            assert max(ImageStat.Stat(difference).mean) < 6
