@@ -11,7 +11,13 @@ from boothline import settings
 from boothline.errors import ConflictError
 from boothline.runs import trial_of
 from boothline.store import Store, layout
-from boothline.tracking.client import RESTORE, MissingError, RejectedError, translated
+from boothline.tracking.client import (
+    RESTORE,
+    MissingError,
+    RejectedError,
+    entities_of,
+    translated,
+)
 
 if TYPE_CHECKING:
     from boothline.tracking.client import Client
@@ -161,7 +167,8 @@ class Mirror:
                 found = self.client.get_run(given)
                 owner = found.data.tags.get(RUN_TAG, self.run_id)
                 if owner == self.run_id and found.info.lifecycle_stage == "active":
-                    self.client.set_tag(given, RUN_TAG, self.run_id)
+                    tag = entities_of(self.client).RunTag(RUN_TAG, self.run_id)
+                    self.client.log_batch(given, tags=[tag])
                     return MlflowRun(
                         mlflow_run_id=given, experiment_id=found.info.experiment_id, adopted=True
                     )
