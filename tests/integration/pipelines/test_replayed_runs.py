@@ -165,11 +165,3 @@ def test_replay_that_fails_leaves_the_run_to_the_launcher(
 
     monkeypatch.setattr(replaying, "reuse", failing)
     assert carry_out(SECOND, config) is None
-
-
-def test_replay_of_a_pipeline_that_asks_what_else_stands_is_left_to_the_launcher(
-    session: Session, config: RunConfig
-) -> None:
-    folder = RunFolder(session.home / "runs" / FIRST)
-    folder.write_config(config, pipeline="retrain")
-    assert replay(session, folder, config, display=SilentDisplay()) is None
