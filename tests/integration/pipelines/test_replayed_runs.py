@@ -131,6 +131,15 @@ def test_replay_of_a_run_that_stands_reuses_every_step_and_starts_no_process(
 
 
 @pytest.mark.usefixtures("made")
+def test_replay_of_a_pipeline_that_asks_what_else_stands_is_left_to_the_launcher(
+    session: Session, config: RunConfig
+) -> None:
+    folder = RunFolder(session.home / "runs" / SECOND)
+    folder.write_config(config, pipeline="retrain")
+    assert replay(session, folder, config, display=SilentDisplay()) is None
+
+
+@pytest.mark.usefixtures("made")
 def test_replay_with_a_step_to_be_made_leaves_the_run_to_the_launcher(
     session: Session, config: RunConfig, carry_out: Callable[..., Outcome | None]
 ) -> None:
