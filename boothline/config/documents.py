@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
-from pydantic_core import PydanticUndefined
 
-from boothline.config.fields import EACH, REQUIRED, Setting, as_yaml, settings_of
+from boothline.config.fields import REQUIRED, Setting, as_yaml, settings_of
 from boothline.config.model import RunConfig
-from boothline.config.subject import OneSubject
 from boothline.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -37,6 +35,7 @@ training:
 [configuration.schema.json](configuration.schema.json) is the same as a JSON schema, for editors.
 """
 
+_HEAD = "| setting | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
 _ENVIRONMENT = """
 ## Environment
 
@@ -55,9 +54,8 @@ def markdown() -> str:
     for setting in settings_of(RunConfig):
         if setting.is_section:
             parts.append(_heading(setting))
-        elif setting.name == EACH:
-            each = settings_of(OneSubject, prefix=f"{EACH}[].")
-            parts += [_heading(setting), _row(setting), *map(_row, each)]
+        elif setting.depth == 0:
+            parts += [f"\nOutside all sections:\n\n{_HEAD}", _row(setting)]
         else:
             parts.append(_row(setting))
     parts.append(_ENVIRONMENT)
@@ -87,18 +85,14 @@ def main() -> None:
 
 
 def _heading(setting: Setting) -> str:
-    return (
-        f"\n## {setting.name}\n\n{setting.description}\n\n"
-        "| setting | type | default | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
-    )
+    return f"\n## {setting.name}\n\n{setting.description}\n\n{_HEAD}"
 
 
 def _row(setting: Setting) -> str:
-    is_required = setting.name in REQUIRED or setting.default is PydanticUndefined
     cells = [
         f"`{setting.name}`",
         setting.type_name,
-        "required" if is_required else f"`{as_yaml(setting.default)}`",
+        "required" if setting.name in REQUIRED else f"`{as_yaml(setting.default)}`",
         setting.bounds,
         setting.description,
     ]

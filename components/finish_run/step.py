@@ -51,15 +51,17 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     The manifests are named by reference, not read: the report must be written even when one of
     them is broken.
     """
-    steps = [record.model_dump(mode="json") for record in _steps(context)]
+    steps = [record.model_dump(mode="json", exclude={"uses"}) for record in _steps(context)]
     run = _record(context)
+    # Later settings count only where they are used.
+    config = {name: value for name, value in run.config.items() if value or name != "subjects"}
     return StepKey(
         config={
             "run_id": run.run_id,
             "pipeline": run.pipeline,
             "profile": run.profile,
             "created_at": run.created_at,
-            "config": run.config,
+            "config": config,
             "steps": steps,
         }
     )

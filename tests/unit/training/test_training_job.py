@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from boothline.config import RunConfig
 from boothline.errors import ConfigError
 from boothline.training.job import SubjectFolders, TrainingJob, result_config
+from boothline.trainjob.files import _folders, _received
 
 
 def make_job(tmp_path: Path, *, world_size: int = 2, **training: Any) -> TrainingJob:
@@ -116,3 +117,23 @@ def test_result_config_holds_what_changes_the_weights(change: dict[str, Any]) ->
     plain = result_config(RunConfig(), world_size=2)
     assert result_config(RunConfig.model_validate(change), world_size=2) != plain
     assert result_config(RunConfig(), world_size=1) != plain
+
+
+def test_job_of_two_subjects_arrives_on_a_node_with_the_folders_of_each(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    two = job.model_copy(
+        update={
+            "pictures": (
+                SubjectFolders(instance=tmp_path / "a", priors=(tmp_path / "b", tmp_path / "c")),
+                SubjectFolders(instance=tmp_path / "d", priors=(tmp_path / "e",)),
+            )
+        }
+    )
+    names = ["instance", "prior-000", "prior-001", "subject-1/instance", "subject-1/prior-000"]
+    assert [name for name, _ in _folders(two)] == names
+    assert [folder.name for _, folder in _folders(two)] == ["a", "b", "c", "d", "e"]
+    first, second = _received(two, tmp_path)
+    assert first.priors == (tmp_path / "prior-000", tmp_path / "prior-001")
+    assert second == SubjectFolders(
+        instance=tmp_path / "subject-1/instance", priors=(tmp_path / "subject-1/prior-000",)
+    )
