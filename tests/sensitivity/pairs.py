@@ -48,9 +48,10 @@ BASE: Values = {
 
 RULE = {"metric": "score", "against": "none", "at_least": 0.1}
 RATE = "training.learning_rate"
+# The small tokenizer knows two rare tokens; the second is for what is tried.
 SUBJECTS = [
     {"name": "bear", "images": "pictures", "identifier": "sks", "class_noun": "bear"},
-    {"name": "robot", "images": "others", "identifier": "zwx", "class_noun": "robot"},
+    {"name": "robot", "images": "others", "identifier": "cat", "class_noun": "robot"},
 ]
 SCENES: Mapping[str, Values] = {
     **{
@@ -102,7 +103,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "subjects": ([], SUBJECTS),
     "subjects[].name": ("bear", "teddy"),
     "subjects[].images": ("pictures", "masked"),
-    "subjects[].identifier": ("sks", "ohwx"),
+    "subjects[].identifier": ("sks", "zwx"),
     "subjects[].class_noun": ("bear", "dog"),
     "subject.min_images": (3, 6),
     "subject.max_images": (9, 4),
