@@ -54,6 +54,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
 	$(SITE)
+	$(PROSE)
 
 # Images of Python often forbid bytecode: each worker and each program would compile all again.
 SUITE := $(ONE_THREAD) PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=15
