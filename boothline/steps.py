@@ -20,7 +20,7 @@ from boothline import settings as environment
 from boothline.catalogue import described
 from boothline.config import RunConfig
 from boothline.connecting import excerpt
-from boothline.errors import BoothlineError, NotFoundError
+from boothline.errors import BoothlineError
 from boothline.progress import Event, Progress, label_of
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
 from boothline.settings import Settings
@@ -176,49 +176,6 @@ def _is_executor() -> bool:
     """Return whether this process is KFP's executor: a container that runs one step."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and spec.name == "kfp.dsl.executor_main"
-
-
-def reuse(step: Step[InputsT], inputs: InputsT, *, settings: Settings, store: Store) -> str | None:
-    """Reuse the committed result of a step, as `execute` does.
-
-    Args:
-        step: the step.
-        inputs: its inputs.
-        settings: where the services are.
-        store: the store.
-
-    Returns:
-        The reference of the result's manifest; None, with nothing written, where there is none.
-
-    Raises:
-        BoothlineError: the key cannot be made, or the reuse failed, which is recorded.
-    """
-    config = RunConfig.model_validate_json(inputs.config)
-    with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
-        context = StepContext(
-            run_id=inputs.run_id,
-            config=config,
-            settings=settings,
-            store=store,
-            progress=Progress(step.name, shard=inputs.shard_number),
-            tracker=StepTracker(),
-            folder=Path(folder),
-        )
-        key = step.key(context, inputs)
-    path = layout.step_result(step.name, layout.key_of(key_parts(step, key, store)))
-    if store.find(path) is None:
-        return None
-    found = replace(step, key=lambda context, inputs: key, produce=_refuse_to_make)
-    return execute(found, inputs, settings=settings, store=store)
-
-
-def _refuse_to_make(context: StepContext, inputs: StepInputs) -> ManifestDraft:
-    """Stand in for `produce` where a result was seen a moment ago.
-
-    Raises:
-        NotFoundError: always; it has been deleted since.
-    """
-    raise NotFoundError(f"The result {context.manifest_path} was deleted meanwhile.")
 
 
 def execute(

@@ -32,7 +32,7 @@ if [ ! -x "$folder/vale" ]; then
   python3 -m venv "$folder/venv"
   download || build || {
     echo "Vale can neither be downloaded nor built here: put it on the PATH (https://vale.sh)." >&2
-    exit 1
+    exit 69
   }
 fi
 echo "$folder/vale"

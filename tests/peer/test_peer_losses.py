@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from boothline.config import RunConfig
 from boothline.training import assembly
 from boothline.training.batches import BatchMaker, MicroBatch
-from boothline.training.job import TrainingJob
+from boothline.training.job import SubjectFolders, TrainingJob
 from boothline.training.stepping import Stepper
 
 pytestmark = pytest.mark.peer
@@ -197,8 +197,11 @@ def job_of(peer: Peer, *, base: Path, folders: dict[str, Path], scratch: Path) -
         world_size=1,
         base_model=base,
         base_model_digest="base",
-        instance=folders["instance"],
-        priors=(folders["class"],) if peer.has_prior else (),
+        pictures=(
+            SubjectFolders(
+                instance=folders["instance"], priors=(folders["class"],) if peer.has_prior else ()
+            ),
+        ),
         data_digest="data",
         states="training/job",
         folder=scratch / "ours",

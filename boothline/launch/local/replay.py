@@ -5,9 +5,11 @@ started; the records, events and logs are those of any other run.
 """
 
 import logging
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from boothline.catalogue import StepDescription, steps_of
 from boothline.config import RunConfig
 from boothline.config.form import encode
-from boothline.errors import BoothlineError
+from boothline.errors import BoothlineError, NotFoundError
 from boothline.launch.local.events import EventTail, RunProgress
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.processes import processes_of
@@ -23,9 +25,12 @@ from boothline.launch.local.runner import INTERRUPTS, Display, Outcome, interrup
 from boothline.launch.local.session import Session
 from boothline.pipelines.parameters import shards
 from boothline.processes import end, listening
-from boothline.progress import label_of, read_events
+from boothline.progress import Progress, label_of, read_events
 from boothline.results import Promotion
-from boothline.steps import Step, execute, reuse
+from boothline.settings import Settings
+from boothline.steps import InputsT, Step, StepContext, StepInputs, execute, key_parts
+from boothline.store import ManifestDraft, Store, layout
+from boothline.tracking import StepTracker
 
 logger = logging.getLogger(__name__)
 
@@ -161,3 +166,46 @@ def _logging_to(path: Path) -> Iterator[None]:
         root.handlers[:] = former
         root.setLevel(level)
         handler.close()
+
+
+def reuse(step: Step[InputsT], inputs: InputsT, *, settings: Settings, store: Store) -> str | None:
+    """Reuse the committed result of a step, as `execute` does.
+
+    Args:
+        step: the step.
+        inputs: its inputs.
+        settings: where the services are.
+        store: the store.
+
+    Returns:
+        The reference of the result's manifest; None, with nothing written, where there is none.
+
+    Raises:
+        BoothlineError: the key cannot be made, or the reuse failed, which is recorded.
+    """
+    config = RunConfig.model_validate_json(inputs.config)
+    with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
+        context = StepContext(
+            run_id=inputs.run_id,
+            config=config,
+            settings=settings,
+            store=store,
+            progress=Progress(step.name, shard=inputs.shard_number),
+            tracker=StepTracker(),
+            folder=Path(folder),
+        )
+        key = step.key(context, inputs)
+    path = layout.step_result(step.name, layout.key_of(key_parts(step, key, store)))
+    if store.find(path) is None:
+        return None
+    found = replace(step, key=lambda context, inputs: key, produce=_refuse_to_make)
+    return execute(found, inputs, settings=settings, store=store)
+
+
+def _refuse_to_make(context: StepContext, inputs: StepInputs) -> ManifestDraft:
+    """Stand in for `produce` where a result was seen a moment ago.
+
+    Raises:
+        NotFoundError: always; it has been deleted since.
+    """
+    raise NotFoundError(f"The result {context.manifest_path} was deleted meanwhile.")
