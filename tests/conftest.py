@@ -36,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _place_of(item.path.relative_to(_TESTS)))
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of all later looks."""
+    gc.freeze()
+
+
 def _place_of(path: Path) -> int:
     fitting = (n for n, folder in enumerate(LONGEST_FIRST) if path.is_relative_to(folder))
     return next(fitting, len(LONGEST_FIRST))

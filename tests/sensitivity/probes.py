@@ -38,9 +38,11 @@ SCORES = ("dino", "clip_i", "clip_t", "div", "pres", "score")
 
 
 def model(lab: Lab, store: Store, name: str, config: RunConfig | None = None) -> ManifestRef:
-    """Commit one of the lab's models as published for the subject of a configuration."""
-    subject = (config or lab.config({})).subject
-    facts = {"identifier": subject.identifier, "class_noun": subject.class_noun}
+    """Commit one of the lab's models as published for the subjects of a configuration."""
+    config = config or lab.config({})
+    words = [one.model_dump(exclude={"images"}) for one in config.subjects]
+    own = {name: getattr(config.subject, name) for name in ("identifier", "class_noun")}
+    facts: dict[str, Any] = {"subjects": words} if words else own
     path = f"steps/publish_checkpoint/{name}-{digest_of(facts)[:16]}"
     found = store.find(path)
     weights = files_under(lab.named[name], prefix="diffusers/")

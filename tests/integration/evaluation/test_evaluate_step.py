@@ -163,7 +163,9 @@ def test_evaluate_against_base_writes_pictures_scores_and_metadata(
     assert isinstance(tracker, MemoryTracker)
     step.ABOUT.show(context, ref)
     assert "metrics/finetuned/dino" in tracker.logged_metrics[0][1]
-    assert tracker.logged_artifacts == ["evaluation/prompt-00.png", "evaluation/prompt-01.png"]
+    sheets = [name for name in tracker.logged_artifacts if name.endswith(".png")]
+    assert sheets == ["evaluation/prompt-00.png", "evaluation/prompt-01.png"]
+    assert "evaluation_pictures.json" in tracker.logged_artifacts
     events = (context.folder / "events" / "evaluate.jsonl").read_text().splitlines()
     last = json.loads(events[-1])
     assert last["done"] == last["total"] == 2 * (4 + 3)

@@ -12,6 +12,7 @@ from colour_profiles import rgb_profile
 from PIL import Image
 
 from boothline.data.colours import ADOBE_RGB, Claim, claim_of
+from boothline.data.deferred import DeferredImage
 from boothline.data.opening import Opened, open_picture
 
 PROFILE = rgb_profile("Display P3")
@@ -147,3 +148,17 @@ def test_opened_cannot_be_changed_and_names_its_parts(tmp_path: Path) -> None:
         found.segments = None  # type: ignore[misc]
     with pytest.raises(TypeError, match="positional"):
         Opened(found.image, found.claim)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("kind", "can_draft"), [("JPEG", True), ("PNG", False), ("GIF", False)])
+def test_opened_can_draft_what_its_decoder_gives_at_a_part_of_its_size(
+    tmp_path: Path, kind: str, can_draft: bool
+) -> None:
+    path = tmp_path / "picture"
+    Image.new("RGB", SIZE).save(path, format=kind)
+    assert opened(path).can_draft is can_draft
+
+
+def test_opened_can_draft_a_picture_that_is_decoded_later() -> None:
+    image = DeferredImage(SIZE, "RGB", {})
+    assert Opened(image=image, claim=Claim()).can_draft

@@ -65,7 +65,7 @@ def test_no_other_module_spells_a_place_out() -> None:
     spelt = []
     for top in ("boothline", "components", "pipelines"):
         for path in (ROOT / top).rglob("*.py"):
-            if path.name == "layout.py":
+            if path.name in ("layout.py", "rest.py"):  # the latter names MLflow's endpoints
                 continue
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 text = node.value if isinstance(node, ast.Constant) else None
