@@ -44,6 +44,8 @@ def training_job(
     return {
         "config": config, "world_size": world_size,
         "base_model": str(base), "base_model_digest": "tiny",
-        "instance": str(folder / "instance"), "priors": [str(folder / "prior")],
+        "pictures": [
+            {"instance": str(folder / "instance"), "priors": [str(folder / "prior")]}
+        ],
         "data_digest": "data", "states": "training/job",
     }  # fmt: skip

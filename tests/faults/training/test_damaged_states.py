@@ -46,7 +46,7 @@ def job(tmp_path: Path, tiny_pipeline: Path) -> TrainingJob:
         {
             "config": {"prior": {"enabled": False}, "training": {"num_processes": 1}},
             "world_size": 1, "base_model": tiny_pipeline, "base_model_digest": "tiny",
-            "instance": tmp_path, "data_digest": "data", "states": "training/job",
+            "pictures": [{"instance": tmp_path}], "data_digest": "data", "states": "training/job",
             "folder": tmp_path / "job",
         }
     )  # fmt: skip
