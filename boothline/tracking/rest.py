@@ -7,6 +7,7 @@ the names of MLflow's own, which is used for everything else.
 import json
 import math
 import mimetypes
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -126,7 +127,8 @@ class RestClient:
         self, experiment_id: str, *, start_time: int | None, tags: Mapping[str, str], run_name: str
     ) -> Run:
         """Make a run; without a start time in milliseconds it starts now."""
-        start = {} if start_time is None else {"start_time": start_time}
+        # The server takes a run that does not say when it started for one of 1970.
+        started = int(time.time() * 1000) if start_time is None else start_time
         user = tags.get("mlflow.user", "unknown")
         made = self._post(
             "runs/create",
@@ -134,7 +136,7 @@ class RestClient:
             user_id=user,
             run_name=run_name,
             tags=_listed(tags),
-            **start,
+            start_time=started,
         )
         return Run.of(made["run"])
 

@@ -300,6 +300,15 @@ def test_start_parent_called_again_gives_the_same_run_as_running(
     assert client.get_run(first).info.status == "RUNNING"
 
 
+@pytest.mark.usefixtures("either_client")
+def test_run_that_is_started_says_when(settings: Settings, store: Store, config: RunConfig) -> None:
+    record_run(store, config)
+    before_ms = int(time.time() * 1000)
+    run = start_parent(settings, store, RUN, config)
+    started_ms = connect(settings.mlflow_uri).get_run(run).info.start_time
+    assert before_ms <= started_ms <= int(time.time() * 1000)
+
+
 def test_dead_server_lets_start_and_reconcile_give_up_quickly(
     store_settings: Settings, store: Store, config: RunConfig
 ) -> None:
