@@ -208,8 +208,8 @@ def test_promotions_past_the_gate_and_rollbacks_at_once_leave_ledger_and_alias_a
         except ConflictError:
             return False
         except ConfigError as error:  # more rollbacks than promotions came before it
-            assert not label
-            assert "no earlier champion" in error.message
+            if label or "no earlier champion" not in error.message:
+                raise
             return False
         return True
 
