@@ -252,7 +252,10 @@ def given(record: dict[str, Any], peer: Peer) -> Iterator[list[float]]:
 @pytest.mark.proves("F26/peer")
 @pytest.mark.parametrize("family", PEERS)
 def test_ten_steps_have_the_losses_and_end_at_the_weights_of_the_peers_script(
-    folders: dict[str, Path], tmp_path: Path, family: str
+    folders: dict[str, Path],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    family: str,
 ) -> None:
     peer, base = PEERS[family], base_of(family, tmp_path / "base")
     record = recorded(peer, base=base, folders=folders, scratch=tmp_path)
@@ -260,6 +263,10 @@ def test_ten_steps_have_the_losses_and_end_at_the_weights_of_the_peers_script(
     with given(record, peer) as losses:
         run_one_rank(job)
     theirs = [step["loss"] for step in record["steps"]]
-    assert losses == pytest.approx(theirs, rel=LOSS_TOLERANCE)
+    loss_error = max(abs(ours / one - 1) for ours, one in zip(losses, theirs, strict=True))
     (file,) = (job.folder / "states" / str(NUM_STEPS)).glob("*_lora.safetensors")
-    assert distance(load_file(file), record["end"], start=record["start"]) <= WEIGHT_TOLERANCE
+    weight_error = distance(load_file(file), record["end"], start=record["start"])
+    record_property(f"{family} loss error", loss_error)
+    record_property(f"{family} weight error", weight_error)
+    assert loss_error <= LOSS_TOLERANCE
+    assert weight_error <= WEIGHT_TOLERANCE

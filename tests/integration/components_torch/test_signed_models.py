@@ -29,34 +29,34 @@ pytestmark = pytest.mark.services
 
 @dataclass(frozen=True)
 class Loading:
-    """The ways in which a published model is loaded."""
+    """The ways in which a published model is loaded; each returns something of what it loaded."""
 
     registry: Registry
     settings: Settings
     context: StepContext
     folder: Path
 
-    def generate(self, version: ModelVersion) -> None:
-        self.registry.generated(self.folder)
+    def generate(self, version: ModelVersion) -> object:
+        return self.registry.generated(self.folder).size
 
-    def python(self, version: ModelVersion) -> None:
-        boothline.load_champion(version.name, home=self.settings.home)
+    def python(self, version: ModelVersion) -> object:
+        return boothline.load_champion(version.name, home=self.settings.home).version == version
 
-    def mlflow(self, version: ModelVersion) -> None:
-        self.registry.loaded()
+    def mlflow(self, version: ModelVersion) -> object:
+        return self.registry.loaded().metadata.signature
 
-    def serve(self, version: ModelVersion) -> None:
+    def serve(self, version: ModelVersion) -> object:
         session = Session(home=self.settings.home, environment={})
         session.__dict__.update(store=self.registry.store, settings=self.settings)
-        with served(Followed(session, version.name, "champion")):
-            pass
+        with served(Followed(session, version.name, "champion")) as url:
+            return url
 
-    def batch_infer(self, version: ModelVersion) -> None:
+    def batch_infer(self, version: ModelVersion) -> object:
         inputs = batch_infer.Inputs(run_id="r", config="{}", model=str(version.ref), shard=0)
-        batch_infer.produce(self.context, inputs)
+        return batch_infer.produce(self.context, inputs).files
 
-    def evaluate(self, version: ModelVersion) -> None:
-        contenders_of(self.context, model=version.ref, champion=None)[0].load()
+    def evaluate(self, version: ModelVersion) -> object:
+        return contenders_of(self.context, model=version.ref, champion=None)[0].load()
 
 
 WAYS = ("generate", "python", "mlflow", "serve", "batch_infer", "evaluate")
@@ -95,4 +95,4 @@ def test_signed_model_is_loaded_by_every_way(loading: Loading, workshop: Worksho
     version = loading.registry.publish(workshop.training())
     loading.registry.promote(version)
     for way in WAYS:
-        getattr(loading, way)(version)
+        assert getattr(loading, way)(version), way

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 from sensitivity.lab import in_this_process
+from stopping import StopAfter
 
 from boothline.config import RunConfig
 from boothline.errors import BoothlineError
@@ -23,7 +24,6 @@ from boothline.store.memory import memory_store
 from boothline.subjects import parts_of
 from boothline.training.batches import Half
 from boothline.training.job import TrainingJob
-from boothline.training.ranks import Requests
 from boothline.training.worker import run_rank
 
 pytestmark = pytest.mark.slow
@@ -31,23 +31,6 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "subjects"
 SUBJECTS = {"teddy-bear": ("sks", "bear"), "toy-robot": ("zwx", "robot")}
 NUM_STEPS, BATCH_SIZE = 4, 3
 SAMPLING = {"num_steps": 2, "batch_size": 4}
-
-
-class StopAfter(Requests):
-    """Asks to stop when its rank has reported a number of steps."""
-
-    def __init__(self, reports: int) -> None:
-        self._left = reports
-        super().__init__()
-
-    @property
-    def stop(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-    @stop.setter
-    def stop(self, value: bool) -> None:
-        assert not value
 
 
 def stopped_early(job: TrainingJob, *, settings: Settings, on_event: Any) -> None:

@@ -4,33 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stopping import StopAfter
 
 from boothline.errors import InterruptedRunError
 from boothline.training.job import SAMPLES_FOLDER, TrainingJob
-from boothline.training.ranks import Requests
 
 pytestmark = pytest.mark.services
 
 JobMaker = Callable[..., TrainingJob]
 Runner = Callable[..., dict[str, Any]]
 Digests = Callable[[str], dict[str, str]]
-
-
-class StopAfterThree(Requests):
-    """Asks to stop when its rank has reported three steps."""
-
-    def __init__(self) -> None:
-        self._left = 3
-        super().__init__()
-
-    @property
-    def stop(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-    @stop.setter
-    def stop(self, value: bool) -> None:
-        assert not value
 
 
 @pytest.mark.proves("F25")
@@ -72,6 +55,6 @@ def test_training_on_buckets_takes_batches_of_one_shape_and_resumes_to_the_same_
     widths = [width for _, width in shapes]
     assert [sum(width > min(widths) for width in widths[n : n + 3]) for n in (0, 3)] == [1, 1]
     with pytest.raises(InterruptedRunError):
-        run_here(job("training/cut"), StopAfterThree())
+        run_here(job("training/cut"), StopAfter(3))
     resumed = run_here(job("training/cut"))
     assert digests(resumed["final_state"]) == digests(expected["final_state"])

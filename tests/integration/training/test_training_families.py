@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stopping import StopAfter
 
 from boothline.config.sampling import SamplingConfig
 from boothline.config.training import LoraConfig
@@ -15,7 +16,6 @@ from boothline.diffusion.lora_export import merge_checked
 from boothline.errors import InterruptedRunError
 from boothline.store import Store
 from boothline.training.job import TrainingJob
-from boothline.training.ranks import Requests
 
 pytestmark = pytest.mark.services
 
@@ -24,21 +24,6 @@ Runner = Callable[..., dict[str, Any]]
 LORA = {"rank": 2, "alpha": 3.0}
 PROMPT = "a photo of sks dog"
 OTHERS = ("sd3", "flux", "klein", "z_image", "qwen_image")
-
-
-class StopOnce(Requests):
-    """Asks to stop at its rank's second report."""
-
-    reports = 0
-
-    @property
-    def stop(self) -> bool:
-        self.reports += 1
-        return self.reports > 1
-
-    @stop.setter
-    def stop(self, value: bool) -> None:
-        assert not value
 
 
 @pytest.mark.proves("F26/loop")
@@ -73,7 +58,7 @@ def test_training_of_a_family_resumes_to_the_same_bits_and_is_published(
 
     expected = run_here(job("training/whole"))
     with pytest.raises(InterruptedRunError):
-        run_here(job("training/cut"), StopOnce())
+        run_here(job("training/cut"), StopAfter(1))
     resumed = run_here(job("training/cut"))
     assert digests(resumed["final_state"]) == digests(expected["final_state"])
 

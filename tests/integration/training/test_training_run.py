@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 from safetensors.torch import load_file, save_file
+from stopping import StopAfter
 
 from boothline.errors import ConfigError, InterruptedRunError, NonFiniteLossError
 from boothline.store import Store
@@ -20,23 +21,6 @@ pytestmark = pytest.mark.services
 JobMaker = Callable[..., TrainingJob]
 Runner = Callable[..., dict[str, Any]]
 Digests = Callable[[str], dict[str, str]]
-
-
-class StopAfter(Requests):
-    """Asks to stop when its rank has reported a number of steps."""
-
-    def __init__(self, reports: int) -> None:
-        self._left = reports
-        super().__init__()
-
-    @property
-    def stop(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-    @stop.setter
-    def stop(self, value: bool) -> None:
-        assert not value
 
 
 class SaveOnce(Requests):
