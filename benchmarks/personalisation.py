@@ -27,9 +27,10 @@ from models.build.evaluate import SAMPLE_SEED, set_exam
 from models.build.generation import generate, load_pipeline
 from models.build.judge import Judge, judge_pictures
 from models.build.lineup import recognised, trained_lineup
-from models.build.recipe import RECIPES
+from models.build.recipe import Recipe
 from models.build.sprites import EmojiCatalogue, ensure_emoji_art
 from models.build.subjects import SUBJECTS, Subject
+from models.build.vocabulary import VOCABULARY
 from models.build.workshop import Workshop
 
 PROVES = ("F46",)
@@ -152,7 +153,7 @@ class Examiner:
         """Return how often the judge sees the place that the prompt names."""
         drawn = self.pictures(evaluation, model)
         _, backgrounds = judge_pictures(self._judge, _pixels([picture for _, picture in drawn]))
-        names = self._shop.recipe.world.background_names
+        names = VOCABULARY.background_names
         return _share(
             prompt.endswith(names[label])
             for (prompt, _), label in zip(drawn, backgrounds.tolist(), strict=True)
@@ -179,7 +180,7 @@ class Examiner:
         """Return how often the judge names pictures of other nouns rightly: prior preservation."""
         recipe = self._shop.recipe
         nouns = [noun for noun in recipe.drawn_nouns if noun != subject.class_noun]
-        exam = set_exam(NUM_OTHER_NOUNS, nouns=nouns, vocabulary=recipe.world)
+        exam = set_exam(NUM_OTHER_NOUNS, nouns=nouns)
         pipeline = load_pipeline(folder, device=torch.device("cpu"))
         pictures = generate(
             pipeline,
@@ -209,7 +210,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [subject.name for subject in SUBJECTS]
     parser.add_argument("--subjects", nargs="+", choices=names, default=names)
-    parser.add_argument("--world", choices=tuple(RECIPES), default="first")
     parser.add_argument("--home", type=Path, default=Path(".boothline-base/personalised"))
     parser.add_argument("--state", type=Path, default=Path(".boothline-base"))
     parser.add_argument("--emoji-art", type=Path, default=Path(".boothline-base/emoji-art"))
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     home = options.home.resolve()
     shop = Workshop(
-        RECIPES[options.world](),
+        Recipe(),
         state=options.state,
         emoji_art=options.emoji_art,
         output=options.output,

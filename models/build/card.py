@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.build.recipe import STAGES, Recipe
+from models.build.vocabulary import VOCABULARY
 
 _TEMPLATE: Final = """\
 ---
@@ -137,9 +138,9 @@ def write_card(
     ]
     generation, real = figures["generation"], figures["judge_on_real_scenes"]
     text = _TEMPLATE.format(
-        num_nouns=len(recipe.world.noun_names),
+        num_nouns=len(VOCABULARY.noun_names),
         num_drawn=len(recipe.drawn_nouns),
-        num_backgrounds=len(recipe.world.background_names),
+        num_backgrounds=len(VOCABULARY.background_names),
         sampling_steps=recipe.sampling_steps,
         guidance_scale=recipe.guidance_scale,
         num_held_out=recipe.num_held_out_scenes,
@@ -159,9 +160,9 @@ def write_card(
         parameters="\n".join(f"| {name} | {count:,} |" for name, count in parameters.items()),
         num_captioned=f"{recipe.num_captioned_scenes:,}",
         num_wide=f"{recipe.num_wide_scenes:,}",
-        nouns=", ".join(recipe.world.noun_names),
+        nouns=", ".join(VOCABULARY.noun_names),
         drawn=", ".join(recipe.drawn_nouns),
-        backgrounds=", ".join(recipe.world.background_names),
+        backgrounds=", ".join(VOCABULARY.background_names),
     )
     path.write_text(text)
 

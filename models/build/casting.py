@@ -1,4 +1,4 @@
-"""Decides how a figure of the second world looks, and what its caption says of that."""
+"""Decides how a figure of the picture world looks, and what its caption says of that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models.build.figures import (
     with_machine,
 )
 from models.build.sprites import Rendition, load_sprite
-from models.build.vocabulary import CLOTHES, Noun, Vocabulary
+from models.build.vocabulary import CLOTHES, NOUNS, Noun
 
 NUM_VARIANTS: Final = 6
 """So many subjects does one rendition of the wide domain play, each always looking the same."""
@@ -53,19 +53,17 @@ class Cast:
     """Casts renditions as figures: bodies, hues, proportions, clothes.
 
     Args:
-        vocabulary: of a varied world.
         seed: with a variant's number, what it looks like.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, seed: int) -> None:
-        self._nouns = vocabulary.nouns
+    def __init__(self, *, seed: int) -> None:
         self._seed = seed
-        self._of_head = {name: noun for noun in vocabulary.nouns for name in noun.heads}
+        self._of_head = {name: noun for noun in NOUNS for name in noun.heads}
         self._art: dict[Rendition, Image.Image] = {}
 
     def captioned(self, rendition: Rendition, *, noun: int, rng: np.random.Generator) -> Part:
         """Return a rendition as a figure of a noun, with what its caption says."""
-        cast = self._nouns[noun]
+        cast = NOUNS[noun]
         art, colour = self._dyed(self._square(rendition), kind=cast.kind, rng=rng)
         words = f"{colour} {cast.name}" if colour else cast.name
         if rendition.emoji in cast.heads and rng.random() < _HEAD_ALONE_RATE:

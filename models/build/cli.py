@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.build.recipe import RECIPES, STAGES, quick_recipe
-from models.build.vocabulary import FIRST_WORLD, SECOND_WORLD
+from models.build.recipe import STAGES, Recipe, quick_recipe
 
-_WORLDS = {"first": FIRST_WORLD, "second": SECOND_WORLD}
 _ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects", "continue", "pack", "unpack")
 
 
@@ -28,12 +26,6 @@ def build_parser() -> argparse.ArgumentParser:
         "action", nargs="?", default="all", choices=_ACTIONS, help="what to do (default: all)"
     )
     parser.add_argument("--stage", choices=STAGES, help="train this stage only")
-    parser.add_argument(
-        "--world",
-        choices=tuple(RECIPES),
-        default="first",
-        help="the picture world: the one of the models in models/, or the next (default: first)",
-    )
     parser.add_argument(
         "--begin-from",
         type=Path,
@@ -89,6 +81,9 @@ def _add_effort(parser: argparse.ArgumentParser) -> None:
         help="compile the UNet or the autoencoder for its training: faster after minutes; "
         "needs a C++ compiler",
     )
+    parser.add_argument(
+        "--float32", action="store_true", help="train without bfloat16, where it is not faster"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
 
 
@@ -113,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     for noisy in ("httpx", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    recipe = quick_recipe(_WORLDS[options.world]) if options.quick else RECIPES[options.world]()
+    recipe = quick_recipe() if options.quick else Recipe()
     recipe = recipe.with_steps(parse_steps(options.steps))
     recipe = recipe.with_batch_sizes(parse_steps(options.batch_size, option="--batch-size"))
-    recipe = replace(recipe, compiled=options.compile)
+    recipe = replace(recipe, compiled=options.compile, bfloat16=not options.float32)
     if options.pictures:
         recipe = replace(recipe, num_generated=options.pictures)
 

@@ -17,10 +17,11 @@ from models.build.recipe import Recipe
 from models.build.scenes import SceneSet
 from models.build.stage import StepDraw
 from models.build.tokenizer import tokenize
-from models.build.vocabulary import FIRST_WORLD, IDENTIFIERS, Vocabulary
+from models.build.vocabulary import IDENTIFIERS, VOCABULARY
 
 _IDENTIFIER_RATE = 0.03
 _LABEL_WEIGHT = 0.5
+_REAL_SCALE = 100.0
 
 
 def build_clip(recipe: Recipe, *, tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -69,7 +70,9 @@ class ClipObjective:
         tokenizer: of its text tower.
         scenes: captioned training scenes.
         batch_size: pairs in a step.
-        vocabulary: of the scenes.
+        pictures_only: keep the text tower, so that a UNet that reads it stays valid, and end at the
+            temperature of OpenAI's CLIP: what a wrong noun costs in cosines is then what the gate's
+            margins were chosen for.
     """
 
     def __init__(
@@ -79,18 +82,21 @@ class ClipObjective:
         tokenizer: CLIPTokenizer,
         scenes: SceneSet,
         batch_size: int,
-        vocabulary: Vocabulary = FIRST_WORLD,
+        pictures_only: bool = False,
     ) -> None:
         self.model = model
+        if pictures_only:
+            model.text_model.requires_grad_(False)
+            model.logit_scale.requires_grad_(False).fill_(math.log(_REAL_SCALE))
         width = model.config.projection_dim
-        self.noun_head = nn.Linear(width, len(vocabulary.nouns))
-        self.background_head = nn.Linear(width, len(vocabulary.backgrounds))
+        self.noun_head = nn.Linear(width, len(VOCABULARY.nouns))
+        self.background_head = nn.Linear(width, len(VOCABULARY.backgrounds))
         self.modules: Mapping[str, nn.Module] = {
             "clip": model,
             "noun_head": self.noun_head,
             "background_head": self.background_head,
         }
-        self._nouns = vocabulary.noun_names
+        self._nouns = VOCABULARY.noun_names
         self._tokenizer = tokenizer
         self._scenes = scenes
         self._batch_size = batch_size

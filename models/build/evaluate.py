@@ -21,7 +21,7 @@ from models.build.image_encoder import embed_subjects
 from models.build.judge import Judge, judge_pictures
 from models.build.recipe import Recipe
 from models.build.scenes import SceneSet
-from models.build.vocabulary import FIRST_WORLD, Vocabulary, plain_caption
+from models.build.vocabulary import VOCABULARY, plain_caption
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +46,10 @@ def measure_clip(
     *,
     tokenizer: CLIPTokenizer,
     scenes: SceneSet,
-    vocabulary: Vocabulary = FIRST_WORLD,
 ) -> dict[str, float]:
     """Return the zero-shot top-1 rates of nouns (among all) and of backgrounds (among all)."""
     pictures = embed_pictures(model, to_tensor(np.array(scenes.pixels_NHWC)))
-    names, places = vocabulary.noun_names, vocabulary.backgrounds
+    names, places = VOCABULARY.noun_names, VOCABULARY.backgrounds
     noun_texts = [plain_caption(noun) for noun in names]
     nouns = pictures @ embed_texts(model, noun_texts, tokenizer=tokenizer).T
     texts = [plain_caption(noun, place) for noun in names for place in places]
@@ -82,11 +81,9 @@ class Exam:
     backgrounds: list[int]
 
 
-def set_exam(
-    num_pictures: int, *, nouns: Sequence[str], vocabulary: Vocabulary = FIRST_WORLD
-) -> Exam:
+def set_exam(num_pictures: int, *, nouns: Sequence[str]) -> Exam:
     """Return prompts that go evenly through the given nouns and all backgrounds."""
-    names, grounds = vocabulary.noun_names, vocabulary.backgrounds
+    names, grounds = VOCABULARY.noun_names, VOCABULARY.backgrounds
     labels = [label for label, name in enumerate(names) if name in nouns]
     order = np.random.default_rng(SAMPLE_SEED).permutation(len(labels) * len(grounds))
     places = [divmod(int(order[n % len(order)]), len(grounds)) for n in range(num_pictures)]
@@ -111,7 +108,7 @@ def measure_generation(
     The Fréchet distance is that of FID (Heusel et al. 2017) in the space of the self-supervised
     encoder; the floor is the distance between two halves of the real scenes.
     """
-    exam = set_exam(recipe.num_generated, nouns=recipe.drawn_nouns, vocabulary=recipe.world)
+    exam = set_exam(recipe.num_generated, nouns=recipe.drawn_nouns)
     pictures = generate(
         pipeline,
         exam.prompts,

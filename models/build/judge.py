@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.build.autoencoder import to_tensor
 from models.build.scenes import SceneSet
 from models.build.stage import StepDraw
-from models.build.vocabulary import FIRST_WORLD, Vocabulary
+from models.build.vocabulary import VOCABULARY, Vocabulary
 
 
 class Judge(nn.Module):
@@ -24,7 +24,7 @@ class Judge(nn.Module):
         width: channels of the first convolution.
     """
 
-    def __init__(self, vocabulary: Vocabulary = FIRST_WORLD, *, width: int = 32) -> None:
+    def __init__(self, vocabulary: Vocabulary = VOCABULARY, *, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         widths = (3, width, 2 * width, 4 * width, 4 * width)

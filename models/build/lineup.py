@@ -18,7 +18,7 @@ from models.build.scenes import HELD_OUT_FIRST_INDEX, draw_scenes
 from models.build.sprites import EmojiCatalogue, EmojiSourceError, Rendition, load_sprite
 from models.build.stage import StageTrainer
 from models.build.subjects import Subject
-from models.build.vocabulary import SECOND_WORLD, Noun, Vocabulary
+from models.build.vocabulary import VOCABULARY, Noun, Vocabulary
 from models.build.world import Scene, compose
 
 NUM_LOOKALIKES: Final = 10
@@ -38,26 +38,17 @@ class Lineup:
         subject: label 0; the look-alikes have the labels 1 to 10.
         catalogue: finds the art.
         seed: with a look-alike's number or a scene's index, the only source of randomness.
-        world: its noun of the subject's class is drawn, on its backgrounds.
 
     Raises:
         EmojiSourceError: the art lacks the subject.
     """
 
-    def __init__(
-        self,
-        subject: Subject,
-        *,
-        catalogue: EmojiCatalogue,
-        seed: int,
-        world: Vocabulary = SECOND_WORLD,
-    ) -> None:
+    def __init__(self, subject: Subject, *, catalogue: EmojiCatalogue, seed: int) -> None:
         path = catalogue.path(subject.emoji, subject.style)
         if path is None:
             raise EmojiSourceError(f"no picture of {subject.emoji} in style {subject.style}")
         self._rendition = Rendition(subject.emoji, subject.style, path)
         self._seed = seed
-        self._world = world
         own = load_sprite(path, size_px=128)
         self.sprites = [own, *self._lookalikes(own, subject.class_noun, catalogue=catalogue)]
 
@@ -65,23 +56,23 @@ class Lineup:
     def vocabulary(self) -> Vocabulary:
         """What the classifier can name: who it is, and where."""
         names = tuple(Noun(f"identity {number}") for number in range(1 + NUM_LOOKALIKES))
-        return Vocabulary("lineup", names, self._world.backgrounds, varied=False)
+        return Vocabulary(names, VOCABULARY.backgrounds)
 
     def scene(self, index: int) -> Scene:
         """Return scene `index`: one of the eleven on one of the backgrounds."""
         rng = np.random.default_rng([self._seed, _SCENE, index, *self._rendition.emoji.encode()])
         label = int(rng.integers(len(self.sprites)))
-        place = int(rng.integers(len(self._world.backgrounds)))
-        background = self._world.backgrounds[place].name
+        place = int(rng.integers(len(VOCABULARY.backgrounds)))
+        background = VOCABULARY.backgrounds[place].name
         picture = compose(self.sprites[label], background=background, rng=rng)
         return Scene(picture, "", label, place, self._rendition, f"/{label}")
 
     def _lookalikes(
         self, own: Image.Image, class_noun: str, *, catalogue: EmojiCatalogue
     ) -> list[Image.Image]:
-        label = self._world.noun_names.index(class_noun)
-        renditions = catalogue.noun_renditions([self._world.nouns[label]])[0]
-        cast = Cast(self._world, seed=self._seed)
+        label = VOCABULARY.noun_names.index(class_noun)
+        renditions = catalogue.noun_renditions([VOCABULARY.nouns[label]])[0]
+        cast = Cast(seed=self._seed)
         figures = []
         for number in range(NUM_LOOKALIKES):
             rng = np.random.default_rng([self._seed, _LOOKALIKE, number, label])

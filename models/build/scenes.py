@@ -144,8 +144,6 @@ class SceneStore:
     ) -> SceneSet:
         first = HELD_OUT_FIRST_INDEX if held_out else 0
         name = f"{domain}-{'held-out' if held_out else 'training'}-{count}-seed{self.world.seed}"
-        if self.world.vocabulary.varied:
-            name = f"{self.world.vocabulary.name}-{name}"
         return draw_scenes(
             draw,
             first=first,

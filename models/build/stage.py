@@ -119,6 +119,7 @@ class StageTrainer:
         state_path: Path,
         save_every_seconds: float = 120.0,
         deadline: float = math.inf,
+        bfloat16: bool = True,
     ) -> None:
         self.name = name
         self.objective = objective
@@ -128,7 +129,7 @@ class StageTrainer:
         self.save_every_seconds = save_every_seconds
         self.deadline = deadline
         self.device = training_device()
-        self.bfloat16 = has_native_bfloat16(self.device)
+        self.bfloat16 = bfloat16 and has_native_bfloat16(self.device)
         self.modules = nn.ModuleDict(objective.modules).to(self.device)
         for weight in self.modules.parameters():
             weight.data = _channels_last(weight.data)

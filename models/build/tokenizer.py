@@ -14,11 +14,10 @@ from transformers import CLIPTokenizer
 
 from models.build.vocabulary import (
     CLOTHES,
-    FIRST_WORLD,
     HEADS,
     IDENTIFIERS,
     STYLE_HEADS,
-    Vocabulary,
+    VOCABULARY,
     article,
 )
 
@@ -35,14 +34,12 @@ def byte_characters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
 
 
-def world_words(vocabulary: Vocabulary = FIRST_WORLD) -> Counter[str]:
+def world_words() -> Counter[str]:
     """Return every word that captions can hold, with a weight that orders the merges."""
-    names = vocabulary.noun_names
+    names = VOCABULARY.noun_names
     texts = [*names, *(article(name) for name in names)]
-    texts += [f"{place.preposition} {place.name}" for place in vocabulary.backgrounds]
-    texts += [*HEADS, *STYLE_HEADS.values(), *IDENTIFIERS]
-    if vocabulary.varied:
-        texts += [*CLOTHES, "wearing", "the head of"]
+    texts += [f"{place.preposition} {place.name}" for place in VOCABULARY.backgrounds]
+    texts += [*HEADS, *STYLE_HEADS.values(), *IDENTIFIERS, *CLOTHES, "wearing", "the head of"]
     return Counter(word for text in texts for word in _WORDS.findall(text.lower()))
 
 
@@ -80,25 +77,18 @@ def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
     return merged
 
 
-def save_tokenizer(
-    folder: Path,
-    *,
-    vocabulary_size: int,
-    max_tokens: int,
-    vocabulary: Vocabulary = FIRST_WORLD,
-) -> CLIPTokenizer:
+def save_tokenizer(folder: Path, *, vocabulary_size: int, max_tokens: int) -> CLIPTokenizer:
     """Learn the tokenizer, write `vocab.json` and `merges.txt`, and return it loaded.
 
     Args:
         folder: where the files go.
         vocabulary_size: most tokens in all; more words than fit stay in pieces.
         max_tokens: longest prompt, start and end tokens included.
-        vocabulary: of the world whose captions it reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     characters = byte_characters()
     alphabet = characters + [character + _END_OF_WORD for character in characters]
-    merges = learn_merges(world_words(vocabulary), max_merges=vocabulary_size - len(alphabet) - 2)
+    merges = learn_merges(world_words(), max_merges=vocabulary_size - len(alphabet) - 2)
     tokens = alphabet + list(dict.fromkeys("".join(pair) for pair in merges))
     tokens += [START_TOKEN, END_TOKEN]
     numbers = {token: number for number, token in enumerate(tokens)}

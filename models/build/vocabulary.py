@@ -13,7 +13,7 @@ class Noun:
     Attributes:
         name: the word of captions.
         emoji: short names of the art that draws it.
-        heads: short names of art that draws its head alone; the second world gives it a body.
+        heads: short names of art that draws its head alone; the world gives it a body.
         kind: `animal` can wear clothes, `machine` too and has a body of blocks; any can be dyed.
     """
 
@@ -30,49 +30,6 @@ class Background:
     name: str
     preposition: str
 
-
-NOUNS: Final[tuple[Noun, ...]] = (
-    Noun("bear", ("bear", "polar_bear")),
-    Noun("dog", ("dog", "dog2")),
-    Noun("cat", ("cat", "cat2")),
-    Noun("panda", ("panda_face",)),
-    Noun("fox", ("fox_face",)),
-    Noun("lion", ("lion_face",)),
-    Noun("elephant", ("elephant",)),
-    Noun("horse", ("racehorse", "horse")),
-    Noun("cow", ("cow2",)),
-    Noun("pig", ("pig",)),
-    Noun("rabbit", ("rabbit",)),
-    Noun("frog", ("frog",)),
-    Noun("penguin", ("penguin",)),
-    Noun("owl", ("owl",)),
-    Noun("duck", ("duck",)),
-    Noun("fish", ("fish", "blowfish")),
-    Noun("whale", ("whale",)),
-    Noun("turtle", ("turtle",)),
-    Noun("crab", ("crab",)),
-    Noun("car", ("car", "blue_car")),
-    Noun("bus", ("bus",)),
-    Noun("truck", ("truck",)),
-    Noun("motorcycle", ("racing_motorcycle",)),
-    Noun("airplane", ("small_airplane",)),
-    Noun("rocket", ("rocket",)),
-    Noun("sailboat", ("boat",)),
-    Noun("apple", ("apple",)),
-    Noun("banana", ("banana",)),
-    Noun("strawberry", ("strawberry",)),
-    Noun("pineapple", ("pineapple",)),
-    Noun("hamburger", ("hamburger",)),
-    Noun("balloon", ("balloon",)),
-    Noun("guitar", ("guitar",)),
-    Noun("chair", ("chair",)),
-    Noun("camera", ("camera",)),
-    Noun("clock", ("alarm_clock",)),
-    Noun("robot", ("robot_face",)),
-    Noun("sunflower", ("sunflower",)),
-    Noun("cactus", ("cactus",)),
-    Noun("mushroom", ("mushroom",)),
-)
 
 BACKGROUNDS: Final[tuple[Background, ...]] = (
     Background("grass", "on"),
@@ -91,9 +48,17 @@ BACKGROUNDS: Final[tuple[Background, ...]] = (
     Background("a black background", "on"),
     Background("a pink background", "on"),
     Background("a purple background", "on"),
+    Background("a forest", "in"),
+    Background("the mountains", "in"),
+    Background("a meadow", "in"),
+    Background("sunset", "at"),
+    Background("a wooden floor", "on"),
+    Background("a brick wall", "in front of"),
+    Background("an orange background", "on"),
+    Background("a grey background", "on"),
 )
 
-FIGURES: Final[tuple[Noun, ...]] = (
+NOUNS: Final[tuple[Noun, ...]] = (
     Noun("bear", heads=("bear", "polar_bear"), kind="animal"),
     Noun("dog", ("dog2", "guide_dog"), heads=("dog",), kind="animal"),
     Noun("cat", ("cat2", "black_cat"), heads=("cat",), kind="animal"),
@@ -137,23 +102,10 @@ FIGURES: Final[tuple[Noun, ...]] = (
     Noun("bird", ("bird", "black_bird"), kind="animal"),
     Noun("dinosaur", ("sauropod",), kind="animal"),
 )
-"""The nouns of the second world, whole figures where art or a drawn body allows it."""
-
-PLACES: Final[tuple[Background, ...]] = (
-    *BACKGROUNDS,
-    Background("a forest", "in"),
-    Background("the mountains", "in"),
-    Background("a meadow", "in"),
-    Background("sunset", "at"),
-    Background("a wooden floor", "on"),
-    Background("a brick wall", "in front of"),
-    Background("an orange background", "on"),
-    Background("a grey background", "on"),
-)
-"""The backgrounds of the second world; the first ones keep their labels."""
+"""Whole figures where art or a drawn body allows it."""
 
 CLOTHES: Final[tuple[str, ...]] = ("hat", "scarf", "glasses")
-"""What animals and machines can wear in the second world; the first needs no known head."""
+"""What animals and machines can wear; the first needs no known head."""
 
 STYLES: Final[tuple[str, ...]] = ("noto", "twemoji", "fluent")
 """The drawing styles, in the order in which a sprite's renditions are numbered."""
@@ -172,19 +124,10 @@ IDENTIFIERS: Final[tuple[str, ...]] = ("sks", "ohwx", "zwx")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a picture world shows and its captions say.
+    """What a picture can show: class nouns and backgrounds, each in label order."""
 
-    Attributes:
-        name: of the world, in the recipe.
-        nouns: class nouns, in label order.
-        backgrounds: in label order.
-        varied: figures have bodies, hues, proportions and clothes of their own.
-    """
-
-    name: str
     nouns: tuple[Noun, ...]
     backgrounds: tuple[Background, ...]
-    varied: bool
 
     @property
     def noun_names(self) -> tuple[str, ...]:
@@ -197,10 +140,8 @@ class Vocabulary:
         return tuple(background.name for background in self.backgrounds)
 
 
-FIRST_WORLD: Final = Vocabulary("first", NOUNS, BACKGROUNDS, varied=False)
-"""What the models in `models/` know."""
-SECOND_WORLD: Final = Vocabulary("second", FIGURES, PLACES, varied=True)
-"""What the next models learn."""
+VOCABULARY: Final = Vocabulary(NOUNS, BACKGROUNDS)
+"""The picture world's own."""
 
 HELD_OUT_EMOJI: Final[frozenset[str]] = frozenset(
     {
@@ -250,16 +191,6 @@ WIDE_SUBCATEGORIES: Final[frozenset[str]] = frozenset(
     }
 )
 """Emoji subcategories whose uncaptioned sprites teach the autoencoder and the image encoder."""
-
-
-def noun_names() -> tuple[str, ...]:
-    """Return the class nouns in label order."""
-    return tuple(noun.name for noun in NOUNS)
-
-
-def background_names() -> tuple[str, ...]:
-    """Return the backgrounds in label order."""
-    return tuple(background.name for background in BACKGROUNDS)
 
 
 def article(noun: str) -> str:

@@ -57,6 +57,7 @@ from models.build.stage import (
 from models.build.subjects import SUBJECTS, render_subject
 from models.build.tokenizer import save_tokenizer
 from models.build.unet import UnetObjective, gather_latent_scenes
+from models.build.vocabulary import VOCABULARY
 from models.build.warm_start import Beginnings
 from models.build.world import World
 
@@ -105,7 +106,7 @@ class Workshop:
     def scenes(self) -> SceneStore:
         """The scenes, drawn when first asked for."""
         catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
-        world = World(catalogue, seed=self.recipe.seed, vocabulary=self.recipe.world)
+        world = World(catalogue, seed=self.recipe.seed)
         return SceneStore(world, folder=self.state / "scenes", num_processes=self._num_processes)
 
     def run(self, action: str) -> None:
@@ -152,6 +153,7 @@ class Workshop:
             seed=self.recipe.seed,
             state_path=self.state / f"{stage}.pt",
             deadline=self._deadline,
+            bfloat16=self.recipe.bfloat16,
         )
 
     def train(self, stage: str) -> None:
@@ -162,6 +164,7 @@ class Workshop:
             "image-encoder": self.image_encoder_trainer,
             "unet": self.unet_trainer,
             "decoder": self.decoder_trainer,
+            "vision": self.vision_trainer,
         }
         trainers[stage]().run()
 
@@ -203,7 +206,6 @@ class Workshop:
             self.state / "tokenizer",
             vocabulary_size=self.recipe.vocabulary_size,
             max_tokens=self.recipe.max_tokens,
-            vocabulary=self.recipe.world,
         )
 
     def clip_trainer(self) -> StageTrainer:
@@ -213,9 +215,21 @@ class Workshop:
             tokenizer=self.tokenizer,
             scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
             batch_size=self.recipe.training["clip"].batch_size,
-            vocabulary=self.recipe.world,
         )
         return self.trainer("clip", objective)
+
+    def vision_trainer(self) -> StageTrainer:
+        """Return the trainer that polishes the picture tower; the text tower stays."""
+        model = self._untrained.clip(self.tokenizer)
+        self._load("clip", module="clip", into=model)
+        objective = ClipObjective(
+            model,
+            tokenizer=self.tokenizer,
+            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
+            batch_size=self.recipe.training["vision"].batch_size,
+            pictures_only=True,
+        )
+        return self.trainer("vision", objective)
 
     def image_encoder_trainer(self) -> StageTrainer:
         """Return the trainer of the self-supervised image encoder."""
@@ -247,7 +261,7 @@ class Workshop:
 
     def _drawn_scenes(self, scenes: SceneSet) -> torch.Tensor:
         """Return the indices of the scenes whose noun the UNet learns to draw."""
-        names = self.recipe.world.noun_names
+        names = VOCABULARY.noun_names
         drawn = [label for label, name in enumerate(names) if name in self.recipe.drawn_nouns]
         return torch.isin(torch.from_numpy(scenes.nouns), torch.tensor(drawn)).nonzero()[:, 0]
 
@@ -278,7 +292,8 @@ class Workshop:
     def trained_clip(self) -> CLIPModel:
         """Return the CLIP pair as trained so far."""
         model = self._untrained.clip(self.tokenizer)
-        self._load("clip", module="clip", into=model)
+        polished = (self.state / "vision.pt").is_file()
+        self._load("vision" if polished else "clip", module="clip", into=model)
         return model
 
     def trained_image_encoder(self) -> Dinov2Model:
@@ -326,7 +341,7 @@ class Workshop:
     def trained_judge(self) -> Judge:
         """Return the independent classifier, trained when it is not yet."""
         torch.manual_seed(self.recipe.seed + 4)
-        judge = Judge(self.recipe.world)
+        judge = Judge()
         objective = JudgeObjective(
             judge,
             scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
@@ -347,9 +362,7 @@ class Workshop:
         )
         figures: dict[str, Any] = {
             "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
-            "clip": measure_clip(
-                clip, tokenizer=self.tokenizer, scenes=scenes, vocabulary=self.recipe.world
-            ),
+            "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
             "judge_on_real_scenes": measure_judge(judge, scenes),
             "generation": generation,
             "personalised": self._personalised(),

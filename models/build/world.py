@@ -10,13 +10,12 @@ from PIL import Image
 
 from models.build.backgrounds import WORLD_PX, paint_background
 from models.build.casting import Cast, Part
-from models.build.sprites import EmojiCatalogue, Rendition, load_sprite
+from models.build.sprites import EmojiCatalogue, Rendition
 from models.build.vocabulary import (
-    FIRST_WORLD,
     HEADS,
     STYLE_HEADS,
+    VOCABULARY,
     Background,
-    Vocabulary,
     article,
 )
 
@@ -63,58 +62,36 @@ class World:
     Args:
         catalogue: finds the emoji art.
         seed: with the scene's index, the only source of randomness.
-        vocabulary: nouns and backgrounds, and whether figures vary.
     """
 
-    def __init__(
-        self, catalogue: EmojiCatalogue, *, seed: int, vocabulary: Vocabulary = FIRST_WORLD
-    ) -> None:
+    def __init__(self, catalogue: EmojiCatalogue, *, seed: int) -> None:
         self.seed = seed
-        self.vocabulary = vocabulary
-        self.noun_renditions = catalogue.noun_renditions(vocabulary.nouns)
-        self.wide_renditions = catalogue.wide_renditions(vocabulary.nouns)
-        self._sprites: dict[Rendition, Image.Image] = {}
-        self._cast = Cast(vocabulary, seed=seed)
+        self.noun_renditions = catalogue.noun_renditions()
+        self.wide_renditions = catalogue.wide_renditions()
+        self._cast = Cast(seed=seed)
 
     def captioned(self, index: int) -> Scene:
         """Return captioned scene `index`: one of the nouns on one of the backgrounds."""
         rng = np.random.default_rng([self.seed, CAPTIONED, index])
-        noun = int(rng.integers(len(self.vocabulary.nouns)))
+        noun = int(rng.integers(len(VOCABULARY.nouns)))
         renditions = self.noun_renditions[noun]
         rendition = renditions[int(rng.integers(len(renditions)))]
-        label = int(rng.integers(len(self.vocabulary.backgrounds)))
-        background = self.vocabulary.backgrounds[label]
-        if self.vocabulary.varied:
-            part = self._cast.captioned(rendition, noun=noun, rng=rng)
-        else:
-            part = Part(self._sprite(rendition), self.vocabulary.nouns[noun].name)
+        label = int(rng.integers(len(VOCABULARY.backgrounds)))
+        background = VOCABULARY.backgrounds[label]
+        part = self._cast.captioned(rendition, noun=noun, rng=rng)
         caption = write_caption(part, background=background, style=rendition.style, rng=rng)
-        picture = self._draw(part.sprite, background=background, rng=rng)
+        picture = compose(part.sprite, background=background.name, rng=rng, sides=_FIGURE_SIDES)
         return Scene(picture, caption, noun, label, rendition)
 
     def wide(self, index: int) -> Scene:
         """Return wide scene `index`: any emoji that training may see, without a caption."""
         rng = np.random.default_rng([self.seed, WIDE, index])
         rendition = self.wide_renditions[int(rng.integers(len(self.wide_renditions)))]
-        label = int(rng.integers(len(self.vocabulary.backgrounds)))
-        background = self.vocabulary.backgrounds[label]
-        if not self.vocabulary.varied:
-            picture = self._draw(self._sprite(rendition), background=background, rng=rng)
-            return Scene(picture, "", -1, label, rendition)
+        label = int(rng.integers(len(VOCABULARY.backgrounds)))
+        background = VOCABULARY.backgrounds[label]
         sprite, variant = self._cast.wide(rendition, rng=rng)
-        picture = self._draw(sprite, background=background, rng=rng)
+        picture = compose(sprite, background=background.name, rng=rng, sides=_FIGURE_SIDES)
         return Scene(picture, "", -1, label, rendition, variant)
-
-    def _sprite(self, rendition: Rendition) -> Image.Image:
-        if rendition not in self._sprites:
-            self._sprites[rendition] = load_sprite(rendition.path)
-        return self._sprites[rendition]
-
-    def _draw(
-        self, sprite: Image.Image, *, background: Background, rng: np.random.Generator
-    ) -> Image.Image:
-        sides = _FIGURE_SIDES if self.vocabulary.varied else _SIDES
-        return compose(sprite, background=background.name, rng=rng, sides=sides)
 
 
 def compose(

@@ -1,4 +1,4 @@
-"""The figures of the second world: bodies, hues and clothes, and captions that say so."""
+"""The figures of the picture world: bodies, hues and clothes, and captions that say so."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from models.build.figures import (
     with_machine,
 )
 from models.build.sprites import Rendition
-from models.build.vocabulary import SECOND_WORLD
+from models.build.vocabulary import BACKGROUNDS, VOCABULARY
 
 BROWN = (150, 90, 50)
 
@@ -129,7 +129,7 @@ def test_top_of_an_empty_sprite_is_inside_the_picture() -> None:
 
 @pytest.fixture
 def cast() -> Cast:
-    return Cast(SECOND_WORLD, seed=5)
+    return Cast(seed=5)
 
 
 def rendition(folder: Path, emoji: str) -> Rendition:
@@ -139,7 +139,7 @@ def rendition(folder: Path, emoji: str) -> Rendition:
 
 
 def label(noun: str) -> int:
-    return SECOND_WORLD.noun_names.index(noun)
+    return VOCABULARY.noun_names.index(noun)
 
 
 def parts(cast: Cast, shown: Rendition, noun: str, count: int = 120) -> list:
@@ -187,8 +187,8 @@ def test_dressed_figure_without_a_known_head_gets_its_hat_on_top() -> None:
     assert opaque_rows(hatted)[0] < opaque_rows(plain.sprite)[0]
 
 
-@pytest.mark.parametrize("name", SECOND_WORLD.background_names)
-def test_background_of_the_second_world_scales_with_the_picture(name: str) -> None:
+@pytest.mark.parametrize("name", VOCABULARY.background_names)
+def test_background_scales_with_the_picture(name: str) -> None:
     small, large = (
         np.asarray(paint_background(name, rng=rng(4), size_px=side), dtype=float)
         for side in (64, 128)
@@ -198,8 +198,8 @@ def test_background_of_the_second_world_scales_with_the_picture(name: str) -> No
     assert np.allclose(quarters, same_quarters, atol=15)
 
 
-def test_backgrounds_of_the_second_world_differ_from_each_other() -> None:
+def test_backgrounds_differ_from_each_other() -> None:
     pictures = {
-        paint_background(name, rng=rng(4)).tobytes() for name in SECOND_WORLD.background_names
+        paint_background(name, rng=rng(4)).tobytes() for name in VOCABULARY.background_names
     }
-    assert len(pictures) == len(SECOND_WORLD.backgrounds) == 24
+    assert len(pictures) == len(BACKGROUNDS) == 24

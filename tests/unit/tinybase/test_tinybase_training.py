@@ -17,7 +17,7 @@ from models.build.autoencoder import (
     to_tensor,
 )
 from models.build.cli import parse_steps
-from models.build.clip import build_clip
+from models.build.clip import ClipObjective, build_clip
 from models.build.evaluate import frechet_distance, set_exam
 from models.build.export import export_clip, export_image_encoder, export_pipeline
 from models.build.image_encoder import build_image_encoder
@@ -28,17 +28,14 @@ from models.build.recipe import (
     TransformerSize,
     UnetSize,
     quick_recipe,
-    second_recipe,
 )
+from models.build.scenes import SceneSet
 from models.build.stage import StageTrainer, learning_rate_at
 from models.build.tokenizer import save_tokenizer, tokenize, world_words
 from models.build.unet import build_unet
 from models.build.vocabulary import (
     IDENTIFIERS,
-    NOUNS,
-    SECOND_WORLD,
-    background_names,
-    noun_names,
+    VOCABULARY,
 )
 
 TINY = TransformerSize(width=16, layers=1, heads=2)
@@ -50,34 +47,19 @@ def some_pixels(count: int = 8) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 255, (count, 16, 16, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    "word", sorted(world_words(SECOND_WORLD)), ids=lambda word: f"second-{word}"
-)
-def test_tokenizer_of_the_second_world_reads_each_word_as_one_token(
-    word: str, second_tokenizer
-) -> None:
-    assert len(second_tokenizer.tokenize(word)) == 1
-
-
-@pytest.fixture(scope="session")
-def second_tokenizer(tmp_path_factory: pytest.TempPathFactory):
-    return save_tokenizer(
-        tmp_path_factory.mktemp("second-tokenizer"),
-        vocabulary_size=second_recipe().vocabulary_size,
-        max_tokens=24,
-        vocabulary=SECOND_WORLD,
-    )
-
-
-@pytest.mark.parametrize("word", [*IDENTIFIERS, *(noun.name for noun in NOUNS)])
-def test_tokenizer_known_word_is_one_token(word: str, tokenizer) -> None:
-    assert len(tokenizer.tokenize(word)) == 1
+def test_tokenizer_reads_each_word_of_the_world_as_one_token(tokenizer) -> None:
+    words = world_words()
+    assert len(words) > 90
+    assert [word for word in words if len(tokenizer.tokenize(word)) != 1] == []
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("tokenizer")
-    return save_tokenizer(folder, vocabulary_size=1000, max_tokens=24)
+    recipe = Recipe()
+    return save_tokenizer(
+        folder, vocabulary_size=recipe.vocabulary_size, max_tokens=recipe.max_tokens
+    )
 
 
 def test_tokenizer_unknown_text_survives_in_pieces(tokenizer) -> None:
@@ -141,13 +123,41 @@ def test_decoder_objective_leaves_the_encoder_as_it_is(tmp_path: Path) -> None:
     assert not torch.equal(decoder, model.decoder.conv_out.weight)
 
 
+def test_clip_objective_of_pictures_only_keeps_the_text_tower(tokenizer, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_clip(RECIPE, tokenizer=tokenizer)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    scenes = SceneSet(
+        pixels_NHWC=np.random.default_rng(3).integers(0, 255, (8, 64, 64, 3)).astype(np.uint8),
+        captions=["a photo of a bear"] * 8,
+        nouns=np.arange(8),
+        backgrounds=np.arange(8),
+        styles=["noto"] * 8,
+        instances=np.arange(8),
+    )
+    objective = ClipObjective(
+        model, tokenizer=tokenizer, scenes=scenes, batch_size=4, pictures_only=True
+    )
+    plan = Training(2, 4, 1e-3, warmup_steps=1)
+    StageTrainer(
+        "vision", objective=objective, plan=plan, seed=1, state_path=tmp_path / "v.pt"
+    ).run()
+    changed = {
+        name for name, kept in before.items() if not torch.equal(model.state_dict()[name], kept)
+    }
+    assert "logit_scale" in changed
+    assert float(model.logit_scale.exp()) == pytest.approx(100)
+    assert any(name.startswith("vision_model.") for name in changed)
+    assert not any(name.startswith("text_model.") for name in changed)
+
+
 def test_exam_asks_for_the_given_nouns_on_every_background() -> None:
-    exam = set_exam(32, nouns=["bear", "fish"])
-    names = {noun_names()[label] for label in exam.nouns}
+    exam = set_exam(48, nouns=["bear", "fish"])
+    names = {VOCABULARY.noun_names[label] for label in exam.nouns}
     assert names == {"bear", "fish"}
-    assert len(set(exam.prompts)) == 32
+    assert len(set(exam.prompts)) == 48
     for prompt, background in zip(exam.prompts, exam.backgrounds, strict=True):
-        assert prompt.endswith(background_names()[background])
+        assert prompt.endswith(VOCABULARY.background_names[background])
 
 
 def test_learning_rate_warms_up_then_falls() -> None:
@@ -176,7 +186,7 @@ def test_standardise_latents_keeps_reconstructions(tmp_path: Path) -> None:
 def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: Path) -> None:
     clip = build_clip(RECIPE, tokenizer=tokenizer)
     unet = build_unet(
-        UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=4, text_width=16
+        UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=8, text_width=16
     )
     export_pipeline(
         autoencoder=build_autoencoder(AutoencoderSize(channels=(8, 8, 8))),
@@ -211,16 +221,15 @@ def test_frechet_distance_of_a_shifted_cloud_is_the_shift_squared() -> None:
 
 def test_quick_recipe_covers_every_stage() -> None:
     assert quick_recipe().training.keys() == Recipe().training.keys()
-    assert second_recipe().training.keys() == Recipe().training.keys()
 
 
-def test_second_recipe_draws_every_noun_of_its_world() -> None:
-    assert second_recipe().drawn_nouns == SECOND_WORLD.noun_names
-    assert len(second_recipe().drawn_nouns) >= 40
+def test_recipe_draws_every_noun_of_the_world() -> None:
+    assert Recipe().drawn_nouns == VOCABULARY.noun_names
+    assert len(Recipe().drawn_nouns) >= 40
 
 
-def test_exam_of_the_second_world_asks_for_its_own_backgrounds() -> None:
-    exam = set_exam(24, nouns=["bear"], vocabulary=SECOND_WORLD)
+def test_exam_asks_for_every_background() -> None:
+    exam = set_exam(24, nouns=["bear"])
     assert sorted(exam.backgrounds) == list(range(24))
     assert any(prompt.endswith("bear in front of a brick wall") for prompt in exam.prompts)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from models.build import tokenizer as tokenizers
 from models.build.autoencoder import build_autoencoder
 from models.build.clip import build_clip, embed_texts
 from models.build.export import export_clip, export_image_encoder, export_pipeline
@@ -13,7 +14,6 @@ from models.build.image_encoder import build_image_encoder
 from models.build.recipe import AutoencoderSize, Recipe, TransformerSize, UnetSize
 from models.build.tokenizer import save_tokenizer
 from models.build.unet import build_unet
-from models.build.vocabulary import FIRST_WORLD, SECOND_WORLD, Vocabulary
 from models.build.warm_start import (
     begin_autoencoder,
     begin_clip,
@@ -23,20 +23,22 @@ from models.build.warm_start import (
 
 TINY = TransformerSize(width=16, layers=1, heads=2)
 RECIPE = Recipe(text=TINY, vision=TINY, image_encoder=TINY, clip_width=16)
-OLD = AutoencoderSize(channels=(8, 16))
-WIDE = AutoencoderSize(channels=(8, 16), latent_channels=8)
+OLD = AutoencoderSize(channels=(8, 16), latent_channels=4)
+WIDE = AutoencoderSize(channels=(8, 16))
 UNET = UnetSize(channels=(32, 32), attention=(False, True))
 
 
-def tokenizer_of(world: Vocabulary, folder: Path) -> CLIPTokenizer:
-    return save_tokenizer(folder, vocabulary_size=1_200, max_tokens=24, vocabulary=world)
+def tokenizer_in(folder: Path) -> CLIPTokenizer:
+    return save_tokenizer(folder, vocabulary_size=1_200, max_tokens=24)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory):
     """The folder of exported models and the models themselves."""
     folder = tmp_path_factory.mktemp("exported")
-    tokenizer = tokenizer_of(FIRST_WORLD, folder / "tokenizer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizers, "CLOTHES", ())
+        tokenizer = tokenizer_in(folder / "tokenizer")
     torch.manual_seed(1)
     models = {
         "autoencoder": build_autoencoder(OLD),
@@ -81,7 +83,7 @@ def test_begin_clip_with_other_tokens_reads_old_captions_as_before(
     exported, tmp_path: Path
 ) -> None:
     folder, models, tokenizer = exported
-    wider = tokenizer_of(SECOND_WORLD, tmp_path)
+    wider = tokenizer_in(tmp_path)
     assert len(wider) > len(tokenizer)
     model = build_clip(RECIPE, tokenizer=wider)
     begin_clip(model.eval(), tokenizer=wider, models=folder)

@@ -14,14 +14,10 @@ from models.build.subjects import SUBJECTS, render_subject
 from models.build.tokenizer import world_words
 from models.build.vocabulary import (
     BACKGROUNDS,
-    FIGURES,
-    FIRST_WORLD,
     HELD_OUT_EMOJI,
     HELD_OUT_RENDITIONS,
     NOUNS,
-    SECOND_WORLD,
-    Vocabulary,
-    noun_names,
+    VOCABULARY,
     plain_caption,
 )
 from models.build.world import World
@@ -29,7 +25,7 @@ from models.build.world import World
 
 def make_art(root: Path) -> Path:
     """Write one-colour stand-ins for all three packages, every emoji in every style."""
-    drawn = {name for noun in (*NOUNS, *FIGURES) for name in (*noun.emoji, *noun.heads)}
+    drawn = {name for noun in NOUNS for name in (*noun.emoji, *noun.heads)}
     names = sorted(drawn | HELD_OUT_EMOJI)
     rng = np.random.default_rng(0)
     records = []
@@ -61,14 +57,9 @@ def emoji_art(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_art(tmp_path_factory.mktemp("art"))
 
 
-@pytest.fixture(params=[FIRST_WORLD, SECOND_WORLD], ids=lambda vocabulary: vocabulary.name)
-def vocabulary(request: pytest.FixtureRequest) -> Vocabulary:
-    return request.param
-
-
 @pytest.fixture
-def world(emoji_art: Path, vocabulary: Vocabulary) -> World:
-    return World(EmojiCatalogue(emoji_art), seed=5, vocabulary=vocabulary)
+def world(emoji_art: Path) -> World:
+    return World(EmojiCatalogue(emoji_art), seed=5)
 
 
 def pixels(picture: Image.Image) -> bytes:
@@ -77,7 +68,7 @@ def pixels(picture: Image.Image) -> bytes:
 
 def test_world_scene_is_identical_across_orders_and_worlds(emoji_art: Path, world: World) -> None:
     forwards = [world.captioned(index) for index in range(12)]
-    other = World(EmojiCatalogue(emoji_art), seed=5, vocabulary=world.vocabulary)
+    other = World(EmojiCatalogue(emoji_art), seed=5)
     backwards = [other.captioned(index) for index in reversed(range(12))]
     for first, second in zip(forwards, reversed(backwards), strict=True):
         assert pixels(first.picture) == pixels(second.picture)
@@ -85,7 +76,7 @@ def test_world_scene_is_identical_across_orders_and_worlds(emoji_art: Path, worl
 
 
 def test_world_scene_of_another_seed_or_domain_differs(emoji_art: Path, world: World) -> None:
-    other = World(EmojiCatalogue(emoji_art), seed=6, vocabulary=world.vocabulary)
+    other = World(EmojiCatalogue(emoji_art), seed=6)
     assert pixels(world.captioned(3).picture) != pixels(other.captioned(3).picture)
     assert pixels(world.captioned(3).picture) != pixels(world.wide(3).picture)
 
@@ -102,19 +93,19 @@ def test_subjects_are_all_held_out_and_of_a_known_noun() -> None:
     for subject in SUBJECTS:
         rendition = (subject.emoji, subject.style)
         assert subject.emoji in HELD_OUT_EMOJI or rendition in HELD_OUT_RENDITIONS
-        assert subject.class_noun in noun_names()
+        assert subject.class_noun in VOCABULARY.noun_names
 
 
 def test_world_captions_name_the_noun_that_is_drawn(world: World) -> None:
     for index in range(60):
         scene = world.captioned(index)
-        noun = world.vocabulary.nouns[scene.noun]
+        noun = NOUNS[scene.noun]
         assert noun.name in scene.caption
         assert scene.rendition.emoji in (*noun.emoji, *noun.heads)
 
 
 def test_world_captions_hold_only_words_that_the_tokenizer_learns(world: World) -> None:
-    known = set(world_words(world.vocabulary))
+    known = set(world_words())
     captions = " ".join(world.captioned(index).caption for index in range(300))
     spoken = set(re.findall("[a-z]+|[0-9]", captions))
     assert len(spoken) > 60
@@ -145,15 +136,6 @@ def test_scene_store_with_two_processes_draws_the_same_scenes(world: World, tmp_
     together = SceneStore(world, folder=tmp_path / "together", num_processes=2).wide(5)
     assert np.array_equal(alone.pixels_NHWC, together.pixels_NHWC)
     assert np.array_equal(alone.instances, together.instances)
-
-
-def test_scene_store_keeps_the_scenes_of_two_worlds_apart(emoji_art: Path, tmp_path: Path) -> None:
-    catalogue = EmojiCatalogue(emoji_art)
-    first, second = (
-        SceneStore(World(catalogue, seed=5, vocabulary=words), folder=tmp_path).captioned(6)
-        for words in (FIRST_WORLD, SECOND_WORLD)
-    )
-    assert not np.array_equal(first.pixels_NHWC, second.pixels_NHWC)
 
 
 def test_subjects_for_settings_are_fewer_than_those_for_figures_alone() -> None:
