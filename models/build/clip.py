@@ -17,11 +17,11 @@ from models.build.recipe import Recipe
 from models.build.scenes import SceneSet
 from models.build.stage import StepDraw
 from models.build.tokenizer import tokenize
-from models.build.vocabulary import IDENTIFIERS, VOCABULARY
+from models.build.vocabulary import IDENTIFIERS, VOCABULARY, plain_caption
 
 _IDENTIFIER_RATE = 0.03
 _LABEL_WEIGHT = 0.5
-_REAL_SCALE = 100.0
+_RECOLOURED_RATE = 0.5
 
 
 def build_clip(recipe: Recipe, *, tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -70,9 +70,9 @@ class ClipObjective:
         tokenizer: of its text tower.
         scenes: captioned training scenes.
         batch_size: pairs in a step.
-        pictures_only: keep the text tower, so that a UNet that reads it stays valid, and end at the
-            temperature of OpenAI's CLIP: what a wrong noun costs in cosines is then what the gate's
-            margins were chosen for.
+        pictures_only: keep the text tower, so that a UNet that reads it stays valid, and give half
+            of the pictures another hue and a caption that names the noun alone: with one or two
+            emoji of a noun, a tower learns their colours where it should learn the shape.
     """
 
     def __init__(
@@ -87,7 +87,6 @@ class ClipObjective:
         self.model = model
         if pictures_only:
             model.text_model.requires_grad_(False)
-            model.logit_scale.requires_grad_(False).fill_(math.log(_REAL_SCALE))
         width = model.config.projection_dim
         self.noun_head = nn.Linear(width, len(VOCABULARY.nouns))
         self.background_head = nn.Linear(width, len(VOCABULARY.backgrounds))
@@ -100,12 +99,18 @@ class ClipObjective:
         self._tokenizer = tokenizer
         self._scenes = scenes
         self._batch_size = batch_size
+        self._recoloured_rate = _RECOLOURED_RATE if pictures_only else 0.0
 
     def loss(self, draw: StepDraw) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss of one step and the in-batch and label accuracies."""
         picked = np.sort(draw.indices(self._batch_size, below=len(self._scenes)))
         pixels = to_tensor(self._scenes.pixels_NHWC[picked]).to(draw.device)
         captions = [self._caption(int(index), draw=draw) for index in picked]
+        recoloured = draw.rng.random(len(picked)) < self._recoloured_rate
+        for place in np.flatnonzero(recoloured):
+            angle = draw.rng.uniform(0, 2 * math.pi)
+            pixels[place] = rotate_hue(pixels[place], angle=angle)
+            captions[place] = plain_caption(self._nouns[self._scenes.nouns[picked[place]]])
         tokens = torch.tensor(tokenize(self._tokenizer, captions), device=draw.device)
         output = self.model(input_ids=tokens, pixel_values=pixels)
         logits = output.logits_per_image
@@ -121,7 +126,7 @@ class ClipObjective:
         background_logits = self.background_head(image)
         labels = (
             functional.cross_entropy(noun_logits, nouns)
-            + functional.cross_entropy(background_logits, backgrounds)
+            + functional.cross_entropy(background_logits[~recoloured], backgrounds[~recoloured])
             + functional.cross_entropy(self.noun_head(text), nouns)
         )
         figures = {
@@ -139,6 +144,19 @@ class ClipObjective:
         noun = self._nouns[int(self._scenes.nouns[index])]
         identifier = IDENTIFIERS[int(draw.rng.integers(len(IDENTIFIERS)))]
         return caption.replace(noun, f"{identifier} {noun}", 1)
+
+
+def rotate_hue(pixels_CHW: torch.Tensor, *, angle: float) -> torch.Tensor:
+    """Return a picture in [-1, 1] with its colours turned about the grey axis (Rodrigues' formula).
+
+    Args:
+        pixels_CHW: RGB.
+        angle: in radians; a third of a turn makes red green.
+    """
+    third, root = (1 - math.cos(angle)) / 3, math.sin(angle) / math.sqrt(3)
+    same, next_, last = math.cos(angle) + third, third - root, third + root
+    turn = torch.tensor([[same, next_, last], [last, same, next_], [next_, last, same]])
+    return torch.einsum("ij,jhw->ihw", turn.to(pixels_CHW), pixels_CHW).clamp(-1, 1)
 
 
 def _accuracy(logits: torch.Tensor, target: torch.Tensor) -> float:
