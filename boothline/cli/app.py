@@ -12,6 +12,7 @@ import boothline
 from boothline.cli import (
     bases,
     cluster,
+    completing,
     configuring,
     exporting,
     generating,
@@ -31,12 +32,12 @@ from boothline.errors import BoothlineError, ConfigError, DiskFullError
 logger = logging.getLogger(__name__)
 
 GROUPS = {
-    "Start": ("base", "init", "validate", "plan", "doctor", "demo"),
+    "Start": ("demo", "init", "validate", "plan", "base", "doctor"),
     "Run": ("run", "resume", "sweep", "retrain"),
     "Look": ("status", "logs", "explain", "report", "models"),
     "Serve": ("generate", "serve", "export", "push", "promote", "rollback", "registry"),
     "Cluster": ("compile", "upload", "submit", "cancel", "schedule", "unschedule"),
-    "Housekeeping": ("up", "down", "verify", "gc"),
+    "Housekeeping": ("up", "down", "verify", "gc", "completions"),
 }
 _PANELS = {name: title for title, names in GROUPS.items() for name in names}
 
@@ -76,6 +77,7 @@ for group in (
     keeping,
     bases,
     registry,
+    completing,
 ):
     for command in group.app.registered_commands:
         called = command.name or getattr(command.callback, "__name__", "")
@@ -118,8 +120,9 @@ def _options(
 
 def main() -> None:
     """Run a command; an expected error becomes a message and an exit code, never a traceback."""
+    completing.prepare()
     try:
-        app()
+        app(prog_name=completing.PROGRAM)
     except BoothlineError as error:
         _leave(error)
     except OSError as error:

@@ -9,7 +9,7 @@ import typer
 
 from boothline.cli.configuring import load_config
 from boothline.cli.options import Configs, Output, OutputOption, Overrides, Subject, example
-from boothline.cli.printing import console, emit, say, say_lines, say_table
+from boothline.cli.printing import console, emit, is_live, say, say_lines, say_table
 from boothline.errors import ConfigError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ def _watched(
 
     target, sources = console(stderr=output is Output.JSON), _sources(deployment)
     say_lines(target, sources.notes)
-    with LiveDisplay(target) if target.is_terminal else PlainDisplay(target) as display:
+    with LiveDisplay(target) if is_live(target) else PlainDisplay(target) as display:
         try:
             return runs.follow(
                 api,

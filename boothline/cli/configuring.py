@@ -61,18 +61,20 @@ def load_config(
     """Return the configuration that the command line asks for.
 
     Args:
-        files: YAML files; none: ./run.yaml, unless the pictures are named.
+        files: YAML files, or the folder of the pictures; none: ./run.yaml, unless the pictures are
+            named.
         overrides: settings that override them.
         subject: folder of the pictures, which names the subject, too.
         needs_subject: whether pictures and class noun must be named.
 
     Raises:
-        ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong.
+        ConfigError: no configuration is named and there is no ./run.yaml, or it is wrong; or two
+            folders of pictures are named.
     """
     from boothline.config.fields import REQUIRED
     from boothline.config.loading import resolve
 
-    chosen = list(files or [])
+    chosen, subject = _files_and_folder(files or (), subject)
     if not chosen and subject is None:
         if not DEFAULT_FILE.is_file():
             raise ConfigError(
@@ -92,6 +94,24 @@ def load_config(
             *settings,
         ]
     return resolve(chosen, settings, required=REQUIRED if needs_subject else None)
+
+
+def _files_and_folder(
+    files: Sequence[Path], subject: Path | None
+) -> tuple[list[Path], Path | None]:
+    """Return the YAML files and the folder of pictures that a command line names.
+
+    Raises:
+        ConfigError: more than one folder is named.
+    """
+    folders = [path for path in files if path.is_dir()]
+    if len(folders) + (subject is not None) > 1:
+        named = ", ".join(str(path) for path in (*folders, *filter(None, [subject])))
+        raise ConfigError(
+            f"More than one folder of pictures is named: {named}.",
+            remedy="Name one; several subjects are listed under `subjects` in a YAML file.",
+        )
+    return [path for path in files if path not in folders], next(iter(folders), subject)
 
 
 @app.command(
@@ -195,7 +215,7 @@ def _seen_from(place: Path, folder: Path) -> str:
 @app.command(
     epilog=example(
         "boothline validate run.yaml --set training.num_steps=200",
-        "boothline validate --subject my-pictures --report pictures.html",
+        "boothline validate my-pictures --set subject.class_noun=dog --report pictures.html",
     )
 )
 def validate(

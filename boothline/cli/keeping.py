@@ -1,6 +1,5 @@
 """Commands that look after what is stored: verify, gc."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boothline.cli.options import Home, Output, OutputOption, example
-from boothline.cli.printing import console, emit, say, say_table
+from boothline.cli.printing import console, emit, is_live, say, say_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,7 +126,8 @@ def _say_verification(target: "Console", found: "Verification") -> None:
 @contextmanager
 def progress(what: str, *, unit_bytes: int, unit: str) -> Iterator[OnProgress]:
     """Yield a function that shows how far a command is: a bar on a terminal, else plain lines."""
-    if not sys.stderr.isatty():
+    target = console(stderr=True)
+    if not is_live(target):
         yield _plain_lines(what, unit_bytes=unit_bytes, unit=unit)
         return
     from rich.progress import Progress, TimeRemainingColumn
@@ -135,7 +135,7 @@ def progress(what: str, *, unit_bytes: int, unit: str) -> Iterator[OnProgress]:
     with Progress(
         *Progress.get_default_columns()[:-1],
         TimeRemainingColumn(),
-        console=console(stderr=True),
+        console=target,
         transient=True,
     ) as bar:
         task = bar.add_task(what, total=None)

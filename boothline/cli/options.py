@@ -27,7 +27,7 @@ Configs = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="[CONFIG]...",
-        help="YAML files, merged left to right; ./run.yaml by default.",
+        help="YAML files, merged left to right, or a folder of pictures; ./run.yaml by default.",
         show_default=False,
     ),
 ]
@@ -49,9 +49,29 @@ Subject = Annotated[
         show_default=False,
     ),
 ]
+
+
+def run_ids(context: typer.Context) -> list[str]:
+    """Return the ids of this folder's runs for a shell to complete, newest first."""
+    from boothline.launch.local.folder import run_folders
+    from boothline.launch.local.session import home_folder
+
+    folders = run_folders(home_folder(context.params.get("home")))
+    return [folder.run_id for folder in reversed(folders)]
+
+
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Run id; the last run by default.", show_default=False),
+    typer.Argument(
+        metavar="[RUN]",
+        help="Run id; the last run by default.",
+        show_default=False,
+        autocompletion=run_ids,
+    ),
+]
+NamedRun = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Run id; see boothline status.", autocompletion=run_ids),
 ]
 
 DeploymentChoice = Annotated[

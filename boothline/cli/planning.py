@@ -1,12 +1,13 @@
 """The command on memory: plan."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from boothline.cli.configuring import load_config
-from boothline.cli.options import Configs, Output, OutputOption, Overrides, Subject, example
+from boothline.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
 from boothline.cli.printing import emit, say, say_table
 from boothline.errors import ConfigError
 
@@ -58,13 +59,14 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Predict the memory of one training rank, and what to change so that it fits."""
     from boothline.planning.memory import CARDS_GB, GB, ladder
 
     config = load_config(configs, overrides, subject, needs_subject=False)
-    shapes = _shapes(config, family)
+    shapes = _shapes(config, family, home)
     rungs = list(ladder(config, shapes, device=_device(device)))
     cards = {size: _fitting(rungs, size * GB) for size in CARDS_GB}
     result = {
@@ -92,7 +94,7 @@ def _device(name: str) -> Literal["cpu", "cuda"]:
     raise ConfigError(f"--device {name} is unknown.", remedy="Use cpu or cuda.")
 
 
-def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
+def _shapes(config: "RunConfig", family: str | None, home: Path | None) -> "ModelShapes":
     """Return the sizes of the family, or of the base model on disk."""
     from boothline.diffusion.base_model import checked_family, resolve
     from boothline.diffusion.layout import check_config
@@ -104,7 +106,7 @@ def _shapes(config: "RunConfig", family: str | None) -> "ModelShapes":
 
     if family is None:
         base = config.base_model
-        settings = settings_for([base.source], home_folder(None))
+        settings = settings_for([base.source], home_folder(home))
         found = resolve(base.source, settings=settings, allow_hub=base.allow_hub, need="settings")
         known = checked_family(found)
         check_config(known, config)

@@ -31,6 +31,14 @@ def console(*, stderr: bool = False) -> "Console":
     return Console(stderr=stderr, highlight=False, emoji=False, width=width)
 
 
+def is_live(target: "Console") -> bool:
+    """Return whether a table can be redrawn in place: on a person's terminal, not in a log of CI.
+
+    A variable such as FORCE_COLOR makes rich take a file for a terminal.
+    """
+    return target.is_interactive and target.file.isatty() and not os.environ.get("CI")
+
+
 def emit(
     value: "BaseModel | Mapping[str, object]", output: Output, text: Callable[["Console"], object]
 ) -> None:

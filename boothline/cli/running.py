@@ -13,13 +13,14 @@ from boothline.cli.options import (
     Configs,
     DeploymentChoice,
     Home,
+    NamedRun,
     Output,
     OutputOption,
     Overrides,
     Subject,
     example,
 )
-from boothline.cli.printing import console, emit, say
+from boothline.cli.printing import console, emit, is_live, say
 from boothline.errors import GateRefusedError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def run(
 
 @app.command(epilog=example("boothline resume 20260131-093000-1a2b"))
 def resume(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id; see boothline status.")],
+    run_id: NamedRun,
     require_promotion: RequirePromotion = False,
     deployment: DeploymentChoice = None,
     home: Home = None,
@@ -145,7 +146,7 @@ def resume(
     )
 )
 def cancel(
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="Run id; see boothline status.")],
+    run_id: NamedRun,
     deployment: DeploymentChoice = None,
     home: Home = None,
     output: OutputOption = Output.TEXT,
@@ -204,7 +205,7 @@ def carry_out_shown(
 
     target = console(stderr=output is Output.JSON)
     live = LiveDisplay(target, gpus=gpu_use)
-    with live if target.is_terminal else PlainDisplay(target) as display:
+    with live if is_live(target) else PlainDisplay(target) as display:
         try:
             summary, error = carry_out(
                 home_folder(home), folder, config, display=display, pipeline=pipeline

@@ -275,3 +275,19 @@ def test_setting_that_the_family_of_the_base_cannot_do_is_named(cli, family_fold
         assert code == 2
         assert "training.method full does not work for FLUX.1" in said
         assert "Set training.method to lora" in said
+
+
+def test_folder_in_place_of_a_file_holds_the_pictures(cli):
+    write_pictures("mugs", 4)
+    code, page, _ = cli("validate", "mugs", "--set", "subject.class_noun=mug", "--output", "json")
+
+    assert code == 0
+    assert "a photo of sks mug" in page
+
+
+def test_two_folders_of_pictures_are_refused_by_name(cli):
+    write_pictures("mugs", 4)
+    code, _, errors = cli("validate", "mugs", "--subject", "mugs")
+
+    assert code == 2
+    assert "More than one folder of pictures is named: mugs, mugs." in errors
