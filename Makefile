@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose prose-code
+.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,8 @@ up: $(VENV)/.runtime  ## start the local services (object store, MLflow)
 down: $(VENV)/.runtime  ## stop the local services; their data stays
 	@$(BIN)/boothline down
 
-# What people read first; styles/Boothline has the rules.
-PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md docs
+# What people read; styles/Boothline has the rules, build/prose what the code says.
+PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md docs boothline components pipelines build/prose
 # Links, anchors and pages that no menu names are errors.
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build --strict
 check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs before the tests)
@@ -144,14 +144,11 @@ docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python -m website.diagram
 	$(BIN)/python -m website.badges
 
-prose: ## the English of README, docs and changelog, by Vale
+prose: $(VENV)/.development  ## the English of docs, docstrings, comments and messages, by Vale
 	@# Left out only where Vale cannot be had.
-	@vale=$$(styles/vale.sh) || { [ $$? = 69 ] && echo "NOT CHECKED: the English of docs" && exit 0; exit 1; }; \
+	@$(BIN)/python styles/messages.py build/prose
+	@vale=$$(styles/vale.sh) || { [ $$? = 69 ] && echo "NOT CHECKED: the English of docs and code" && exit 0; exit 1; }; \
 	$$vale $(PROSE)
-
-prose-code: $(VENV)/.development  ## what the same rules find in docstrings, comments and messages
-	$(BIN)/python styles/messages.py build/prose
-	$$(styles/vale.sh) --no-exit boothline components pipelines build/prose
 
 docs-site: $(VENV)/.development  ## build the site of docs/ into build/site
 	$(SITE)

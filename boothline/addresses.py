@@ -34,7 +34,7 @@ def check_service_url(url: str, *, name: str) -> SplitResult:
         name: the variable, for messages.
 
     Raises:
-        ConfigError: it is no URL of that kind.
+        ConfigError: it is not a URL of that kind.
     """
     parts = _split(url, name=name)
     address = _literal(parts.hostname or "")
@@ -80,7 +80,7 @@ def check_public_url(url: str, *, name: str, resolve: Resolve | None = None) -> 
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine by its own name: localhost, 127.0.0.0/8 or ::1."""
+    """Return whether a host is this machine by its own name: localhost, 127.0.0.0/8 or ::1."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _literal(host)

@@ -13,9 +13,9 @@
     │   ├── TrackingError             exit 5   MLflow failed where it may not
     │   ├── DiskFullError             exit 5   no space left on a local disk
     │   └── MachineError              exit 5   this machine killed a process, or gave no memory
-    ├── TrainingError                 exit 1   training cannot go on
+    ├── TrainingError                 exit 1   training cannot continue
     │   └── NonFiniteLossError        exit 1   the loss became NaN or infinite
-    └── InterruptedRunError           exit 130 stopped by a signal; resume goes on from here
+    └── InterruptedRunError           exit 130 stopped by a signal; resume continues from here
 
 A message says what happened, names the value, and says what to do.
 """
@@ -104,7 +104,7 @@ class MachineError(ServiceError):
 
 
 class TrainingError(BoothlineError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class NonFiniteLossError(TrainingError):
@@ -112,7 +112,7 @@ class NonFiniteLossError(TrainingError):
 
 
 class InterruptedRunError(BoothlineError):
-    """Stopped by a signal; `boothline resume` goes on from here."""
+    """Stopped by a signal; `boothline resume` continues from here."""
 
     exit_code = 130
 

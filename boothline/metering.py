@@ -63,7 +63,7 @@ def between(start: Reading, end: Reading) -> Usage:
     if start.packages and len(start.packages) == len(end.packages):
         pairs = zip(start.packages, end.packages, strict=True)
         # A counter that wrapped around is below its start; it wraps at most once in a step's time
-        # only for short steps, so long ones on old processors may be told too low.
+        # only for short steps, so for long ones on old processors the value may be too low.
         cpu_joules = sum(
             after - before if after >= before else after - before + wrap
             for (before, wrap), (after, _) in pairs
@@ -131,7 +131,7 @@ def _gpus() -> tuple[float | None, ...]:
             try:
                 counters.append(nvml.nvmlDeviceGetTotalEnergyConsumption(handle) * _MILLI)
             except nvml.NVMLError as error:
-                logger.debug("GPU %d tells no energy: %s", index, error)
+                logger.debug("GPU %d reports no energy: %s", index, error)
                 counters.append(None)
         return tuple(counters)
 
@@ -139,7 +139,7 @@ def _gpus() -> tuple[float | None, ...]:
 def read_gauges() -> dict[str, float]:
     """Return how busy and how full the machine is: per cent and megabytes, by metric name.
 
-    The processor's share is that since the call before; the first call of a process tells 0. Of
+    The processor's share is that since the call before; the first call of a process returns 0. Of
     GPUs there are values where NVML and the extra `gpu` are there. Everything is of the whole
     machine, not of one step.
     """
@@ -156,7 +156,7 @@ def read_gauges() -> dict[str, float]:
 
 
 def _gpu_gauges() -> Iterator[tuple[str, float]]:
-    """Yield name and value of what each GPU tells."""
+    """Yield name and value of what each GPU reports."""
     for gpu in gpu_use():
         yield f"gpu_{gpu.index}_memory_usage_megabytes", gpu.used_bytes / _MEGABYTE
         yield f"gpu_{gpu.index}_memory_usage_percentage", 100 * gpu.used_bytes / gpu.total_bytes
@@ -189,7 +189,7 @@ def gpu_use() -> list[GpuUse]:
                 memory = nvml.nvmlDeviceGetMemoryInfo(handle)
                 busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
             except nvml.NVMLError as error:
-                logger.debug("GPU %d tells nothing: %s", index, error)
+                logger.debug("GPU %d reports nothing: %s", index, error)
                 continue
             found.append(
                 GpuUse(index=index, percent=busy, used_bytes=memory.used, total_bytes=memory.total)

@@ -1,4 +1,4 @@
-"""Tells a webhook how a run ended, in JSON that Slack and its like understand."""
+"""Notifies a webhook of how a run ended, in JSON that Slack and its like understand."""
 
 import logging
 import re
@@ -89,13 +89,13 @@ def tell_ending(
     seconds: float,
     logs: Path | None,
 ) -> bool:
-    """Tell the webhook, where one is configured, how a run ended.
+    """Notify the webhook, where one is configured, of how a run ended.
 
     Args:
         settings: hold the URL.
         store: holds the records of the run's steps.
         record: the run.
-        config: says which endings are told.
+        config: says which endings are sent.
         status: how it ended.
         seconds: how long it took.
         logs: folder of one log a step or shard; None: not on this machine.
@@ -108,7 +108,7 @@ def tell_ending(
     try:
         ending = ending_of(store, record, status=status, seconds=seconds)
     except BoothlineError as error:
-        logger.warning("the webhook was not told of run %s: %s", record.run_id, error)
+        logger.warning("the webhook was not notified of run %s: %s", record.run_id, error)
         return False
     return notify(settings, config, ending, logs=logs)
 
@@ -142,11 +142,11 @@ def ending_of(store: Store, record: RunRecord, *, status: RunStatus, seconds: fl
 def notify(
     settings: Settings, config: NotificationConfig, ending: Ending, *, logs: Path | None
 ) -> bool:
-    """Tell the webhook, where one is configured; a run never fails for it.
+    """Notify the webhook, where one is configured; a run never fails for it.
 
     Args:
         settings: hold the URL.
-        config: says which endings are told, and how many log lines.
+        config: says which endings are sent, and how many log lines.
         ending: how the run ended.
         logs: folder of one log a step or shard; None: not on this machine.
 
@@ -171,12 +171,12 @@ def notify(
     except http_errors(OSError, ValueError, ConfigError) as error:
         lasting = tls_error(error, _webhook(url), what="send it", kind=ServiceError)
         reason = without_secrets(str(lasting or error), settings)
-        logger.warning("the webhook was not told of run %s: %s", ending.run_id, reason)
+        logger.warning("the webhook was not notified of run %s: %s", ending.run_id, reason)
         return False
     if reply.status >= 300:
         logger.warning("the webhook answered %d to run %s", reply.status, ending.run_id)
         return False
-    logger.info("the webhook was told that run %s is %s", ending.run_id, ending.status)
+    logger.info("the webhook was notified that run %s is %s", ending.run_id, ending.status)
     return True
 
 
@@ -225,7 +225,7 @@ def message(
             sections.append(f"Step {step.label} failed: {_clean(reason, settings)}")
             sections += [_clean(remedy, settings)] if remedy else []
             sections += [f"```{_escaped(part)}```" for part in _parts(log)]
-        sections.append(f"Go on with `{facts['resume']}`")
+        sections.append(f"Continue with `{facts['resume']}`")
     return {
         "text": title,
         "blocks": [

@@ -61,7 +61,7 @@ def trial_run_id(run_id: str, number: int) -> str:
 
 
 def trial_of(run_id: str) -> tuple[str, int] | None:
-    """Return the sweep and the number of a trial; None for a run that is no trial."""
+    """Return the sweep and the number of a trial; None for a run that is not a trial."""
     match = _TRIAL.fullmatch(run_id)
     return None if match is None else (match["run_id"], int(match["number"]))
 

@@ -93,7 +93,7 @@ class Settings(BaseSettings):
 
     notify_webhook_url: SecretStr = Field(
         default=SecretStr(""),
-        description="Webhook that is told how runs end (Slack-compatible); empty: none.",
+        description="Webhook that is notified of how runs end (Slack-compatible); empty: none.",
     )
     actor: str = Field(
         default="",
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="Bearer token for the Kubeflow Pipelines API."
     )
     kfp_token_file: Path | None = Field(
-        default=None, description="File with that token, read anew for every request."
+        default=None, description="File with that token, read again for every request."
     )
 
     def variables(self) -> dict[str, str]:

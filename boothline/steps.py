@@ -89,8 +89,8 @@ class StepContext:
         key_config: the part of the configuration that the step's key holds, as JSON.
         subject: name of the one of several subjects that it is about; empty: there are not several,
             or it is about all.
-        needed: called with each result of the store that is used beside the inputs, so that no
-            garbage collection takes it away.
+        needed: called with each result of the store that is used in addition to the inputs, so that
+            no garbage collection takes it away.
     """
 
     run_id: str
@@ -124,7 +124,7 @@ class Step(Generic[InputsT]):
         name: the step's verb, the same in folder, component and MLflow run.
         inputs: what it is given.
         version: raised when the code changes what it produces.
-        key: tells what the result depends on.
+        key: says what the result depends on.
         produce: makes the result; not called when the store has it already.
         finish: called with the committed result, made or reused, before the step counts as done;
             must be idempotent and cheap when its work is done already (registration, say).
@@ -195,7 +195,7 @@ def execute(
 
     Returns:
         The reference of the result's manifest; `FAILED_TRIAL` where the step failed in a trial of a
-        sweep, or the step before it did: the sweep goes on with the other trials.
+        sweep, or the step before it did: the sweep continues with the other trials.
 
     Raises:
         ConfigError: the run id cannot be made; see `boothline.runs.resolved_run_id`.
@@ -228,7 +228,7 @@ def execute(
         progress.emit(event(time=time.time(), kind="failed", run_goes_on=goes_on, **_said(failure)))
         if not goes_on:
             raise
-        logger.exception("this trial ends here; the sweep goes on without it")
+        logger.exception("this trial ends here; the sweep continues without it")
         return FAILED_TRIAL
     progress.emit(
         event(time=time.time(), kind="done", reused=record.reused, manifest=record.manifest)

@@ -51,7 +51,7 @@ def trial_configs(config: RunConfig) -> list[RunConfig]:
 
 
 def ends_its_trial_only(run_id: str, failure: Failure) -> bool:
-    """Tell whether a failure ends one trial of a sweep and lets the others go on.
+    """Return whether a failure ends one trial of a sweep and lets the others continue.
 
     A service that is gone, a full disk and a signal would stop the other trials as well.
     """
@@ -117,7 +117,7 @@ def validated(values: Mapping[str, object], what: str) -> RunConfig:
         where = ".".join(str(part) for part in first["loc"])
         reason = str(first.get("ctx", {}).get("error", f"{where}: {first['msg']}"))
         raise ConfigError(
-            f"{what} is no valid configuration: {reason}.",
+            f"{what} is not a valid configuration: {reason}.",
             remedy="docs/configuration.md lists every setting.",
         ) from error
 

@@ -1,1 +1,1 @@
-"""The steps as KFP components: one folder a step, its interface beside its code."""
+"""The steps as KFP components: one folder a step, its interface next to its code."""

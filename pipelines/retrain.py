@@ -16,7 +16,7 @@ def shaped(shape: Shape) -> Callable[..., object]:
     """Return the pipeline in a shape."""
     return training_pipeline(
         NAME,
-        "Train again where there is a reason to, once for each.",
+        "Train again for a reason, at most once per reason.",
         shape=shape,
         around=_where_triggered,
     )

@@ -32,7 +32,7 @@ class Shape:
             task.
         guarded: whether conditions that are always true surround loops. kfp.local hands the loop's
             item, instead of the output of a task outside, to tasks of a loop; inside a condition
-            that output is an input, which it hands on as it is.
+            that output is an input, which it passes as it is.
     """
 
     loops: Mapping[str, int]

@@ -363,7 +363,7 @@ def _watched(
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"Stopped watching; run {run.run_id} continues.",
-                remedy=f"boothline status {run.run_id} --deployment FILE looks again; "
+                remedy=f"boothline status {run.run_id} --deployment FILE shows it; "
                 f"boothline cancel {run.run_id} --deployment FILE ends it.",
             ) from None
 

@@ -245,7 +245,7 @@ def validate(
 
     if page is not None and not page.absolute().parent.is_dir():
         raise ConfigError(
-            f"{page} cannot be written: {page.absolute().parent} is no folder.",
+            f"{page} cannot be written: {page.absolute().parent} is not a folder.",
             remedy="Name a file in a folder that exists.",
         )
     config = load_config(configs, overrides, subject)

@@ -58,7 +58,7 @@ def _part(name: str) -> str:
 
 
 def _says_nothing(name: str) -> bool:
-    """Tell whether a name has only numbers and words that any folder of pictures may have."""
+    """Return whether a name has only numbers and words that any folder of pictures may have."""
     if unicodedata.normalize("NFC", name).lower().strip() in _SAYS_NOTHING_IN_OTHER_LETTERS:
         return True
     if _loses(_latin(name)):
@@ -79,7 +79,7 @@ def _latin(name: str) -> str:
 
 
 def _loses(name: str) -> bool:
-    """Tell whether a name has letters, numbers or symbols that its slug cannot show."""
+    """Return whether a name has letters, numbers or symbols that its slug cannot show."""
     return any(
         each in "+#" or (not each.isascii() and unicodedata.category(each)[0] in "LNMS")
         for each in name

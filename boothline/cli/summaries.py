@@ -30,7 +30,7 @@ _EXPORTS = "diffusers|single-file|lora|comfyui"
 
 
 def say_summary(target: "Console", summary: Summary) -> None:
-    """Print what a run came to."""
+    """Print the summary of a run."""
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -210,7 +210,7 @@ def say_trials(target: "Console", summary: Summary) -> None:
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
-    """Return names and values of what a run came to."""
+    """Return names and values of a run's results."""
     facts = [("time", _time(summary))]
     facts += [("trigger" if not i else "", text) for i, text in enumerate(summary.triggers)]
     if summary.pictures:
@@ -242,7 +242,7 @@ def _places(summary: Summary) -> list[tuple[str, str]]:
 
 
 def _score(metrics: dict[str, float], metric: Metric) -> str:
-    """Return a score of the fine-tuned model beside the base's and the champion's."""
+    """Return a score of the fine-tuned model next to the base's and the champion's."""
     others = [
         f"{name} {metric.text(metrics[f'{name}_{metric.name}'])}"
         for name in (BASE, CHAMPION)

@@ -89,7 +89,7 @@ def collect(
     on_progress: OnProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Garbage:
-    """Find what nothing needs, and delete it if asked to; safe beside running jobs.
+    """Find what nothing needs, and delete it if asked to; safe while jobs run.
 
     Args:
         store: the store.

@@ -142,12 +142,12 @@ class Reach:
 
 
 def is_manifest(key: str) -> bool:
-    """Tell whether an object is a manifest."""
+    """Return whether an object is a manifest."""
     return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(layout.BLOBS)
 
 
 def is_record(key: str) -> bool:
-    """Tell whether an object is a record that may name manifests."""
+    """Return whether an object is a record that may name manifests."""
     return key.endswith(".json") and not is_manifest(key) and not key.startswith(_NO_RECORDS)
 
 

@@ -104,7 +104,7 @@ def _environment_row(setting: Setting) -> str:
     if isinstance(default, SecretStr) or default in (None, ""):
         shown = ""
     elif isinstance(default, Path) and default.is_absolute():
-        shown = "beside the package"
+        shown = "next to the package"
     else:
         shown = f"`{default}`"
     name = f"`BOOTHLINE_{setting.name.upper()}`"

@@ -47,11 +47,11 @@ class TrackingConfig(Section):
 
 
 class NotificationConfig(Section):
-    """When a run tells a webhook how it ended; the URL is BOOTHLINE_NOTIFY_WEBHOOK_URL."""
+    """When a webhook is notified of the end of a run; the URL is BOOTHLINE_NOTIFY_WEBHOOK_URL."""
 
     statuses: tuple[NotifiedStatus, ...] = Field(
         default=("done", "refused", "failed", "interrupted"),
-        description="Final statuses that are told: done, refused (by the gate), failed and "
+        description="Final statuses that are sent: done, refused (by the gate), failed and "
         "interrupted. A webhook that does not answer never fails a run.",
     )
     log_lines: int = Field(
@@ -78,8 +78,8 @@ class RetrainConfig(Section):
         default=None,
         ge=-1,
         le=1,
-        description="Train when the score of the champion's evaluation is below this, once for "
-        "each evaluation; unset: never for the score.",
+        description="Train when the score of the champion's evaluation is below this, at most "
+        "once per evaluation; unset: never for the score.",
     )
 
 
@@ -151,7 +151,7 @@ class RunConfig(Section):
         return self
 
     def _check_subjects(self) -> None:
-        """Refuse several subjects that are not several, or cannot be told apart."""
+        """Refuse several subjects that are not several, or have the same name."""
         if len(self.subjects) == 1:
             raise ValueError("subjects names one subject alone; describe it by subject")
         for key in ("name", "identifier"):

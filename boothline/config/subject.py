@@ -68,7 +68,7 @@ class SubjectConfig(Section):
         default="a photo of {subject}",
         min_length=1,
         max_length=300,
-        description="Caption of an instance image that has no caption file beside it.",
+        description="Caption of an instance image that has no caption file of its own.",
     )
     resolution_px: int = Field(
         default=64,
@@ -120,12 +120,12 @@ class SubjectConfig(Section):
         return self
 
     def _check_buckets(self) -> None:
-        """Refuse buckets that are no sizes, or named twice."""
+        """Refuse buckets that are not sizes, or named twice."""
         for bucket in self.aspect_buckets:
             if not _BUCKET.fullmatch(bucket) or any(int(side) % 8 for side in bucket.split("x")):
                 raise ValueError(
-                    f"subject.aspect_buckets: {bucket!r} is no size such as 96x64, width x height "
-                    "in pixels, both multiples of 8"
+                    f"subject.aspect_buckets: {bucket!r} is not a size such as 96x64, width x "
+                    "height in pixels, both multiples of 8"
                 )
         if len(set(self.aspect_buckets)) < len(self.aspect_buckets):
             raise ValueError("subject.aspect_buckets names a bucket twice; name each once")

@@ -65,7 +65,7 @@ class ValidationConfig(Section):
     choose: Literal["last", "best"] = Field(
         default="last",
         description="State that is published: the last, or the one with the best validation "
-        "score, which is kept beside the newest.",
+        "score, which is kept in addition to the newest.",
     )
     patience: int = Field(
         default=0,
@@ -89,8 +89,8 @@ class TrainingConfig(Section):
 
     method: Literal["full", "lora"] = Field(
         default="full",
-        description="What is trained: all weights (full), or low-rank adapters beside them (lora), "
-        "which are published both merged into the model and as files of their own.",
+        description="What is trained: all weights (full), or low-rank adapters next to them "
+        "(lora), which are published both merged into the model and as files of their own.",
     )
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
     validation: ValidationConfig = Field(
@@ -143,8 +143,8 @@ class TrainingConfig(Section):
     compile: bool = Field(
         default=False,
         description="Compile the UNet before the first step (torch.compile), which takes "
-        "minutes; needs a C++ compiler, or triton on CUDA, and goes on "
-        "without where there is none.",
+        "minutes; needs a C++ compiler, or triton on CUDA, and is "
+        "skipped where there is none.",
     )
     deterministic: bool = Field(
         default=False,

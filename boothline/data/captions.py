@@ -44,12 +44,12 @@ class Captions:
 
 
 def is_about(name: str) -> bool:
-    """Tell whether a text is about a whole folder, such as a licence."""
+    """Return whether a text is about a whole folder, such as a licence."""
     return PurePosixPath(name).stem.casefold() in _ABOUT
 
 
 def is_film_of(name: str, stems: frozenset[str]) -> bool:
-    """Tell whether a file is the film of a Live Photo: it has the stem of a picture.
+    """Return whether a file is the film of a Live Photo: it has the stem of a picture.
 
     Args:
         name: name of the file.
@@ -318,5 +318,5 @@ def _warning(source: str, message: str, advice: str) -> DatasetWarning:
 
 
 def names(caption: str, phrase: str) -> bool:
-    """Tell whether a caption contains a phrase as whole words, in any case."""
+    """Return whether a caption contains a phrase as whole words, in any case."""
     return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", caption, re.IGNORECASE) is not None

@@ -211,7 +211,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _changes(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Tell whether any colour changes by more than the rounding of a profile for sRGB."""
+    """Return whether any colour changes by more than the rounding of a profile for sRGB."""
     if mode == "CMYK":
         return True
     if mode == "L":

@@ -175,7 +175,7 @@ class _End:
 
     @property
     def in_words(self) -> str:
-        """What happened, to go on after `the picture decoder`."""
+        """What happened, as the rest of a sentence after `the picture decoder`."""
         if self.errno:
             return f"reported: {os.strerror(self.errno)}"
         if self.return_code < 0:

@@ -108,7 +108,7 @@ def decode(path: Path, *, max_pixels: int, enough_px: int = 0) -> Decoded:
         enough_px: shorter side that is enough for what the picture is wanted for; 0: unknown.
 
     Raises:
-        DataError: the file is no usable picture; the message reads on from the file's name.
+        DataError: the file is not a usable picture; the message reads on from the file's name.
         OSError: the file cannot be read, which says nothing about the picture.
     """
     head = _head(path)

@@ -68,7 +68,7 @@ def examine(
 ) -> DatasetReport:
     """Examine the pictures of a subject and write the dataset that they make.
 
-    Bad pictures are left out with a reason; `DatasetReport.ensure_usable` tells if enough are left.
+    Bad pictures are left out with a reason; `DatasetReport.ensure_usable` checks that enough stay.
 
     Args:
         subject: names the pictures, the identifier, the class noun and the training size.

@@ -157,7 +157,7 @@ def check_identifier(
 
     Raises:
         ConfigError: the tokenizer splits the identifier although it has single rare tokens, or does
-            not know it at all, so that it could not be told from other unknown words.
+            not know it at all, so that it would mean the same as other unknown words.
     """
     identifier = subject.identifier
     tokens = counter.tokens(identifier)

@@ -64,7 +64,7 @@ class Intake:
         self._num_seen = 0
 
     def wants(self, name: str) -> bool:
-        """Count a file and tell whether it is to be taken in; hidden files are not.
+        """Count a file and return whether it is to be taken in; hidden files are not.
 
         Raises:
             DataError: the source has too many files.
@@ -86,7 +86,7 @@ class Intake:
         self.refused.append(Refusal(name=clean_name(name), reason=reason, advice=advice))
 
     def is_too_large(self, name: str, size_bytes: int) -> bool:
-        """Refuse a file whose size is known to be beyond the limit, and tell so."""
+        """Refuse a file whose size is known to exceed the limit; return whether it was."""
         if size_bytes <= self.limits.max_file_bytes:
             return False
         self.refuse(
@@ -134,7 +134,7 @@ class Intake:
 
 
 def _write(target: IO[bytes], data: bytes) -> None:
-    """Write all bytes; a full disk is told apart from a damaged source."""
+    """Write all bytes; a full disk raises another error than a damaged source."""
     view = memoryview(data)
     try:
         while view:

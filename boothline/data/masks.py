@@ -44,7 +44,7 @@ _STRAY_ADVICE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFiles:
-    """The files of a subject, told apart.
+    """The files of a subject, by kind.
 
     Attributes:
         pictures: what is not a mask.

@@ -1,4 +1,4 @@
-"""Names and texts as they come from outside: cleaned, shown, told apart in any spelling."""
+"""Names and texts as they come from outside: cleaned, shown, compared in any spelling."""
 
 import codecs
 import os
@@ -104,7 +104,7 @@ def shown_name(name: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file is hidden or an operating system's: `.DS_Store`, `__MACOSX/x.png`."""
+    """Return whether a file is hidden or an operating system's: `.DS_Store`, `__MACOSX/x.png`."""
     parts = PureWindowsPath(name).parts
     return any((part.startswith(".") and part != "..") or part in _SYSTEM_FOLDERS for part in parts)
 
@@ -117,14 +117,14 @@ def kept_elsewhere(name: str) -> str:
 
 
 def is_side_file(name: str) -> bool:
-    """Tell whether phones, computers or photo programs wrote a file for themselves."""
+    """Return whether phones, computers or photo programs wrote a file for themselves."""
     pure = PurePosixPath(name.casefold())
     is_mark = pure.name.endswith(_ZONE_MARK)
     return is_mark or pure.suffix in _SIDE_SUFFIXES or pure.name in _SIDE_NAMES
 
 
 def is_sidecar(name: str) -> bool:
-    """Tell whether the name is that of a text beside pictures, such as a caption or a licence."""
+    """Return whether a name is that of a text next to pictures, such as a caption or a licence."""
     pure = PurePosixPath(name)
     return pure.suffix.lower() in _SIDECAR_SUFFIXES or pure.name in _SIDECAR_NAMES
 

@@ -47,7 +47,7 @@ def take_archive(path: Path, intake: Intake) -> None:
     """Take the regular members of an archive in; links, devices and climbing names are refused.
 
     Raises:
-        ConfigError: the file is no archive that is known.
+        ConfigError: the file is not an archive of a known kind.
         DataError: the archive is damaged, or exceeds the limits.
     """
     if path.stat().st_size > intake.limits.max_total_bytes:
@@ -133,7 +133,7 @@ def _take_tar(path: Path, intake: Intake) -> None:
 
 
 def _passes_data_filter(member: tarfile.TarInfo, path: Path) -> bool:
-    """Tell whether tarfile's own data filter lets the member through and it is a regular file."""
+    """Return whether tarfile's own data filter lets the member through and it is a regular file."""
     try:
         tarfile.data_filter(member, str(path.parent))
     except tarfile.FilterError:
@@ -142,7 +142,7 @@ def _passes_data_filter(member: tarfile.TarInfo, path: Path) -> bool:
 
 
 def leads_outside(name: str) -> bool:
-    """Tell whether a member's name is absolute, climbs with `..`, or does so on Windows."""
+    """Return whether a member's name is absolute, climbs with `..`, or does so on Windows."""
     windows = PureWindowsPath(name)
     return (
         PurePosixPath(name).is_absolute()
@@ -261,7 +261,7 @@ def _take_folder(folder: Path, intake: Intake) -> tuple[str, ...]:
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry is a folder; a link that leads to itself is none."""
+    """Return whether an entry is a folder; a link that leads to itself is none."""
     try:
         return entry.is_dir()
     except OSError:
@@ -269,7 +269,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _take_entry(path: Path, name: str, root: Path, intake: Intake) -> None:
-    """Take one entry of a folder, unless it is no file in it."""
+    """Take one entry of a folder, unless it is not a file inside it."""
     try:
         is_inside = path.resolve().is_relative_to(root)
         is_file = path.is_file()

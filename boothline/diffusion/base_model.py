@@ -101,7 +101,7 @@ CONTENT_SUFFIXES = frozenset({".json", ".txt", ".jinja", ".safetensors"})
 _HUB_SOURCE = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FRESH_SECONDS = 2.0
-# The same weights in other precisions, or for other purposes, beside the plain ones.
+# The same weights in other precisions, or for other purposes, next to the plain ones.
 _VARIANTS = ("*.fp16*", "*.bf16*", "*.non_ema*")
 # Stamp (size, time, inode) and sha256 of each file by its path.
 _KNOWN_HASHES = TypeAdapter(dict[str, tuple[str, str]])
@@ -316,7 +316,7 @@ class _HashCache:
         except FileNotFoundError:
             logger.debug("no hash cache at %s yet", self._path)
         except (OSError, ValueError) as error:
-            logger.warning("hash cache %s is unreadable and starts anew: %s", self._path, error)
+            logger.warning("hash cache %s is unreadable and is built again: %s", self._path, error)
 
     def sha256(self, file: Path) -> str:
         """Return the sha256 of a file, from the cache where size and time are the same."""

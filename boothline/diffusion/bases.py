@@ -98,7 +98,7 @@ def add(
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that cannot be told from a digest, or that a key cannot have.
+    """Refuse a name that looks like a digest, or that a key cannot have.
 
     Raises:
         ConfigError: it is such a name.

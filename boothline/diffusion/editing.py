@@ -39,7 +39,7 @@ class Edit:
 
     Attributes:
         image: its file.
-        mask: file of the mask: white is painted anew, black is kept exactly; unset: all anew.
+        mask: file of the mask: white is repainted, black is kept exactly; unset: all is.
         strength: share of the denoising steps that are taken, 0 (none) to 1 (all).
     """
 
@@ -58,7 +58,7 @@ class Canvas:
 
     Args:
         pipeline: the model.
-        scheduler: from `make_scheduler`; told where to begin.
+        scheduler: from `make_scheduler`; set to where the edit begins.
         edits: one a row, all of one kind.
         noise_BCHW: start noise, standard normal.
     """
@@ -81,7 +81,7 @@ class Canvas:
         self._mask_latents_BCHW: torch.Tensor | None = None
         if edits[0].mask is not None:
             self._mask_BHW = _masks_of(edits, size, sizes=sizes)
-            # A latent is painted anew when any of its pixels is.
+            # A latent is repainted when any of its pixels is.
             self._mask_latents_BCHW = torch.nn.functional.max_pool2d(
                 self._mask_BHW[:, None].float(), scale
             ).to(noise_BCHW.device)
@@ -149,7 +149,7 @@ def _decoded(
     """Decode picture files as training pictures are: by the confined worker, in sRGB, cut to size.
 
     Raises:
-        DataError: one is no usable picture.
+        DataError: one is not a usable picture.
     """
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
@@ -165,7 +165,7 @@ def _usable(path: Path, result: DecodedPicture | Unreadable) -> DecodedPicture:
     """Return a decoded picture, and say what had to be done with it.
 
     Raises:
-        DataError: it is no usable picture.
+        DataError: it is not a usable picture.
     """
     if isinstance(result, Unreadable):
         raise DataError(f"{path} {result.reason}.", remedy=result.advice)
@@ -197,7 +197,7 @@ def _masks_of(edits: Sequence[Edit], size: Size, *, sizes: Sequence[Size]) -> to
                 raise DataError(
                     f"{edit.mask} has {mask.width_px} x {mask.height_px} pixels, {edit.image} has "
                     f"{width_px} x {height_px}.",
-                    remedy="Draw the mask on a copy of the picture: white is painted anew.",
+                    remedy="Draw the mask on a copy of the picture: white is repainted.",
                 )
         levels = [np.array(mask.cut().convert("L")) for mask in masks]
     return torch.from_numpy(np.stack(levels) >= _MASK_LEVEL)

@@ -209,8 +209,8 @@ def check_diffusers(
         )
     if not difference <= PICTURE_TOLERANCE:
         raise IntegrityError(
-            f"The export in {folder} makes another picture than the trained model: they differ by "
-            f"{difference:.3g}, more than {PICTURE_TOLERANCE:g}.",
+            f"The export in {folder} produces a different image from the trained model: they "
+            f"differ by {difference:.3g}, more than {PICTURE_TOLERANCE:g}.",
             remedy="The export is not published; report this as a bug.",
         )
     return loaded.image_processor.numpy_to_pil(got)[0], difference

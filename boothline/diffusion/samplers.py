@@ -54,7 +54,7 @@ def make_scheduler(
 
 
 def is_stochastic(sampling: SamplingConfig) -> bool:
-    """Tell whether the sampler draws noise in its steps, besides the start noise."""
+    """Return whether the sampler draws noise in its steps, in addition to the start noise."""
     return sampling.sampler in ("ddpm", "euler_a") or (
         sampling.sampler == "ddim" and sampling.eta > 0
     )

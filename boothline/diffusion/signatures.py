@@ -1,7 +1,7 @@
 """Signs exported models and verifies them before they are loaded (OpenSSF model signing).
 
-A signature covers the names and bytes of the files under `diffusers/`. It lies beside the model, at
-`signatures/<content digest of the model>.json`, not in it: signing again gives other bytes, and the
+A signature covers the names and bytes of the files under `diffusers/`. It lies outside the model,
+in `signatures/<content digest of the model>.json`: signing again gives other bytes, and the
 model's digest must stay the same.
 """
 
@@ -22,7 +22,7 @@ _NO_EXTRA: Final = "Install Boothline with the extra signing: pip install 'booth
 
 
 def ensure_signed(store: Store, settings: Settings, ref: ManifestRef, *, folder: Path) -> bool:
-    """Sign a model once, if a signing key is configured; tell whether it is signed.
+    """Sign a model once, if a signing key is configured; return whether it is signed.
 
     Args:
         store: where the model is and the signature goes.
@@ -115,6 +115,6 @@ def _verify(folder: Path, bundle: dict[str, object], key: Path, *, name: str) ->
             config.verify(folder, path)
         except Exception as error:  # whatever goes wrong, the model is not loaded
             raise IntegrityError(
-                f"The signature of the model {name} is not right: {error}.",
+                f"The signature of the model {name} is invalid: {error}.",
                 remedy="Do not use it; it was changed, or signed by someone else.",
             ) from error

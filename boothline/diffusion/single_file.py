@@ -57,7 +57,7 @@ _VAE_ATTENTION = {
 def supports(parts: DiffusionParts) -> bool:
     """Return whether an original layout has names for this model: Stable Diffusion and SDXL.
 
-    Readers of SDXL's tell its text encoders apart by their width.
+    Readers of SDXL's distinguish its text encoders by their width.
     """
     if parts.family.single_file == "sdxl":
         widths = {encoder.config.hidden_size for encoder in parts.text_encoders.values()}

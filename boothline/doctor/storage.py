@@ -80,7 +80,7 @@ def _permissions(bucket: "Bucket") -> Finding:
 
 
 def _may(action: Callable[[], object]) -> bool:
-    """Tell whether the store lets us; other failures are passed on.
+    """Return whether the store lets us; other failures are passed on.
 
     Raises:
         ServiceError: the store failed for another reason.

@@ -192,7 +192,7 @@ def contenders_of(
 
 
 def _of_manifest(context: StepContext, name: str, ref: ManifestRef, load: LoadModel) -> Contender:
-    """Return a published model; it is asked by the words that it was trained with."""
+    """Return a published model; its prompts have the words that it was trained with."""
     model, subject = context.store.read_as(Model, ref), context.config.subject
     words = model.words(context.subject, subject.class_noun)
     identifier = words.identifier or subject.identifier
@@ -261,7 +261,7 @@ class Studio:
         self.note("finding pictures, loading models")
 
     def note(self, what: str) -> None:
-        """Report what is being done beside sampling."""
+        """Report what is being done besides sampling."""
         self._context.progress.update(self._done, self._total, unit="images", note=what)
 
     def gallery(self, contender: Contender) -> Gallery:

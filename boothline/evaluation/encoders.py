@@ -60,7 +60,7 @@ class DinoEncoder:
         """Return (N, D) float32 unit features of N RGB pictures of any size.
 
         Raises:
-            ConfigError: the model is no vision transformer.
+            ConfigError: the model is not a vision transformer.
         """
         import torch
 

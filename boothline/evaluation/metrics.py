@@ -83,7 +83,7 @@ def diversity(features: FloatArray) -> Scores:
 
 
 def real_fidelity(real: FloatArray) -> Scores:
-    """Return (M,): mean cosine of each real picture with the other ones: a bar for any model.
+    """Return (M,): mean cosine of each real picture with the other ones: an upper reference.
 
     Args:
         real: (M, D) unit features, M at least 2.

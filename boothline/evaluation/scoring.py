@@ -143,7 +143,7 @@ def summarise(
     """Return metrics, gains, the real pictures' own scores and the signs of copies.
 
     Args:
-        scores: by contender; FINE_TUNED is held against each other one.
+        scores: by contender; FINE_TUNED is compared with each other one.
         subject: the subject's pictures, compared with each other.
         bootstrap: gives the intervals.
     """

@@ -107,7 +107,7 @@ def run(
 
     Raises:
         ConfigError: a setting is wrong, or another run is active.
-        BoothlineError: a step failed; the message says how to go on.
+        BoothlineError: a step failed; the message says how to continue.
     """
     chosen = with_absolute_paths(_config(config))
     folder = home_folder(Path(home) if home else None)

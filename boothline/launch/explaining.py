@@ -1,4 +1,4 @@
-"""Why a step was reused or not: its key's parts beside those of the run before."""
+"""Why a step was reused or not: its key's parts next to those of the run before."""
 
 from collections.abc import Iterator, Mapping
 from typing import Literal
@@ -61,7 +61,7 @@ def _earlier_runs(store: Store, run_id: str) -> list[str]:
 def _explanation(store: Store, run_id: str, record: StepRecord, earlier: list[str]) -> Explanation:
     """Return the explanation of one step record."""
     if ends_run(record.step):
-        reasons = ["Every attempt at a run writes its report anew."]
+        reasons = ["Every attempt at a run writes its report again."]
         return Explanation(step=record.label, outcome=_outcome(record), reasons=reasons)
     outcome = _outcome(record)
     for name in earlier:

@@ -97,7 +97,7 @@ def make_pictures(
 
     Raises:
         ModelNotFoundError: there is no such version.
-        IntegrityError: a verification key is set and the model's signature is not right.
+        IntegrityError: a verification key is set and the model's signature is invalid.
     """
     from boothline.pictures.making import generate, save_picture
     from boothline.pictures.plan import plan_pictures

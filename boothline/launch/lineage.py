@@ -48,7 +48,7 @@ def trace(store: Store, picture: Path) -> Link:
     Every manifest on the way is read by its digest, so what is shown is what was used.
 
     Raises:
-        DataError: the file is no PNG of Boothline's, or its model is not in this store.
+        DataError: the file is not a PNG of Boothline's, or its model is not in this store.
         ServiceError: the store is unreachable.
     """
     text = _provenance(picture)
@@ -71,7 +71,7 @@ def _provenance(picture: Path) -> dict[str, str]:
     """Return the text that a PNG carries.
 
     Raises:
-        DataError: it is no PNG, or does not name the model that made it.
+        DataError: it is not a PNG, or does not name the model that made it.
     """
     try:
         with Image.open(picture, formats=("PNG",)) as image:

@@ -113,7 +113,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(folder: RunFolder, target: str, launcher: StepLauncher) -> int:
-    """Run a pipeline, and stop it when told to."""
+    """Run a pipeline, and stop it when asked to."""
 
     def stop(signal_number: int, frame: object) -> None:
         if not launcher.stopping:

@@ -54,7 +54,7 @@ def planned(config: RunConfig) -> RunConfig:
     """Return the configuration with its trials listed, the same for the same settings and seed.
 
     Raises:
-        ConfigError: there is nothing to try, there are too many trials, one of them is no valid
+        ConfigError: there is nothing to try, there are too many trials, one of them is not a valid
             configuration, or ranges are given and Optuna is not installed.
     """
     sweep = config.sweep

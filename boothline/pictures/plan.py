@@ -20,7 +20,7 @@ class StartPicture:
     """A picture to start from, by file and content.
 
     Attributes:
-        image, mask: the files; no mask: all is painted anew.
+        image, mask: the files; no mask: all is repainted.
         strength: share of the denoising steps that are taken, 0 to 1.
         image_sha256, mask_sha256: of the files' bytes, hexadecimal; empty without a mask.
     """

@@ -46,7 +46,7 @@ class PromptRow(BaseModel):
         default=None, min_length=1, max_length=1000, description="Picture file to start from."
     )
     mask: str | None = Field(
-        default=None, min_length=1, max_length=1000, description="Mask: white is painted anew."
+        default=None, min_length=1, max_length=1000, description="Mask: white is repainted."
     )
     strength: float | None = Field(
         default=None, ge=0, le=1, description="Share of the steps taken from the picture on."
@@ -204,7 +204,9 @@ def _located(path: Path, line: int, row: PromptRow) -> PromptRow:
         if name is not None:
             file = (path.absolute().parent / Path(name).expanduser()).resolve()
             if not file.is_file():
-                raise _fault(path, line, f"names the {column} {_shorten(name)}, which is no file")
+                raise _fault(
+                    path, line, f"names the {column} {_shorten(name)}, which does not exist"
+                )
             found[column] = str(file)
     return row.model_copy(update=found) if found else row
 

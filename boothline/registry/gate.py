@@ -194,7 +194,7 @@ def _configured(evaluation: Evaluation, rule: PromotionRule) -> RuleResult:
     bound = rule.at_least if rule.at_least is not None else rule.at_most
     name = f"{rule.metric}_{rule.against}_{rule.statistic}_{'floor' if is_floor else 'ceiling'}"
     if rule.against == "champion" and not evaluation.champion:
-        text = f"{title}: there is no champion to be held against: passed."
+        text = f"{title}: there is no champion to compare with: passed."
         return RuleResult(name=name, passed=True, bound=bound, text=text)
     if rule.against == "none":
         score = _score(evaluation, FINE_TUNED, rule.metric)
@@ -214,7 +214,7 @@ def _configured(evaluation: Evaluation, rule: PromotionRule) -> RuleResult:
 
 
 def _finite_rule(evaluation: Evaluation) -> RuleResult:
-    """Refuse scores that are no finite numbers; null says that one was not measured."""
+    """Refuse scores that are not finite; null says that one was not measured."""
     numbers = dict(evaluation.written())
     finetuned = evaluation.metrics.get(FINE_TUNED, {})
     missing = [f"metrics.{FINE_TUNED}.{name}" for name in NEEDED if finetuned.get(name) is None]

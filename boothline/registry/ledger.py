@@ -57,7 +57,7 @@ def append(store: Store, entry: LedgerEntry) -> None:
     """Write an entry at its number.
 
     Raises:
-        ConflictError: another process has that number; read the ledger again and decide anew.
+        ConflictError: another process has that number; read the ledger again and decide again.
     """
     store.put_record(layout.promotion(entry.number), entry.model_dump(mode="json"), if_absent=True)
 

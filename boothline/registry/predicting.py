@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Pinned(BaseModel):
     """What an MLmodel names: a version by its digest, and the store that has it.
 
-    The endpoint and the credentials are no part of it: they are those of whoever loads it.
+    The endpoint and the credentials are not part of it: they are those of whoever loads it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -42,11 +42,11 @@ def promote(
     reason: str,
     actor: str,
 ) -> LedgerEntry | None:
-    """Make a model champion, once for each verdict.
+    """Make a model champion, at most once per verdict.
 
     Args:
         store: holds the ledger.
-        settings: tells the tracking server, if any.
+        settings: has the tracking server, if any.
         model_name: the registered model.
         ref: manifest of the model that becomes champion.
         beaten: the champion that it was compared with; None when there was none.
@@ -92,7 +92,7 @@ def promote_past_gate(
 
     Args:
         store: holds the ledger.
-        settings: tells the tracking server, if any.
+        settings: has the tracking server, if any.
         model_name: the registered model.
         ref: manifest of the model that becomes champion.
         reason: why, in words.
@@ -124,7 +124,7 @@ def rollback(
 
     Args:
         store: holds the ledger.
-        settings: tells the tracking server, if any.
+        settings: has the tracking server, if any.
         model_name: the registered model.
         reason: why, in words.
         actor: who asks.
@@ -170,10 +170,10 @@ def _write(
 
     Args:
         store: holds the ledger.
-        settings: tells the tracking server, if any.
+        settings: has the tracking server, if any.
         model_name: the registered model.
         decide: given the model's entries, returns the next one to write, one that is there already,
-            or None to leave everything as it is; asked anew when another process was faster.
+            or None to leave everything as it is; called again when another process was faster.
 
     Raises:
         ConflictError: the ledger is too busy.
@@ -205,7 +205,7 @@ def sync_aliases(
 
     Args:
         store: holds the ledger.
-        settings: tells the tracking server; without one there is nothing to do.
+        settings: has the tracking server; without one there is nothing to do.
         model_name: the registered model.
         thorough: ask MLflow even when the ledger has not changed since the last call.
 
@@ -288,7 +288,7 @@ def _next(view: ledger.View, version: ModelVersion, *, reason: str, actor: str) 
 def _was_carried_out(
     view: ledger.View, ref: ManifestRef, *, beaten: ManifestRef | None, evidence: ManifestRef
 ) -> bool:
-    """Tell whether a verdict, or another on the same two models, has been carried out before."""
+    """Return whether a verdict, or another on the same two models, has been carried out before."""
     beaten_by_number = {entry.number: entry.ref for entry in view.entries}
     return any(
         entry.evidence == str(evidence)

@@ -89,7 +89,7 @@ class _Claims:
             self.owners |= {key: str(value["run_id"]) for key in value.get("keys", [])}
 
     def add(self, run_id: str, triggers: Sequence[Trigger]) -> bool:
-        """Claim triggers for a run unless another claim was made since; tell whether it was."""
+        """Claim triggers for a run unless another claim was made since; return whether it was."""
         value = {
             "run_id": run_id,
             "keys": [trigger.key for trigger in triggers],

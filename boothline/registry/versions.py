@@ -1,4 +1,4 @@
-"""Versions of a model: numbered once for each manifest, by the store.
+"""Versions of a model: one number per manifest, given by the store.
 
 A number is claimed by a conditional put of `registry/<model name>/numbers/<number>.json`, and the
 record `registry/<model name>/<manifest digest>.json` is what Boothline reads. MLflow shows the same
@@ -60,7 +60,7 @@ def ensure_version(
 
     Args:
         store: holds the manifest and the record of the version.
-        settings: tells the tracking server, if any.
+        settings: has the tracking server, if any.
         model_name: the registered model; made if need be.
         ref: manifest of the model.
         origin: the run that made it; None: it is not known.

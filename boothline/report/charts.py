@@ -312,7 +312,7 @@ def _interval(row: Contender, scale: Scale, y: float, width: int) -> Markup:
 
 
 def _marker(key: str, x: float, y: float) -> Markup:
-    """Return the mark of a mean: its shape tells contenders apart without colour."""
+    """Return the mark of a mean: its shape distinguishes contenders without colour."""
     if key == "base":
         return Markup('<rect class="mark" x="{}" y="{}" width="10" height="10"/>').format(
             x - 5, y - 5

@@ -111,7 +111,7 @@ def _base_digest(manifest: Manifest) -> str:
 
 
 def _base_node(digest: str, source: str) -> LineageNode:
-    """Return a base model as the page shows it: it is no manifest of the store."""
+    """Return a base model as the page shows it: it is not a manifest of the store."""
     return LineageNode(
         digest=digest,
         path=layout.STEPS,
@@ -311,7 +311,7 @@ class _About:
 
 
 def _about(run: RunSources, loader: PictureLoader, name: str) -> _About:
-    """Return what a run came to for one subject."""
+    """Return the outcome of a run for one subject."""
     evaluation, subject = read_evaluation(run), subject_of(run, loader)
     warning = warning_of(evaluation.copies) if evaluation else ""
     return _About(

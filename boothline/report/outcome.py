@@ -178,7 +178,7 @@ def _stopped(run: RunSources, status: RunStatus, rules: tuple[Rule, ...]) -> Ver
     done = sum(step.status == "done" for step in run.steps)
     kept = (
         f"{done} finished {'step is' if done == 1 else 'steps are'} kept; "
-        "resuming goes on from there."
+        "resuming continues from there."
     )
     tone: Tone = "bad" if status == "failed" else "held"
     word = "Failed" if status == "failed" else "Interrupted"
@@ -194,7 +194,7 @@ def _stopped(run: RunSources, status: RunStatus, rules: tuple[Rule, ...]) -> Ver
 
 
 def resume_command(run_id: str) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that continues a run."""
     return f"boothline resume {run_id}"
 
 
@@ -211,7 +211,7 @@ def failure_note(step: StepRecord, run_id: str) -> FailureNote:
 
 
 def rule_in_words(rule: RuleResult) -> Rule:
-    """Return a rule with a name and a sentence for people; the mark beside it says the outcome."""
+    """Return a rule with a name and a sentence for people; the mark next to it says the outcome."""
     subject, _, key = rule.name.rpartition(".")
     name = RULE_NAMES.get(key, key.replace("_", " ").capitalize())
     text = _OUTCOME.sub(".", rule.text)

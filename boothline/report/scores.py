@@ -83,7 +83,7 @@ def confusion_tables(evaluation: Evaluation | None) -> tuple[ConfusionTable, ...
 
 
 def published_of(evaluation: Evaluation) -> tuple[Metric, ...]:
-    """Return subject fidelity as a share of the real pictures' own, beside the published figures.
+    """Return subject fidelity as a share of the real pictures' own, next to the published figures.
 
     Cosines of different encoders have different ranges, so no value of one is drawn on the scale
     of another; the share of what real pictures reach is the nearest that they have in common.
@@ -113,7 +113,7 @@ def _share(key: str, evaluation: Evaluation) -> Metric:
 
 
 def has_papers_encoders(config: RunConfig | None) -> bool:
-    """Tell whether the configured encoders are those that the paper measured with."""
+    """Return whether the configured encoders are those that the paper measured with."""
     if config is None:
         return False
     evaluation = config.evaluation

@@ -180,7 +180,7 @@ def _quarantined(
 def comparisons_of(
     run: RunSources, evaluation: Evaluation | None, loader: PictureLoader
 ) -> Comparisons:
-    """Return generated pictures per prompt: fine-tuned beside champion and base, same seeds.
+    """Return generated pictures per prompt: fine-tuned next to champion and base, same seeds.
 
     Every prompt is shown before any prompt gets a second picture.
     """

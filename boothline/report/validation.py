@@ -98,7 +98,7 @@ def render_validation(report: DatasetReport, folder: Path, *, subject: SubjectCo
     Args:
         report: what the examination found.
         folder: what it wrote; the thumbnails are read from there.
-        subject: tells how many pictures are enough, and the sizes that they are trained at.
+        subject: says how many pictures are enough, and the sizes that they are trained at.
     """
     shelf = _Shelf(report, folder)
     too_few = len(report.accepted) < subject.min_images
@@ -219,7 +219,7 @@ def _check(name: CheckName, report: DatasetReport, shelf: _Shelf, *, too_few: bo
 
 
 def _line(item: QuarantinedImage | DatasetWarning, shelf: _Shelf) -> FindingLine:
-    """Return one finding; the picture that it is compared with stands beside it."""
+    """Return one finding; the picture that it is compared with stands next to it."""
     left_out = isinstance(item, QuarantinedImage)
     message = item.reason if isinstance(item, QuarantinedImage) else item.message
     thumbnail = item.thumbnail if isinstance(item, QuarantinedImage) else ""

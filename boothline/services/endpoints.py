@@ -58,7 +58,7 @@ def listen(port: int) -> socket.socket:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a TCP port of loopback."""
+    """Return whether nothing listens on a TCP port of loopback."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # A closed server's lingering connections do not stop a new one from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -47,7 +47,7 @@ class ServiceStatus(BaseModel):
 
     Attributes:
         name: the service.
-        state: `starting` also means that it does not answer for the moment, and `crashed` that it
+        state: `starting` also means that it does not answer at the moment, and `crashed` that it
             ended unasked.
         url: where clients reach it; empty unless it runs.
         pid: its process id; 0 unless it runs.
@@ -171,7 +171,7 @@ class _Startup:
     num_starts: int = 0
 
     def is_done(self) -> bool:
-        """Tell whether the service answers; start it anew where that can help.
+        """Return whether the service answers; restart it where that can help.
 
         Raises:
             ServiceError: it ended, or did not answer in time.
@@ -197,7 +197,7 @@ class _Startup:
             raise ServiceError(
                 f"The local {self.service.name} service {what}. From its log"
                 f" {_log(self.folder, self.service)}:\n{self._log_tail()}\n",
-                remedy="`boothline down`, then `boothline up` starts it anew.",
+                remedy="`boothline down`, then `boothline up` starts it again.",
             )
         logger.warning("the %s service %s and is started again", self.service.name, what)
         again = _start(self.service, self.folder, preferred=None, skip_blocks=self.num_starts)
@@ -301,7 +301,7 @@ def _claim_ports(
         try:
             return ports, loopback.listen(ports[service.port_names[0]])
         except OSError as error:
-            logger.info("port %d was taken in this moment: %s", ports[service.port_names[0]], error)
+            logger.info("port %d was taken meanwhile: %s", ports[service.port_names[0]], error)
 
 
 def _answers(service: LocalService, records: _Records, folder: Path) -> bool:

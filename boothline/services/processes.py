@@ -1,4 +1,4 @@
-"""Server processes that outlive the command which started them, told apart from all others."""
+"""Server processes that outlive the command which started them, each found again by its mark."""
 
 import http.client
 import os
@@ -66,7 +66,7 @@ def _wait_for_mark(server: psutil.Process) -> None:
     """Wait until the environment of a new process can be read, or the process has ended.
 
     Popen returns as soon as the kernel has closed the pipe between the two, which is before it has
-    told where the new program's environment lies: on a busy machine others see none for a while.
+    said where the new program's environment lies: on a busy machine others see none for a while.
     """
     deadline = time.monotonic() + _EXEC_SECONDS
     while not variable_of(server, _MARK) and time.monotonic() < deadline:
@@ -78,7 +78,7 @@ def _wait_for_mark(server: psutil.Process) -> None:
 def find(pid: int, *, folder: Path) -> psutil.Process | None:
     """Return the running server of a folder that has this process id.
 
-    The mark in its environment tells it from any other process that got the id later.
+    The mark in its environment distinguishes it from any other process that got the id later.
     """
     try:
         process = psutil.Process(pid)
@@ -102,7 +102,7 @@ def terminate(process: psutil.Process, *, patience_seconds: float) -> None:
 
 
 def listens(process: psutil.Process, ports: Iterable[int]) -> bool:
-    """Tell whether a process accepts connections on all these TCP ports."""
+    """Return whether a process accepts connections on all these TCP ports."""
     try:
         connections = process.net_connections(kind="tcp")
     except psutil.Error:

@@ -56,11 +56,11 @@ class LocalService(ABC):
 
     @abstractmethod
     def is_ready(self, ports: Ports) -> bool:
-        """Tell whether the server does its work, right after its start."""
+        """Return whether the server does its work, right after its start."""
 
     @abstractmethod
     def is_healthy(self, ports: Ports) -> bool:
-        """Tell whether the server answers; takes milliseconds."""
+        """Return whether the server answers; takes milliseconds."""
 
     @abstractmethod
     def clean_up(self, ports: Ports) -> None:
@@ -158,14 +158,14 @@ class SeaweedFS(LocalService):
         return {}
 
     def is_ready(self, ports: Ports) -> bool:
-        """Tell whether S3 answers and a volume server has joined, so that writes succeed."""
+        """Return whether S3 answers and a volume server has joined, so that writes succeed."""
         if not self.is_healthy(ports):
             return False
         answer = http_answer(ports["master.port"], "/dir/status")
         return answer is not None and json.loads(answer)["Topology"].get("Max", 0) > 0
 
     def is_healthy(self, ports: Ports) -> bool:
-        """Tell whether S3 answers."""
+        """Return whether S3 answers."""
         return http_answer(ports["s3.port"], "/healthz") is not None
 
     def clean_up(self, ports: Ports) -> None:
@@ -245,7 +245,7 @@ class MLflowServer(LocalService):
         }
 
     def is_ready(self, ports: Ports) -> bool:
-        """Tell whether the database answers through the server; the first question creates it."""
+        """Return whether the database answers through the server; the first question creates it."""
         path = "/api/2.0/mlflow/experiments/search"
         return (
             http_answer(ports["http"], path, body='{"max_results": 1}', timeout_seconds=60)
@@ -253,7 +253,7 @@ class MLflowServer(LocalService):
         )
 
     def is_healthy(self, ports: Ports) -> bool:
-        """Tell whether the server answers."""
+        """Return whether the server answers."""
         return http_answer(ports["http"], "/health") is not None
 
     def clean_up(self, ports: Ports) -> None:

@@ -96,8 +96,8 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
         brisk: wait for an answer no longer than for a connection.
 
     Raises:
-        ConfigError: the endpoint is no http or https URL without a path, or the bucket's name is
-            invalid.
+        ConfigError: the endpoint is not an http or https URL without a path, or the bucket's name
+            is invalid.
     """
     import certifi
     import urllib3

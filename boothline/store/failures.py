@@ -47,17 +47,17 @@ def code_of(error: BaseException) -> str:
 
 
 def is_absent(error: BaseException) -> bool:
-    """Tell whether the error says that the object does not exist."""
+    """Return whether the error says that the object does not exist."""
     return code_of(error) in _ABSENT_CODES
 
 
 def is_precondition_failure(error: BaseException) -> bool:
-    """Tell whether the error says that a conditional put found the name taken."""
+    """Return whether the error says that a conditional put found the name taken."""
     return status_of(error) == 412 or code_of(error) == "PreconditionFailed"
 
 
 def is_transport_failure(error: BaseException) -> bool:
-    """Tell whether no answer came: refused, reset, timed out or cut short."""
+    """Return whether no answer came: refused, reset, timed out or cut short."""
     from urllib3.exceptions import LocationValueError, ProxySchemeUnsupported
 
     return (
@@ -68,12 +68,12 @@ def is_transport_failure(error: BaseException) -> bool:
 
 
 def is_client_failure(error: BaseException) -> bool:
-    """Tell whether the HTTP client or the network below it failed, for a time or for good."""
+    """Return whether the HTTP client or the network below it failed, for a time or for good."""
     return isinstance(error, http_errors(ConnectionError, TimeoutError))
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same request may succeed a moment later."""
+    """Return whether the same request may succeed a moment later."""
     if is_transport_failure(error):
         return True
     status = status_of(error)
@@ -87,8 +87,8 @@ def is_transient(error: BaseException) -> bool:
 def clock_skew_seconds(error: BaseException) -> float | None:
     """Return by how many seconds the clock of the store that answered is ahead, or None.
 
-    A refusal of a HEAD has no body that could name the clock; the date of the answer tells all the
-    same.
+    A refusal of a HEAD has no body that could name the clock; the date of the answer says it
+    too.
     """
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     try:
@@ -98,7 +98,7 @@ def clock_skew_seconds(error: BaseException) -> float | None:
 
 
 def is_denial(error: BaseException | None) -> bool:
-    """Tell whether the error says that this identity may not do that."""
+    """Return whether the error says that this identity may not do that."""
     return error is not None and (code_of(error) in _DENIED_CODES or status_of(error) in (401, 403))
 
 
@@ -108,7 +108,7 @@ def is_not_implemented(error: BaseException | None) -> bool:
 
 
 def is_internal(error: BaseException) -> bool:
-    """Tell whether the store answered that it failed itself."""
+    """Return whether the store answered that it failed itself."""
     return status_of(error) == 500
 
 

@@ -33,7 +33,7 @@ class UnfinishedUpload:
     Attributes:
         key: name of the object it would become, relative to the store's prefix.
         upload_id: the store's name for it.
-        started_at: seconds since the epoch by the store's clock; 0 when the store does not tell.
+        started_at: seconds since the epoch by the store's clock; 0 when the store does not say.
     """
 
     key: str

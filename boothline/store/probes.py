@@ -38,7 +38,7 @@ def count_race_winners(bucket: Bucket, *, num_writers: int = 16) -> int:
 
 
 def refuses_wrong_checksum(bucket: Bucket) -> bool:
-    """Tell whether the store refuses bytes that do not have the digest sent with them."""
+    """Return whether the store refuses bytes that do not have the digest sent with them."""
     key = layout.probe(f"checksum-{uuid4().hex}")
     try:
         bucket.with_policy(BRISK).put(key, b"probe", sha256_hex="0" * 64)

@@ -21,7 +21,7 @@ def seal(value: Mapping[str, object], *, path: str) -> bytes:
     """Return the canonical JSON of an object, with the path and the digest added.
 
     A manifest or record found by its path alone has nothing else to be checked against. With the
-    seal, a flipped bit, a cut, and an object that was put where another one belongs are all told
+    seal, a flipped bit, a cut, and an object that was put where another one belongs all differ
     from what was written. It guards against damage, not against a writer who means harm: that one
     can seal too.
     """
@@ -40,9 +40,9 @@ def unseal(data: bytes, *, path: str) -> dict[str, object]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BrokenSealError("is no JSON") from error
+        raise BrokenSealError("is not JSON") from error
     if not isinstance(value, dict):
-        raise BrokenSealError("is no JSON object")
+        raise BrokenSealError("is not a JSON object")
     if _PATH not in value and _SEAL not in value:
         return value
     found = value.pop(_SEAL, None)
@@ -74,7 +74,7 @@ def put(bucket: Bucket, path: str, value: Mapping[str, object], *, if_absent: bo
         bucket.put(key, data)
     elif not bucket.put_if_absent(key, data):
         raise ConflictError(
-            f"The record {bucket.uri(key)} exists already.", remedy="Read it again and decide anew."
+            f"The record {bucket.uri(key)} exists already.", remedy="Read it, then decide again."
         )
 
 

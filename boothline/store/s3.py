@@ -127,7 +127,7 @@ class Bucket:
                 raise
             if b"<ListBucketResult" not in response.data:
                 raise StoreError(
-                    f"What answers at {self.endpoint} is no S3 object store.",
+                    f"What answers at {self.endpoint} is not an S3 object store.",
                     remedy="Check BOOTHLINE_S3_ENDPOINT.",
                 )
             return True
@@ -164,7 +164,7 @@ class Bucket:
         return self.run(read, what=f"read {self.uri(key)}")
 
     def receive(self, key: str, sink: Callable[[bytes], object], *, size_bytes: int) -> int:
-        """Pass the bytes of an object to a sink, going on where a broken connection stopped.
+        """Pass the bytes of an object to a sink, continuing where a broken connection stopped.
 
         Args:
             key: name of the object.
@@ -197,7 +197,7 @@ class Bucket:
             except ServiceError:
                 if received == before:
                     raise
-                continue  # bytes came: the patience starts anew, however large the object is
+                continue  # bytes came: the patience starts again, however large the object is
             return received
 
     def put(self, key: str, data: bytes, *, sha256_hex: str = "") -> None:
@@ -364,7 +364,7 @@ class Bucket:
 
 
 def _from_sdk(error: BaseException) -> bool:
-    """Tell whether the SDK failed, or what it is built on: HTTP, TLS, the parsing of XML."""
+    """Return whether the SDK failed, or what it is built on: HTTP, TLS, the parsing of XML."""
     from xml.etree.ElementTree import ParseError
 
     from minio.error import MinioAdminException, MinioException

@@ -2,7 +2,7 @@
 
 The SDK's public calls cannot do this: `put_object` takes no headers, so that it cannot write on a
 condition; its upload in parts starts again from the first byte when one answer is lost; and no
-call lists unfinished uploads or returns the headers of an answer. A presigned URL is no way out:
+call lists unfinished uploads or returns the headers of an answer. A presigned URL does not help:
 S3 refuses x-amz- headers (the owner's mark, the checksum) that its signature does not cover. So
 the SDK is pinned, and `check` refuses one whose calls are not those that are used here.
 """

@@ -70,7 +70,7 @@ class Store:
         """Return the reference of the manifest committed at a path, or None.
 
         Raises:
-            IntegrityError: something is there that is no manifest.
+            IntegrityError: something is there that is not a manifest.
         """
         found = self.look_up(path)
         return None if found is None else found[0]
@@ -79,7 +79,7 @@ class Store:
         """Return the manifest committed at a path with its reference, or None.
 
         Raises:
-            IntegrityError: something is there that is no manifest, or belongs elsewhere.
+            IntegrityError: something is there that is not a manifest, or belongs elsewhere.
         """
         data = self._bucket.get(_key(path))
         if data is None:
@@ -89,7 +89,7 @@ class Store:
         except (ValidationError, BrokenSealError) as error:
             reason = _first_reason(error) if isinstance(error, ValidationError) else f"it {error}"
             raise IntegrityError(
-                f"{self._bucket.uri(_key(path))} is no manifest: {reason}.",
+                f"{self._bucket.uri(_key(path))} is not a manifest: {reason}.",
                 remedy="Delete that object, then run the step that made it again.",
             ) from error
         return ManifestRef(path=path, digest=hashlib.sha256(data).hexdigest()), manifest
@@ -113,7 +113,7 @@ class Store:
             raise IntegrityError(
                 f"The manifest {self.uri_of(wanted)} has digest {actual.digest[:12]}... instead of"
                 f" {wanted.digest[:12]}...: it was replaced or damaged.",
-                remedy="Run the step that reads it again, so that it looks the manifest up anew.",
+                remedy="Run the step that reads it again, so that it looks the manifest up again.",
             )
         return manifest
 
@@ -249,7 +249,7 @@ class Store:
         return sweeps.current(self._bucket)
 
     def undisturbed_since(self, mark: Sweep) -> bool:
-        """Tell whether no garbage collection ran since a mark; one that runs now is waited for.
+        """Return whether no garbage collection ran since a mark; one that runs now is waited for.
 
         Whoever found something in the store and made it known (committed a manifest, wrote a
         record) asks afterwards, and looks again whether it is still there if not undisturbed.
@@ -268,7 +268,7 @@ class Store:
         """Write a manifest unless its path is taken; return what is there, and whether it is ours.
 
         Raises:
-            ConflictError: it was taken and deleted again in this moment.
+            ConflictError: it was taken and deleted again meanwhile.
         """
         data = seal(manifest.model_dump(mode="json"), path=path)
         if not self._bucket.put_if_absent(_key(path), data):
@@ -312,7 +312,7 @@ class Store:
         """Return the manifest that another writer committed first.
 
         Raises:
-            ConflictError: it was deleted again in this moment.
+            ConflictError: it was deleted again meanwhile.
         """
         found = self.look_up(path)
         if found is None:

@@ -1,4 +1,4 @@
-"""How a garbage collection and the writers beside it learn of each other (docs/adr/0011).
+"""How a garbage collection and concurrent writers learn of each other (docs/adr/0011).
 
 A sweep deletes blobs that no manifest names. A writer that found such a blob in place, and commits
 a manifest that names it, must not lose it. So a sweep announces itself before it looks at the
@@ -86,7 +86,7 @@ def undisturbed_since(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Tell whether no sweep ran since a mark was taken; one that runs now is waited for.
+    """Return whether no sweep ran since a mark was taken; one that runs now is waited for.
 
     Args:
         bucket: the store.

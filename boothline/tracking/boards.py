@@ -20,7 +20,7 @@ STEP = "step"
 
 
 class OfflineRun:
-    """Writes what a step logs to an offline run of W&B, but for files that are no pictures.
+    """Writes what a step logs to an offline run of W&B, but for files that are not pictures.
 
     `wandb sync FOLDER/wandb/offline-run-*` sends the run to a server, when somebody wants that.
 
@@ -89,7 +89,7 @@ PICTURE_SUFFIX = ".png"
 
 
 class Board:
-    """Writes what a step logs for TensorBoard, but for tags and files that are no pictures.
+    """Writes what a step logs for TensorBoard, but for tags and files that are not pictures.
 
     Args:
         folder: where the event files of the step go; made when there is something to write.

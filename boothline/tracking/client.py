@@ -42,7 +42,7 @@ RESTORE = "Check that MLflow runs (`boothline doctor`), then `boothline resume` 
 
 
 class RejectedError(TrackingError):
-    """MLflow understood the request and refused it: sending it again is no use."""
+    """MLflow understood the request and refused it: sending it again does not help."""
 
 
 class MissingError(TrackingError):
@@ -53,7 +53,7 @@ def connect(uri: str) -> "MlflowClient":
     """Return a client of a tracking server; the first call loads MLflow, which takes about 2 s.
 
     Raises:
-        ConfigError: the URI is no http(s) URL of a service.
+        ConfigError: the URI is not an http(s) URL of a service.
     """
     check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
     for name, value in IMPATIENCE.items():
@@ -70,7 +70,7 @@ def reach(uri: str) -> "Client":
     MLflow's own client, which knows about credentials, proxies and certificates.
 
     Raises:
-        ConfigError: the URI is no http(s) URL of a service.
+        ConfigError: the URI is not an http(s) URL of a service.
     """
     parts = check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
     is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not _has_credentials()

@@ -171,7 +171,7 @@ class Delivery:
             self._known_files(name)[name] = len(content)
 
     def _known_files(self, file: str) -> dict[str, int | None]:
-        """Return the length of each file beside one, itself included if it is there."""
+        """Return the length of each file in the folder of one, itself included if it is there."""
         folder = file.rpartition("/")[0]
         if folder not in self._files:
             found = (
@@ -193,7 +193,7 @@ GAUGE_INTERVAL_SECONDS = 5.0
 class LiveRun:
     """A sink whose values a thread sends; while MLflow is away they wait in memory.
 
-    What never arrives is no loss where the store has it: `reconcile` sends that at the end of the
+    What never arrives is not lost where the store has it: `reconcile` sends that at the end of the
     run. The thread is a daemon, and MLflow's own queue is not used (ADR 0020): nothing keeps the
     process of a step from ending.
 

@@ -1,4 +1,4 @@
-"""Making MLflow show a run as the store's records tell it, however the run went."""
+"""Making MLflow show a run as the store's records have it, however the run went."""
 
 import json
 import logging

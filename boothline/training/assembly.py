@@ -377,7 +377,7 @@ def check_shapes(pipeline: DiffusionParts, subject: SubjectConfig) -> None:
     A UNet alone pads a single size that it cannot halve, and takes it.
 
     Raises:
-        ConfigError: a side is no multiple of what the networks need.
+        ConfigError: a side is not a multiple of what the networks need.
     """
     multiple = pipeline.family.side_multiple(pipeline)
     sizes = subject.aspect_buckets

@@ -224,7 +224,7 @@ STREAM = "buckets"
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """Whose turn it is in each step.
+    """Which bucket each step trains on.
 
     Steps take the buckets in a shuffled order in which, over one epoch of steps (as many as there
     are instance pictures), each bucket comes as often as it has pictures. Like every draw, the
@@ -260,7 +260,7 @@ class BucketedBatches:
 
     Attributes:
         makers: makes the batches of each bucket.
-        turns: whose turn it is.
+        turns: which bucket each step trains on.
         captions: captions of all pictures.
     """
 

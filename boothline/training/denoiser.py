@@ -158,7 +158,7 @@ def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Tell whether a network can be compiled for a device; warn if not.
+    """Return whether a network can be compiled for a device; warn if not.
 
     On a CPU that takes a C++ compiler, on CUDA the library triton.
 
@@ -168,8 +168,8 @@ def can_compile(device: torch.device) -> bool:
     missing = _missing(device)
     if missing:
         logger.warning(
-            "training.compile is on, but %s: the training goes on without; its numbers differ from "
-            "those of a compiled training by rounding",
+            "training.compile is on, but %s: the training continues without; its numbers differ "
+            "from those of a compiled training by rounding",
             missing,
         )
     return not missing
@@ -202,7 +202,7 @@ class Surroundings:
     Args:
         pipeline: the base model, whole.
         folder: where it was loaded from.
-        text_encoder_trained: the text encoders are no surroundings then, and stay.
+        text_encoder_trained: the text encoders are not among the frozen parts then, and stay.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Turns pictures into posterior moments and captions into tokens or embeddings, once or anew.
+"""Turns pictures into posterior moments and captions into tokens or embeddings, once or each time.
 
 Everything is encoded alone, never as part of a batch, so that a cached encoding has the same bits
 as a fresh one. With a cache the ranks share the work.
@@ -123,7 +123,7 @@ class CaptionSource:
         dropped: bool = False,
         without_text: Callable[[Tensors], Tensors] = lambda conditioning: conditioning,
     ) -> None:
-        # None, the dropped one, is no caption of a picture, not even of one whose caption is empty.
+        # None, the dropped one, is not the caption of any picture: an empty caption is another.
         distinct: list[str | None] = [*sorted(set(captions)), *([None] if dropped else [])]
         self._rows = {caption: row for row, caption in enumerate(distinct)}
         self._without_text = without_text

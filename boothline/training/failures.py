@@ -49,7 +49,7 @@ MEMORY_REMEDY = (
 )
 
 
-RESUME_REMEDY = "`boothline resume` goes on from the last training state."
+RESUME_REMEDY = "`boothline resume` continues from the last training state."
 
 
 def write_failure(folder: Path, error: BaseException, *, rank: int) -> None:
@@ -73,7 +73,7 @@ def has_ended(folder: Path, *, rank: int) -> bool:
 def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> BoothlineError:
     """Return the error that stopped a training: the cause, not what followed from it.
 
-    A typed error wins; then a rank that ended without a word, which is one that was killed.
+    A typed error wins; then a rank that exited without reporting an error: it was killed.
 
     Args:
         folder: where the ranks left word.
@@ -91,8 +91,8 @@ def failure_of(folder: Path, *, world_size: int, ranks: range | None = None) -> 
     ]
     if silent:
         return TrainingError(
-            f"Rank {', '.join(map(str, silent))} of {world_size} ended without a word: "
-            "it was killed, perhaps for using too much memory.",
+            f"Rank {', '.join(map(str, silent))} of {world_size} exited without reporting an "
+            "error: it was killed, perhaps for using too much memory.",
             remedy=f"{RESUME_REMEDY} {MEMORY_REMEDY}",
         )
     return TrainingError("The ranks lost each other.", remedy=RESUME_REMEDY)
@@ -119,7 +119,7 @@ def _typed(error: BaseException, *, rank: int) -> BoothlineError:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception says that memory ran out, on the host or on an accelerator."""
+    """Return whether an exception says that memory ran out, on the host or on an accelerator."""
     text = f"{type(error).__name__}: {error}".lower()
     if isinstance(error, MemoryError) or text.endswith(_PRIMITIVE_SIGN):
         return True
@@ -127,7 +127,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_peer_loss(error: BaseException) -> bool:
-    """Tell whether an exception only says that another rank is gone."""
+    """Return whether an exception only says that another rank is gone."""
     if isinstance(error, BoothlineError) or not isinstance(error, RuntimeError):
         return False
     text = str(error).lower()
@@ -198,7 +198,7 @@ class Watch:
     def look(self) -> str:
         """Look at all ranks; return what is to be said of those that do not answer, if anything.
 
-        A rank that does not answer for longer than the limit is killed.
+        A rank that stays silent for longer than the limit is killed.
         """
         silence = {rank: self._silence_seconds(rank) for rank in self._ranks}
         longest = max(silence.values(), default=0.0)

@@ -1,4 +1,4 @@
-"""`TrainingJob`: all that the ranks of one training are told, as one JSON file without secrets."""
+"""`TrainingJob`: all that the ranks of one training need, as one JSON file without secrets."""
 
 from pathlib import Path
 from typing import Self
@@ -137,8 +137,8 @@ class TrainingJob(BaseModel):
     def identity_as(self, *, world_size: int, accumulation: int) -> dict[str, str]:
         """Return the identity that this job would have with its global batch cut differently.
 
-        Draws depend on the place in the global batch alone, so that a training may go on with the
-        batch cut into other parts; the result then differs by rounding.
+        Draws depend on the place in the global batch alone, so that a training may continue with
+        the batch cut into other parts; the result then differs by rounding.
 
         Args:
             world_size: number of ranks.

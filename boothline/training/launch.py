@@ -101,7 +101,7 @@ def run_ranks(
     """Run this machine's ranks of a job to their end.
 
     SIGTERM and SIGINT to this process let the ranks save a state first; SIGUSR1 makes them save one
-    and go on. Signals are only listened to in the main thread.
+    and continue. Signals are only listened to in the main thread.
 
     Args:
         job: what to train.
@@ -137,7 +137,7 @@ def run_ranks(
     if received and not isinstance(error, InterruptedRunError):
         raise InterruptedRunError(
             f"Training was stopped by {signal.Signals(received[0]).name}.",
-            remedy="`boothline resume` goes on from the last training state.",
+            remedy="`boothline resume` continues from the last training state.",
         ) from error
     raise error
 
@@ -149,7 +149,7 @@ def _forward(events: LineTail, on_event: OnEvent) -> None:
 
 
 def _started(job: TrainingJob, settings: Settings, *, agent: str, num_ranks: int) -> Child:
-    """Start torchrun's agent, which is told who its parent is."""
+    """Start torchrun's agent, which gets the id of its parent."""
     variables = _environment(job, settings, num_ranks=num_ranks)
     warm = Warm.of(settings.warm)
     if warm is not None:

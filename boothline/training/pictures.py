@@ -1,4 +1,4 @@
-"""Reads training pictures with their captions, and tells which picture each position takes."""
+"""Reads training pictures with their captions, and says which picture each position takes."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -115,7 +115,7 @@ class Requests:
         control(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
     def answer(self) -> None:
-        """Tell that the loop has seen the stop, so that the process is left time to save."""
+        """Report that the loop has seen the stop, so that the process is left time to save."""
         self._answered.set()
 
     def take_save(self) -> bool:

@@ -139,7 +139,7 @@ class Exchange:
 
         Raises:
             NonFiniteLossError: the loss or gradient of the step is NaN or infinite on some rank;
-                of a gradient, the step's weights are spoilt already, and no state may hold them.
+                of a gradient, the step's weights are corrupted already, and no state may hold them.
         """
         posted, self._posted = self._posted, None
         if posted is None:
@@ -187,7 +187,7 @@ def _check_finite(report: StepReport, *, gradient: bool) -> None:
 
 
 class EventLog:
-    """Appends what rank 0 has to tell to the job's event file, one JSON object a line.
+    """Appends what rank 0 reports to the job's event file, one JSON object a line.
 
     Args:
         path: the file.

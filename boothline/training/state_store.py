@@ -92,7 +92,7 @@ class StateStore:
 
         Args:
             snapshot: what to commit.
-            keep: steps of a state that is kept beside the newest, e.g. the best.
+            keep: steps of a state that is kept in addition to the newest, e.g. the best.
 
         Raises:
             StoreError: the snapshot before this one could not be committed.

@@ -88,7 +88,7 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A training state in host memory, independent of the training that goes on.
+    """A training state in host memory, independent of the training that continues.
 
     Its tensors lie in buffers that the training's next snapshot fills again; those of a training
     that has ended are its own.
@@ -249,7 +249,7 @@ def versions() -> dict[str, str]:
 
 
 def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
-    """Refuse a state of another job; tell when only the ranks or the software differ."""
+    """Refuse a state of another job; warn when only the ranks or the software differ."""
     accumulation = job.config.training.accumulation
     cut = {
         "world_size": state["world_size"],
@@ -257,8 +257,8 @@ def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
     }
     if cut != {"world_size": job.world_size, "accumulation": accumulation}:
         logger.warning(
-            "the training state was made with the global batch cut otherwise (%s); it goes on with "
-            "world_size %d, accumulation %d: the result may differ by rounding",
+            "the training state was made with the global batch cut otherwise (%s); it continues "
+            "with world_size %d, accumulation %d: the result may differ by rounding",
             cut,
             job.world_size,
             accumulation,
@@ -303,7 +303,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[Tensors, dict[st
 
 
 def _is_kept(key: str, value: object) -> bool:
-    """Tell whether a group's value goes into JSON: an infinite one is a setting, never a state."""
+    """Return whether a group's value goes into JSON: an infinite one is a setting, not a state."""
     return key != "params" and not (isinstance(value, float) and math.isinf(value))
 
 

@@ -193,10 +193,10 @@ class Trainer:
         )
 
     def _tell_smaller(self, step: int, pass_size: int) -> None:
-        """Say that the passes of this rank became smaller for want of memory."""
+        """Say that the passes of this rank became smaller because memory ran out."""
         self._smallest_pass = pass_size
         logger.warning(
-            "rank %d ran out of memory in step %d: it goes on with %d pictures of each half at "
+            "rank %d ran out of memory in step %d: it continues with %d pictures of each half at "
             "once instead of %d; batch, order and weights stay the same",
             self._ranks.rank,
             step + 1,
@@ -301,7 +301,7 @@ class Trainer:
         raise InterruptedRunError(
             f"Training was stopped after step {done} of {self._config.num_steps}; "
             "its state is in the store.",
-            remedy="`boothline resume` goes on from there.",
+            remedy="`boothline resume` continues from there.",
         )
 
     def _rescue(self, error: Exception) -> None:
@@ -364,11 +364,11 @@ class Trainer:
         folder = self._job.state_folder(step)
         done = self._done = self._trained.restore(folder, job=self._job)
         self._take_over_documents(folder)
-        logger.info("rank %d goes on after step %d", self._ranks.rank, done)
+        logger.info("rank %d continues after step %d", self._ranks.rank, done)
         return done
 
     def _take_over_documents(self, folder: Path) -> None:
-        """Go on with the curve and the sheets of the state."""
+        """Continue the curve and the sheets of the state."""
         self._curve = _rows(folder / CURVE_FILE)
         if self._validator is not None:
             self._validator.history.take_over(_rows(folder / VALIDATION_FILE))

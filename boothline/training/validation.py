@@ -218,12 +218,12 @@ class History:
         self.rows: list[Row] = []
 
     def add(self, step: int, values: Mapping[str, float]) -> bool:
-        """Take in a validation after `step` steps; tell whether its score is the best so far."""
+        """Take in a validation after `step` steps; return whether its score is the best so far."""
         self.rows.append({"step": step, **values})
         return self.best_step == step
 
     def take_over(self, rows: Iterable[Row]) -> None:
-        """Go on with the validations of a training state."""
+        """Continue the validations of a training state."""
         self.rows = list(rows)
 
     @property
@@ -256,7 +256,7 @@ class Validator:
     history: History
 
     def measure(self, step: int, denoiser: Denoiser, pictures: Sequence[Image.Image]) -> bool:
-        """Validate after `step` steps; tell whether the score is the best so far.
+        """Validate after `step` steps; return whether the score is the best so far.
 
         Every rank must call it.
 

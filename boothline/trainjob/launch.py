@@ -1,4 +1,4 @@
-"""Trains a job on several nodes: submit, follow, bring the result home, never leave pods behind."""
+"""Trains a job on several nodes: submit, follow, fetch the result, never leave pods behind."""
 
 import logging
 import queue
@@ -65,7 +65,7 @@ def train_on_nodes(
 
     Raises:
         BoothlineError: what stopped the ranks, as the class it had there.
-        InterruptedRunError: this process was told to stop.
+        InterruptedRunError: this process was asked to stop.
         ServiceError: the Kubernetes API is away or refuses.
     """
     name = name_of(layout.key_in(job.states))
@@ -194,8 +194,8 @@ def _followed(
             return state, message
         stopped.wait(pace.poll_seconds)
     raise InterruptedRunError(
-        "Training was stopped; the ranks were told to save their state.",
-        remedy="`boothline resume` goes on from the last training state.",
+        "Training was stopped; the ranks were asked to save their state.",
+        remedy="`boothline resume` continues from the last training state.",
     )
 
 
@@ -207,7 +207,7 @@ def _failure(store: Store, ref: str, *, message: str, lines: deque[str]) -> Boot
     said = f" Last lines of node 0: {' | '.join(list(lines)[-3:])}" if lines else ""
     return TrainingError(
         f"The TrainJob failed: {message or 'it left no result.'}{said}",
-        remedy="See the events of its pods; `boothline resume` goes on from the last state.",
+        remedy="See the events of its pods; `boothline resume` continues from the last state.",
     )
 
 

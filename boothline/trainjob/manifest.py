@@ -22,7 +22,7 @@ def train_job(settings: TrainJobSettings, *, name: str, job: str, run_id: str) -
     Args:
         settings: where it runs and how large it is.
         name: its name.
-        job: reference of the manifest that tells the pods what to train.
+        job: reference of the manifest that says what the pods train.
         run_id: the pipeline run that starts it.
     """
     labels = {

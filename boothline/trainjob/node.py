@@ -31,7 +31,7 @@ def local_ranks() -> tuple[int, range]:
     """Return this node's number and its ranks, from the variables that Trainer sets.
 
     Raises:
-        ConfigError: they are missing: this is no pod of a TrainJob.
+        ConfigError: they are missing: this is not a pod of a TrainJob.
     """
     try:
         node, each = int(os.environ["PET_NODE_RANK"]), int(os.environ["PET_NPROC_PER_NODE"])

@@ -3,7 +3,7 @@
 Loading torch, diffusers and transformers takes several seconds of processor time. A local run has
 seven steps that need them, and a training starts processes of its own: without this, each would
 load them again. The warm process loads them once, runs nothing itself, and starts no thread,
-so that a fork of it is as good as a new Python that has just imported the same modules.
+so that a fork of it is equivalent to a new Python that has just imported the same modules.
 
 A request goes over a socket that only descendants of the process's owner have. A connection is the
 life of what was started: when its other end closes, the child receives SIGTERM. Children die with
@@ -177,7 +177,7 @@ class ForkedChild:
                 message = self._connection.recv(MAX_MESSAGE_BYTES)
             except (BlockingIOError, TimeoutError):
                 return None
-            # Closed without a word: the warm process was killed, and its children with it.
+            # Closed without an answer: the warm process was killed, and its children with it.
             self.returncode = int(message) if message else -signal.SIGKILL
             self._connection.close()
         return self.returncode
@@ -187,8 +187,8 @@ class ForkedChild:
 def warm_process(*libraries: str, has_device: bool | None = None) -> Iterator[Warm | None]:
     """Start a warm process for as long as the block lasts.
 
-    Yields None where a fork is not as good as a new process: on other systems than Linux, and with
-    an accelerator, whose driver does not survive a fork.
+    Yields None where a fork is not equivalent to a new process: on other systems than Linux, and
+    with an accelerator, whose driver does not survive a fork.
 
     Args:
         libraries: modules that it imports at once.

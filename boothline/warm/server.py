@@ -31,7 +31,7 @@ _ENDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Server:
-    """The warm process: forks, and tells who asked how each child ended.
+    """The warm process: forks, and reports to who asked how each child ended.
 
     Args:
         requests: socket on which requests arrive; its other end is open here too, for those
@@ -124,7 +124,7 @@ class _Server:
             os.close(descriptor)
 
     def _reap(self) -> None:
-        """Tell of the children that have ended."""
+        """Report the children that have ended."""
         for pid in list(self._connections):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:

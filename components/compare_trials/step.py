@@ -73,7 +73,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 
 
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Put the leaderboard beside the sweep in MLflow, where that answers."""
+    """Add the leaderboard to the sweep in MLflow, where that answers."""
     parent = recorded(context.store, context.run_id)
     if not context.settings.mlflow_uri or parent is None:
         return
@@ -145,7 +145,7 @@ def _ranked(context: StepContext, inputs: Inputs) -> list[TrialRow]:
         raise DataError(
             f"{len(trials)} trials left {len(inputs.models)} models and "
             f"{len(inputs.evaluations)} evaluations.",
-            remedy="Resume the sweep: it goes on with the trials that are missing.",
+            remedy="Resume the sweep: it continues with the trials that are missing.",
         )
     rows: list[TrialRow] = []
     for number, (trial, model, evaluation) in enumerate(

@@ -173,7 +173,7 @@ def _release_nodes(context: StepContext) -> None:
 
 
 def _notify(context: StepContext, status: RunStatus, *, seconds: float) -> None:
-    """Tell the webhook, if there is one."""
+    """Notify the webhook, if there is one."""
     run_dir = context.settings.run_dir
     tell_ending(
         context.settings,
@@ -187,7 +187,7 @@ def _notify(context: StepContext, status: RunStatus, *, seconds: float) -> None:
 
 
 def _pipeline(context: StepContext) -> str:
-    """Return the pipeline of a run that was never recorded, as its configuration and steps tell."""
+    """Return the pipeline of a run that was never recorded, by its configuration and steps."""
     if context.config.sweep.trials:
         return "sweep"
     steps = {step.step for step in _steps(context)}
@@ -247,7 +247,7 @@ def _show(context: StepContext, record: StepRecord, tracker: StepTracker) -> Non
 
 
 def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:
-    """Put the report beside the run in MLflow."""
+    """Add the report to the run in MLflow."""
     parent = recorded(store, run_id)
     if parent is None:
         return

@@ -83,10 +83,10 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """Carry the verdict out: the ledger's entry, then MLflow's alias.
 
-    Here and not in `produce`, so that a kill at any moment leaves something to go on from: the
+    Here and not in `produce`, so that a kill at any moment leaves something to continue from: the
     verdict is committed before anything acts on it, the entry names that verdict and is written
-    once for it, and a resumed run calls `finish` again, which goes on after the last thing that was
-    done.
+    once for it, and a resumed run calls `finish` again, which continues after what was done
+    last.
 
     Raises:
         ConflictError: another model has become champion since the evaluation.
@@ -140,6 +140,6 @@ def _check_subject(store: Store, evaluation: Manifest, inputs: Inputs) -> None:
     ]
     if all(manifest.content_digest != content for manifest in judged):
         raise DataError(
-            f"The evaluation {inputs.evaluation} judges another model than {inputs.model}.",
+            f"The evaluation {inputs.evaluation} belongs to a different model than {inputs.model}.",
             remedy="Evaluate the model first.",
         )

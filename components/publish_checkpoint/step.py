@@ -138,7 +138,7 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
 def _export(
     context: StepContext, base: BaseModel, *, lora: Mapping[str, object] | None, export: Path
 ) -> bool:
-    """Write and check the exports of the fetched state; tell whether there is a single file."""
+    """Write and check the exports of the fetched state; return whether a single file is there."""
     from boothline.diffusion.export import (
         apply_trained_weights,
         check_diffusers,

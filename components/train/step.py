@@ -83,7 +83,7 @@ def _subjects(context: StepContext, inputs: Inputs) -> list[_Subject]:
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
-    """Train under torchrun, going on from the newest training state, and return the result."""
+    """Train under torchrun, from the newest training state on, and return the result."""
     context.tracker.params(dotted(context.key_config))
     job = _job(context, inputs)
     report = _Reporter(context)
@@ -293,7 +293,7 @@ class _Reporter:
         elif event["event"] == "smaller":
             self._tracker.metrics({"pass_size": event["pass_size"]}, step=int(event["step"]))
         elif event["event"] == "start" and event["step"] > 0:
-            self._update(event["step"], note=f"going on after step {event['step']}", once=True)
+            self._update(event["step"], note=f"resuming after step {event['step']}", once=True)
         elif event["event"] == "silent":
             self._update(self._done, note=event["text"], once=True)
         elif event["event"] == "phase":

@@ -34,7 +34,7 @@ _LATER_SETTINGS = ("aspect_buckets", "interpolation", "masks")
 
 
 class Inputs(StepInputs):
-    """Inputs of validate_data: none beside the run and its configuration."""
+    """Inputs of validate_data: none but the run and its configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +171,7 @@ def _page(store: Store, dataset: ManifestRef, subject: SubjectConfig) -> str:
 
 
 def _write_page(report: DatasetReport, folder: Path, context: StepContext) -> Path:
-    """Write the findings as a page, beside the run's report where there is a run folder."""
+    """Write the findings as a page, next to the run's report where there is a run folder."""
     from boothline.report.validation import render_validation
 
     place = context.settings.run_dir or context.folder

@@ -51,7 +51,7 @@ The judge is a convolutional classifier with its own architecture and seed; it t
 training. The Fréchet distance is taken in the space of `tiny-emoji-dino`.
 
 {personalised}Where a figure misses its aim, the model is trained too little, not wrongly: every
-stage goes on from its last state, see [models/README.md](../README.md).
+stage continues from its last state, see [models/README.md](../README.md).
 
 ## Training
 
@@ -98,7 +98,7 @@ measures them again.
 {fidelity}
 
 *Way* is how far from the base's score to the real pictures' own. CLIP-T of real pictures is taken
-with their own captions; what it can tell here: docs/adr/0014.
+with their own captions; what it can show here: docs/adr/0014.
 
 | subject | place right: base | personalised | other nouns right: base | personalised |
 | --- | --- | --- | --- | --- |

@@ -95,7 +95,7 @@ def _write_processor(name: str, *, folder: Path) -> None:
 
 
 def _replace_folder(folder: Path, *, write: Callable[[Path], object]) -> Path:
-    """Write a folder beside its place and swap it in; a model card in the old one stays."""
+    """Write a folder next to its place and swap it in; a model card in the old one stays."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

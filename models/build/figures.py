@@ -50,7 +50,7 @@ def square(sprite: Image.Image, *, side_px: int = FIGURE_PX) -> Image.Image:
 
 
 def main_colours(sprite: Image.Image) -> tuple[Rgb, Rgb]:
-    """Return the two commonest colours of a sprite, coarsely told apart."""
+    """Return the two commonest colours of a sprite, coarsely quantised."""
     pixels = np.asarray(sprite.resize((32, 32), Image.Resampling.BILINEAR)).reshape(-1, 4)
     solid = pixels[pixels[:, 3] > 200][:, :3].astype(int)
     if not len(solid):

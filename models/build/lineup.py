@@ -86,7 +86,7 @@ class Lineup:
 def trained_lineup(
     subject: Subject, *, catalogue: EmojiCatalogue, seed: int, state: Path
 ) -> tuple[Judge, float]:
-    """Return the classifier that tells a subject from its look-alikes, and its own accuracy.
+    """Return the classifier that separates a subject from its look-alikes, and its own accuracy.
 
     Args:
         subject: what it must recognise.

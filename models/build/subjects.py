@@ -50,7 +50,7 @@ SUBJECTS: Final = (
 def render_subject(
     subject: Subject, *, catalogue: EmojiCatalogue, seed: int, output: Path
 ) -> list[Path]:
-    """Write the pictures of a subject with a caption file beside each; return the pictures.
+    """Write the pictures of a subject with a caption file for each; return the pictures.
 
     Args:
         subject: what to render.

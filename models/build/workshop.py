@@ -269,7 +269,7 @@ class Workshop:
         """Return the latents of all captioned training scenes, kept on disk.
 
         They belong to one state of the autoencoder: training its encoder further makes new latents,
-        and a UNet trained on the old ones must then be trained anew.
+        and a UNet trained on the old ones must then be trained again.
         """
         step = int(load_state(self.state / "autoencoder.pt")["step"])
         path = self.state / f"latents-autoencoder-{step}.pt"

@@ -80,7 +80,7 @@ class Flux(FlowFamily):
         pixels_per_latent: int,
         guidance_scale: float | None = None,
     ) -> "torch.Tensor":
-        """Return the transformer's velocity; a distilled model is told the guidance scale."""
+        """Return the transformer's velocity; a distilled model gets the guidance scale too."""
         count, (height, width) = len(noisy_BCHW), noisy_BCHW.shape[2:]
         tokens = packed(noisy_BCHW)
         scale = TRAINING_GUIDANCE if guidance_scale is None else guidance_scale

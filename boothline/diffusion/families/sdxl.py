@@ -84,7 +84,7 @@ class Sdxl(UnetFamily):
         pixels_per_latent: int,
         guidance_scale: float | None = None,
     ) -> "torch.Tensor":
-        """Return the UNet's prediction, told that the picture is whole and of its own size."""
+        """Return the UNet's prediction for an uncropped picture of its own size."""
         height, width = (side * pixels_per_latent for side in noisy_BCHW.shape[2:])
         ids = noisy_BCHW.new_tensor([height, width, 0, 0, height, width])
         (prediction,) = denoiser(

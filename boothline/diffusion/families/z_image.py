@@ -55,7 +55,7 @@ class ZImage(ChatFamily):
         pixels_per_latent: int,
         guidance_scale: float | None = None,
     ) -> "torch.Tensor":
-        """Return the transformer's velocity turned round: it is told how much picture there is."""
+        """Return the transformer's velocity, negated: its time is the share of the picture."""
         import torch
 
         done_B = 1 - timesteps.expand(len(noisy_BCHW)).to(noisy_BCHW.dtype) / TIMESTEPS

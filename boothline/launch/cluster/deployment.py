@@ -62,7 +62,7 @@ class Images(Section):
 
 
 class ServiceSettings(Section):
-    """Settings of the steps that are no secret; each becomes BOOTHLINE_<NAME>."""
+    """Settings of the steps that are not secret; each becomes BOOTHLINE_<NAME>."""
 
     s3_endpoint: str = Field(pattern=r"^https?://[^/]+$", description="S3 endpoint.")
     s3_region: str = Field(default="us-east-1", description="S3 region.")
@@ -191,7 +191,7 @@ class Deployment(Section):
             source: how errors call it.
 
         Raises:
-            ConfigError: it is no YAML or a setting is wrong; all wrong settings are named.
+            ConfigError: it is not YAML or a setting is wrong; all wrong settings are named.
         """
         try:
             value = yaml.safe_load(text)

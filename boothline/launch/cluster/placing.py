@@ -106,7 +106,7 @@ def _merge(container: dict[str, Any], example: Mapping[str, Any], deployment: De
 
 
 def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
-    """Return the variables of a step that are no secret."""
+    """Return the variables of a step that are not secret."""
     values = {f"BOOTHLINE_{name.upper()}": str(value) for name, value in deployment.settings}
     if deployment.ca_bundle:
         values["BOOTHLINE_S3_CA_BUNDLE"] = f"{CA_FOLDER}/{deployment.ca_bundle.key}"

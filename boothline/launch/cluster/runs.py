@@ -135,7 +135,7 @@ def submit(
     pipeline: str,
     inline: bool = False,
 ) -> tuple[ClusterRun, bool]:
-    """Start a run, or find the one that was started with this run id; tell whether it is new.
+    """Start a run, or find the one that was started with this run id; return whether it is new.
 
     Args:
         api: Kubeflow Pipelines.
@@ -252,14 +252,14 @@ def follow(
         if patience.timeout_seconds and time.monotonic() - started > patience.timeout_seconds:
             raise ServiceError(
                 f"Run {run.run_id} is still {run.state} after {patience.timeout_seconds:.0f} s.",
-                remedy=f"It goes on; boothline status {run.run_id} --deployment FILE looks again.",
+                remedy=f"It continues; boothline status {run.run_id} --deployment FILE shows it.",
             )
         pause.wait(wait)
 
 
 def error_of(run: ClusterRun) -> BoothlineError | None:
     """Return the error that a run's end stands for; None for success."""
-    again = f"boothline resume {run.run_id} --deployment FILE goes on from here."
+    again = f"boothline resume {run.run_id} --deployment FILE continues from here."
     if run.state in (SUCCEEDED, "SKIPPED"):
         return None
     if run.state == CANCELED:

@@ -20,7 +20,7 @@ _ATTEMPT = re.compile(r"\(\d+\)$")
 
 
 class ClusterTask(BaseModel):
-    """One task of a run, as Kubeflow Pipelines tells it."""
+    """One task of a run, as Kubeflow Pipelines reports it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class ClusterRun(BaseModel):
 
 
 def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
-    """Return a run as we tell it."""
+    """Return a run by Boothline's own steps."""
     details = run.run_details.task_details if run.run_details else None
     tasks = [
         ClusterTask(

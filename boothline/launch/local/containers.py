@@ -1,4 +1,4 @@
-"""The containers profile: what kfp.local's DockerRunner is told, and how its containers run."""
+"""The containers profile: what kfp.local's DockerRunner gets, and how its containers run."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ _OWN = frozenset({"BOOTHLINE_MODELS_DIR", "BOOTHLINE_HOME"})
 
 
 class ContainerLauncher(StepLauncher):
-    """Runs the container of each step for kfp.local's DockerRunner, until told to stop.
+    """Runs the container of each step for kfp.local's DockerRunner, until asked to stop.
 
     kfp.local lets Docker remove a container that ended and calls it a success when it is gone
     before its status was read, and it prints the output of all steps as one. So `install` puts

@@ -208,7 +208,7 @@ class RunProgress:
     def seconds_left(self, now: float) -> tuple[float, bool]:
         """Return about how many seconds remain, and whether every step counts in it.
 
-        A running step tells it by its speed; of others it is known where an earlier run made them.
+        Of a running step it follows from its speed, of others from an earlier run that made them.
         """
         left, is_whole = 0.0, True
         for step in self.steps.values():

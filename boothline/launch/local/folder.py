@@ -124,7 +124,7 @@ def folder_of(home: Path, run_id: str) -> RunFolder:
     """Return the folder of a run, existing or not.
 
     Raises:
-        ConfigError: this is no run id.
+        ConfigError: this is not a run id.
     """
     if RUN_ID.fullmatch(run_id) is None:
         raise ConfigError(
@@ -186,7 +186,7 @@ def only_run(home: Path, run_id: str) -> Iterator[None]:
 
 
 def is_active(home: Path, run_id: str) -> bool:
-    """Tell whether a run holds the home folder now."""
+    """Return whether a run holds the home folder now."""
     from filelock import FileLock, Timeout
 
     if not (home / "run.lock").exists():

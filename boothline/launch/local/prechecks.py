@@ -169,7 +169,7 @@ def check_pictures(images: str) -> None:
 
 
 def _holds_files(folder: Path) -> bool:
-    """Tell whether a folder, or one below it that kohya's layout names, holds a file."""
+    """Return whether a folder, or one below it that kohya's layout names, holds a file."""
     from boothline.data.kohya import folders_in
 
     places = [folder, *folders_in(folder)]

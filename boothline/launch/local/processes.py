@@ -29,7 +29,7 @@ STOPPED = 143
 
 
 class StepLauncher:
-    """Starts the process of each step for kfp.local, with a log of its own, until told to stop.
+    """Starts the process of each step for kfp.local, with a log of its own, until asked to stop.
 
     kfp.local pipes every step's output through its own process and prints it: a step would die
     with kfp.local's process, shards would mix their lines, and nothing could keep kfp.local from
@@ -87,7 +87,7 @@ class StepLauncher:
                 libraries=libraries,
                 output=output,
             )
-            if self.stopping:  # it was not there yet when the others were told
+            if self.stopping:  # it was not there yet when the others were stopped
                 child.terminate()
             return child.wait()
 

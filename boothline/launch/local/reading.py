@@ -71,7 +71,7 @@ def follow(
 
     Args:
         paths: the logs there are now, asked again and again.
-        is_active: whether the run goes on.
+        is_active: whether the run still runs.
         wait: passes the time between two looks.
     """
     offsets: dict[Path, int] = {path: path.stat().st_size for path in paths()}

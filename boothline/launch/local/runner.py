@@ -58,7 +58,7 @@ class LocalRunner:
     Attributes:
         folder: the run's folder, with its configuration.
         home: the home folder; processes left over from a killed run in it are ended first.
-        environment: variables that tell the steps where their services are.
+        environment: variables with the addresses of the steps' services.
         pipeline: `<module>:<attribute>`; empty for the one that the folder names.
         grace_seconds: time that steps have to commit their state after SIGTERM.
         poll_seconds: time between two looks at the events.

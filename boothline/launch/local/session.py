@@ -20,7 +20,7 @@ class Session:
 
     Attributes:
         home: local state; absolute.
-        environment: `BOOTHLINE_*` variables that tell child processes where the services are.
+        environment: `BOOTHLINE_*` variables with the services' addresses, for child processes.
     """
 
     home: Path

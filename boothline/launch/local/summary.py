@@ -1,4 +1,4 @@
-"""What a run came to: the one object that `run` and `status` print."""
+"""The summary of a run: the one object that `run` and `status` print."""
 
 from typing import TypeVar
 
@@ -96,7 +96,7 @@ class Summary(_Part):
 
 
 def summarise(session: Session, folder: RunFolder, *, elsewhere: bool = False) -> Summary:
-    """Return what the store and the run folder tell about a run.
+    """Return the summary of a run by the store and the run folder.
 
     Args:
         session: the open home folder.

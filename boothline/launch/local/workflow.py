@@ -42,7 +42,7 @@ def carry_out(
     display: Display,
     pipeline: str = "dreambooth",
 ) -> tuple[Summary, BoothlineError | None]:
-    """Run a pipeline, or go on with it, and return what it came to and why it failed, if it did.
+    """Run or resume a pipeline; return its summary, and why it failed, if it did.
 
     Args:
         home: the home folder.
@@ -165,7 +165,7 @@ def _failure_of(
 
 
 def _resume(run_id: str) -> str:
-    """Return how to go on with a run."""
+    """Return how to continue a run."""
     return f"boothline resume {run_id} continues from here."
 
 

@@ -154,7 +154,7 @@ def test_sigterm_deletes_the_train_job(api: FakeKubernetes, job: TrainingJob, st
     api.states = ("Running",)
     api.on_look = lambda state: os.kill(os.getpid(), signal.SIGTERM)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(InterruptedRunError, match="told to save"):
+    with pytest.raises(InterruptedRunError, match="asked to save"):
         train(api, job, store)
     assert api.jobs == {}
     assert signal.getsignal(signal.SIGTERM) is before

@@ -50,7 +50,7 @@ def test_model_whose_files_were_changed_is_refused(store, settings, model, tmp_p
         (folder / "evil.py").write_text("")
     else:
         (folder / "model_index.json").unlink()
-    with pytest.raises(IntegrityError, match="not right"):
+    with pytest.raises(IntegrityError, match="is invalid"):
         verify_signed(store, settings, model, folder)
 
 
@@ -60,7 +60,7 @@ def test_model_signed_by_another_key_is_refused(store, settings, model, tmp_path
     _, stranger = key_pair(tmp_path / "stranger")
     folder = _fetched(store, model, tmp_path / "b")
     others = settings.model_copy(update={"verification_key": stranger})
-    with pytest.raises(IntegrityError, match="not right"):
+    with pytest.raises(IntegrityError, match="is invalid"):
         verify_signed(store, others, model, folder)
 
 

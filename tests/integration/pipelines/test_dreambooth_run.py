@@ -171,7 +171,7 @@ def test_resume_ends_well_and_repeats_no_finished_step(place, attempts):
 def test_resume_goes_on_from_the_state_that_the_interruption_committed(place, attempts):
     notes = "".join(path.read_text() for path in training_events(place))
 
-    assert "going on after step" in notes
+    assert "resuming after step" in notes
 
 
 def test_status_prints_the_same_object_as_the_run(place, attempts):

@@ -115,7 +115,7 @@ def test_explain_report_says_that_it_is_always_written_anew(store):
     write(store, FIRST, record("finish_run"))
     write(store, SECOND, record("finish_run", num_steps=1))
 
-    assert "anew" in only(explain_run(store, SECOND)).reasons[0]
+    assert "again" in only(explain_run(store, SECOND)).reasons[0]
 
 
 def test_explain_sweep_tells_of_each_trial_beside_the_plain_run_before(store):

@@ -187,7 +187,7 @@ def test_promote_with_evaluation_of_another_model_is_refused(
 ) -> None:
     of_first = inputs_for(store, model(store, "a"), gain=0.2)
     wrong = of_first.model_copy(update={"model": str(model(store, "b"))})
-    with pytest.raises(DataError, match="judges another model"):
+    with pytest.raises(DataError, match="belongs to a different model"):
         step.produce(context, wrong)
 
 

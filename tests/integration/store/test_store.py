@@ -250,7 +250,7 @@ def test_record_absent_is_none(store: Store) -> None:
 
 def test_record_that_is_no_object_raises_integrity_error(store: Store, bucket: Bucket) -> None:
     bucket.put("runs/r/run.json", b"[1, 2")
-    with pytest.raises(IntegrityError, match="is no JSON"):
+    with pytest.raises(IntegrityError, match="is not JSON"):
         store.get_record("runs/r/run.json")
 
 

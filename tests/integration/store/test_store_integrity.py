@@ -96,7 +96,7 @@ def test_commit_heals_a_truncated_blob(store: Store, ref: ManifestRef, bucket: B
 
 def test_find_truncated_manifest_raises(store: Store, ref: ManifestRef, bucket: Bucket) -> None:
     truncate(bucket, "steps/train/key/manifest.json")
-    with pytest.raises(IntegrityError, match="is no manifest"):
+    with pytest.raises(IntegrityError, match="is not a manifest"):
         store.find("steps/train/key")
 
 

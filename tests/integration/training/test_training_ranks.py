@@ -81,7 +81,7 @@ def test_two_ranks_equal_one_rank_and_survive_kills_bit_for_bit(
     for step, victims in ((4, slice(1, None)), (8, slice(None))):
         cut = make_job("training/cut", world_size=2, **settings)
         killer = Killer(cut, step=step, victims=victims)
-        with pytest.raises(TrainingError, match="ended without a word"):
+        with pytest.raises(TrainingError, match="exited without reporting an error"):
             train(cut, settings=store_settings, on_event=killer)
         assert killer.killed_at is not None
         assert time.monotonic() - killer.killed_at < 30

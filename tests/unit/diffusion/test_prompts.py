@@ -129,7 +129,7 @@ def test_read_prompts_names_pictures_relative_to_the_file(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ('"image": "gone.png"', "line 1 names the image 'gone.png', which is no file"),
+        ('"image": "gone.png"', "line 1 names the image 'gone.png', which does not exist"),
         ('"mask": "m.png"', "line 1 is wrong: mask and strength need an image"),
         ('"image": "a.png", "strength": 2', "has strength = 2"),
     ],

@@ -137,7 +137,7 @@ def test_notify_without_a_url_does_nothing():
 def test_notify_of_a_webhook_that_cannot_be_reached_is_a_warning(url, caplog):
     assert not notify(settings(url), NotificationConfig(), failed_run(), logs=None)
 
-    assert "the webhook was not told of run" in caplog.text
+    assert "the webhook was not notified of run" in caplog.text
     assert url not in caplog.text
 
 

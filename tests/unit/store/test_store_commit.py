@@ -351,5 +351,5 @@ def test_look_up_of_what_is_no_manifest_gives_the_first_reason(
     memory_store: Store, client: Any
 ) -> None:
     client.objects[KEY] = (seal({"schema_version": 2, "kind": 3}, path=PATH), {})
-    with pytest.raises(IntegrityError, match="is no manifest: Input should be 1"):
+    with pytest.raises(IntegrityError, match="is not a manifest: Input should be 1"):
         memory_store.look_up(PATH)
