@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 .DEFAULT_GOAL := help
-.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose
+.PHONY: test-peer test-cluster bench-pictures bench-memory bench-memory-saving bench-train bench-checkpoints study bench-sampling bench-growth help setup demo up down check lint test test-matrix test-slow coverage test-s3 test-gpu test-faults mutants golden docs constraints clean base-model eval-base-model axe test-chart check-security images test-containers docs-site serve-docs prose wrap
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,7 @@ up: $(VENV)/.runtime  ## start the local services (object store, MLflow)
 down: $(VENV)/.runtime  ## stop the local services; their data stays
 	@$(BIN)/boothline down
 
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md docs components benchmarks images examples
 # What people read; styles/Boothline has the rules, build/prose what the code says.
 PROSE := README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md docs boothline components pipelines build/prose
 # Links, anchors and pages that no menu names are errors.
@@ -53,6 +54,7 @@ check: $(VENV)/.development  ## formatting, lint, types, layers (what CI runs be
 	$(BIN)/deptry --no-ansi boothline components pipelines
 	$(BIN)/yamllint --strict .
 	$(BIN)/hadolint images/*/Containerfile
+	$(BIN)/rumdl check --no-cache --silent $(PAGES) || { echo "lines of prose over 100 columns: run make wrap"; exit 1; }
 	$(SITE)
 	@$(MAKE) --no-print-directory prose
 
@@ -149,6 +151,9 @@ prose: $(VENV)/.development  ## the English of docs, docstrings, comments and me
 	@$(BIN)/python styles/messages.py build/prose
 	@vale=$$(styles/vale.sh) || { [ $$? = 69 ] && echo "NOT CHECKED: the English of docs and code" && exit 0; exit 1; }; \
 	$$vale $(PROSE)
+
+wrap: $(VENV)/.development  ## break lines of prose at 100 columns
+	$(BIN)/rumdl fmt --no-cache --silent $(PAGES)
 
 docs-site: $(VENV)/.development  ## build the site of docs/ into build/site
 	$(SITE)
