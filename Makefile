@@ -145,6 +145,7 @@ docs: $(VENV)/.development  ## write the generated pages of docs/ again
 	$(BIN)/python tests/feature_page.py
 	$(BIN)/python -m website.diagram
 	$(BIN)/python -m website.badges
+	$(BIN)/python -m website.figures
 
 prose: $(VENV)/.development  ## the English of docs, docstrings, comments and messages, by Vale
 	@# Left out only where Vale cannot be had.

@@ -1,7 +1,10 @@
 """Runs commands side by side and tells their wall-clock time and peak memory."""
 
 import json
+import os
+import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -9,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -105,14 +109,21 @@ def tell(message: str) -> None:
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table, and as one line of JSON at the end of stdout."""
+    """Print rows as a table, and at the end of stdout as one line of JSON, for docs/figures."""
     table = Table(title=title)
     for name in rows[0]:
         table.add_column(name)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
     Console(width=120).print(table)
-    sys.stdout.write(json.dumps({"title": title, "rows": list(rows)}) + "\n")
+    kept = {
+        "title": title,
+        "command": shlex.join(["python", "-m", *sys.orig_argv[2:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "rows": list(rows),
+    }
+    sys.stdout.write(json.dumps(kept) + "\n")
 
 
 def middle(values: Sequence[float]) -> float:
