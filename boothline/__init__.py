@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from boothline.launch.api import Run, load_champion, run
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Run", "load_champion", "run"]
 
 

@@ -84,7 +84,7 @@ def test_dry_run_without_a_deployment_file_shows_the_example(
     code, out, said = cli(command, *words, "--dry-run", "--output", "json")
     assert (code, server.requests) == (0, [])
     assert "There is no deployment.yaml here: shown with that of the example." in said
-    assert "boothline/torch:0.1.0" in out
+    assert "boothline/torch:0.2.0" in out
     code, _, said = cli(command)
     assert (code, "deployment.yaml does not exist" in said) == (2, True)
 
