@@ -132,7 +132,7 @@ def verdict_of(
         tone="held",
         word="Not judged" if _is_unjudged(rules) else "Refused",
         title=title,
-        sentences=(*_refusal(rules), *sentences),
+        sentences=(*_refusal(promotion), *sentences),
         rules=rules,
     )
 
@@ -142,11 +142,11 @@ def _is_unjudged(rules: tuple[Rule, ...]) -> bool:
     return any(rule.name.endswith(RULE_NAMES["judges"]) for rule in rules)
 
 
-def _refusal(rules: tuple[Rule, ...]) -> tuple[str, ...]:
+def _refusal(promotion: Promotion) -> tuple[str, ...]:
     """Return why the gate refused: how many rules are broken, and the first of them."""
-    broken = [rule.text for rule in rules if not rule.passed]
+    broken = [_sentence(rule) for rule in promotion.rules if not rule.passed]
     return (
-        f"The new model breaks {len(broken)} of the {len(rules)} rules of the gate.",
+        f"The new model breaks {len(broken)} of the {len(promotion.rules)} rules of the gate.",
         *broken[:2],
     )
 
@@ -214,15 +214,16 @@ def rule_in_words(rule: RuleResult) -> Rule:
     """Return a rule with a name and a sentence for people; the mark next to it says the outcome."""
     subject, _, key = rule.name.rpartition(".")
     name = RULE_NAMES.get(key, key.replace("_", " ").capitalize())
+    name = f"{subject}: {name}" if subject else name
+    text = _sentence(rule).removeprefix(f"{subject}: ")  # the name has it already
+    return Rule(name=name, passed=rule.passed, text=text)
+
+
+def _sentence(rule: RuleResult) -> str:
+    """Return what a rule says without the outcome, its negative numbers with a true minus sign."""
     text = _OUTCOME.sub(".", rule.text)
     if not text and rule.value is not None and rule.bound is not None:
         text = f"{signed(rule.value)} measured; the bound is {signed(rule.bound)}."
-    name = f"{subject}: {name}" if subject else name
-    return Rule(name=name, passed=rule.passed, text=_with_minus(text))
-
-
-def _with_minus(text: str) -> str:
-    """Return a sentence whose negative numbers carry a true minus sign."""
     return re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", text)
 
 

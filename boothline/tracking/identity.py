@@ -32,6 +32,7 @@ PARENT_TAG = "mlflow.parentRunId"
 
 
 NAME_TAG = "mlflow.runName"
+USER_TAG = "mlflow.user"
 NOTE_TAG = "mlflow.note.content"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow show runs of a training first, and not the pages for language models."""
@@ -65,10 +66,6 @@ class MlflowRun(BaseModel):
     adopted: bool = Field(
         default=False, description="Whether somebody else made it, whose name for it stays."
     )
-
-    def name_tags(self, run_id: str, config: Mapping[str, Any]) -> dict[str, str]:
-        """Return what names the run of a pipeline run; nothing where it has a name already."""
-        return {} if self.adopted else {NAME_TAG: readable_name(run_id, config)}
 
 
 def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
@@ -107,12 +104,14 @@ class Mirror:
         store: remembers which MLflow run is whose.
         run_id: the pipeline run.
         experiment: name of the MLflow experiment.
+        actor: who started the run; empty: nobody says.
     """
 
     client: "Client"
     store: Store
     run_id: str
     experiment: str
+    actor: str = ""
 
     def run(
         self, step: str = PARENT, *, started_ms: int | None = None, verify: bool = False
@@ -152,6 +151,11 @@ class Mirror:
             )
         run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
+
+    def tags_of(self, run: MlflowRun, config: Mapping[str, Any]) -> dict[str, str]:
+        """Return what names the pipeline run, unless it has a name already, and who started it."""
+        name = {} if run.adopted else {NAME_TAG: readable_name(self.run_id, config)}
+        return {**name, **({USER_TAG: self.actor} if self.actor else {})}
 
     def _adopted(self) -> MlflowRun | None:
         """Return the run that whoever started this process has made for it, now tagged as ours.

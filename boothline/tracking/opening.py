@@ -86,15 +86,17 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     try:
         client = reach(settings.mlflow_uri)
         mirror = Mirror(
-            client=client, store=store, run_id=run_id, experiment=config.tracking.experiment
+            client=client,
+            store=store,
+            run_id=run_id,
+            experiment=config.tracking.experiment,
+            actor=settings.actor,
         )
         parent = mirror.run(verify=True)
         delivery = Delivery(client, parent.mlflow_run_id)
         delivery.start()
         plain = config.model_dump(mode="json")
-        tags = parent.name_tags(run_id, plain)
-        if settings.actor:
-            tags["mlflow.user"] = settings.actor
+        tags = mirror.tags_of(parent, plain)
         delivery.send([Values(time_ms=0, params=dotted(plain), tags=tags)])
     except TrackingError as error:
         logger.warning("the run starts without MLflow, which hears of it at its end: %s", error)

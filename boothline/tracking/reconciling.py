@@ -85,7 +85,13 @@ def reconcile(
         experiment = record.config.get("tracking", {}).get("experiment", DEFAULT_EXPERIMENT)
     try:
         client = reach(settings.mlflow_uri)
-        mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
+        mirror = Mirror(
+            client=client,
+            store=store,
+            run_id=run_id,
+            experiment=experiment,
+            actor=settings.actor,
+        )
         _Reconciliation(mirror, record, show).carry_out(status)
     except TrackingError as error:
         logger.warning("MLflow does not mirror run %s yet: %s", run_id, error)
@@ -162,7 +168,7 @@ class _Reconciliation:
         ends = [_end(shard) for shard in self._shards]
         if self._record is not None:
             tracker.params(dotted(self._record.config))
-            tracker.tags(run.name_tags(self._mirror.run_id, self._record.config))
+            tracker.tags(self._mirror.tags_of(run, self._record.config))
             ends.append(self._record.created_at + self._record.seconds)
             if self._record.report:
                 tracker.tags({"boothline.report": self._record.report})

@@ -300,6 +300,20 @@ def test_start_parent_called_again_gives_the_same_run_as_running(
     assert client.get_run(first).info.status == "RUNNING"
 
 
+@pytest.mark.parametrize("replayed", [False, True])
+def test_run_says_who_started_it_even_where_it_was_replayed(
+    settings: Settings, store: Store, config: RunConfig, replayed: bool
+) -> None:
+    settings = settings.model_copy(update={"actor": "Ada"})
+    record_run(store, config)
+    if replayed:
+        assert reconcile(settings, store, RUN, status="done")
+    else:
+        start_parent(settings, store, RUN, config)
+    (run,) = runs_in(settings, config)
+    assert run.data.tags["mlflow.user"] == "Ada"
+
+
 @pytest.mark.usefixtures("either_client")
 def test_run_that_is_started_says_when(settings: Settings, store: Store, config: RunConfig) -> None:
     record_run(store, config)

@@ -144,3 +144,20 @@ def test_evaluation_leaves_out_scores_that_are_not_finite() -> None:
     )
 
     assert set(record.scores()) == {"clip_t"}
+
+
+def test_rule_in_words_of_one_of_several_subjects_names_it_once() -> None:
+    text = "bear: Subject fidelity gains -0.100 over the base: refused."
+    rule = rule_in_words(RuleResult(name="bear.subject_gain", passed=False, text=text))
+
+    assert rule.name == "bear: Looks like the subject"
+    assert rule.text == "Subject fidelity gains \N{MINUS SIGN}0.100 over the base."
+
+
+def test_verdict_of_a_refusal_of_several_subjects_says_whose_rules_are_broken() -> None:
+    rules = (RuleResult(name="bear.prompt_loss", passed=False, text="bear: It loses."),)
+    refused = Promotion(verdict="refused", rules=rules, model_name="boothline-bears")
+
+    found = verdict(sources(*all_done()), "refused", promotion=refused)
+
+    assert found.sentences[1] == "bear: It loses."
