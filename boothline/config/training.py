@@ -40,6 +40,27 @@ class LoraConfig(Section):
     )
 
 
+class TokenEmbeddingConfig(Section):
+    """A token of its own for each subject, of which the embedding is learnt (pivotal tuning)."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Make the identifier a new token and train its row of the text encoder's "
+        "table; all other rows stay as they are. Of a text encoder nothing else but adapters may "
+        "be trained then.",
+    )
+    learning_rate: float = Field(
+        default=5e-4, gt=0, le=1, description="Peak learning rate of the row."
+    )
+    init_word: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Word that the row starts from; of several tokens their mean; unset: the class "
+        "noun.",
+    )
+
+
 class ValidationConfig(Section):
     """Judgement of the model while it trains; it never changes the steps of the training."""
 
@@ -95,6 +116,9 @@ class TrainingConfig(Section):
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapter settings.")
     validation: ValidationConfig = Field(
         default=ValidationConfig(), description="Judgement while it trains."
+    )
+    token_embedding: TokenEmbeddingConfig = Field(
+        default=TokenEmbeddingConfig(), description="A learnt token."
     )
     num_steps: int = Field(default=150, ge=1, le=1_000_000, description="Optimizer steps.")
     batch_size: int = Field(
@@ -230,6 +254,11 @@ class TrainingConfig(Section):
         """Whether the text encoder, or an adapter on it, is trained."""
         return self.train_text_encoder and (self.method == "full" or self.lora.text_encoder)
 
+    @property
+    def runs_text_encoder(self) -> bool:
+        """Whether the text encoder is run in every step: something in it is trained."""
+        return self.trains_text_encoder or self.token_embedding.enabled
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         micro = self.num_processes * self.accumulation
@@ -246,6 +275,12 @@ class TrainingConfig(Section):
                 )
         if self.optimizer == "prodigy":
             self._check_prodigy()
+        if self.token_embedding.enabled and self.method == "full" and self.train_text_encoder:
+            raise ValueError(
+                "training.token_embedding trains one row of the text encoder, and "
+                "training.train_text_encoder all of it; set training.train_text_encoder to false, "
+                "or training.method to lora"
+            )
         return self
 
     def _check_prodigy(self) -> None:
@@ -260,6 +295,12 @@ class TrainingConfig(Section):
             raise ValueError(
                 "training.optimizer prodigy has one learning rate; leave "
                 "training.text_encoder_learning_rate unset"
+            )
+        embedding = self.token_embedding
+        if embedding.enabled and embedding.learning_rate != self.learning_rate:
+            raise ValueError(
+                "training.optimizer prodigy has one learning rate; set "
+                f"training.token_embedding.learning_rate to {self.learning_rate:g}"
             )
 
 

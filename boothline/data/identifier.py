@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -178,6 +178,21 @@ def check_identifier(
     if reason := _commonness(subject, templates):
         found.append(_warning(f"{identifier!r} {reason}, so it means something already", remedy))
     return found
+
+
+def check_free(identifiers: Iterable[str], vocabulary: Container[str]) -> None:
+    """Check that identifiers can be added to a tokenizer as tokens of their own.
+
+    Raises:
+        ConfigError: one is a token of it already.
+    """
+    for identifier in identifiers:
+        if identifier in vocabulary:
+            raise ConfigError(
+                f"The base model's tokenizer has a token {identifier!r} already.",
+                remedy="Set subject.identifier to another word, or "
+                "training.token_embedding.enabled to false.",
+            )
 
 
 def length_warnings(

@@ -203,11 +203,19 @@ def check_config(family: Family, config: RunConfig) -> None:
             "asks to train them.",
             remedy="Set training.train_text_encoder to false.",
         )
-    if training.caption_dropout and training.trains_text_encoder and not family.empty_is_text:
+    if training.token_embedding.enabled and not family.trains_text_encoders:
+        raise ConfigError(
+            f"training.token_embedding does not work for {family.name}, whose text encoders stay "
+            "as they are.",
+            remedy="Set training.token_embedding.enabled to false.",
+        )
+    if training.caption_dropout and training.runs_text_encoder and not family.empty_is_text:
+        own = training.token_embedding.enabled
+        setting = "token_embedding.enabled" if own else "train_text_encoder"
         raise ConfigError(
             f"training.caption_dropout {training.caption_dropout:g} does not work with trained "
             f"text encoders for {family.name}, whose empty prompt is zeros.",
-            remedy="Set training.train_text_encoder to false, or training.caption_dropout to 0.",
+            remedy=f"Set training.{setting} to false, or training.caption_dropout to 0.",
         )
     if family.is_flow and training.min_snr_gamma is not None:
         raise ConfigError(

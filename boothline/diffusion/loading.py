@@ -93,7 +93,7 @@ class DiffusionParts:
 
     def tokenizer_of(self, text_encoder: str) -> "PreTrainedTokenizerBase | None":
         """Return a text encoder's tokenizer; None where only sizes are known."""
-        return self.modules.get(text_encoder.replace("text_encoder", "tokenizer"))
+        return self.modules.get(tokenizer_name(text_encoder))
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +119,11 @@ class DiffusionParts:
     def vae_scale(self) -> int:
         """Pixels per latent along one side."""
         return self.family.pixels_per_latent(self.vae.config)
+
+
+def tokenizer_name(text_encoder: str) -> str:
+    """Return the name of a text encoder's tokenizer."""
+    return text_encoder.replace("text_encoder", "tokenizer")
 
 
 def load_pipeline(

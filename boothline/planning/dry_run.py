@@ -16,9 +16,11 @@ from boothline.buckets import sizes_of
 from boothline.config import RunConfig
 from boothline.diffusion.families import Part, Tensors
 from boothline.diffusion.loading import DiffusionParts, class_of
+from boothline.diffusion.tokens import put_rows
 from boothline.planning.shapes import ModelShapes
 from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import Denoiser
+from boothline.training.job import words_of
 
 
 @dataclass
@@ -172,7 +174,7 @@ def _traced(question: _Question) -> TracedStep:
     config, shapes = question.config, question.shapes
     with FakeTensorMode(), _quiet():
         networks = _networks(shapes)
-        denoiser = trained_networks(networks, config.training)
+        denoiser = trained_networks(networks, config.training, rows=_rows(networks, config))
         recorder = Recorder(denoiser)
         if config.training.gradient_checkpointing:
             _checkpoint(denoiser, recorder)
@@ -209,10 +211,20 @@ def built(part: Part, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - nei
     return cls(cls.config_class(**known))
 
 
+def _rows(networks: DiffusionParts, config: RunConfig) -> torch.nn.ParameterDict | None:
+    """Return the learnt rows of tokens, put into the text encoders, if there are any."""
+    words = words_of(config)
+    tables = {
+        name: encoder.get_input_embeddings().weight
+        for name, encoder in networks.text_encoders.items()
+    }
+    return put_rows(networks, {n: t[: len(words)] for n, t in tables.items()}) if words else None
+
+
 def _resident(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Module]:
     """Return the networks that stay in memory: with caches, the frozen ones do not."""
     resident: list[torch.nn.Module] = [networks.denoiser]
-    if not config.training.caches or config.training.trains_text_encoder:
+    if not config.training.caches or config.training.runs_text_encoder:
         resident += networks.text_encoders.values()
     if not config.training.caches:
         resident.append(networks.vae)
@@ -245,7 +257,7 @@ def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[object, .
         name: torch.zeros(num_captions, length, dtype=torch.int64)
         for name, length in family.token_lengths(networks).items()
     }
-    if not training.trains_text_encoder:
+    if not training.runs_text_encoder:
         captions = family.embed(networks.text_encoders, captions)
     return (
         torch.zeros(count, channels, height_px // scale, width_px // scale),

@@ -31,6 +31,7 @@ DIFFUSERS: Final = "diffusers/"
 SINGLE: Final = "single_file/model.safetensors"
 ADAPTERS: Final = "lora/"
 KOHYA: Final = f"{ADAPTERS}lora.safetensors"
+EMBEDDINGS: Final = recipes.EMBEDDINGS
 PICTURES: Final = "images/"
 README: Final = "README.md"
 PROVENANCE: Final = "provenance.json"
@@ -141,14 +142,16 @@ def _wanted(manifest: Manifest, facts: Model, *, form: Format, stem: str) -> dic
         settings = {p: name for p, name in folder.items() if not name.endswith(".safetensors")}
         return checkpoint | {p: f"{stem}-settings/{name}" for p, name in settings.items()}
     adapters = {p: p.removeprefix(ADAPTERS) for p in sorted(paths) if p.startswith(ADAPTERS)}
+    embeddings = {p: p for p in sorted(paths) if p.startswith(EMBEDDINGS)}
     if form == "lora" and adapters:
-        return adapters | kohya
+        return adapters | kohya | embeddings
     if form == "comfyui" and (checkpoint or kohya):
-        return {p: f"checkpoints/{name}" for p, name in checkpoint.items()} | {
-            p: f"loras/{name}" for p, name in kohya.items()
-        }
+        checkpoints = {p: f"checkpoints/{name}" for p, name in checkpoint.items()}
+        return checkpoints | {p: f"loras/{name}" for p, name in kohya.items()} | embeddings
     if form == "diffusers":
         why = "its manifest has no such files"
+    elif embeddings:
+        why = "single files have no place for its learnt token"
     elif form == "lora":
         why = f"it was trained by training.method {facts.method or 'full'}, without adapters"
     else:

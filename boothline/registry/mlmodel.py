@@ -18,6 +18,7 @@ import yaml
 
 import boothline
 from boothline.pictures.table import COLUMNS, EXAMPLE
+from boothline.registry.recipes import EMBEDDINGS
 from boothline.results import Evaluation, Model, Promotion
 from boothline.store import ManifestRef, Store
 from boothline.tracking.client import translated
@@ -128,9 +129,13 @@ def _write(store: Store, version: Version, facts: Model, *, model_id: str, folde
 
 
 def _has_adapters(store: Store, version: Version, facts: Model) -> bool:
-    """Return whether a version has adapters as diffusers reads them."""
-    paths = {entry.path for entry in store.read(version.ref).files}
-    return facts.method == "lora" and _ADAPTERS in paths
+    """Return whether a version has adapters as diffusers reads them, and nothing beside them.
+
+    MLflow's flavour loads no learnt tokens.
+    """
+    manifest = store.read(version.ref)
+    is_whole = not manifest.under(EMBEDDINGS)
+    return facts.method == "lora" and is_whole and bool(manifest.under(_ADAPTERS))
 
 
 def _diffusers(facts: Model) -> dict[str, object]:

@@ -1,11 +1,14 @@
 """What is written next to an exported model: how other tools load it, in three lines each."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from boothline.results import Model
 
 ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+EMBEDDINGS = "embeddings/"
 _DIFFUSERS = "diffusers"
 _A1111 = "A1111 (stable-diffusion-webui, Forge)"
 _COMFYUI = "ComfyUI"
@@ -41,7 +44,9 @@ def loading_lines(
             _COMFYUI: _comfyui(f"{folder}/{file}", "checkpoints", "Load Checkpoint", stem, prompt),
         }
     if form == "lora":
-        return _lora(model, folder=folder, stem=stem, files=files, prompt=prompt)
+        lines = _lora(model, folder=folder, stem=stem, files=files, prompt=prompt)
+        tokens = [PurePath(file).stem for file in files if file.startswith(EMBEDDINGS)]
+        return _with_tokens(lines, tokens, pipeline=pipeline, folder=folder)
     return {
         _COMFYUI: [
             f"# copy what is below {folder} into ComfyUI/models, if it is not that folder",
@@ -122,6 +127,35 @@ def _lora(
         ]
         lines[_COMFYUI] = _comfyui(f"{folder}/{file}", "loras", "Load LoRA", stem, prompt)
     return lines
+
+
+def _with_tokens(
+    lines: Mapping[str, list[str]], tokens: Sequence[str], *, pipeline: str, folder: str
+) -> dict[str, list[str]]:
+    """Return the lines for adapters with those that load learnt tokens; ComfyUI marks them."""
+    found = {tool: [*three] for tool, three in lines.items()}
+    for token in tokens:
+        place = f"{folder}/{EMBEDDINGS}{token}.safetensors"
+        loading = [f"pipeline.load_textual_inversion({place!r})"]
+        if "XL" in pipeline:
+            loading = [
+                f"rows = safetensors.torch.load_file({place!r})",
+                f'pipeline.load_textual_inversion(rows["clip_l"], {token!r})',
+                f'pipeline.load_textual_inversion(rows["clip_g"], {token!r}, '
+                "pipeline.tokenizer_2, pipeline.text_encoder_2)",
+            ]
+            found[_DIFFUSERS][0] = (
+                "import safetensors.torch; from diffusers import DiffusionPipeline"
+            )
+        found[_DIFFUSERS][1] += "".join(f"; {call}" for call in loading)
+        for tool, root in ((_A1111, "stable-diffusion-webui"), (_COMFYUI, "ComfyUI/models")):
+            if tool in found:
+                found[tool][0] += f"; cp {place} {root}/embeddings/"
+    if _COMFYUI in found:
+        for token in tokens:
+            marked = re.sub(rf"\b{re.escape(token)}\b", f"embedding:{token}", found[_COMFYUI][2])
+            found[_COMFYUI][2] = marked
+    return found
 
 
 def _a1111_checkpoint(file: str, stem: str, prompt: str) -> list[str]:

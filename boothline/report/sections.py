@@ -335,6 +335,7 @@ def _training_facts(run: RunSources, source: Source) -> tuple[tuple[str, str], .
             ("Instance pictures a step", training.batch_size),
             ("Learning rate", f"{training.learning_rate:g}, {training.schedule}"),
             ("Text encoder", "trained" if training.trains_text_encoder else "frozen"),
+            ("Token", "learnt" if training.token_embedding.enabled else None),
             (
                 "Prior weight",
                 f"{run.config.prior.weight:g}" if run.config.prior.enabled else "no prior",

@@ -14,6 +14,7 @@ from boothline.diffusion.layout import check_config, family_of
 from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.diffusion.lora import add_adapters, freeze_unread
 from boothline.diffusion.prompt_encoding import tokenize
+from boothline.diffusion.tokens import start_rows
 from boothline.errors import ConfigError
 from boothline.training.batches import (
     Batches,
@@ -25,7 +26,7 @@ from boothline.training.batches import (
 )
 from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.encoding import CaptionSource, MomentSource
-from boothline.training.job import TrainingJob
+from boothline.training.job import TrainingJob, words_of
 from boothline.training.masks import masks_of
 from boothline.training.objective import (
     Objective,
@@ -78,7 +79,8 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     check_config(family_of(job.base_model), job.config)
     pipeline = load_pipeline(job.base_model, device=ranks.device)
     compiled = training.compile and can_compile(ranks.device)
-    denoiser = trained_networks(pipeline, training, compiled=compiled)
+    rows = start_rows(pipeline, words_of(job.config))
+    denoiser = trained_networks(pipeline, training, rows=rows, compiled=compiled)
     objective = objective_of(pipeline, training)
     objective.to(ranks.device)
     return Assembly(
@@ -182,23 +184,27 @@ def _instance_pictures(job: TrainingJob) -> list[tuple[list[Picture], list[Pictu
 
 
 def trained_networks(
-    pipeline: DiffusionParts, training: TrainingConfig, *, compiled: bool = False
+    pipeline: DiffusionParts,
+    training: TrainingConfig,
+    *,
+    rows: nn.ParameterDict | None = None,
+    compiled: bool = False,
 ) -> Denoiser:
     """Return the networks to train; the others are frozen.
 
     Args:
         pipeline: the base model, changed in place.
         training: what is trained and how.
+        rows: learnt rows, which are in the text encoders already.
         compiled: compile the denoiser.
     """
     family = pipeline.family
     network: nn.Module = pipeline.denoiser
-    text_encoders: dict[str, nn.Module] = pipeline.text_encoders
+    text_encoders = pipeline.text_encoders
     if training.gradient_checkpointing:
         pipeline.denoiser.enable_gradient_checkpointing()
-        if training.trains_text_encoder:
-            for text_encoder in pipeline.text_encoders.values():
-                text_encoder.gradient_checkpointing_enable()
+        for text_encoder in text_encoders.values() if training.runs_text_encoder else ():
+            text_encoder.gradient_checkpointing_enable()
     adapted = training.method == "lora"
     if adapted:
         add_adapters(
@@ -216,16 +222,16 @@ def trained_networks(
         pipeline.denoiser.to(memory_format=torch.channels_last)
     for text_encoder in text_encoders.values():
         if not training.trains_text_encoder:
-            text_encoder.requires_grad_(False).eval()
-            continue
-        if not adapted:
+            text_encoder.requires_grad_(False)
+        elif not adapted:
             text_encoder.requires_grad_(True)
-        text_encoder.train()
+        text_encoder.train(training.runs_text_encoder)
     if training.trains_text_encoder:
         freeze_unread(pipeline)
     return Denoiser(
         network,
-        text_encoders if training.trains_text_encoder else None,
+        text_encoders if training.runs_text_encoder else None,
+        rows=rows,
         family=family,
         pixels_per_latent=pipeline.vae_scale,
         adapted=adapted,
@@ -358,7 +364,7 @@ class _Loader:
         used = [caption for captions in self._own_captions.values() for caption in captions]
         pipeline = self._pipeline
         embed = None
-        if not self._training.trains_text_encoder:
+        if not self._training.runs_text_encoder:
             embed = partial(pipeline.family.embed, pipeline.text_encoders)
         return CaptionSource(
             used + [picture.caption for picture in pictures],

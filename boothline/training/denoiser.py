@@ -12,6 +12,7 @@ from torch import nn
 from boothline.diffusion.families import STABLE_DIFFUSION, Family
 from boothline.diffusion.loading import DiffusionParts, load_frozen
 from boothline.diffusion.lora import STATE_SUFFIX
+from boothline.diffusion.tokens import LEARNT
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,9 @@ class Denoiser(nn.Module):
 
     Args:
         network: the family's denoiser.
-        text_encoders: the text encoders by name when they are trained; None: captions come as
-            conditionings.
+        text_encoders: the text encoders by name when something in them is trained; None: captions
+            come as conditionings.
+        rows: learnt rows of their tables by text encoder, if there are any.
         family: how the network is called.
         pixels_per_latent: of the autoencoder, along a side.
         adapted: the networks carry adapters, and these alone are trained.
@@ -64,6 +66,7 @@ class Denoiser(nn.Module):
         network: nn.Module,
         text_encoders: Mapping[str, nn.Module] | None,
         *,
+        rows: nn.ParameterDict | None = None,
         family: Family = STABLE_DIFFUSION,
         pixels_per_latent: int = 8,
         adapted: bool = False,
@@ -75,7 +78,14 @@ class Denoiser(nn.Module):
         self._family = family
         self._pixels_per_latent = pixels_per_latent
         self._adapted = adapted
-        self.trained = nn.ModuleDict({family.denoiser: network, **(text_encoders or {})})
+        self._text_encoders = (dict(text_encoders or {}),)
+        trained = {
+            name: encoder
+            for name, encoder in self.text_encoders.items()
+            if any(weight.requires_grad for weight in encoder.parameters())
+        }
+        own = {} if rows is None else {LEARNT: rows}
+        self.trained = nn.ModuleDict({family.denoiser: network, **trained, **own})
 
     @property
     def network(self) -> nn.Module:
@@ -84,8 +94,8 @@ class Denoiser(nn.Module):
 
     @property
     def text_encoders(self) -> dict[str, nn.Module]:
-        """The text encoders in training by name."""
-        return {n: module for n, module in self.trained.items() if n != self._family.denoiser}
+        """The text encoders that are run, because something in them is trained, by name."""
+        return self._text_encoders[0]
 
     def forward(
         self,
@@ -125,16 +135,18 @@ class Denoiser(nn.Module):
     def trained_weights(self) -> dict[str, dict[str, torch.Tensor]]:
         """Return the weights that a training state keeps, by the name of their file.
 
-        These are all weights of the networks, or their adapters alone (`unet_lora.safetensors`).
+        These are all weights of the networks, or their adapters alone (`unet_lora.safetensors`),
+        and the learnt rows of tokens.
         """
-        if not self._adapted:
-            return {f"{n}.safetensors": net.state_dict() for n, net in self.networks().items()}
-        return {
-            f"{name}{STATE_SUFFIX}.safetensors": {
-                key: p.detach() for key, p in network.named_parameters() if p.requires_grad
-            }
-            for name, network in self.networks().items()
-        }
+        weights: dict[str, dict[str, torch.Tensor]] = {}
+        for name, network in self.networks().items():
+            if self._adapted and name != LEARNT:
+                weights[f"{name}{STATE_SUFFIX}.safetensors"] = {
+                    key: p.detach() for key, p in network.named_parameters() if p.requires_grad
+                }
+            else:
+                weights[f"{name}.safetensors"] = network.state_dict()
+        return weights
 
     @torch.no_grad()
     def take_over(self, weights: Mapping[str, Mapping[str, torch.Tensor]]) -> None:

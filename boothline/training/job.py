@@ -51,6 +51,7 @@ _LATER_SETTINGS = (
     "compile",
     "deterministic",
     "timestep_density",
+    "token_embedding",
 )
 
 
@@ -172,6 +173,19 @@ class TrainingJob(BaseModel):
         return cls.model_validate_json(path.read_text(encoding="utf-8"))
 
 
+def words_of(config: RunConfig) -> dict[str, str]:
+    """Return by identifier the word that its learnt row starts from; nothing where none is learnt.
+
+    Args:
+        config: the run's configuration.
+    """
+    settings = config.training.token_embedding
+    if not settings.enabled:
+        return {}
+    subjects = [one.subject for one in config.by_subject.values()]
+    return {one.identifier: settings.init_word or one.class_noun for one in subjects}
+
+
 def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
     """Return the part of a configuration that changes the trained weights, as JSON.
 
@@ -187,6 +201,8 @@ def result_config(config: RunConfig, *, world_size: int) -> dict[str, object]:
     for name in _LATER_SETTINGS:
         if training[name] == neutral[name]:
             training.pop(name)
+    if words := words_of(config):
+        training["token_embedding"] |= {"tokens": words}
     if config.training.validation.every_steps:
         training["judged_by"] = config.evaluation.model_dump(
             mode="json", include={"prompts", "sampling", "subject_weight"}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from boothline.config.training import TrainingConfig
+from boothline.diffusion.tokens import LEARNT
 from boothline.errors import ConfigError
 from boothline.training.denoiser import Denoiser
 
@@ -99,10 +100,9 @@ def build_optimizer(denoiser: Denoiser, config: TrainingConfig) -> torch.optim.O
 def _groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, object]]:
     """Return the trained parameters of each network with their names and peak learning rate."""
     scale = config.batch_size if config.scale_learning_rate else 1
-    text_rate = config.text_encoder_learning_rate or config.learning_rate
     groups = []
     for network, module in denoiser.networks().items():
-        rate = (text_rate if network.startswith("text_encoder") else config.learning_rate) * scale
+        rate = _peak_rate(network, config) * scale
         named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         groups.append(
             {
@@ -113,6 +113,15 @@ def _groups(denoiser: Denoiser, config: TrainingConfig) -> list[dict[str, object
             }
         )
     return groups
+
+
+def _peak_rate(network: str, config: TrainingConfig) -> float:
+    """Return the peak learning rate of a network."""
+    if network == LEARNT:
+        return config.token_embedding.learning_rate
+    if network.startswith("text_encoder"):
+        return config.text_encoder_learning_rate or config.learning_rate
+    return config.learning_rate
 
 
 def _library(name: str, config: TrainingConfig) -> ModuleType:

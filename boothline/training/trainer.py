@@ -126,7 +126,7 @@ class Trainer:
         surroundings = Surroundings(
             parts.pipeline,
             folder=self._job.base_model,
-            text_encoder_trained=self._config.trains_text_encoder,
+            text_encoder_trained=self._config.runs_text_encoder,
         )
         self._sheets = SheetMaker(surroundings, config=self._job.config, ranks=self._ranks)
         self._validator = assemble_validator(

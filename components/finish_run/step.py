@@ -3,12 +3,15 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from boothline import settings as environment
 from boothline.components.finish_run import ABOUT
+from boothline.config.training import TrainingConfig
 from boothline.errors import BoothlineError, TrackingError
 from boothline.notifying import tell_ending
 from boothline.registry.describing import describe_version
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"
+_LATER_SETTINGS = TrainingConfig().model_dump(mode="json", include={"token_embedding"})
 
 
 class Inputs(StepInputs):
@@ -53,18 +57,27 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     """
     steps = [record.model_dump(mode="json", exclude={"uses"}) for record in _steps(context)]
     run = _record(context)
-    # Later settings count only where they are used.
-    config = {name: value for name, value in run.config.items() if value or name != "subjects"}
     return StepKey(
         config={
             "run_id": run.run_id,
             "pipeline": run.pipeline,
             "profile": run.profile,
             "created_at": run.created_at,
-            "config": config,
+            "config": _settings(run.config),
             "steps": steps,
         }
     )
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run; later ones count only where they are used."""
+    training = {
+        name: value
+        for name, value in config.get("training", {}).items()
+        if _LATER_SETTINGS.get(name, ...) != value
+    }
+    settings = {name: value for name, value in config.items() if value or name != "subjects"}
+    return settings | ({"training": training} if training else {})
 
 
 def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:

@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 DIFFUSERS_FOLDER = "diffusers"
 SINGLE_FILE = "single_file/model.safetensors"
 LORA_FOLDER = "lora"
-_STATE_FILES = ("unet", "transformer", "text_encoder", "ema.safetensors")  # prefixes: adapters too
+EMBEDDINGS_FOLDER = "embeddings"
+# Prefixes: adapters too.
+_STATE_FILES = ("unet", "transformer", "text_encoder", "token_embedding", "ema.safetensors")
 _PROMPT = "a photo of a {subject}"
 _STAGES = ("fetching the state", "exporting", "loading back", "registering")
 
@@ -148,6 +150,7 @@ def _export(
         stored_dtype,
     )
     from boothline.diffusion.loading import load_pipeline
+    from boothline.diffusion.tokens import save_texts
 
     parts: DiffusionParts = load_pipeline(base.path)
     if lora:
@@ -155,8 +158,15 @@ def _export(
     else:
         trained = apply_trained_weights(parts, context.folder / "state")
     folder = export / DIFFUSERS_FOLDER
+    with_tokens = _tokens(context, parts, base, folder=export / EMBEDDINGS_FOLDER)
+    trained = list(dict.fromkeys([*trained, *with_tokens]))
     save_diffusers(parts, folder, base=base.path, trained=trained)
-    has_single_file = save_single_file(parts, export / SINGLE_FILE, dtype=stored_dtype(base.path))
+    if with_tokens:
+        save_texts(parts, folder)
+    # The tools that read single files take a table of tokens of the usual size alone.
+    has_single_file = not with_tokens and save_single_file(
+        parts, export / SINGLE_FILE, dtype=stored_dtype(base.path)
+    )
     _report(context, 2)
     picture, _ = check_diffusers(folder, parts, prompt=_prompt(context.config))
     if has_single_file:
@@ -187,6 +197,20 @@ def _merged(
         check_adapters(file, parts, base=base.path, prompt=prompt)
     merge_checked(parts, prompt=prompt)
     return trained
+
+
+def _tokens(
+    context: StepContext, parts: "DiffusionParts", base: BaseModel, *, folder: Path
+) -> list[str]:
+    """Write the learnt tokens, put them into the model, and return their text encoders."""
+    from boothline.diffusion.tokens import bake_rows, learnt_rows, save_embeddings
+
+    rows = learnt_rows(context.folder / "state")
+    if rows:
+        identifiers = [one.subject.identifier for one in context.config.by_subject.values()]
+        save_embeddings(rows, identifiers, folder, base=base.path)
+        bake_rows(parts, rows, identifiers)
+    return list(rows)
 
 
 def _base_model(context: StepContext, training: Training) -> BaseModel:

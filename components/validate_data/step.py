@@ -14,7 +14,7 @@ from boothline.config import RunConfig
 from boothline.config.subject import SubjectConfig
 from boothline.data import Collection, DatasetReport, collect, examine
 from boothline.data.class_pictures import number_in, shares
-from boothline.data.identifier import TokenCounter
+from boothline.data.identifier import TokenCounter, check_free
 from boothline.data.kohya import has_repeats, is_laid_out
 from boothline.data.masks import may_mask
 from boothline.diffusion.base_model import model_of
@@ -25,7 +25,7 @@ from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
 from boothline.subjects import Files, each_subject, parts_of
-from boothline.training.job import ensure_some_left
+from boothline.training.job import ensure_some_left, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,8 +129,13 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
 
 
 def _cut_off(config: RunConfig, report: DatasetReport, *, settings: Settings) -> str:
-    """Log each prompt that the text encoder cuts off, and return their settings in one line."""
+    """Log each prompt that the text encoder cuts off, and return their settings in one line.
+
+    Raises:
+        ConfigError: a token is to be learnt that the tokenizer has.
+    """
     counter = TokenCounter.load(_tokenizer(config, settings))
+    check_free(words_of(config), counter.tokenizer.get_vocab())
     found = long_prompts(config, counter=counter)
     found += long_caption_templates(config, report, counter=counter)
     for item in found:

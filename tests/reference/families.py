@@ -17,7 +17,7 @@ import torch
 from diffusers import DDPMScheduler, FluxPipeline
 from peft import LoraConfig, inject_adapter_in_model
 from reference.formulas import diffuse, error_of, masked_mean, preservation_loss
-from reference.inputs import Tensors
+from reference.inputs import Tensors, start_row
 from reference.training import OPTIMIZERS, ReferenceTraining, Sample, Trained, clip, read_shots
 
 from boothline.diffusion import counters
@@ -44,6 +44,7 @@ class FamilyReference(ReferenceTraining):
         self._density, self._shift = density, shift
         self._training = settings["training"]
         self._phrases, self._sizes = settings["phrases"], settings["sizes"]
+        self._own = settings["tokens"]
         self._prior_weight = settings["prior_weight"]
         self._instance = [read_shots(one.instance) for one in job.pictures]
         self._prior = [read_shots(one.priors[0]) for one in job.pictures]
@@ -88,7 +89,29 @@ class FamilyReference(ReferenceTraining):
             for key, parameter in network.named_parameters():
                 if parameter.requires_grad:
                     found[f"{name}.{key}"] = parameter
+        return {**found, **self._learnt_rows(names)}
+
+    def _learnt_rows(self, names: list[str]) -> dict[str, torch.nn.Parameter]:
+        """Let one word have a row that takes the place of what the tables give for it."""
+        found = {}
+        for name in names if self._own else ():
+            ((identifier, word),) = self._own.items()
+            tokenizer = self._networks_tokenizer(name)
+            table = self._networks[name].get_input_embeddings()
+            row = torch.nn.Parameter(start_row(tokenizer, table.weight.detach(), word)[None])
+            found[f"token_embedding.{name}"] = row
+            (known,) = tokenizer(identifier, add_special_tokens=False).input_ids
+
+            def put(
+                module: Any, inputs: Any, output: Any, row: Any = row, known: int = known
+            ) -> Any:
+                return torch.where((inputs[0] == known)[..., None], row, output)
+
+            table.register_forward_hook(put)
         return found
+
+    def _networks_tokenizer(self, name: str) -> Any:
+        return getattr(self._pipe, name.replace("text_encoder", "tokenizer"))
 
     def _targets(self, lora: dict[str, Any]) -> list[str]:
         """All attention of both streams, as the networks call it."""

@@ -4,6 +4,7 @@ The networks are those of diffusers and transformers; the start of the adapters 
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -54,8 +55,18 @@ class Base:
             kind=schedule.config.prediction_type,
         )
 
-    def tokens(self, caption: str) -> torch.Tensor:
+    def tokens(self, caption: str, own: Sequence[str] = ()) -> torch.Tensor:
+        """The tokens of a caption; words of one's own get the numbers behind the vocabulary."""
         length = self.tokenizer.model_max_length
+        if own:
+            first, found = len(self.tokenizer), []
+            for piece in re.split(rf"\b({'|'.join(map(re.escape, own))})\b", caption):
+                known = piece not in own
+                read = self.tokenizer(piece, add_special_tokens=False).input_ids
+                found += read if known else [first + own.index(piece)]
+            marked = [self.tokenizer.bos_token_id, *found, self.tokenizer.eos_token_id]
+            rest = [self.tokenizer.pad_token_id] * (length - len(marked))
+            return torch.tensor([marked + rest])
         padded = self.tokenizer(caption, padding="max_length", max_length=length, truncation=True)
         return torch.tensor([padded.input_ids])
 
@@ -134,6 +145,11 @@ def start_weights(base: Base, training: dict[str, Any]) -> Tensors:
         adapters = _fresh_adapters(network, name, lora, targets[name], seed=training["seed"])
         start.update({f"{name}.{key}": value for key, value in adapters.items()})
     return start
+
+
+def start_row(tokenizer: Any, table: torch.Tensor, word: str) -> torch.Tensor:
+    """Gal et al., 2022, section 4: the embedding starts as that of a word near in meaning."""
+    return table[tokenizer(word, add_special_tokens=False).input_ids].mean(0)
 
 
 def _fresh_adapters(

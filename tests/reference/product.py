@@ -119,7 +119,7 @@ def trained(job: TrainingJob) -> tuple[Tensors, Tensors]:
     folder = job.folder / "states" / f"{job.config.training.num_steps}"
     weights = {
         f"{network}.{name}": tensor
-        for network in ("unet", "text_encoder")
+        for network in ("unet", "text_encoder", "token_embedding")
         for file in (f"{network}.safetensors", f"{network}_lora.safetensors")
         if (folder / file).exists()
         for name, tensor in load_file(folder / file).items()
@@ -133,12 +133,16 @@ def settings_of(job: TrainingJob) -> dict[str, Any]:
     config = job.config.model_dump(mode="json")
     buckets = config["subject"]["aspect_buckets"]
     side = config["subject"]["resolution_px"]
+    subjects = config["subjects"] or [config["subject"]]
+    learnt = config["training"]["token_embedding"]
     return {
         "training": config["training"],
-        "phrases": [
-            f"{one['identifier']} {one['class_noun']}"
-            for one in config["subjects"] or [config["subject"]]
-        ],
+        "phrases": [f"{one['identifier']} {one['class_noun']}" for one in subjects],
+        "tokens": {
+            one["identifier"]: learnt["init_word"] or one["class_noun"]
+            for one in subjects
+            if learnt["enabled"]
+        },
         "sizes": [tuple(map(int, b.split("x"))) for b in buckets] or [(side, side)],
         "prior_weight": config["prior"]["weight"],
     }

@@ -28,6 +28,10 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str, float]] = {
     ),
     "sdxl, lora": ("sdxl", "StableDiffusionXLPipeline", LORA, "", 0),
     "sdxl, buckets": ("sdxl", "StableDiffusionXLPipeline", {**FROZEN, **BUCKETS}, "", 0),
+    "sdxl, learnt token": (
+        "sdxl", "StableDiffusionXLPipeline",
+        {**LORA, "token_embedding": {"enabled": True, "learning_rate": 4e-3}}, "", 0,
+    ),
     "flux, buckets": ("flux", "FluxPipeline", {**FROZEN, **BUCKETS}, "uniform", 0),
     "sd3, buckets": ("sd3", "StableDiffusion3Pipeline", {**FROZEN, **BUCKETS}, "shifted", 3.0),
     "sd3, shifted": ("sd3", "StableDiffusion3Pipeline", FROZEN, "shifted", 3.0),
@@ -51,6 +55,13 @@ CASES: dict[str, tuple[str, str, dict[str, Any], str, float]] = {
     "z_image, dropped captions and masks": (
         "z_image", "ZImagePipeline", {**FROZEN, "caption_dropout": 0.5, "masks": True}, "shifted",
         3.0,
+    ),
+    "sd3, masks": (
+        "sd3", "StableDiffusion3Pipeline", {**FROZEN, "masks": True}, "shifted", 3.0,
+    ),
+    "klein, masks": ("klein", "Flux2KleinPipeline", {**FROZEN, "masks": True}, "uniform", 0),
+    "qwen_image, masks": (
+        "qwen_image", "QwenImagePipeline", {**FROZEN, "masks": True}, "shifted", 0,
     ),
     "klein, buckets": ("klein", "Flux2KleinPipeline", {**FROZEN, **BUCKETS}, "uniform", 0),
     "z_image, buckets": ("z_image", "ZImagePipeline", {**FROZEN, **BUCKETS}, "shifted", 3.0),
@@ -83,7 +94,7 @@ def weights_of(job: Any) -> dict[str, Any]:
     return {
         f"{file.stem.removesuffix('_lora')}.{name}": tensor
         for file in folder.glob("*.safetensors")
-        if file.stem.startswith(("unet", "transformer", "text_encoder"))
+        if file.stem.startswith(("unet", "transformer", "text_encoder", "token_embedding"))
         for name, tensor in load_file(file).items()
     }
 

@@ -99,6 +99,26 @@ def test_training_of_two_subjects_equals_the_reference(make_job, settings) -> No
     assert error_of(job) <= TOLERANCE
 
 
+LEARNT = {"enabled": True, "learning_rate": 4e-3}
+
+
+@pytest.mark.proves("F56/embedding")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"train_text_encoder": False, "ema_decay": 0.9, "weight_decay": 0.3},
+        {**case_of({**ALL_ON, "method": 1}), "caption_templates": ["a {subject}"]},
+        {"method": "lora", "num_subjects": 2, "batch_size": 3},
+    ],
+    ids=["full", "everything on", "two subjects"],
+)
+def test_training_of_a_token_equals_the_reference(make_job, settings) -> None:
+    learnt = {**LEARNT, "init_word": "red bear"} if "num_subjects" not in settings else LEARNT
+    job = make_job(**{**settings, "token_embedding": learnt})
+    assert error_of(job) <= TOLERANCE
+    assert "token_embedding.text_encoder" in trained(job)[0]
+
+
 def test_training_with_lion_equals_the_reference(make_job) -> None:
     pytest.importorskip("lion_pytorch", reason="needs the extra optimizers")
     # Of adapters: the sign of a gradient that is zero by construction is rounding alone.

@@ -27,6 +27,7 @@ from reference.inputs import (
     moments_of,
     random_crop,
     read_shots,
+    start_row,
     start_weights,
     weights_of,
 )
@@ -74,6 +75,7 @@ class ReferenceTraining:
         self._phrases = settings["phrases"]
         self._sizes = settings["sizes"]
         self._prior_weight = settings["prior_weight"]
+        self._own = settings["tokens"]
         self._instance = [read_shots(own) for own, _ in pictures]
         self._prior = [read_shots(prior) for _, prior in pictures if prior is not None]
 
@@ -81,6 +83,9 @@ class ReferenceTraining:
         """Take every step."""
         t = self._training
         start = start_weights(self._base, t)
+        if self._own:
+            rows = [start_row(self._base.tokenizer, self._table, w) for w in self._own.values()]
+            start = {**start, "token_embedding.text_encoder": torch.stack(rows)}
         weights = average = start
         optimizer = OPTIMIZERS[t["optimizer"]](t["beta1"], t["beta2"], t["weight_decay"])
         for step in range(t["num_steps"]):
@@ -91,9 +96,15 @@ class ReferenceTraining:
                 average = averaged(average, weights, decay=t["ema_decay"], update=step)
         return Trained(start=start, weights=weights, average=average)
 
+    @property
+    def _table(self) -> torch.Tensor:
+        return self._base.text_encoder.get_input_embeddings().weight
+
     def _rate(self, name: str, step: int) -> float:
         t = self._training
         peak = t["learning_rate"]
+        if name.startswith("token_embedding"):
+            peak = t["token_embedding"]["learning_rate"]
         if name.startswith("text_encoder") and t["text_encoder_learning_rate"] is not None:
             peak = t["text_encoder_learning_rate"]
         if t["scale_learning_rate"]:
@@ -122,7 +133,10 @@ class ReferenceTraining:
         )
         timesteps = torch.tensor([sample.timestep for sample in samples])
         text = effective_weights(base.text_encoder, "text_encoder", weights, t["lora"])
-        tokens = torch.cat([base.tokens(sample.caption) for sample in samples])
+        if self._own:
+            whole = torch.cat([self._table, weights["token_embedding.text_encoder"]])
+            text["embeddings.token_embedding.weight"] = whole
+        tokens = torch.cat([base.tokens(sample.caption, [*self._own]) for sample in samples])
         hidden = torch.func.functional_call(base.text_encoder, text, (tokens,))[0]
         predictions = torch.func.functional_call(
             base.unet,

@@ -60,6 +60,10 @@ SCENES: Mapping[str, Values] = {
     },
     "subject.masks": {"subject.images": "masked"},
     "training.lora": {"training.method": "lora"},
+    "training.token_embedding": {
+        "training.token_embedding.enabled": True,
+        "training.method": "lora",
+    },
     "training.validation": {"training.validation.every_steps": 1},
     # The first sheet scores best here, so that last and best are two states.
     "training.validation.choose": {"training.num_steps": 3},
@@ -116,6 +120,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "training.text_encoder_learning_rate": (None, 0.02),
     "training.max_grad_norm": (1.0, 1e-3),
     "training.warmup_steps": (0, 2),
+    "training.token_embedding.init_word": (None, "dog"),
     "training.caption_dropout": (0.0, 0.9),
     "training.caption_templates": ([], ["a {subject} in snow"]),
     "training.validation.choose": ("last", "best"),

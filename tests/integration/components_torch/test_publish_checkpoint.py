@@ -156,7 +156,7 @@ def _picture(pipeline: Any) -> Any:
 
 
 @pytest.mark.proves("F66/export")
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "lora and a token"])
 def test_exported_model_loads_elsewhere_and_draws_the_same(
     make_context: MakeContext,
     run_config: RunConfig,
@@ -171,8 +171,12 @@ def test_exported_model_loads_elsewhere_and_draws_the_same(
     from boothline.registry.exporting import export_model
 
     lora = LoraConfig(rank=2, alpha=4.0)
-    training = workshop.adapter_training(lora) if method == "lora" else workshop.training()
+    token = "token" in method
+    training = workshop.training()
+    if method != "full":
+        training = workshop.adapter_training(lora, with_token=token)
     draft = step.produce(make_context(run_config), _inputs(run_config, training))
+    assert (step.SINGLE_FILE in draft.files) is not token
     name = run_config.model_name
     ref = store.commit("steps/publish_checkpoint/1", draft)
     versions.ensure_version(store, store_settings, model_name=name, ref=ref)
@@ -190,14 +194,18 @@ def test_exported_model_loads_elsewhere_and_draws_the_same(
         return folder
 
     exported("diffusers")
-    file = exported("single-file") / f"{name}-v1.safetensors"
     comfyui = exported("comfyui")
-    assert (comfyui / f"checkpoints/{name}-v1.safetensors").read_bytes() == file.read_bytes()
-    if method == "lora":
+    if not token:
+        file = exported("single-file") / f"{name}-v1.safetensors"
+        assert (comfyui / f"checkpoints/{name}-v1.safetensors").read_bytes() == file.read_bytes()
+    if method != "full":
         adapters = exported("lora")
         names = [f"{name}-v1.safetensors", "pytorch_lora_weights.safetensors"]
         for weights in names:  # kohya's names, which A1111 and ComfyUI read, and diffusers' own
             pipeline = StableDiffusionPipeline.from_pretrained(workshop.base)
             assert abs(_picture(pipeline) - wanted).max() > 1e-3
             pipeline.load_lora_weights(adapters, weight_name=weights, local_files_only=True)
+            if token:
+                assert abs(_picture(pipeline) - wanted).max() > 1e-3
+                pipeline.load_textual_inversion(str(adapters / "embeddings/sks.safetensors"))
             assert abs(_picture(pipeline) - wanted).max() < 1 / 255

@@ -49,8 +49,8 @@ class Workshop:
             ),
         )
 
-    def adapter_training(self, lora: LoraConfig) -> ManifestRef:
-        """Commit a training of adapters whose every weight is 0.1."""
+    def adapter_training(self, lora: LoraConfig, *, with_token: bool = False) -> ManifestRef:
+        """Commit a training of adapters whose every weight is 0.1, and of a token's row of 0.2."""
         from boothline.diffusion.loading import load_pipeline
         from boothline.diffusion.lora import add_adapters
 
@@ -63,10 +63,14 @@ class Workshop:
                 if p.requires_grad
             }
             files[f"{name}_lora.safetensors"] = save(weights)
+        if with_token:
+            row = torch.full((1, parts.text_encoder.config.hidden_size), 0.2)
+            files["token_embedding.safetensors"] = save({"text_encoder": row})
         draft = ManifestDraft(
             kind="training_state", files=files, metadata={"lora": lora.model_dump(mode="json")}
         )
-        state = self.store.commit("training/lora/step-000007", draft)
+        label = f"lora{'-token' * with_token}"
+        state = self.store.commit(f"training/{label}/step-000007", draft)
         metadata = {
             "final_state": self.store.read(state).content_digest,
             "base_model_digest": self.digest,
@@ -74,4 +78,4 @@ class Workshop:
         draft = ManifestDraft(
             kind="training", files={}, inputs=(self.dataset, state), metadata=metadata
         )
-        return self.store.commit("steps/train/lora", draft)
+        return self.store.commit(f"steps/train/{label}", draft)

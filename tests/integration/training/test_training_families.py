@@ -1,10 +1,11 @@
-"""Other families through the training loop: resumed to the same bits, and published whole."""
+"""Other families and learnt tokens in the training loop: resumed to the same bits, published."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from stopping import StopAfter
 
 from boothline.config.sampling import SamplingConfig
@@ -69,3 +70,41 @@ def test_training_of_a_family_resumes_to_the_same_bits_and_is_published(
     save_diffusers(parts, tmp_path / "diffusers", base=base, trained=trained)
     _, difference = check_diffusers(tmp_path / "diffusers", parts, prompt=PROMPT)
     assert difference <= PICTURE_TOLERANCE
+
+
+@pytest.mark.proves("F56/embedding")
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_training_of_a_token_resumes_to_the_same_bits_and_keeps_its_row_alone(
+    make_job: JobMaker,
+    run_here: Runner,
+    digests: Callable[[str], dict[str, str]],
+    store: Store,
+    tmp_path: Path,
+    method: str,
+) -> None:
+    learnt = {"enabled": True, "learning_rate": 1e-2}
+    settings = {
+        "num_steps": 4,
+        "method": method,
+        "train_text_encoder": method == "lora",
+        "token_embedding": learnt,
+        "ema_decay": 0.9,
+    }
+    whole = make_job("training/whole", **settings)
+    expected = run_here(whole)
+    with pytest.raises(InterruptedRunError, match="after step 3 of 4"):
+        run_here(make_job("training/cut", **settings), StopAfter(1))
+    result = run_here(make_job("training/cut", **settings))
+    assert digests(result["final_state"]) == digests(expected["final_state"])
+
+    folder = store.fetch(result["final_state"], tmp_path / "state")
+    names = {"full": {"unet"}, "lora": {"unet_lora", "text_encoder_lora"}}[method]
+    weights = {file.stem for file in folder.glob("*.safetensors")} - {"ema", "optimizer"}
+    assert weights == names | {"token_embedding"}
+    (row,) = load_file(folder / "token_embedding.safetensors").values()
+    table = load_file(whole.base_model / "text_encoder" / "model.safetensors")
+    (start,) = [t for name, t in table.items() if name.endswith("token_embedding.weight")]
+    assert row.shape == (1, start.shape[1])
+    assert not (start == row).all(dim=1).any()
+    slots = load_file(folder / "optimizer.safetensors")
+    assert slots["token_embedding.text_encoder/exp_avg"].any()

@@ -22,6 +22,17 @@ def test_run_config_default_is_valid_and_frozen() -> None:
         ("evaluation", {"prompts": ["a photo"]}, "'a photo' lacks {subject}"),
         ("training", {"learning_rate": 2}, "less than or equal to 1"),
         ("training", {"learning_rte": 1e-4}, "Extra inputs"),
+        ("training", {"token_embedding": {"enabled": True}}, "train_text_encoder to false"),
+        (
+            "training",
+            {
+                "token_embedding": {"enabled": True},
+                "method": "lora",
+                "optimizer": "prodigy",
+                "learning_rate": 1,
+            },
+            "token_embedding.learning_rate to 1",
+        ),
     ],
 )
 def test_run_config_bad_section_names_the_remedy(

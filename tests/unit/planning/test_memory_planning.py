@@ -98,6 +98,17 @@ def test_plan_with_lora_trains_and_keeps_little(shapes: ModelShapes) -> None:
     assert lora.snapshot < full.snapshot
 
 
+def test_plan_with_a_learnt_token_keeps_the_text_encoder_and_what_its_layers_remember(
+    shapes: ModelShapes,
+) -> None:
+    frozen = planned(shapes, train_text_encoder=False)
+    learnt = planned(shapes, train_text_encoder=False, token_embedding={"enabled": True})
+    width = shapes.configs["text_encoder"]["hidden_size"]
+    assert learnt.num_trained == frozen.num_trained + width
+    assert learnt.weights > frozen.weights
+    assert learnt.step > frozen.step
+
+
 def test_plan_with_accumulation_needs_a_smaller_step(shapes: ModelShapes) -> None:
     assert (
         planned(shapes, batch_size=64, accumulation=16).step < planned(shapes, batch_size=64).step

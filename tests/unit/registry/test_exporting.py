@@ -185,3 +185,61 @@ def test_unknown_model_is_named_with_those_like_it(store: Store) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         check_known(store, "something")
     assert caught.value.remedy == f"The registered models are {NAME}."
+
+
+EMBEDDING = "embeddings/sks.safetensors"
+LEARNT = {**LORA, EMBEDDING: b"row"}
+del LEARNT[SINGLE]
+
+
+def test_export_of_adapters_has_the_learnt_token_and_the_lines_that_load_it(
+    store: Store, tmp_path: Path
+) -> None:
+    published(store, "a", LEARNT, "lora")
+    folder = tmp_path / "out"
+
+    done = export_model(store, Settings(), model=(NAME, "1"), folder=folder, form="lora")
+
+    assert (folder / EMBEDDING).read_bytes() == b"row"
+    place = f"{folder}/{EMBEDDING}"
+    assert done.loading["diffusers"][1].endswith(f"; pipeline.load_textual_inversion('{place}')")
+    assert f"; cp {place} stable-diffusion-webui/embeddings/" in next(
+        lines[0] for tool, lines in done.loading.items() if tool.startswith("A1111")
+    )
+    assert "a photo of embedding:sks bear" in done.loading["ComfyUI"][2]
+
+
+def test_export_for_comfyui_has_the_learnt_token_in_its_folder(
+    store: Store, tmp_path: Path
+) -> None:
+    published(store, "a", LEARNT, "lora")
+
+    done = export_model(
+        store, Settings(), model=(NAME, "1"), folder=tmp_path / "models", form="comfyui"
+    )
+
+    assert {EMBEDDING, f"loras/{NAME}-v1.safetensors"} <= set(done.files)
+
+
+def test_export_of_a_learnt_token_as_a_single_file_is_refused(store: Store, tmp_path: Path) -> None:
+    published(store, "a", LEARNT, "lora")
+    with pytest.raises(ConfigError, match="no place for its learnt token"):
+        export_model(
+            store, Settings(), model=(NAME, "1"), folder=tmp_path / "out", form="single-file"
+        )
+
+
+def test_loading_lines_of_a_token_with_two_text_encoders_load_it_into_each() -> None:
+    model = Model(
+        identifier="sks",
+        class_noun="bear",
+        method="lora",
+        base_model=ModelBase(source="/models/sdxl", digest="b" * 64),
+    )
+    lines = loading_lines(
+        model, pipeline="StableDiffusionXLPipeline", form="lora", folder="out", stem="m",
+        files=[EMBEDDING, "pytorch_lora_weights.safetensors"],
+    )["diffusers"]  # fmt: skip
+    assert lines[0].startswith("import safetensors.torch; ")
+    assert "rows[\"clip_l\"], 'sks')" in lines[1]
+    assert "rows[\"clip_g\"], 'sks', pipeline.tokenizer_2, pipeline.text_encoder_2)" in lines[1]

@@ -144,6 +144,10 @@ def test_check_config_refuses_dropout_where_no_text_encoder_makes_the_empty_prom
     assert "training.train_text_encoder to false" in caught.value.remedy
     check_config(sdxl, config_of(train_text_encoder=False))
     check_config(plain, config_of())
+    learnt = config_of(train_text_encoder=False, token_embedding={"enabled": True})
+    with pytest.raises(ConfigError, match=r"caption_dropout 0\.1 .* SDXL"):
+        check_config(sdxl, learnt)
+    check_config(plain, learnt)
 
 
 def test_families_whose_empty_prompt_is_no_text_say_so() -> None:
