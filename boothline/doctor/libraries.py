@@ -63,6 +63,8 @@ def _wanted(config: RunConfig, settings: Settings) -> Iterator[tuple[str, str, s
     optimizer = config.training.optimizer
     if library := OPTIMIZERS.get(optimizer):
         yield f"training.optimizer {optimizer}", library, "optimizers"
+    if config.training.frozen_precision == "nf4":
+        yield "training.frozen_precision nf4", OPTIMIZERS["adamw8bit"], "optimizers"
     if config.tracking.tensorboard:
         yield "tracking.tensorboard", "tensorboardX", "tensorboard"
     if config.tracking.wandb:

@@ -2,11 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from boothline.catalogue import TRAINING_PIPELINES
 from boothline.config import RunConfig
 from boothline.doctor.libraries import Need, missing, refuse
 from boothline.settings import Settings
+
+_ON_CUDA: Final = {
+    ("optimizer", "adamw8bit"): "Set training.optimizer to adamw, or to adafactor to save memory.",
+    ("precision", "fp16"): "Set training.precision to fp32, or to bf16 where the processor has it.",
+    ("frozen_precision", "nf4"): "Set training.frozen_precision to bf16.",
+}
+"""Settings of a training that take CUDA, each with what to do without."""
 
 
 def lacking(
@@ -29,25 +37,19 @@ def check_needs(config: RunConfig, settings: Settings, *, pipeline: str) -> None
 def _cuda(config: RunConfig) -> Iterator[Need]:
     """Yield the settings that take a CUDA device where there is none."""
     training = config.training
-    asking = {
-        "training.optimizer adamw8bit": training.optimizer == "adamw8bit",
-        "training.precision fp16": training.precision == "fp16",
-    }
-    if not any(asking.values()):
+    asking = [(name, value) for name, value in _ON_CUDA if getattr(training, name) == value]
+    if not asking:
         return
     import torch
 
     if torch.cuda.is_available():
         return
-    for setting, asked in asking.items():
-        if asked:
-            yield Need(
-                setting=setting,
-                message="needs a CUDA device, and there is none here",
-                remedy="Set training.optimizer to adamw, or to adafactor to save memory."
-                if "optimizer" in setting
-                else "Set training.precision to fp32, or to bf16 where the processor has it.",
-            )
+    for name, value in asking:
+        yield Need(
+            setting=f"training.{name} {value}",
+            message="needs a CUDA device, and there is none here",
+            remedy=_ON_CUDA[name, value],
+        )
 
 
 def _keys(settings: Settings) -> Iterator[Need]:

@@ -20,6 +20,7 @@ from boothline.diffusion.tokens import put_rows
 from boothline.planning.shapes import ModelShapes
 from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import Denoiser
+from boothline.training.frozen import frozen_bytes
 from boothline.training.job import words_of
 
 
@@ -174,7 +175,10 @@ def _traced(question: _Question) -> TracedStep:
     config, shapes = question.config, question.shapes
     with FakeTensorMode(), _quiet():
         networks = _networks(shapes)
-        denoiser = trained_networks(networks, config.training, rows=_rows(networks, config))
+        # What NF4 keeps for the backward pass is what bf16 keeps.
+        low = "fp32" if config.training.frozen_precision == "fp32" else "bf16"
+        training = config.training.model_copy(update={"frozen_precision": low})
+        denoiser = trained_networks(networks, training, rows=_rows(networks, config))
         recorder = Recorder(denoiser)
         if config.training.gradient_checkpointing:
             _checkpoint(denoiser, recorder)
@@ -185,7 +189,8 @@ def _traced(question: _Question) -> TracedStep:
             prediction.float().pow(2).mean()
         return TracedStep(
             trace=recorder.trace,
-            weight_bytes=sum(_num_bytes(network) for network in _resident(networks, config)),
+            weight_bytes=frozen_bytes(networks.denoiser, config.training.frozen_precision)
+            + sum(_num_bytes(network) for network in _beside(networks, config)),
             num_trained=sum(w.numel() for w in denoiser.parameters() if w.requires_grad),
         )
 
@@ -221,9 +226,9 @@ def _rows(networks: DiffusionParts, config: RunConfig) -> torch.nn.ParameterDict
     return put_rows(networks, {n: t[: len(words)] for n, t in tables.items()}) if words else None
 
 
-def _resident(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Module]:
-    """Return the networks that stay in memory: with caches, the frozen ones do not."""
-    resident: list[torch.nn.Module] = [networks.denoiser]
+def _beside(networks: DiffusionParts, config: RunConfig) -> list[torch.nn.Module]:
+    """Return what stays in memory next to the denoiser: with caches, frozen networks do not."""
+    resident: list[torch.nn.Module] = []
     if not config.training.caches or config.training.runs_text_encoder:
         resident += networks.text_encoders.values()
     if not config.training.caches:

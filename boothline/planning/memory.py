@@ -35,7 +35,7 @@ class MemoryPlan:
 
     Attributes:
         process: interpreter, libraries, context.
-        weights: the networks that stay in memory, float32.
+        weights: the networks that stay in memory, float32 but for what is frozen and lowered.
         optimizer: its states.
         average: the averaged weights.
         step: activations and gradients where their sum is highest.
@@ -145,6 +145,12 @@ def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
         yield {"training.train_text_encoder": False}
     if training.method == "full":
         yield {"training.method": "lora", "training.optimizer": "adamw"}
+    if device == "cuda":
+        lowered: dict[str, object] = {"training.method": "lora", "training.precision": "bf16"}
+        if training.frozen_precision == "fp32":
+            yield {**lowered, "training.frozen_precision": "bf16"}
+        if is_installed(OPTIMIZERS["adamw8bit"]):
+            yield {**lowered, "training.frozen_precision": "nf4"}
 
 
 def _small_optimizer(device: Device) -> str:

@@ -26,13 +26,10 @@ from boothline.training.batches import (
 )
 from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.encoding import CaptionSource, MomentSource
+from boothline.training.frozen import first_device, lower_frozen, move
 from boothline.training.job import TrainingJob, words_of
 from boothline.training.masks import masks_of
-from boothline.training.objective import (
-    Objective,
-    objective_of,
-    timesteps_of,
-)
+from boothline.training.objective import Objective, objective_of, timesteps_of
 from boothline.training.pictures import (
     Crops,
     Picture,
@@ -77,10 +74,11 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     """
     training = job.config.training
     check_config(family_of(job.base_model), job.config)
-    pipeline = load_pipeline(job.base_model, device=ranks.device)
+    pipeline = load_pipeline(job.base_model, device=first_device(training, ranks.device))
     compiled = training.compile and can_compile(ranks.device)
     rows = start_rows(pipeline, words_of(job.config))
     denoiser = trained_networks(pipeline, training, rows=rows, compiled=compiled)
+    move(pipeline, ranks.device)
     objective = objective_of(pipeline, training)
     objective.to(ranks.device)
     return Assembly(
@@ -215,6 +213,7 @@ def trained_networks(
         )
     else:
         network.requires_grad_(True)
+    lower_frozen(network, training.frozen_precision)
     network.train()
     on_cpu = pipeline.denoiser.device.type == "cpu"
     if family.convolutional and on_cpu and training.precision == "fp32":

@@ -52,6 +52,7 @@ _LATER_SETTINGS = (
     "deterministic",
     "timestep_density",
     "token_embedding",
+    "frozen_precision",
 )
 
 

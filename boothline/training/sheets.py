@@ -94,6 +94,7 @@ class SheetMaker:
     def __init__(self, surroundings: Surroundings, *, config: RunConfig, ranks: Ranks) -> None:
         self._surroundings = surroundings
         self._ranks = ranks
+        self._is_lowered = config.training.frozen_precision != "fp32"
         self._sizes = sizes_of(config.subject)
         self.prompts = [subject.fill(p) for subject, p in sheet_prompts(config)]
         sampling = config.evaluation.sampling
@@ -155,5 +156,9 @@ class SheetMaker:
             )
             for index in indices
         ]
-        with self._surroundings.whole() as pipeline:
+        with self._surroundings.whole() as pipeline, self._computing():
             yield from sample(pipeline, requests, sampling=self._sampling)
+
+    def _computing(self) -> torch.autocast:
+        """Compute in bf16 where the networks have weights in it."""
+        return torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._is_lowered)

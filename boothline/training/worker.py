@@ -128,15 +128,22 @@ def forked(job_file: str) -> None:
 
 
 def _check_precision(job: TrainingJob) -> None:
-    """Refuse fp16 where accelerate would silently train in fp32.
+    """Refuse fp16 where accelerate would silently train in fp32, and NF4, which is made on CUDA.
 
     Raises:
         ConfigError: there is no CUDA device for it.
     """
-    if job.config.training.precision == "fp16" and not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return
+    if job.config.training.precision == "fp16":
         raise ConfigError(
             "training.precision fp16 needs a CUDA device, and there is none.",
             remedy="Set training.precision to fp32, or to bf16 where the processor has it.",
+        )
+    if job.config.training.frozen_precision == "nf4":
+        raise ConfigError(
+            "training.frozen_precision nf4 needs a CUDA device, and there is none.",
+            remedy="Set training.frozen_precision to bf16.",
         )
 
 

@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 ARTIFACT_FOLDER = "report"
-_LATER_SETTINGS = TrainingConfig().model_dump(mode="json", include={"token_embedding"})
+_LATER_SETTINGS = TrainingConfig().model_dump(
+    mode="json", include={"token_embedding", "frozen_precision"}
+)
 
 
 class Inputs(StepInputs):

@@ -64,6 +64,7 @@ SCENES: Mapping[str, Values] = {
         "training.token_embedding.enabled": True,
         "training.method": "lora",
     },
+    "training.frozen_precision": {"training.method": "lora", "training.precision": "bf16"},
     "training.validation": {"training.validation.every_steps": 1},
     # The first sheet scores best here, so that last and best are two states.
     "training.validation.choose": {"training.num_steps": 3},

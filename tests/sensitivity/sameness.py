@@ -15,6 +15,9 @@ SAME: Mapping[tuple[str, str, tuple[object, object]], str] = {
     ("train", "training.gradient_checkpointing", (False, True)): (
         "what is computed again is the same on a CPU"
     ),
+    ("train", "training.frozen_precision", ("fp32", "bf16")): (
+        "the weights are rounded to bf16 before they are computed with in any case"
+    ),
 }
 """Settings in the key of a step, and two values that give the same bits here."""
 
@@ -23,6 +26,7 @@ REFUSED: Mapping[tuple[str, str, object], str] = {
     ("publish_checkpoint", "base_model.source", "other-base"): "the training has another base",
     ("train", "training.optimizer", "adamw8bit"): "needs CUDA",
     ("train", "training.precision", "fp16"): "needs CUDA",
+    ("train", "training.frozen_precision", "nf4"): "needs CUDA",
 }
 """Values that a step refuses here."""
 

@@ -22,6 +22,8 @@ def test_run_config_default_is_valid_and_frozen() -> None:
         ("evaluation", {"prompts": ["a photo"]}, "'a photo' lacks {subject}"),
         ("training", {"learning_rate": 2}, "less than or equal to 1"),
         ("training", {"learning_rte": 1e-4}, "Extra inputs"),
+        ("training", {"frozen_precision": "bf16", "precision": "bf16"}, "training.method to lora"),
+        ("training", {"frozen_precision": "nf4", "method": "lora"}, "training.precision to bf16"),
         ("training", {"token_embedding": {"enabled": True}}, "train_text_encoder to false"),
         (
             "training",

@@ -45,6 +45,13 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
             ],
         ),
         ({"training": {"precision": "fp16"}}, ["training.precision fp16 needs a CUDA device"]),
+        (
+            {"training": {"method": "lora", "precision": "bf16", "frozen_precision": "nf4"}},
+            [
+                "training.frozen_precision nf4 needs the library bitsandbytes",
+                "training.frozen_precision nf4 needs a CUDA device",
+            ],
+        ),
         ({"tracking": {"tensorboard": True}}, ["tracking.tensorboard needs the library tensorbo"]),
         ({"tracking": {"wandb": True}}, ["tracking.wandb needs the library wandb"]),
         ({}, []),

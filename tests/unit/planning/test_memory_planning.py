@@ -109,6 +109,18 @@ def test_plan_with_a_learnt_token_keeps_the_text_encoder_and_what_its_layers_rem
     assert learnt.step > frozen.step
 
 
+@pytest.mark.proves("F57/planned")
+def test_plan_with_frozen_weights_in_fewer_bytes_has_smaller_weights(shapes: ModelShapes) -> None:
+    adapted = {"method": "lora", "precision": "bf16", "train_text_encoder": False}
+    plain, low, lowest = (
+        planned(shapes, **adapted, frozen_precision=kind) for kind in ("fp32", "bf16", "nf4")
+    )
+    assert plain.weights > low.weights > lowest.weights
+    assert plain.weights < 2.2 * low.weights
+    assert plain.num_trained == low.num_trained == lowest.num_trained
+    assert low.step == lowest.step < plain.step
+
+
 def test_plan_with_accumulation_needs_a_smaller_step(shapes: ModelShapes) -> None:
     assert (
         planned(shapes, batch_size=64, accumulation=16).step < planned(shapes, batch_size=64).step
