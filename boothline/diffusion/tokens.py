@@ -116,7 +116,9 @@ def bake_rows(
         table: nn.Embedding = encoder.get_input_embeddings()
         _add_tokens(tokenizer, identifiers, num_rows=table.num_embeddings)
         whole_VD = torch.cat([table.weight.detach(), own_ND.to(table.weight)])
-        whole = nn.Embedding(*whole_VD.shape, _weight=whole_VD).requires_grad_(False)
+        whole = nn.Embedding(len(whole_VD), whole_VD.shape[1], _weight=whole_VD).requires_grad_(
+            False
+        )
         encoder.set_input_embeddings(whole)
         encoder.config.vocab_size = len(whole_VD)
         _end_at_the_mark(encoder, tokenizer)
