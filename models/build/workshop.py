@@ -210,26 +210,23 @@ class Workshop:
 
     def clip_trainer(self) -> StageTrainer:
         """Return the trainer of the CLIP pair."""
-        objective = ClipObjective(
-            self._untrained.clip(self.tokenizer),
-            tokenizer=self.tokenizer,
-            scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
-            batch_size=self.recipe.training["clip"].batch_size,
-        )
-        return self.trainer("clip", objective)
+        return self._clip_trainer("clip", self._untrained.clip(self.tokenizer))
 
     def vision_trainer(self) -> StageTrainer:
         """Return the trainer that polishes the picture tower; the text tower stays."""
         model = self._untrained.clip(self.tokenizer)
         self._load("clip", module="clip", into=model)
+        return self._clip_trainer("vision", model)
+
+    def _clip_trainer(self, stage: str, model: CLIPModel) -> StageTrainer:
         objective = ClipObjective(
             model,
             tokenizer=self.tokenizer,
             scenes=self.scenes.captioned(self.recipe.num_captioned_scenes),
-            batch_size=self.recipe.training["vision"].batch_size,
-            pictures_only=True,
+            batch_size=self.recipe.training[stage].batch_size,
+            pictures_only=stage == "vision",
         )
-        return self.trainer("vision", objective)
+        return self.trainer(stage, objective)
 
     def image_encoder_trainer(self) -> StageTrainer:
         """Return the trainer of the self-supervised image encoder."""
