@@ -280,8 +280,7 @@ class Workshop:
     def trained_autoencoder(self) -> AutoencoderKL:
         """Return the autoencoder as trained so far, its latents brought to mean 0 and spread 1."""
         model = self._untrained.autoencoder()
-        polished = (self.state / "decoder.pt").is_file()
-        self._load("decoder" if polished else "autoencoder", module="autoencoder", into=model)
+        self._load("decoder", "autoencoder", module="autoencoder", into=model)
         pixels = self.scenes.captioned(self.recipe.num_captioned_scenes).pixels_NHWC
         standardise_latents(model, pixels_NHWC=pixels[:_NUM_STANDARDISING_SCENES])
         return model
@@ -289,8 +288,7 @@ class Workshop:
     def trained_clip(self) -> CLIPModel:
         """Return the CLIP pair as trained so far."""
         model = self._untrained.clip(self.tokenizer)
-        polished = (self.state / "vision.pt").is_file()
-        self._load("vision" if polished else "clip", module="clip", into=model)
+        self._load("vision", "clip", module="clip", into=model)
         return model
 
     def trained_image_encoder(self) -> Dinov2Model:
@@ -305,14 +303,13 @@ class Workshop:
         self._load("unet", module="unet", into=model)
         return model
 
-    def _load(self, stage: str, *, module: str, into: nn.Module) -> None:
-        path = self.state / f"{stage}.pt"
-        if not path.is_file():
-            logger.warning(
-                "%s has no training state yet: its weights are those it begins with", stage
-            )
+    def _load(self, *stages: str, module: str, into: nn.Module) -> None:
+        """Load the weights of the first stage that has a training state."""
+        paths = [path for path in (self.state / f"{one}.pt" for one in stages) if path.is_file()]
+        if not paths:
+            logger.warning("%s has no training state yet: its weights are untrained", stages[-1])
             return
-        state = load_state(path)
+        state = load_state(paths[0])
         prefix = f"{module}."
         into.load_state_dict(
             {k.removeprefix(prefix): v for k, v in state["modules"].items() if k.startswith(prefix)}
