@@ -5,13 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from terminal import screen
 
 from boothline.catalogue import steps_of
+from website.terminal import lines_of, screen
 
 # Events of a whole run, drawn as commands draw them; a line is said in between.
 PROGRAM = """
 from boothline.catalogue import steps_of
+from website.terminal import lines_of, screen
 from boothline.cli.printing import console, is_live
 from boothline.launch.local.display import LiveDisplay, PlainDisplay
 from boothline.launch.local.events import RunProgress
@@ -47,7 +48,8 @@ def variables(**others: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_terminal_shows_one_table_with_a_row_a_step(columns: int) -> None:
-    shown = screen([sys.executable, "-c", PROGRAM], columns=columns, variables=variables())
+    command = [sys.executable, "-c", PROGRAM]
+    shown = lines_of(screen(command, columns=columns, variables=variables()))
 
     lines = [line for line in shown if line]
     assert lines[0] == "Said in between."
@@ -72,6 +74,6 @@ def test_pipe_gets_plain_lines_without_control_sequences(others: dict[str, str])
 
 def test_log_of_ci_with_a_terminal_gets_plain_lines() -> None:
     command = [sys.executable, "-c", PROGRAM]
-    shown = screen(command, columns=120, rows=60, variables=variables(CI="true"))
+    shown = lines_of(screen(command, columns=120, rows=60, variables=variables(CI="true")))
     assert [line.split()[0] for line in shown if " done " in line] == STEPS
     assert sum(line.startswith("train ") for line in shown) > 2
