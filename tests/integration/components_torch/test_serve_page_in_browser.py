@@ -76,7 +76,9 @@ def test_page_draws_a_prompt_with_the_version_that_answers(
     page.locator("figcaption button").first.click()
     assert page.locator("[name=seed]").input_value().isdigit()
 
-    assert violations(page, axe) == []
+    for media, scheme in (("screen", "light"), ("screen", "dark"), ("print", "light")):
+        page.emulate_media(media=media, color_scheme=scheme)
+        assert violations(page, axe) == [], (media, scheme)
     page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
     assert visit.complaints == []

@@ -179,6 +179,8 @@ def test_report_has_no_accessibility_violation(visit, axe: str, size, scheme) ->
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
 
     assert violations(page, axe) == []
+    page.emulate_media(media="print")
+    assert violations(page, axe) == []
 
 
 def test_report_zoomed_picture_has_no_accessibility_violation(visit, axe: str) -> None:

@@ -99,6 +99,8 @@ def test_validation_page_is_quiet_accessible_and_fits(
     assert complaints == []
     assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
     found = violations(page, axe)
+    page.emulate_media(media="print")
+    found += violations(page, axe)
     assert found == [], json.dumps(found, indent=1)
     context.close()
 
