@@ -20,8 +20,8 @@ SIDE_PX = 32
 JobMaker = Callable[..., TrainingJob]
 
 
-def write_pictures(folder: Path, captions: list[str], *, seed: int) -> Path:
-    """Write random PNG pictures with their captions.jsonl."""
+def write_pictures(folder: Path, captions: list[str], *, seed: int, masked: bool = False) -> Path:
+    """Write random PNG pictures with their captions.jsonl; of a masked one the left half counts."""
     (folder / "images").mkdir(parents=True)
     draws = np.random.default_rng(seed)
     rows = []
@@ -29,7 +29,13 @@ def write_pictures(folder: Path, captions: list[str], *, seed: int) -> Path:
         name = f"images/{number:03d}.png"
         pixels = draws.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
-        rows.append(json.dumps({"image": name, "caption": caption}) + "\n")
+        row = {"image": name, "caption": caption}
+        if masked:
+            row["mask"] = name.replace(".png", "-mask.png")
+            mask = Image.new("L", (SIDE_PX, SIDE_PX))
+            mask.paste(255, (0, 0, SIDE_PX // 2, SIDE_PX))
+            mask.save(folder / row["mask"])
+        rows.append(json.dumps(row) + "\n")
     (folder / "captions.jsonl").write_text("".join(rows))
     return folder
 
@@ -66,13 +72,15 @@ def store_settings(store_settings: Settings, warm: Warm | None) -> Settings:
 @pytest.fixture
 def make_job(tmp_path: Path, tiny_pipeline: Path, request: pytest.FixtureRequest) -> JobMaker:
     """Return a maker of jobs: equal settings share their states, each job has its own folder."""
-    instance = write_pictures(
-        tmp_path / "instance", ["a photo of sks dog", "sks dog on snow", "a sks dog"], seed=1
-    )
+    own = ["a photo of sks dog", "sks dog on snow", "a sks dog"]
+    instance = write_pictures(tmp_path / "instance", own, seed=1)
+    masked = write_pictures(tmp_path / "masked", own, seed=1, masked=True)
     prior = write_pictures(tmp_path / "prior", ["a photo of a dog"] * 5, seed=2)
     made: list[TrainingJob] = []
 
-    def make(states: str = "training/job", *, world_size: int = 1, **training: Any) -> TrainingJob:
+    def make(
+        states: str = "training/job", *, world_size: int = 1, masks: bool = False, **training: Any
+    ) -> TrainingJob:
         folder = tmp_path / f"job-{len(made)}"
         folder.mkdir()
         encoders = {}
@@ -85,7 +93,7 @@ def make_job(tmp_path: Path, tiny_pipeline: Path, request: pytest.FixtureRequest
                 world_size=world_size,
                 base_model=tiny_pipeline,
                 base_model_digest="tiny",
-                pictures=[SubjectFolders(instance=instance, priors=(prior,))],
+                pictures=[SubjectFolders(instance=masked if masks else instance, priors=(prior,))],
                 data_digest="data",
                 states=states,
                 folder=folder,

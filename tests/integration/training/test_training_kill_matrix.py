@@ -43,6 +43,15 @@ CASES = {
         "accumulation": 1,
         "world_size": 1,
     },
+    "lora-masked-alone": {
+        "method": "lora",
+        "masks": True,
+        "caption_dropout": 0.2,
+        "horizontal_flip": True,
+        "train_text_encoder": False,
+        "accumulation": 1,
+        "world_size": 1,
+    },
     "bf16-checkpointed-alone": {
         "precision": "bf16",
         "gradient_checkpointing": True,
