@@ -103,8 +103,13 @@ def test_adapters_are_loaded_by_mlflows_own_diffusers_flavour(
     assert not torch.allclose(plain, merged, rtol=1e-3, atol=1e-3)
 
 
-def test_full_training_has_no_adapters_in_mlflow(registry: Registry, workshop: Workshop) -> None:
-    registry.publish(workshop.training())
+@pytest.mark.parametrize("with_token", [False, True], ids=["full", "adapters and a token"])
+def test_what_adapters_alone_do_not_draw_has_none_in_mlflow(
+    registry: Registry, workshop: Workshop, with_token: bool
+) -> None:
+    lora = LoraConfig(rank=2, alpha=4.0)
+    adapted = workshop.adapter_training(lora, with_token=True) if with_token else None
+    registry.publish(adapted or workshop.training())
     info = mlflow.models.get_model_info(f"models:/{registry.name}/1")
     assert set(info.flavors) == {"python_function"}
 

@@ -9,7 +9,7 @@ from boothline.components.validate_data import step
 from boothline.config import RunConfig
 from boothline.config.prior import PriorConfig
 from boothline.data import DatasetReport
-from boothline.errors import DataError
+from boothline.errors import ConfigError, DataError
 from boothline.progress import Progress, read_events
 from boothline.steps import StepContext, StepKey
 from boothline.store import Store
@@ -265,3 +265,19 @@ def test_validate_data_reused_dataset_still_gets_its_page(store, source, context
     page = (run_dir / "validation.html").read_text()
     assert "4 pictures can be used" in page
     assert page.count("data:image/") == 4
+
+
+def test_validate_data_refuses_a_token_that_the_tokenizer_has(store: Store, context_for) -> None:
+    context = context_for()
+    ref = store.commit("steps/validate_data/token", step.produce(context, INPUTS))
+    settings = {"method": "lora", "token_embedding": {"enabled": True}}
+
+    def learning(identifier: str) -> StepContext:
+        config = context.config.model_dump(mode="json")
+        config["training"] |= settings
+        config["subject"]["identifier"] = identifier
+        return replace(context, config=RunConfig.model_validate(config))
+
+    step.finish(learning("sks"), INPUTS, ref)
+    with pytest.raises(ConfigError, match="has a token 'sk' already"):
+        step.finish(learning("sk"), INPUTS, ref)
