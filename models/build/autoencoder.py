@@ -17,6 +17,7 @@ from models.build.recipe import AutoencoderSize
 from models.build.stage import StepDraw
 
 _HUBER_BETA = 0.2
+_LATENT_NOISE = 0.3
 
 
 def build_autoencoder(size: AutoencoderSize) -> AutoencoderKL:
@@ -50,7 +51,9 @@ class AutoencoderObjective:
         pixels: blocks of training scenes, each uint8 (N, H, W, 3); drawn from in equal parts.
         batch_size: pictures in a step.
         kl_weight: of the pull.
-        decoder_only: keep the encoder as it is, so that latents made earlier stay valid.
+        decoder_only: keep the encoder as it is, so that latents made earlier stay valid, and add
+            noise to them, up to 0.3 of each channel's spread: what a UNet leaves of it would come
+            out as grain.
         compiled: compile the passes; the shapes never change.
     """
 
@@ -68,6 +71,7 @@ class AutoencoderObjective:
         self._encode = torch.compile(model.encoder, dynamic=False) if compiled else model.encoder
         self._decode = torch.compile(model.decoder, dynamic=False) if compiled else model.decoder
         self._kl_weight = kl_weight
+        self._latent_noise = _LATENT_NOISE if decoder_only else 0.0
         model.encoder.requires_grad_(not decoder_only)
         model.quant_conv.requires_grad_(not decoder_only)
         self.modules: Mapping[str, nn.Module] = {"autoencoder": model}
@@ -82,6 +86,10 @@ class AutoencoderObjective:
         moments = self.model.quant_conv(self._encode(pixels))
         posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.mean + posterior.std * draw.normal(*posterior.mean.shape)
+        if self._latent_noise:
+            spread = posterior.mean.std(dim=(0, 2, 3), keepdim=True).detach()
+            share = self._latent_noise * draw.uniform(len(latents), 1, 1, 1)
+            latents = latents + share * spread * draw.normal(*latents.shape)
         restored = self._decode(self.model.post_quant_conv(latents)).float()
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         huber = functional.smooth_l1_loss(restored, pixels, beta=_HUBER_BETA)
