@@ -88,8 +88,8 @@ class AutoencoderObjective:
         latents = posterior.mean + posterior.std * draw.normal(*posterior.mean.shape)
         if self._latent_noise:
             spread = posterior.mean.std(dim=(0, 2, 3), keepdim=True).detach()
-            share = self._latent_noise * draw.uniform(len(latents), 1, 1, 1)
-            latents = latents + share * spread * draw.normal(*latents.shape)
+            strength = self._latent_noise * draw.uniform(len(latents), 1, 1, 1)
+            latents = latents + strength * spread * draw.normal(*latents.shape)
         restored = self._decode(self.model.post_quant_conv(latents)).float()
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         huber = functional.smooth_l1_loss(restored, pixels, beta=_HUBER_BETA)
