@@ -129,7 +129,7 @@ def _write(store: Store, version: Version, facts: Model, *, model_id: str, folde
 
 
 def _has_adapters(store: Store, version: Version, facts: Model) -> bool:
-    """Return whether a version has adapters as diffusers reads them, and nothing beside them.
+    """Return whether a version has adapters as diffusers reads them, and nothing next to them.
 
     MLflow's flavour loads no learnt tokens.
     """
