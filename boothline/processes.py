@@ -25,6 +25,13 @@ def available_cores() -> int:
     return int(joblib.cpu_count())
 
 
+def cores_for(num_processes: int) -> dict[str, str]:
+    """Return the variables that leave each of several processes its share of the cores."""
+    cores = available_cores()
+    share = cores // max(1, min(num_processes, cores))
+    return {"LOKY_MAX_CPU_COUNT": str(share)}  # joblib counts no more
+
+
 Handler = Callable[[int, FrameType | None], object]
 
 PARENT_DEATH_SIGNAL = 1

@@ -25,7 +25,7 @@ class EvaluationConfig(Section):
     )
     prompt_set: Literal["own", "tiny", "live", "object", "file"] = Field(
         default="own",
-        description="Which prompts judge a model: own (evaluation.prompts), tiny (the 16 "
+        description="Which prompts judge a model: own (evaluation.prompts), tiny (16 "
         "backgrounds of the tiny base), live or object (the DreamBooth paper's 25 prompts for live "
         "subjects or objects), file (evaluation.prompts_file).",
     )

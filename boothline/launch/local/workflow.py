@@ -24,6 +24,7 @@ from boothline.launch.needs import check_needs
 from boothline.launch.validating import cut_prompts
 from boothline.notifying import tell_ending
 from boothline.pipelines.parameters import arguments, labels
+from boothline.processes import cores_for
 from boothline.progress import Event, label_of
 from boothline.results import Decision, Leaderboard, Promotion
 from boothline.runs import RunStatus, open_run, read_run, write_run
@@ -76,7 +77,8 @@ def carry_out(
         open_run(session.store, folder.run_id, config, pipeline=pipeline)
         outcome = replay(session, folder, config, display=display)
         if outcome is None:
-            runner = LocalRunner(folder=folder, home=home, environment=session.environment)
+            variables = {**session.environment, **_shares(config)}
+            runner = LocalRunner(folder=folder, home=home, environment=variables)
             outcome = runner.run(display)
         folder.add_attempt(outcome.seconds)
         try:
@@ -85,6 +87,16 @@ def carry_out(
         except ServiceError as problem:
             remedy = f"{problem.remedy}\n{_resume(folder.run_id)}".strip()
             raise type(problem)(problem.message, remedy=remedy) from problem
+
+
+def _shares(config: RunConfig) -> dict[str, str]:
+    """Return the variables by which a sweep's trials, which run at once, do not fight for cores.
+
+    Two teams of two threads on two cores wait for each other at every barrier: a step of the tiny
+    base took 3.4 s instead of 0.3 s.
+    """
+    num_trials = len(config.sweep.trials)
+    return cores_for(num_trials) if num_trials > 1 else {}
 
 
 def say_tracking(settings: Settings, display: Display) -> None:

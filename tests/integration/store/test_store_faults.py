@@ -211,7 +211,7 @@ def test_connect_to_a_web_server_says_that_it_is_no_store(store_settings: Settin
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(StoreError, match="no S3 object store"):
+        with pytest.raises(StoreError, match="not an S3 object store"):
             Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
         server.shutdown()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from boothline.processes import available_cores
+from boothline.processes import available_cores, cores_for
 
 CORES = 8
 V2 = "/sys/fs/cgroup/cpu.max"
@@ -68,3 +68,13 @@ def test_available_cores_are_those_of_the_affinity(
 @pytest.mark.skipif("OMP_NUM_THREADS" not in os.environ, reason="the run gives a process all cores")
 def test_available_cores_in_a_run_of_the_tests_are_those_it_gives_a_process() -> None:
     assert available_cores() <= int(os.environ["OMP_NUM_THREADS"])
+
+
+@pytest.mark.parametrize(("num_processes", "share"), [(1, 8), (2, 4), (3, 2), (8, 1), (50, 1)])
+def test_cores_for_several_processes_leave_each_its_share(
+    machine: Any, monkeypatch: pytest.MonkeyPatch, num_processes: int, share: int
+) -> None:
+    machine({})
+    for name, value in cores_for(num_processes).items():
+        monkeypatch.setenv(name, value)
+    assert available_cores() == share

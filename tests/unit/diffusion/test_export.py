@@ -208,7 +208,7 @@ def test_check_diffusers_changed_configuration_is_noticed_in_the_picture(
 ) -> None:
     path = exported / "vae" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "scaling_factor": 0.7}))
-    with pytest.raises(IntegrityError, match="makes another picture"):
+    with pytest.raises(IntegrityError, match="produces a different image"):
         check_diffusers(exported, parts, prompt=PROMPT)
 
 

@@ -31,8 +31,8 @@ def test_paper_lists_share_places_and_properties_and_differ_in_between():
 
 
 def test_tiny_list_is_in_the_words_that_the_tiny_base_learnt():
-    captions = [plain_caption("bear", background) for background in BACKGROUNDS]
-    assert [prompt.format(subject="bear") for prompt in TINY] == captions
+    captions = {plain_caption("bear", background) for background in BACKGROUNDS}
+    assert {prompt.format(subject="bear") for prompt in TINY} <= captions
 
 
 def test_templates_of_a_file_are_its_prompt_column(tmp_path):
