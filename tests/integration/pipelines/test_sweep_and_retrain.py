@@ -125,7 +125,7 @@ def test_sweep_makes_dataset_and_class_pictures_once_for_all_trials(swept):
 
 def test_sweep_leaves_its_leaderboard_in_mlflow_with_nested_trials(place, swept):
     client = connect(place.mlflow_uri)
-    parent = swept[1]["mlflow"].rpartition("/")[2]
+    parent = swept[1]["mlflow"].rpartition("/")[2].partition("?")[0]
 
     files = {item.path for item in client.list_artifacts(parent, "sweep")}
     assert files == {"sweep/leaderboard.html", "sweep/leaderboard.json"}
