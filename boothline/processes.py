@@ -27,8 +27,7 @@ def available_cores() -> int:
 
 def cores_for(num_processes: int) -> dict[str, str]:
     """Return the variables that leave each of several processes its share of the cores."""
-    cores = available_cores()
-    share = cores // max(1, min(num_processes, cores))
+    share = max(1, available_cores() // num_processes)
     return {"LOKY_MAX_CPU_COUNT": str(share)}  # joblib counts no more
 
 

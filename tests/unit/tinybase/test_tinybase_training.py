@@ -31,7 +31,7 @@ from models.build.recipe import (
     quick_recipe,
 )
 from models.build.scenes import SceneSet
-from models.build.stage import StageTrainer, learning_rate_at
+from models.build.stage import StageTrainer, StepDraw, learning_rate_at
 from models.build.tokenizer import save_tokenizer, tokenize, world_words
 from models.build.unet import build_unet
 from models.build.vocabulary import (
@@ -156,6 +156,19 @@ def test_rotate_hue_by_a_third_of_a_turn_makes_red_green() -> None:
     assert torch.allclose(turned, picture.roll(1, dims=0), atol=1e-6)
     grey = torch.full((3, 4, 4), 0.3)
     assert torch.allclose(rotate_hue(grey, angle=1.0), grey, atol=1e-6)
+
+
+def test_decoder_objective_draws_from_latents_with_noise() -> None:
+    torch.manual_seed(0)
+    model = build_autoencoder(SMALL_AUTOENCODER)
+    restored = []
+    for decoder_only in (False, True):
+        objective = AutoencoderObjective(
+            model, pixels=(some_pixels(),), batch_size=8, decoder_only=decoder_only
+        )
+        draw = StepDraw(1, step=0, device=torch.device("cpu"))
+        restored.append(float(objective.loss(draw)[0].detach()))
+    assert restored[0] != restored[1]
 
 
 def test_exam_asks_for_the_given_nouns_on_every_background() -> None:
