@@ -79,6 +79,14 @@ Size = Annotated[
         show_default=False,
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="What it is computed in: fp32, bf16, or with CUDA fp16; the latter two take half "
+        "the memory.",
+    ),
+]
 _COLUMNS = (
     "--prompts FILE: a prompt a line (.txt), or rows (.csv, .jsonl) with prompt and any of "
     "negative_prompt, seed, num_steps, guidance_scale, sampler, width_px, height_px, image, mask, "
@@ -102,6 +110,7 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
     guidance: Guidance = None,
     negative: Negative = None,
     size: Size = None,
+    precision: Precision = "fp32",
     image: Image = None,
     mask: Mask = None,
     strength: Strength = None,
@@ -120,7 +129,8 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
 
     rows = _with_edit(_rows(prompt, prompts), image=image, mask=mask, strength=strength)
     rows = _with_size(rows, size)
-    given = {"sampler": sampler, "num_steps": steps, "guidance_scale": guidance}
+    given: dict[str, object] = {"sampler": sampler, "num_steps": steps, "guidance_scale": guidance}
+    given["precision"] = precision
     sampling = _sampling(given | {"negative_prompt": negative, "seed": seed})
     if model is None:
         model = existing_folder(home_folder(home), None).read_config().model_name
@@ -165,6 +175,7 @@ def serve(
     queue: Annotated[
         int, typer.Option("--queue", min=1, help="Requests that may wait; further ones get 429.")
     ] = 16,
+    precision: Precision = "fp32",
     home: Home = None,
 ) -> None:
     """Answer prompts over HTTP with a registered model, swapped when another is promoted."""
@@ -174,7 +185,9 @@ def serve(
     name, _, selector = model.partition("@")
     target = console(stderr=True)
     with target.status(f"Loading {name}"):
-        followed = Followed(open_session(home), name, selector or "champion")
+        lowered = _sampling({"precision": precision}).precision
+        session = open_session(home)
+        followed = Followed(session, name, selector or "champion", precision=lowered)
         app = application(followed, queue_limit=queue)
     version = followed.model.version
     say(target, f"{name} version {version.version} ({version.digest[:12]}) answers at")

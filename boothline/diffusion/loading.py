@@ -14,11 +14,12 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from boothline.config.sampling import SamplingPrecision
 from boothline.diffusion.devices import fix_bits
 from boothline.diffusion.families import STABLE_DIFFUSION, Family, LatentScale, Part
 from boothline.diffusion.families.family import SCHEDULER
 from boothline.diffusion.layout import check_folder, read_json, weight_variant
-from boothline.errors import DataError, MachineError, is_machine_fault
+from boothline.errors import ConfigError, DataError, MachineError, is_machine_fault
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, ModelMixin, SchedulerMixin
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PICTURE_NDIM = 4  # of the weights of convolutions over pictures; over films they have 5
 
 
@@ -127,9 +129,13 @@ def tokenizer_name(text_encoder: str) -> str:
 
 
 def load_pipeline(
-    path: Path, *, device: str | torch.device | None = None, for_sampling: bool = False
+    path: Path,
+    *,
+    device: str | torch.device | None = None,
+    for_sampling: bool = False,
+    precision: SamplingPrecision = "fp32",
 ) -> DiffusionParts:
-    """Load a model's parts in float32, in evaluation mode.
+    """Load a model's parts in evaluation mode.
 
     Only safetensors files are opened and only the classes of the family's layout are made:
     pickle weights, custom pipelines and code in the folder are refused by name. The safety checker
@@ -139,17 +145,25 @@ def load_pipeline(
         path: folder with model_index.json and the folders of the parts.
         device: where the weights go; the first CUDA device or else the CPU when unset.
         for_sampling: lay the convolutions out for speed (channels last) and freeze the weights.
+        precision: of the denoiser and the text encoders; the autoencoder is float32, because some
+            (SDXL's) overflow in half precision.
 
     Raises:
         DataError: the folder is not such a model; the message names the file.
+        ConfigError: fp16 without a CUDA device.
     """
     family = check_folder(path)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if precision == "fp16" and torch.device(where).type == "cpu":
+        raise ConfigError(
+            "Sampling in fp16 needs a CUDA device, and there is none.",
+            remedy="Set the precision to fp32, or to bf16 where the processor has it.",
+        )
     with quiet_libraries():
         parts = DiffusionParts(
             family=family,
             modules={
-                **{part.name: _part(part, path, device=where) for part in family.parts},
+                **{p.name: _part(p, path, where, precision) for p in family.parts},
                 SCHEDULER: family.load_schedule(path),
             },
             index=read_json(path / "model_index.json"),
@@ -178,7 +192,7 @@ def load_frozen(
     wanted = set(names)
     with quiet_libraries():
         return {
-            part.name: _part(part, path, device=device).requires_grad_(False)
+            part.name: _part(part, path, device).requires_grad_(False)
             for part in family.parts
             if part.name in wanted
         }
@@ -190,14 +204,17 @@ def class_of(part: Part) -> Any:  # noqa: ANN401 - neither library has types
     return getattr(library, part.classes[0])
 
 
-def _part(part: Part, path: Path, *, device: str | torch.device) -> Any:  # noqa: ANN401
-    """Load one part."""
+def _part(
+    part: Part, path: Path, device: str | torch.device, precision: SamplingPrecision = "fp32"
+) -> Any:  # noqa: ANN401
+    """Load one part; an autoencoder in float32."""
     if part.role == "tokenizer":
         return class_of(part).from_pretrained(path / part.name, local_files_only=True)
-    return _load(class_of(part), path, part).to(device)
+    dtype = _DTYPES["fp32" if part.role == "autoencoder" else precision]
+    return _load(class_of(part), path, part, dtype).to(device)
 
 
-def _load(cls: Any, path: Path, part: Part) -> Any:  # noqa: ANN401
+def _load(cls: Any, path: Path, part: Part, dtype: torch.dtype) -> Any:  # noqa: ANN401
     """Load one network from its safetensors file."""
     folder = path / part.name
     try:
@@ -206,7 +223,7 @@ def _load(cls: Any, path: Path, part: Part) -> Any:  # noqa: ANN401
             use_safetensors=True,
             local_files_only=True,
             variant=weight_variant(folder, str(part.stem)),
-            **({"dtype" if part.library == "transformers" else "torch_dtype": torch.float32}),
+            **({"dtype" if part.library == "transformers" else "torch_dtype": dtype}),
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         first_line = (

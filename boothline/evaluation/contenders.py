@@ -145,12 +145,6 @@ class _Lazy:
         return self._parts
 
 
-def _load_for_sampling(folder: Path) -> "DiffusionParts":
-    from boothline.diffusion.loading import load_pipeline
-
-    return load_pipeline(folder, for_sampling=True)
-
-
 def champion_of(context: StepContext, model: ManifestRef) -> ManifestRef | None:
     """Return the model to beat; asked once a step, so that key and result are about the same."""
     path = context.common_folder / "champion.txt"
@@ -166,7 +160,7 @@ def contenders_of(
     *,
     model: ManifestRef,
     champion: ManifestRef | None,
-    load: LoadModel = _load_for_sampling,
+    device_for: Callable[[], str | None] = lambda: None,
 ) -> list[Contender]:
     """Return the fine-tuned model, the base model and, if there is one, the champion.
 
@@ -174,8 +168,15 @@ def contenders_of(
         context: the step.
         model: the fine-tuned model.
         champion: the model to beat.
-        load: loads a model from its folder.
+        device_for: asked before a model is loaded; None: the first CUDA device, or else the CPU.
     """
+
+    def load(folder: Path) -> "DiffusionParts":
+        from boothline.diffusion.loading import load_pipeline
+
+        precision = context.config.evaluation.sampling.precision
+        return load_pipeline(folder, device=device_for(), for_sampling=True, precision=precision)
+
     base = model_of(context.config, context.settings)
     entrants = [
         _of_manifest(context, FINE_TUNED, model, load),

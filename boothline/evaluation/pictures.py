@@ -55,10 +55,15 @@ class PicturePlan:
 
     @classmethod
     def of_class(cls, config: RunConfig, *, indices: Sequence[int]) -> Self:
-        """Return the plan of class pictures: the prior's of these numbers, sampled again."""
+        """Return the plan of class pictures: the prior's of these numbers, sampled again.
+
+        The precision is the evaluation's, in which the models are loaded.
+        """
         prior, noun = config.prior, config.subject.class_noun
+        precision = config.evaluation.sampling.precision
+        sampling = prior.sampling.model_copy(update={"precision": precision})
         names = {f"{index:06d}.png": (prior.prompt_of(index, noun), index) for index in indices}
-        return cls._of(config, names, prior.sampling)
+        return cls._of(config, names, sampling)
 
     @classmethod
     def _of(

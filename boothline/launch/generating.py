@@ -103,7 +103,9 @@ def make_pictures(
     from boothline.pictures.plan import plan_pictures
 
     version = resolve(session.store, *model)
-    loaded = LoadedModel.load(session.store, session.settings, version)
+    loaded = LoadedModel.load(
+        session.store, session.settings, version, precision=sampling.precision
+    )
     planned = plan_pictures(rows, sampling=sampling, images_per_prompt=num_images)
     paths: list[str] = []
     first = _next_number(folder)

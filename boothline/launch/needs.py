@@ -1,6 +1,7 @@
 """What a configuration needs of the machine that runs it: optional libraries, CUDA, keys."""
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +10,16 @@ from boothline.config import RunConfig
 from boothline.doctor.libraries import Need, missing, refuse
 from boothline.settings import Settings
 
+_SAMPLING: Final = ("prior", "evaluation", "inference")
 _ON_CUDA: Final = {
-    ("optimizer", "adamw8bit"): "Set training.optimizer to adamw, or to adafactor to save memory.",
-    ("precision", "fp16"): "Set training.precision to fp32, or to bf16 where the processor has it.",
-    ("frozen_precision", "nf4"): "Set training.frozen_precision to bf16.",
+    ("training.optimizer", "adamw8bit"): "Set it to adamw, or to adafactor to save memory.",
+    ("training.frozen_precision", "nf4"): "Set it to bf16.",
+    **{
+        (f"{place}.precision", "fp16"): "Set it to fp32, or to bf16 where the processor has it."
+        for place in ("training", *(f"{step}.sampling" for step in _SAMPLING))
+    },
 }
-"""Settings of a training that take CUDA, each with what to do without."""
+"""Settings that take CUDA, each with what to do without."""
 
 
 def lacking(
@@ -36,8 +41,11 @@ def check_needs(config: RunConfig, settings: Settings, *, pipeline: str) -> None
 
 def _cuda(config: RunConfig) -> Iterator[Need]:
     """Yield the settings that take a CUDA device where there is none."""
-    training = config.training
-    asking = [(name, value) for name, value in _ON_CUDA if getattr(training, name) == value]
+    asking = [
+        (name, value)
+        for name, value in _ON_CUDA
+        if reduce(getattr, name.split("."), config) == value
+    ]
     if not asking:
         return
     import torch
@@ -46,7 +54,7 @@ def _cuda(config: RunConfig) -> Iterator[Need]:
         return
     for name, value in asking:
         yield Need(
-            setting=f"training.{name} {value}",
+            setting=f"{name} {value}",
             message="needs a CUDA device, and there is none here",
             remedy=_ON_CUDA[name, value],
         )

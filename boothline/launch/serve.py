@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 import boothline
-from boothline.config.sampling import SamplerName
+from boothline.config.sampling import SamplerName, SamplingPrecision
 from boothline.errors import BoothlineError, ConfigError, DataError, ServiceError
 from boothline.launch.local.session import Session
 from boothline.launch.serve_metrics import ServeMetrics
@@ -58,6 +58,7 @@ class Followed:
         session: the store.
         name: the registered model.
         selector: `champion`, `challenger` or a number.
+        precision: what its denoiser and text encoders are computed in.
         interval_seconds: from one look at the alias to the next.
 
     Attributes:
@@ -69,9 +70,16 @@ class Followed:
     """
 
     def __init__(
-        self, session: Session, name: str, selector: str, *, interval_seconds: float = 5.0
+        self,
+        session: Session,
+        name: str,
+        selector: str,
+        *,
+        precision: SamplingPrecision = "fp32",
+        interval_seconds: float = 5.0,
     ) -> None:
         self._session = session
+        self._precision = precision
         self._alias = (name, selector)
         self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
@@ -107,7 +115,8 @@ class Followed:
 
     def _load(self) -> LoadedModel:
         version = resolve(self._session.store, *self._alias)
-        return LoadedModel.load(self._session.store, self._session.settings, version)
+        session = self._session
+        return LoadedModel.load(session.store, session.settings, version, precision=self._precision)
 
     def _follow(self) -> None:
         while not self._stopping.wait(self._interval_seconds):

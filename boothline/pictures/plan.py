@@ -120,6 +120,7 @@ class PlannedPicture:
             "guidance_scale": self.sampling.guidance_scale,
             "sampler": self.sampling.sampler,
             "eta": self.sampling.eta,
+            **({"precision": self.sampling.precision} if self.sampling.precision != "fp32" else {}),
             **(self.start.facts() if self.start else {}),
         }
 

@@ -12,6 +12,7 @@ from boothline.store import Store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from boothline.config.sampling import SamplingPrecision
     from boothline.diffusion.loading import DiffusionParts
     from boothline.pictures.plan import PlannedPicture
     from boothline.pictures.prompts import PromptRow
@@ -35,13 +36,21 @@ class LoadedModel:
     pipeline: "DiffusionParts"
 
     @classmethod
-    def load(cls, store: Store, settings: Settings, version: ModelVersion) -> "LoadedModel":
+    def load(
+        cls,
+        store: Store,
+        settings: Settings,
+        version: ModelVersion,
+        *,
+        precision: "SamplingPrecision" = "fp32",
+    ) -> "LoadedModel":
         """Fetch a version and load it; what is cached is compared with its digests again.
 
         Args:
             store: holds its files.
             settings: the home folder, whose cache is used, and a verification key, if any.
             version: the version.
+            precision: what its denoiser and text encoders are computed in.
 
         Raises:
             NotFoundError: its manifest does not exist.
@@ -56,7 +65,7 @@ class LoadedModel:
         return cls(
             version=version,
             facts=store.read_as(Model, version.ref),
-            pipeline=load_pipeline(folder / MODEL_FOLDER, for_sampling=True),
+            pipeline=load_pipeline(folder / MODEL_FOLDER, for_sampling=True, precision=precision),
         )
 
     def generate(

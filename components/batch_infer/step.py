@@ -151,7 +151,12 @@ def _make(
     model = ManifestRef.parse(inputs.model)
     verify_signed(context.store, context.settings, model, folder / _MODEL_FOLDER)
     device = device_of(inputs.shard, settings=context.settings)
-    pipeline = load_pipeline(folder / _MODEL_FOLDER, device=device, for_sampling=True)
+    pipeline = load_pipeline(
+        folder / _MODEL_FOLDER,
+        device=device,
+        for_sampling=True,
+        precision=context.config.inference.sampling.precision,
+    )
     texts = {"model": context.store.read(model).content_digest, "run": context.run_id}
 
     def more(made: int, _: int) -> None:

@@ -79,7 +79,9 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
                 mode="json", include={"identifier", "class_noun", "resolution_px"}
             ),
             "prior": config.prior.model_dump(
-                mode="json", include={"prompt", "prompts", "sampling"}
+                mode="json",
+                include={"prompt", "prompts", "sampling"},
+                exclude={"sampling": {"precision"}},  # models are loaded in the evaluation's
             ),
             "base_model_digest": _resolved(context).digest,
             "clip_digest": _resolved(context, evaluation.clip_model).digest,

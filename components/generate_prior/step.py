@@ -183,7 +183,8 @@ def _made(
 
         share_cores(series.prior.num_shards, settings=context.settings)
         device = device_of(shard, settings=context.settings)
-        return load_pipeline(base.path, device=device, for_sampling=True)
+        precision = series.prior.sampling.precision
+        return load_pipeline(base.path, device=device, for_sampling=True, precision=precision)
 
     chunks = series.parts(shard)
     wanted = [picture for chunk in chunks for picture in series.wanted(chunk)]

@@ -1,8 +1,6 @@
 """Samples one shard of the pictures that the evaluation compares, of every contender."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from boothline.components.sample_models import ABOUT
 from boothline.evaluation.contenders import (
@@ -17,9 +15,6 @@ from boothline.results import EvaluationShard
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef
 from boothline.subjects import Files, each_subject
-
-if TYPE_CHECKING:
-    from boothline.diffusion.loading import DiffusionParts
 
 
 class Inputs(StepInputs):
@@ -75,17 +70,15 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
 def _picture_sets(context: StepContext, inputs: Inputs) -> list[PictureSet]:
     """Return the sets of pictures that all contenders make."""
 
-    def load(folder: Path) -> "DiffusionParts":
+    def device_for() -> str:
         from boothline.diffusion.devices import device_of, share_cores
-        from boothline.diffusion.loading import load_pipeline
 
         share_cores(context.config.evaluation.num_shards, settings=context.settings)
-        device = device_of(inputs.shard, settings=context.settings)
-        return load_pipeline(folder, device=device, for_sampling=True)
+        return device_of(inputs.shard, settings=context.settings)
 
     model = ManifestRef.parse(inputs.model)
     contenders = contenders_of(
-        context, model=model, champion=champion_of(context, model), load=load
+        context, model=model, champion=champion_of(context, model), device_for=device_for
     )
     priors = Priors(context.store, [ManifestRef.parse(ref) for ref in inputs.priors])
     return [

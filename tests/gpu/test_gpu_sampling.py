@@ -18,7 +18,7 @@ REQUESTS = [
 
 
 def pixels(base: Path, device: torch.device, sampling: SamplingConfig) -> list[np.ndarray]:
-    parts = load_pipeline(base, device=device, for_sampling=True)
+    parts = load_pipeline(base, device=device, for_sampling=True, precision=sampling.precision)
     assert parts.unet.device.type == device.type
     return [np.asarray(image).astype(int) for image in sample(parts, REQUESTS, sampling=sampling)]
 
@@ -35,10 +35,10 @@ def test_pictures_of_the_device_are_those_of_the_cpu(
     assert abs(ours[0] - ours[1]).mean() > 1
 
 
+@pytest.mark.proves("F58/fp16")
 def test_pictures_in_fp16_are_those_of_fp32(tiny_pipeline: Path, device: torch.device) -> None:
-    if "precision" not in SamplingConfig.model_fields:
-        pytest.skip("sampling has no precision setting: pictures are sampled in fp32")
-    half = SamplingConfig.model_validate({**SETTINGS, "precision": "fp16"})
+    precision = "fp16" if device.type == "cuda" else "bf16"
+    half = SamplingConfig.model_validate({**SETTINGS, "precision": precision})
     ours = pixels(tiny_pipeline, device, half)
     theirs = pixels(tiny_pipeline, device, SamplingConfig.model_validate(SETTINGS))
     for one, other in zip(ours, theirs, strict=True):

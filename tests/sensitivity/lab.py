@@ -218,10 +218,10 @@ def in_this_process(store: Store) -> Iterator[None]:
 def _copied(load: Callable[..., Any]) -> Callable[..., Any]:
     """Return a loader that reads equal weights once and then copies the model."""
 
-    def copy(kind: type, folder: Path, *part: Any) -> Any:
-        place = folder.joinpath(*(named.name for named in part))
+    def copy(kind: type, folder: Path, *part: Any) -> Any:  # a part, and what it is kept in
+        place = folder.joinpath(*(named.name for named in part[:1]))
         weights = [p.read_bytes() for p in sorted(place.glob("*.safetensors"))]
-        name = f"{kind.__name__} {hashlib.sha256(b''.join(weights)).hexdigest()}"
+        name = f"{kind.__name__} {part[1:]} {hashlib.sha256(b''.join(weights)).hexdigest()}"
         if name not in _LOADED:
             _LOADED[name] = _Frozen(load(kind, folder, *part))
         return _LOADED[name].thawed()

@@ -18,6 +18,12 @@ SAME: Mapping[tuple[str, str, tuple[object, object]], str] = {
     ("train", "training.frozen_precision", ("fp32", "bf16")): (
         "the weights are rounded to bf16 before they are computed with in any case"
     ),
+    **{
+        ("train", "evaluation.sampling.precision", ("fp32", value)): (
+            "its sheets are drawn in the precision of the training"
+        )
+        for value in ("bf16", "fp16")
+    },
 }
 """Settings in the key of a step, and two values that give the same bits here."""
 
@@ -27,6 +33,15 @@ REFUSED: Mapping[tuple[str, str, object], str] = {
     ("train", "training.optimizer", "adamw8bit"): "needs CUDA",
     ("train", "training.precision", "fp16"): "needs CUDA",
     ("train", "training.frozen_precision", "nf4"): "needs CUDA",
+    **{
+        (step, f"{section}.sampling.precision", "fp16"): "needs CUDA"
+        for step, section in (
+            ("generate_prior", "prior"),
+            ("sample_models", "evaluation"),
+            ("evaluate", "evaluation"),
+            ("batch_infer", "inference"),
+        )
+    },
 }
 """Values that a step refuses here."""
 

@@ -24,6 +24,7 @@ containers:
       - --host=0.0.0.0
       - --port=8080
       - --queue={{ $serve.queue }}
+      - --precision={{ $serve.precision }}
     envFrom:
       - configMapRef:
           name: {{ include "boothline.fullname" $root }}-settings

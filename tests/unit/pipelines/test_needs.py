@@ -46,6 +46,10 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"training": {"precision": "fp16"}}, ["training.precision fp16 needs a CUDA device"]),
         (
+            {"prior": {"sampling": {"precision": "fp16"}}},
+            ["prior.sampling.precision fp16 needs a CUDA device"],
+        ),
+        (
             {"training": {"method": "lora", "precision": "bf16", "frozen_precision": "nf4"}},
             [
                 "training.frozen_precision nf4 needs the library bitsandbytes",
