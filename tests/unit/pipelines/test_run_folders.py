@@ -33,6 +33,7 @@ def test_new_run_id_holds_the_time_and_is_not_guessable_twice():
     assert len({new_run_id(now) for _ in range(50)}) > 1
 
 
+@pytest.mark.proves("F06/stored")
 def test_config_of_run_folder_reads_back_equal(tmp_path):
     config = RunConfig.model_validate({"subject": {"prompt": "é {subject}"}})
     folder = RunFolder(tmp_path / FIRST)
