@@ -86,7 +86,7 @@ def test_training_cancelled_while_it_waits_for_a_node_is_gone_and_stays_gone(
 def test_training_cancelled_while_it_runs_is_gone_and_resumes_from_its_state(
     cluster: Cluster, nodes: Path, pictures: str, figure: Any
 ) -> None:
-    """Cancelled while it trains: gone within 60 s; `resume` goes on from the saved state"""
+    """Cancelled while it trains: gone within 60 s; `resume` continues from the saved state"""
     config = cluster.configuration(
         "stopped", pictures, training__num_steps=120, training__seed=12, checkpoints__every_steps=10
     )

@@ -212,7 +212,7 @@ def test_sweep_draws_its_trials_at_submit(
 def test_store_and_mlflow_that_restart_during_training_cost_nothing(
     cluster: Cluster, pictures: str, plain: Path, figure: Any
 ) -> None:
-    """The pods of the store and of MLflow are deleted during training: the run goes on"""
+    """The pods of the store and of MLflow are deleted during training: the run continues"""
     config = cluster.configuration("restarts", pictures, training__num_steps=60, training__seed=7)
     words = ("submit", config, "--deployment", plain, "--run-id", "restarts-1", "--watch")
     started, process = time.monotonic(), cluster.start(*words)

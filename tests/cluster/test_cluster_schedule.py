@@ -34,7 +34,7 @@ def ended(cluster: Cluster, number: int) -> dict[str, Any]:
 
 
 def trained(cluster: Cluster, run: dict[str, Any], deployment: Path) -> bool:
-    """Tell whether a run of the clock trained."""
+    """Return whether a run of the clock trained."""
     shown = cluster.state(f"nightly-{run['run_id']}", deployment)
     assert shown, run
     done = {step["name"] for step in shown["steps"] if step["status"] in ("done", "reused")}
