@@ -141,9 +141,11 @@ class StepProgress:
 
     @property
     def note(self) -> str:
-        """Note of the shard that reported last."""
-        latest = max(self.shards.values(), key=lambda shard: shard.last_time, default=None)
-        note = latest.note if latest else ""
+        """Note of the shard or trial that reported last, with its name where several run."""
+        number = max(self.shards, key=lambda n: self.shards[n].last_time, default=None)
+        note = self.shards[number].note if self.shards else ""
+        if note and sum(shard.state == "running" for shard in self.shards.values()) > 1:
+            return f"{label_of(self.name, number)}: {note}"
         return note or ("" if self.total else self.before)
 
     @property

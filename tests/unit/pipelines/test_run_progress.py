@@ -162,6 +162,19 @@ def test_table_shows_counts_note_and_time_left_of_running_steps():
         assert part in train
 
 
+def test_note_names_the_trial_whose_speed_it_is_while_several_run():
+    progress = RunProgress(["train"])
+    for trial in (0, 1):
+        progress.apply(event("train", "started", 0, shard=trial))
+        note = f"loss 0.{trial}, 0.6 img/s"
+        more = {"done": 5, "total": 10, "unit": "steps", "note": note}
+        progress.apply(event("train", "progress", 1 + trial, shard=trial, **more))
+    assert progress.steps["train"].note == "train-1: loss 0.1, 0.6 img/s"
+    progress.apply(event("train", "done", 3, shard=0))
+    progress.apply(event("train", "progress", 4, shard=1, **more))
+    assert progress.steps["train"].note == "loss 0.1, 0.6 img/s"
+
+
 def test_table_on_narrow_terminal_keeps_the_note_and_the_time_left_of_the_run():
     note = "loss 0.0412, 12.3 images/s"
     text = rendered(
