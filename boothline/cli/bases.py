@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from boothline.cli.keeping import progress
+from boothline.cli.keeping import progress, stored
 from boothline.cli.options import Home, Output, OutputOption, example
 from boothline.cli.printing import emit, say, say_table
 
@@ -69,9 +69,9 @@ def add(
 def list_(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     """List the base models and encoders in the store."""
     from boothline.diffusion.bases import listed
-    from boothline.launch.local.session import has_local_state, open_session
+    from boothline.launch.local.session import open_session
 
-    models = listed(open_session(home, start=False).store) if has_local_state(home) else []
+    models = listed(open_session(home, start=False).store)
     emit(
         {"bases": [_summary(model) for model in models]},
         output,
@@ -87,9 +87,9 @@ def remove(
 ) -> None:
     """Take a name away, and with its last name the model; `boothline gc` frees the space."""
     from boothline.diffusion.bases import remove as take_away
-    from boothline.launch.local.session import open_session
 
-    model = take_away(open_session(home).store, name)
+    with stored(home) as store:
+        model = take_away(store, name)
     emit(
         {"removed": name, "digest": model.digest},
         output,

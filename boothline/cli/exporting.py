@@ -66,12 +66,14 @@ def export(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Write a registered model to a folder that other tools load, verified while it is written."""
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.registry.exporting import export_model
 
     name, _, version = model.partition("@")
-    session = open_session(home)
-    with console(stderr=True).status(f"Exporting {name}") as status:
+    with (
+        console(stderr=True).status(f"Exporting {name}") as status,
+        existing_session(home) as session,
+    ):
         done = export_model(
             session.store,
             session.settings,
@@ -119,13 +121,16 @@ def push(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Upload a registered model to a model hub, with a card of its pictures, scores and origin."""
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.launch.pushing import push_model
 
     name, _, version = model.partition("@")
-    with console(stderr=True).status(f"Gathering {name}") as status:
+    with (
+        console(stderr=True).status(f"Gathering {name}") as status,
+        existing_session(home) as session,
+    ):
         done = push_model(
-            open_session(home),
+            session,
             model=(name, version or "champion"),
             repository=repository,
             form=form.value,

@@ -125,7 +125,7 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
     """Make pictures with a registered model, from noise or from a picture."""
     from boothline.launch.generating import make_pictures
     from boothline.launch.local.folder import existing_folder
-    from boothline.launch.local.session import home_folder, open_session
+    from boothline.launch.local.session import existing_session, home_folder
 
     rows = _with_edit(_rows(prompt, prompts), image=image, mask=mask, strength=strength)
     rows = _with_size(rows, size)
@@ -136,9 +136,9 @@ def generate(  # noqa: PLR0913  (every argument is an option of the command)
         model = existing_folder(home_folder(home), None).read_config().model_name
     name, _, version = model.partition("@")
     what = f"Making {len(rows) * num_images} pictures with {name}"
-    with console(stderr=True).status(what) as status:
+    with console(stderr=True).status(what) as status, existing_session(home) as session:
         made = make_pictures(
-            open_session(home),
+            session,
             rows,
             model=(name, version or "champion"),
             folder=output_dir,
@@ -179,14 +179,13 @@ def serve(
     home: Home = None,
 ) -> None:
     """Answer prompts over HTTP with a registered model, swapped when another is promoted."""
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.launch.serve import Followed, application, listen
 
     name, _, selector = model.partition("@")
     target = console(stderr=True)
-    with target.status(f"Loading {name}"):
-        lowered = _sampling({"precision": precision}).precision
-        session = open_session(home)
+    lowered = _sampling({"precision": precision}).precision
+    with target.status(f"Loading {name}"), existing_session(home) as session:
         followed = Followed(session, name, selector or "champion", precision=lowered)
         app = application(followed, queue_limit=queue)
     version = followed.model.version

@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from boothline.cli.options import Home, Output, OutputOption, example
 from boothline.cli.printing import console, emit, is_live, say, say_table
+from boothline.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from boothline.collecting import Garbage, Verification
+    from boothline.store import Store
 
 app = typer.Typer()
 
@@ -29,10 +32,12 @@ def verify(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     """Read and hash everything that is stored, and name what is damaged and who uses it."""
     from boothline.collecting import verify as examine
     from boothline.errors import IntegrityError
-    from boothline.launch.local.session import open_session
 
-    with progress("verifying", unit_bytes=_MEBIBYTE, unit="MiB") as report:
-        found = examine(open_session(home).store, on_progress=report)
+    with (
+        progress("verifying", unit_bytes=_MEBIBYTE, unit="MiB") as report,
+        stored(home) as store,
+    ):
+        found = examine(store, on_progress=report)
     emit(found, output, lambda target: _say_verification(target, found))
     if found.damages:
         first = found.damages[0]
@@ -68,17 +73,32 @@ def gc(
 ) -> None:
     """Find what no run, model or training needs any more, and delete it with --delete."""
     from boothline.collecting import Retention, collect
-    from boothline.launch.local.session import open_session
 
     retention = Retention(
         grace_seconds=grace_hours * HOUR_SECONDS,
         runs_seconds=None if runs_older_than is None else runs_older_than * DAY_SECONDS,
     )
-    with progress("reading", unit_bytes=1, unit="objects") as report:
-        garbage = collect(
-            open_session(home).store, retention=retention, delete=delete, on_progress=report
-        )
+    with progress("reading", unit_bytes=1, unit="objects") as report, stored(home) as store:
+        garbage = collect(store, retention=retention, delete=delete, on_progress=report)
     emit(_summary(garbage, deleted=delete), output, lambda t: _say_garbage(t, garbage, delete))
+
+
+@contextmanager
+def stored(home: Path | None) -> "Iterator[Store]":
+    """Open the store of a home folder.
+
+    Raises:
+        ConfigError: nothing was ever stored there: it is the wrong folder, most likely.
+    """
+    from boothline.launch.local.session import existing_session
+
+    with existing_session(home) as session:
+        if session.is_new:
+            raise ConfigError(
+                f"Nothing is stored in {session.home}.",
+                remedy="Name the home folder of your runs with --home.",
+            )
+        yield session.store
 
 
 def _summary(garbage: "Garbage", *, deleted: bool) -> dict[str, object]:

@@ -26,17 +26,12 @@ def models(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     import time
 
     from boothline.cli.summaries import say_drift, say_models
-    from boothline.launch.local.session import has_local_state, open_session
-    from boothline.launch.registered import ListedVersion, drift_of, list_models
-    from boothline.registry.drift import Drift
+    from boothline.launch.local.session import open_session
+    from boothline.launch.registered import drift_of, list_models
 
-    listed: list[ListedVersion] = []
-    drift: list[Drift] = []
-    unknown = ""
-    if has_local_state(home):  # else nothing is registered, and nothing is made to say so
-        session = open_session(home, start=False)
-        listed = list_models(session.store)
-        drift, unknown = drift_of(session)
+    session = open_session(home, start=False)
+    listed = list_models(session.store)
+    drift, unknown = drift_of(session)
 
     def show(target: "Console") -> None:
         say_models(target, listed, now=time.time())
@@ -70,11 +65,11 @@ def promote(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make a version that passed the gate the champion, or any version with --force."""
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.launch.registered import promote_version
 
-    session = open_session(home, tracking=True)
-    entry = promote_version(session, model, version, reason=reason, force=force)
+    with existing_session(home, tracking=True) as session:
+        entry = promote_version(session, model, version, reason=reason, force=force)
     past = ", past the gate" if entry.forced else ""
     emit(
         entry,
@@ -95,13 +90,13 @@ def rollback(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make the champion before the current one the champion again."""
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.launch.registered import actor_of
     from boothline.registry.promotion import rollback as roll_back
 
-    session = open_session(home, tracking=True)
-    actor = actor_of(session.settings)
-    entry = roll_back(session.store, session.settings, model, reason=reason, actor=actor)
+    with existing_session(home, tracking=True) as session:
+        actor = actor_of(session.settings)
+        entry = roll_back(session.store, session.settings, model, reason=reason, actor=actor)
     emit(
         entry,
         output,

@@ -39,11 +39,11 @@ def repair(
     Versions that share a number get one each; versions and aliases that MLflow lacks are made
     again. Nothing is deleted; a second call finds nothing to do.
     """
-    from boothline.launch.local.session import open_session
+    from boothline.launch.local.session import existing_session
     from boothline.registry.repair import repair as mend
 
-    session = open_session(home, tracking=True)
-    done = mend(session.store, session.settings, dry_run=dry_run)
+    with existing_session(home, tracking=True) as session:
+        done = mend(session.store, session.settings, dry_run=dry_run)
     emit(
         {
             "dry_run": dry_run,

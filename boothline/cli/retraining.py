@@ -36,12 +36,13 @@ def retrain(
     """
     from boothline.launch.local.folder import folder_of, new_run_id
     from boothline.launch.local.prechecks import check, with_absolute_paths
-    from boothline.launch.local.session import home_folder, open_session
+    from boothline.launch.local.session import existing_session, home_folder
     from boothline.launch.retraining import look
 
     config = with_absolute_paths(load_config(configs, overrides, subject))
     check(config, home=home_folder(home))
-    found = look(open_session(home), config)
+    with existing_session(home) as session:
+        found = look(session, config)
     rows = [
         (item.name, "fired" if item.fired else "not fired", item.claimed_by, item.text)
         for item in found.triggers

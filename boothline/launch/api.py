@@ -15,7 +15,7 @@ from boothline.errors import NotFoundError
 from boothline.launch.local.display import PlainDisplay
 from boothline.launch.local.folder import existing_folder, folder_of, new_run_id
 from boothline.launch.local.prechecks import with_absolute_paths
-from boothline.launch.local.session import home_folder, open_session
+from boothline.launch.local.session import existing_session, home_folder, open_session
 from boothline.launch.local.summary import Summary, summarise
 from boothline.launch.local.workflow import carry_out
 from boothline.registry.loaded import LoadedModel
@@ -135,9 +135,9 @@ def load_champion(name: str, *, home: Path | str | None = None) -> LoadedModel:
 
 def load_version(name: str, selector: str, *, home: Path | str | None = None) -> LoadedModel:
     """Return a version by alias or number, as `load_champion` does."""
-    session = open_session(Path(home) if home else None)
-    version = resolve(session.store, name, selector)
-    return LoadedModel.load(session.store, session.settings, version)
+    with existing_session(Path(home) if home else None) as session:
+        version = resolve(session.store, name, selector)
+        return LoadedModel.load(session.store, session.settings, version)
 
 
 def _config(config: RunConfig | Mapping[str, object] | Path | str) -> RunConfig:

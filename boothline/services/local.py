@@ -119,15 +119,20 @@ def with_local(settings: Settings) -> Settings:
     return settings.model_copy(update={name: getattr(local, name) for name in fields})
 
 
-def stop(home: Path) -> list[str]:
-    """Stop the services that were started for a home folder and return their names; data stays."""
+def stop(home: Path, *, only: Collection[str] = ALL) -> list[str]:
+    """Stop the services that were started for a home folder and return their names; data stays.
+
+    Args:
+        home: the folder that the services and their data belong to.
+        only: names of those to stop.
+    """
     folder = _folder(home)
     if not folder.is_dir():
         return []
     with _locked(folder):
         records = _read(folder)
         stopped = []
-        for name in reversed(ALL):
+        for name in (name for name in reversed(ALL) if name in only):
             record = records.services.pop(name, None)
             found = processes.find_all(folder / name)
             for process in found:

@@ -16,6 +16,7 @@ from boothline.config import RunConfig
 from boothline.errors import ConfigError
 
 ACTIVE_FILE = "active.json"
+LOCK_FILE = "run.lock"
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -168,7 +169,7 @@ def only_run(home: Path, run_id: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / "run.lock")
+    lock = FileLock(home / LOCK_FILE)
     owner = home / ACTIVE_FILE
     try:
         lock.acquire(timeout=1)
@@ -189,10 +190,10 @@ def is_active(home: Path, run_id: str) -> bool:
     """Return whether a run holds the home folder now."""
     from filelock import FileLock, Timeout
 
-    if not (home / "run.lock").exists():
+    if not (home / LOCK_FILE).exists():
         return False
     try:
-        with FileLock(home / "run.lock", timeout=0):
+        with FileLock(home / LOCK_FILE, timeout=0):
             return False
     except Timeout:
         return _owner(home / ACTIVE_FILE).startswith(run_id)

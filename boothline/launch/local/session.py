@@ -1,17 +1,21 @@
 """What the command line works with: the home folder, the services and the store."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline import settings as process_environment
-from boothline.errors import ConfigError, ServiceError
+from boothline.errors import ConfigError, ModelNotFoundError, ServiceError
 from boothline.settings import Settings
 
 if TYPE_CHECKING:
     from boothline.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +25,12 @@ class Session:
     Attributes:
         home: local state; absolute.
         environment: `BOOTHLINE_*` variables with the services' addresses, for child processes.
+        is_new: whether nothing was ever stored here: the store is then an empty one in memory.
     """
 
     home: Path
     environment: Mapping[str, str]
+    is_new: bool = False
 
     @cached_property
     def settings(self) -> Settings:
@@ -44,7 +50,10 @@ class Session:
             ServiceError: it is unreachable.
         """
         from boothline.store import Store
+        from boothline.store.memory import memory_store
 
+        if self.is_new:
+            return memory_store(self.settings.blob_cache)
         return Store.connect(self.settings)
 
 
@@ -68,7 +77,8 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
     Args:
         home: the home folder; None: the setting's.
         tracking: whether MLflow is needed; otherwise it is only used if it runs already.
-        start: whether services may be started; what only looks at things starts none.
+        start: whether services may be started; what only looks at things starts none, and sees an
+            empty store where nothing was ever stored.
 
     Raises:
         ServiceError: a service does not start, or does not run and may not be started.
@@ -89,6 +99,8 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
         endpoints = services.ensure(folder, only=wanted)
     else:
         endpoints = services.running(folder)
+        if not has_local_state(home):
+            return Session(home=folder, environment=own, is_new=True)
         if not endpoints.s3_endpoint:
             raise ServiceError(
                 f"The store in {folder} does not run.", remedy="`boothline up` starts it."
@@ -99,6 +111,49 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
     return Session(home=folder, environment={**found, **own})
 
 
+@contextmanager
+def existing_session(home: Path | None, *, tracking: bool = False) -> Iterator[Session]:
+    """Open a home folder for what works on things that are stored there already.
+
+    Where nothing was ever stored nothing is started: the store is an empty one. Services that were
+    started are stopped when what is done with them fails, so that a refusal leaves nothing behind.
+
+    Args:
+        home: the home folder; None: the setting's.
+        tracking: as in `open_session`.
+
+    Raises:
+        ServiceError: a service does not start.
+        ConfigError: credentials of no store.
+    """
+    from boothline import services
+
+    if not has_local_state(home):
+        yield open_session(home, start=False)
+        return
+    folder = home_folder(home)
+    before = {service.name for service in services.status(folder) if service.state != "stopped"}
+    try:
+        yield open_session(home, tracking=tracking)
+    except BaseException:
+        _stop_again(folder, kept=before)
+        raise
+
+
+def _stop_again(home: Path, *, kept: Collection[str]) -> None:
+    """Stop the services but those that are kept, unless a run has begun to use them."""
+    from filelock import FileLock, Timeout
+
+    from boothline import services
+    from boothline.launch.local.folder import LOCK_FILE
+
+    try:
+        with FileLock(home / LOCK_FILE, timeout=0):
+            services.stop(home, only=set(services.ALL) - set(kept))
+    except Timeout:
+        logger.info("the services stay: a run uses them")
+
+
 def settings_for(models: Iterable[str], home: Path) -> Settings:
     """Return the settings for a look at a configuration before its run.
 
@@ -106,6 +161,7 @@ def settings_for(models: Iterable[str], home: Path) -> Settings:
     the same as in the run. It is started where one of the models that are named lies in it.
 
     Raises:
+        ModelNotFoundError: one of the models is to lie in a store where nothing was ever stored.
         ServiceError: it does not start.
     """
     from boothline import services
@@ -114,7 +170,13 @@ def settings_for(models: Iterable[str], home: Path) -> Settings:
     settings = process_environment.current().model_copy(update={"home": home})
     if settings.s3_endpoint:
         return settings
-    if any(model.startswith(PREFIX) for model in models):
+    if stored := [model for model in models if model.startswith(PREFIX)]:
+        if not has_local_state(home):
+            raise ModelNotFoundError(
+                f"There is no model {stored[0]!r}: nothing is stored in {home}.",
+                remedy="Add it: boothline base add FOLDER --name "
+                f"{stored[0].removeprefix(PREFIX)}; --home names another store.",
+            )
         return open_session(home).settings
     return services.with_local(settings)
 

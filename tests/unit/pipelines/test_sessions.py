@@ -4,13 +4,15 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from boothline import services
 from boothline import settings as process_environment
 from boothline.errors import ConfigError, ServiceError
-from boothline.launch.local.session import has_local_state, open_session
+from boothline.launch.local.folder import LOCK_FILE
+from boothline.launch.local.session import existing_session, has_local_state, open_session
 from boothline.launch.local.workflow import say_tracking
-from boothline.services import Endpoints
+from boothline.services import Endpoints, ServiceStatus
 from boothline.settings import Settings
 
 
@@ -92,6 +94,66 @@ def test_models_of_an_empty_folder_leaves_it_empty(cli, started, tmp_path) -> No
     assert started == []
     assert list(tmp_path.iterdir()) == []
     assert not has_local_state(None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("rollback", "nemo"), "There is no model 'nemo'. No model is registered yet"),
+        (("promote", "nemo", "2"), "There is no model 'nemo'. No model is registered yet"),
+        (("generate", "a bear", "--model", "nemo"), "There is no model 'nemo'."),
+        (("serve", "nemo"), "There is no model 'nemo'."),
+        (("export", "nemo", "out"), "There is no model 'nemo'."),
+        (("push", "nemo", "team/nemo", "--dry-run"), "There is no model 'nemo'."),
+        (("base", "remove", "sd15"), "Nothing is stored in"),
+        (("verify",), "Nothing is stored in"),
+        (("gc",), "Nothing is stored in"),
+        (
+            ("init", "pictures", "--class-noun", "bear", "--base-model", "base:sd15"),
+            "There is no model 'base:sd15': nothing is stored in",
+        ),
+    ],
+)
+def test_refusal_in_an_empty_folder_leaves_it_empty(cli, started, tmp_path, words, said) -> None:
+    code, output, error = cli(*words)
+    assert (code, output) == (2, "")
+    assert said in " ".join(error.split())
+    assert started == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[set[str]]:
+    """A home with a store, and what of it was stopped, call by call; MLflow runs before."""
+    (tmp_path / ".boothline" / "services").mkdir(parents=True)
+    calls: list[set[str]] = []
+    states = [
+        ServiceStatus(name="seaweedfs", state="stopped", log=tmp_path / "log"),
+        ServiceStatus(name="mlflow", state="running", log=tmp_path / "log"),
+    ]
+    monkeypatch.setattr(services, "status", lambda home: states)
+    monkeypatch.setattr(services, "stop", lambda home, only: calls.append(set(only)))
+    return calls
+
+
+def test_refusal_stops_what_was_started_for_it_alone(started, stopped) -> None:
+    with pytest.raises(ConfigError), existing_session(None):
+        raise ConfigError("There is no such thing.")
+    assert started == [{"seaweedfs", "mlflow"}]
+    assert stopped == [{"seaweedfs"}]
+
+
+def test_services_stay_after_a_command_that_succeeded(started, stopped) -> None:
+    with existing_session(None) as session:
+        assert session.settings.s3_endpoint
+    assert (len(started), stopped) == (1, [])
+
+
+def test_refusal_stops_nothing_that_a_run_has_begun_to_use(started, stopped, tmp_path) -> None:
+    lock = FileLock(tmp_path / ".boothline" / LOCK_FILE)
+    with lock, pytest.raises(ConfigError), existing_session(None):
+        raise ConfigError("There is no such thing.")
+    assert (len(started), stopped) == (1, [])
 
 
 class Sayings(list[str]):
