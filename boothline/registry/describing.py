@@ -6,19 +6,19 @@ from typing import Final, TypeVar
 
 from boothline.errors import DataError, ServiceError, TrackingError
 from boothline.registry import mirror, mlmodel
-from boothline.registry.scoring import Judged, log_scores
 from boothline.registry.versions import ModelVersion, find
 from boothline.results import Dataset, Evaluation, Model, Promotion, Result
 from boothline.runs import StepRecord, read_steps
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import reach
+from boothline.tracking.client import Client, point, translated
 from boothline.tracking.identity import recorded
 from boothline.tracking.reconciling import DATASETS, dataset_digest, headline_metrics
 
 logger = logging.getLogger(__name__)
 
 PUBLISHING: Final = "publish_checkpoint"
+_OF_MODEL: Final = "models:/"
 
 ResultT = TypeVar("ResultT", bound=Result)
 
@@ -39,7 +39,7 @@ def describe_version(settings: Settings, store: Store, run_id: str) -> None:
     if version is None or not tags:
         return
     try:
-        client = reach(settings.mlflow_uri)
+        client = Client(settings.mlflow_uri)
         number = mirror.find(client, version)
         if number is None:
             return
@@ -47,25 +47,31 @@ def describe_version(settings: Settings, store: Store, run_id: str) -> None:
         mirror.describe(client, version, number, tags=tags, rules=rules)
         run = recorded(store, run_id)
         if run and evaluation:
-            scores = _judged(store, done, evaluation, mlflow_run_id=run.mlflow_run_id)
-            log_scores(client, version.name, number, scores)
+            pictures = _pictures(store, done)
+            time_ms = int((done["evaluate"].started_at + done["evaluate"].seconds) * 1000)
+            with translated(f"log the scores of version {number} of {version.name}"):
+                if model_id := _model_id(client, version.name, number):
+                    about = {**pictures, "model_id": model_id, "run_id": run.mlflow_run_id}
+                    scores = headline_metrics(evaluation).items()
+                    points = [point(name, mean, time_ms, about=about) for name, mean in scores]
+                    client.log_batch(run.mlflow_run_id, metrics=points)
     except TrackingError as error:
         logger.warning("MLflow does not show how %s was judged: %s", version.name, error)
 
 
-def _judged(
-    store: Store, done: Mapping[str, StepRecord], evaluation: Evaluation, *, mlflow_run_id: str
-) -> Judged:
-    """Return the scores of a run's model, and the pictures that they were compared with."""
-    record = done["evaluate"]
-    dataset = _result(store, done.get("validate_data"), Dataset)
-    pictures = _manifest(done, "validate_data") if dataset else ""
-    return Judged(
-        mlflow_run_id=mlflow_run_id,
-        scores=headline_metrics(evaluation),
-        time_ms=int((record.started_at + record.seconds) * 1000),
-        dataset=(DATASETS[Dataset], dataset_digest(store, pictures)) if pictures else ("", ""),
-    )
+def _pictures(store: Store, done: Mapping[str, StepRecord]) -> dict[str, str]:
+    """Return the pictures that scores were compared with, as points of metrics name them."""
+    if _result(store, done.get("validate_data"), Dataset) is None:
+        return {}
+    digest = dataset_digest(store, _manifest(done, "validate_data"))
+    return {"dataset_name": DATASETS[Dataset], "dataset_digest": digest}
+
+
+def _model_id(client: Client, name: str, number: int) -> str:
+    """Return MLflow's model of a version; empty: the server, from before MLflow 3, has none."""
+    shown = client.get("model-versions/get", name=name, version=str(number))["model_version"]
+    source = str(shown.get("source", ""))
+    return source.removeprefix(_OF_MODEL) if source.startswith(_OF_MODEL) else ""
 
 
 def _version(store: Store, manifest: str) -> ModelVersion | None:

@@ -1,7 +1,6 @@
 """Compares what MLflow shows of the registered models with the store's ledger, which counts."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,10 +16,7 @@ from boothline.registry.versions import (
 )
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.tracking.client import connect
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from boothline.tracking.client import Client
 
 REMEDY = "The ledger counts, and runs follow it: `boothline registry repair` mends MLflow."
 
@@ -68,11 +64,11 @@ def find_drift(store: Store, settings: Settings) -> list[Drift]:
     names = model_names(store)
     if not names or not settings.mlflow_uri:
         return []
-    client = connect(settings.mlflow_uri)
+    client = Client(settings.mlflow_uri)
     return [drift for name in names for drift in _of_model(client, store, name)]
 
 
-def _of_model(client: "MlflowClient", store: Store, name: str) -> Sequence[Drift]:
+def _of_model(client: Client, store: Store, name: str) -> Sequence[Drift]:
     """Return the differences of one model."""
     aliases = mirror.aliases(client, name)
     numbers = {version.digest: version.version for version in versions(store, name)}
@@ -93,7 +89,7 @@ def expected(store: Store, name: str) -> dict[str, ModelVersion | None]:
 
 
 def _of_alias(
-    client: "MlflowClient",
+    client: Client,
     numbers: Mapping[str, int],
     name: str,
     alias: str,

@@ -16,14 +16,18 @@ from boothline.registry.mlmodel import DIGEST_TAG, Version
 from boothline.results import Model
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.tracking.client import MissingError, RejectedError, connect, library_of, translated
+from boothline.tracking.client import (
+    Client,
+    MissingError,
+    RejectedError,
+    by_key,
+    listed,
+    translated,
+)
 from boothline.tracking.identity import Mirror, MlflowRun
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from tenacity import RetryCallState
-
-    from boothline.tracking.client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ def register_patiently(
         logger.warning("registering %s again: %s", version.name, state.outcome)
         on_wait()
 
-    client = connect(settings.mlflow_uri)
+    client = Client(settings.mlflow_uri)
     retrying = Retrying(
         stop=stop_after_delay(patience_seconds),
         wait=wait_exponential_jitter(multiplier=0.5, max=5),
@@ -85,7 +89,7 @@ def register_patiently(
 
 
 def show(
-    client: "Client",
+    client: Client,
     store: Store,
     version: Version,
     *,
@@ -105,7 +109,6 @@ def show(
     found = find(client, version)
     if found:
         return found
-    client = library_of(client)
     _ensure_model(client, version.name)
     facts = _facts(store, version)
     run = _mlflow_run(client, store, origin) if facts else None
@@ -117,24 +120,24 @@ def show(
         NUMBER_TAG: str(version.version),
     }
     with translated(f"register {version.ref} as a version of {version.name}"):
-        made = client.create_model_version(
-            version.name,
-            f"models:/{model_id}" if model_id else store.uri_of(version.ref),
+        made = client.post(
+            "model-versions/create",
+            name=version.name,
+            source=f"models:/{model_id}" if model_id else store.uri_of(version.ref),
             run_id=run.mlflow_run_id if run else None,
-            tags=told | ours,
+            tags=listed(told | ours),
             description=mlmodel.description(version, told) if told else None,
-            await_creation_for=0,
             model_id=model_id or None,
-        )
-    number = find(client, version) or int(made.version)
-    if int(made.version) != number:
+        )["model_version"]["version"]
+    number = find(client, version) or int(made)
+    if int(made) != number:
         with translated(f"delete the second version of {version.ref}"):
-            client.delete_model_version(version.name, made.version)
+            client.post("model-versions/delete", method="DELETE", name=version.name, version=made)
     return number
 
 
 def describe(
-    client: "Client",
+    client: Client,
     version: Version,
     number: int,
     *,
@@ -143,65 +146,79 @@ def describe(
 ) -> None:
     """Put tags on MLflow's version of some number, and say them in its description."""
     with translated(f"describe version {number} of {version.name}"):
-        shown = client.get_model_version(version.name, str(number))
+        named = {"name": version.name, "version": str(number)}
+        shown = _tags_of(client, version.name, number)
         for name, text in tags.items():
-            if shown.tags.get(name) != text:
-                client.set_model_version_tag(version.name, str(number), name, text)
-        text = mlmodel.description(version, {**shown.tags, **tags}, rules=rules)
-        client.update_model_version(version.name, str(number), text)
+            if shown.get(name) != text:
+                client.post("model-versions/set-tag", **named, key=name, value=text)
+        text = mlmodel.description(version, {**shown, **tags}, rules=rules)
+        client.post("model-versions/update", method="PATCH", **named, description=text)
 
 
-def find(client: "Client", version: Version) -> int | None:
+def find(client: Client, version: Version) -> int | None:
     """Return the lowest number in MLflow that has a version's manifest, or None."""
     with translated(f"list the versions of {version.name}"):
-        found = client.search_model_versions(
-            f"name = '{version.name}' and tags.`{DIGEST_TAG}` = '{version.digest}'"
+        found = client.get(
+            "model-versions/search",
+            filter=f"name = '{version.name}' and tags.`{DIGEST_TAG}` = '{version.digest}'",
         )
-    return min((int(shown.version) for shown in found), default=None)
+    shown = found.get("model_versions", ())
+    return min((int(version["version"]) for version in shown), default=None)
 
 
-def tags(client: "Client", name: str, number: int) -> Mapping[str, str]:
+def tags(client: Client, name: str, number: int) -> Mapping[str, str]:
     """Return the tags of a version in MLflow, by MLflow's number."""
     with translated(f"show version {number} of {name}"):
-        return dict(client.get_model_version(name, str(number)).tags)
+        return _tags_of(client, name, number)
 
 
-def tag_number(client: "Client", version: Version, number: int) -> None:
+def tag_number(client: Client, version: Version, number: int) -> None:
     """Write the number that the store gave a version to MLflow's version of some number."""
     with translated(f"tag version {number} of {version.name}"):
-        client.set_model_version_tag(version.name, str(number), NUMBER_TAG, str(version.version))
+        client.post(
+            "model-versions/set-tag",
+            name=version.name,
+            version=str(number),
+            key=NUMBER_TAG,
+            value=str(version.version),
+        )
 
 
-def aliases(client: "Client", name: str) -> Mapping[str, int]:
+def aliases(client: Client, name: str) -> Mapping[str, int]:
     """Return MLflow's numbers that the aliases of a model mean; none for an unknown model."""
     try:
         with translated(f"show the model {name}"):
-            shown = client.get_registered_model(name).aliases
+            shown = client.get("registered-models/get", name=name)["registered_model"]
     except MissingError:
         return {}
-    return {alias: int(number) for alias, number in shown.items()}
+    return {one["alias"]: int(one["version"]) for one in shown.get("aliases", ())}
 
 
-def set_alias(client: "Client", name: str, alias: str, number: int | None) -> None:
+def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:
     """Point an alias to a version by MLflow's number; None takes the alias away."""
     with translated(f"set the {alias} of {name}"):
         if number is None:
-            client.delete_registered_model_alias(name, alias)
+            client.post("registered-models/alias", method="DELETE", name=name, alias=alias)
         else:
-            client.set_registered_model_alias(name, alias, str(number))
+            client.post("registered-models/alias", name=name, alias=alias, version=str(number))
+
+
+def _tags_of(client: Client, name: str, number: int) -> dict[str, str]:
+    shown = client.get("model-versions/get", name=name, version=str(number))
+    return by_key(shown["model_version"].get("tags", ()))
 
 
 def _is_outage(error: BaseException) -> bool:
     return isinstance(error, TrackingError) and not isinstance(error, RejectedError)
 
 
-def _ensure_model(client: "MlflowClient", name: str) -> None:
+def _ensure_model(client: Client, name: str) -> None:
     try:
         with translated(f"create the model {name}"):
-            client.create_registered_model(name)
+            client.post("registered-models/create", name=name)
     except RejectedError:  # it exists
         with translated(f"show the model {name}"):
-            client.get_registered_model(name)
+            client.get("registered-models/get", name=name)
 
 
 def _facts(store: Store, version: Version) -> Model | None:
@@ -215,7 +232,7 @@ def _facts(store: Store, version: Version) -> Model | None:
         return None
 
 
-def _mlflow_run(client: "MlflowClient", store: Store, origin: Origin) -> MlflowRun | None:
+def _mlflow_run(client: Client, store: Store, origin: Origin) -> MlflowRun | None:
     """Return the MLflow run that a version belongs to; None when it is not known."""
     if not origin.run_id:
         return None
@@ -224,7 +241,7 @@ def _mlflow_run(client: "MlflowClient", store: Store, origin: Origin) -> MlflowR
 
 
 def _loadable(
-    client: "MlflowClient",
+    client: Client,
     store: Store,
     version: Version,
     facts: Model | None,

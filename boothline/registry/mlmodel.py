@@ -21,7 +21,7 @@ from boothline.pictures.table import COLUMNS, EXAMPLE
 from boothline.registry.recipes import EMBEDDINGS
 from boothline.results import Evaluation, Model, Promotion
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import translated
+from boothline.tracking.client import Client, translated
 from boothline.tracking.identity import MlflowRun, ensure_experiment
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Version(Protocol):
 
 
 def log_model(
-    client: "MlflowClient",
+    client: Client,
     store: Store,
     version: Version,
     facts: Model,
@@ -80,16 +80,17 @@ def log_model(
     """
     experiment_id = run.experiment_id if run else ensure_experiment(client, experiment)
     with translated(f"take the MLmodel of {version.name}"):
-        found = client.search_logged_models(
+        library = client.library()
+        found = library.search_logged_models(
             [experiment_id], filter_string=f"tags.`{DIGEST_TAG}` = '{version.digest}'"
         )
         model_id = (
-            found[0].model_id if found else _create(client, version, facts, experiment_id, run)
+            found[0].model_id if found else _create(library, version, facts, experiment_id, run)
         )
         with tempfile.TemporaryDirectory(prefix="boothline-mlmodel-") as scratch:
             _write(store, version, facts, model_id=model_id, folder=Path(scratch))
-            client.log_model_artifacts(model_id, scratch)
-        client.finalize_logged_model(model_id, "READY")
+            library.log_model_artifacts(model_id, scratch)
+        library.finalize_logged_model(model_id, "READY")
     return model_id
 
 

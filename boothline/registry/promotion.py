@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from boothline.errors import ConfigError, ConflictError, TrackingError
 from boothline.registry import ledger, mirror
@@ -18,12 +18,7 @@ from boothline.registry.versions import (
 )
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store, layout
-from boothline.tracking.client import MissingError, RejectedError, connect, reach
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from boothline.tracking.client import Client
+from boothline.tracking.client import Client, MissingError, RejectedError
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +213,7 @@ def sync_aliases(
     entry = ledger.champion(store, model_name)
     if entry is None or (not thorough and store.get_record(path) == {"number": entry.number}):
         return
-    client = connect(settings.mlflow_uri)
+    client = Client(settings.mlflow_uri)
     while entry is not None:
         _move(client, store, entry)
         store.put_record(path, {"number": entry.number})
@@ -235,12 +230,12 @@ def sync_challenger(store: Store, settings: Settings, model_name: str) -> None:
     if not settings.mlflow_uri:
         return
     try:
-        _move_challenger(reach(settings.mlflow_uri), store, model_name)
+        _move_challenger(Client(settings.mlflow_uri), store, model_name)
     except TrackingError as error:
         logger.warning("MLflow keeps the challenger of %s: %s", model_name, error)
 
 
-def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
+def _move(client: Client, store: Store, entry: LedgerEntry) -> None:
     """Set both aliases, and show the champion in MLflow if it is not there.
 
     Raises:
@@ -258,7 +253,7 @@ def _move(client: "MlflowClient", store: Store, entry: LedgerEntry) -> None:
         logger.info("%s keeps its challenger: %s", name, error)
 
 
-def _move_challenger(client: "Client", store: Store, name: str) -> None:
+def _move_challenger(client: Client, store: Store, name: str) -> None:
     """Set the alias of the challenger, or take it away where there is none.
 
     Raises:

@@ -7,7 +7,7 @@ much of it is gone. What is in MLflow alone stays there.
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,10 +25,7 @@ from boothline.registry.versions import (
 )
 from boothline.settings import Settings
 from boothline.store import Store, layout
-from boothline.tracking.client import connect
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from boothline.tracking.client import Client
 
 
 class Repair(BaseModel):
@@ -62,7 +59,7 @@ def repair(store: Store, settings: Settings, *, dry_run: bool = False) -> list[R
     Raises:
         TrackingError: MLflow is unreachable.
     """
-    client = connect(settings.mlflow_uri) if settings.mlflow_uri else None
+    client = Client(settings.mlflow_uri) if settings.mlflow_uri else None
     done: list[Repair] = []
     for name in model_names(store):
         done += _numbers(store, name, dry_run=dry_run)
@@ -134,9 +131,7 @@ def _renumber(store: Store, version: ModelVersion, *, dry_run: bool) -> Repair:
     return Repair(name=version.name, action="number", version=number, text=text)
 
 
-def _versions(
-    client: "MlflowClient", store: Store, name: str, *, dry_run: bool
-) -> Iterator[Repair]:
+def _versions(client: Client, store: Store, name: str, *, dry_run: bool) -> Iterator[Repair]:
     """Show every version in MLflow under its number."""
     for version in versions(store, name):
         shown = mirror.find(client, version)
@@ -153,7 +148,7 @@ def _versions(
             yield Repair(name=name, action="tag", version=number, text=text)
 
 
-def _aliases(client: "MlflowClient", store: Store, name: str, *, dry_run: bool) -> Iterator[Repair]:
+def _aliases(client: Client, store: Store, name: str, *, dry_run: bool) -> Iterator[Repair]:
     """Point MLflow's aliases to what the ledger says."""
     aliases = mirror.aliases(client, name)
     for alias, version in expected(store, name).items():

@@ -1,27 +1,30 @@
-"""The MLflow client: loaded late, impatient with a dead server, errors in our own tree."""
+"""How MLflow is reached: impatient with a dead server, errors in our own tree."""
 
+import json
+import math
+import mimetypes
 import os
 import re
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import urllib3
 
 from boothline import settings
 from boothline.addresses import check_service_url
 from boothline.connecting import Service, excerpt, http_errors, tls_error
 from boothline.errors import TrackingError
-from boothline.tracking import entities as our_entities
-from boothline.tracking.rest import RestClient, RestError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
-
-    Client: TypeAlias = MlflowClient | RestClient
 
 # MLflow's own defaults wait minutes for a dead server, in every call. Whatever is set already
 # stays.
@@ -38,7 +41,25 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # What makes MLflow's client send more than the request: credentials, a token, a workspace.
 _CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_WORKSPACE")
 _ADDRESS = "MLFLOW_TRACKING_URI"
+_API = "/api/2.0/mlflow"
+_ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+_PROXIED = "mlflow-artifacts"
+# What MLflow takes in one request.
+_MAX_PARAMS_OR_TAGS = 100
+_MAX_ENTITIES = 1000
+_NUM_UPLOADS = 4
+_NUM_CONNECTIONS = 16
+"""At most: several runs may be sent to at once."""
+_PASSING = (408, 429, 500, 502, 503, 504)
+_UNEXPLAINED = 500
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 RESTORE = "Check that MLflow runs (`boothline doctor`), then `boothline resume` the run."
+
+
+Answer = dict[str, Any]
+"""What MLflow's REST API documents as the answer of an endpoint."""
+Item = Mapping[str, object]
+"""A parameter, a tag or a point of a metric, as MLflow's REST API documents it."""
 
 
 class RejectedError(TrackingError):
@@ -63,50 +84,207 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def reach(uri: str) -> "Client":
-    """Return a client for runs and versions, without loading MLflow where that is not needed.
+class RestError(Exception):
+    """MLflow answered with an error, whose status is that of the answer if MLflow explains it."""
 
-    A server of this machine that asks for no credentials gets plain requests. For any other it is
-    MLflow's own client, which knows about credentials, proxies and certificates.
+    def __init__(self, message: str, *, status: int = _UNEXPLAINED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Sends requests to a tracking server, as its REST API 2.0 documents them.
+
+    A server of this machine that asks for no credentials gets plain requests: to load MLflow takes
+    longer than all else that a reused run does. For any other MLflow's library sends them, which
+    knows about credentials, proxies and certificates.
+
+    Args:
+        uri: of the server.
 
     Raises:
         ConfigError: the URI is not an http(s) URL of a service.
     """
-    parts = check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
-    is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not _has_credentials()
-    if not is_plain:
-        return connect(uri)
+
+    def __init__(self, uri: str) -> None:
+        parts = check_service_url(uri, name="BOOTHLINE_MLFLOW_URI")
+        self._uri = uri.rstrip("/")
+        is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not _has_credentials()
+        self._pool = _pool() if is_plain else None
+
+    def library(self) -> "MlflowClient":
+        """Return MLflow's own client of the server, for what takes more than requests."""
+        return connect(self._uri)
+
+    def get(self, endpoint: str, **fields: str) -> Answer:
+        """Return what the server answers when it is asked for something.
+
+        Raises:
+            RestError: it answers with an error.
+        """
+        return self._ask("GET", endpoint, fields=fields)
+
+    def post(self, endpoint: str, *, method: str = "POST", **body: object) -> Answer:
+        """Return what the server answers when it is sent something; None is left out.
+
+        Raises:
+            RestError: it answers with an error.
+        """
+        sent = {name: value for name, value in body.items() if value is not None}
+        return self._ask(method, endpoint, body=sent)
+
+    def log_batch(
+        self,
+        run_id: str,
+        *,
+        params: Sequence[Item] = (),
+        tags: Sequence[Item] = (),
+        metrics: Sequence[Item] = (),
+    ) -> None:
+        """Log parameters, tags and metrics to a run, in as few requests as MLflow allows."""
+        batches = {"params": params, "tags": tags, "metrics": metrics}
+        while any(batches.values()):
+            parts = {name: batches[name][:_MAX_PARAMS_OR_TAGS] for name in ("params", "tags")}
+            room = _MAX_ENTITIES - sum(map(len, parts.values()))
+            parts["metrics"] = batches["metrics"][:room]
+            self._ask("POST", "runs/log-batch", body={"run_id": run_id, **parts})
+            batches = {name: rest[len(parts[name]) :] for name, rest in batches.items()}
+
+    def files_in(self, run_id: str, folder: str) -> dict[str, int]:
+        """Return the lengths in bytes of the files in a folder of a run's artifacts, by path."""
+        if self._pool is None:  # the server itself may not reach them
+            found = self.library().list_artifacts(run_id, folder or None)
+            return {file.path: int(file.file_size or 0) for file in found if not file.is_dir}
+        where = {"path": folder} if folder else {}
+        files = self.get("artifacts/list", run_id=run_id, **where).get("files", ())
+        return {file["path"]: int(file.get("file_size", 0)) for file in files}
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Upload files to the artifacts of a run by their paths there, some at once."""
+        place = self._place_of_artifacts(run_id) if self._pool else None
+        if self._pool is None or place is None:
+            with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as folder:
+                for name, content in files.items():
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
+                self.library().log_artifacts(run_id, folder)
+            return
+        threads = ThreadPoolExecutor(_NUM_UPLOADS)
+        try:
+            urls = [f"{self._uri}{_ARTIFACTS}/{quote(f'{place}/{name}')}" for name in files]
+            any(threads.map(partial(_upload, self._pool), urls, files.values()))
+        finally:  # where one fails the others need not find out, too
+            threads.shutdown(cancel_futures=True)
+
+    def _place_of_artifacts(self, run_id: str) -> str | None:
+        """Return the path below the server's artifacts of a run's own; None: others keep them."""
+        uri = urlsplit(run_of(self, run_id)["info"]["artifact_uri"])
+        return uri.path.strip("/") if uri.scheme == _PROXIED and not uri.netloc else None
+
+    def _ask(
+        self,
+        method: str,
+        endpoint: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> Answer:
+        path = f"{_API}/{endpoint}"
+        if self._pool is None:
+            found = self._by_library(path, method, params=fields, json=body)
+            return _checked(found.status_code, found.content)
+        answer = self._pool.request(method, self._uri + path, fields=fields, json=body)
+        return _checked(answer.status, answer.data)
+
+    @cached_property
+    def _by_library(self) -> Callable[..., Any]:
+        """Sends a request with all that MLflow's variables and files say."""
+        self.library()  # which sets how long it is waited for
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        return partial(http_request, get_default_host_creds(self._uri), raise_on_status=False)
+
+
+def run_of(client: Client, run_id: str) -> Answer:
+    """Return a run as MLflow has it: its `info`, and the `data` that were logged to it."""
+    run: Answer = client.get("runs/get", run_id=run_id)["run"]
+    return {"data": {}, **run}
+
+
+def listed(values: Mapping[str, str]) -> list[Item]:
+    """Return parameters or tags as they are sent."""
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def by_key(items: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return what an answer lists: parameters or tags."""
+    return {item["key"]: item.get("value", "") for item in items}
+
+
+def point(
+    key: str, value: float, time_ms: int, step: int = 0, *, about: Mapping[str, str] = {}
+) -> Item:
+    """Return a point of a metric as it is sent.
+
+    Args:
+        key: name of the metric.
+        value: the number.
+        time_ms: when, in milliseconds since the epoch.
+        step: the training step.
+        about: the model, dataset and run that a score belongs to, as MLflow names these fields.
+    """
+    sent = value if math.isfinite(value) else _NOT_FINITE[str(value)]
+    return {"key": key, "value": sent, "timestamp": time_ms, "step": step, **about}
+
+
+def _pool() -> urllib3.PoolManager:
+    """Return connections that wait as long as MLflow's library would."""
     timeout, retries, backoff = (
         os.environ.get(f"MLFLOW_HTTP_REQUEST_{name}", IMPATIENCE[f"MLFLOW_HTTP_REQUEST_{name}"])
         for name in ("TIMEOUT", "MAX_RETRIES", "BACKOFF_FACTOR")
     )
-    return RestClient(
-        uri,
-        library=partial(connect, uri),
-        timeout_seconds=float(timeout),
-        max_retries=int(retries),
-        backoff_factor=float(backoff),
+    return urllib3.PoolManager(
+        maxsize=_NUM_CONNECTIONS,
+        timeout=urllib3.Timeout(float(timeout)),
+        retries=urllib3.Retry(
+            int(retries),
+            allowed_methods=None,
+            status_forcelist=_PASSING,
+            backoff_factor=float(backoff),
+            raise_on_status=False,
+        ),
     )
 
 
-def library_of(client: "Client") -> "MlflowClient":
-    """Return MLflow's own client of a client's server."""
-    return client.library() if isinstance(client, RestClient) else client
+def _upload(pool: urllib3.PoolManager, url: str, content: bytes) -> None:
+    kind = mimetypes.guess_type(url)[0] or "application/octet-stream"
+    answer = pool.request("PUT", url, body=content, headers={"Content-Type": kind})
+    _checked(answer.status, answer.data)
+
+
+def _checked(status: int, content: bytes) -> Answer:
+    """Return the JSON of an answer.
+
+    Raises:
+        RestError: it is an error, or no JSON object.
+    """
+    try:
+        value = json.loads(content or b"{}")  # an upload is answered with nothing
+    except ValueError:
+        value = None
+    if status == 200 and isinstance(value, dict):
+        return value
+    if not isinstance(value, dict) or "error_code" not in value:
+        raise RestError(f"it answered {status}: {content.decode('utf-8', 'replace')}")
+    raise RestError(f"{value['error_code']}: {value.get('message', '')}", status=status)
 
 
 def _has_credentials() -> bool:
     """Return whether MLflow's client would find credentials, in the environment or a file."""
     is_told = any(name.startswith(_CREDENTIALS) for name in os.environ.keys() - {_ADDRESS})
     return is_told or Path("~/.mlflow/credentials").expanduser().exists()
-
-
-def entities_of(client: "Client") -> ModuleType:
-    """Return the module with the entities that a client takes: `Metric`, `Param` and others."""
-    if isinstance(client, RestClient):
-        return our_entities
-    from mlflow import entities
-
-    return entities  # type: ignore[no-any-return]
 
 
 def ca_bundle() -> str:
@@ -155,7 +333,10 @@ def _translated(error: "RestError | MlflowException", action: str) -> TrackingEr
     if lasting := _tls(error, action):
         return lasting
     message = f"MLflow did not {action}: {excerpt(str(getattr(error, 'message', error)))}"
-    status = error.get_http_status_code() if hasattr(error, "error_code") else 0
+    if isinstance(error, RestError):
+        status = error.status
+    else:
+        status = error.get_http_status_code() if hasattr(error, "error_code") else 0
     if status == 404:
         return MissingError(message, remedy=RESTORE)
     if status in {400, 409, 413, 422}:

@@ -1,26 +1,23 @@
 """Sending what was logged to one MLflow run, live or at the end: nothing is doubled."""
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias
 
 from boothline.errors import BoothlineError
 from boothline.tracking.base import CloseStatus, Values, text_of
-from boothline.tracking.client import RejectedError, entities_of, translated
-
-if TYPE_CHECKING:
-    from mlflow.entities import RunData as LibraryRunData
-
-    from boothline.tracking.client import Client
-    from boothline.tracking.entities import RunData as OurRunData
-
-    RunData: TypeAlias = LibraryRunData | OurRunData
+from boothline.tracking.client import (
+    Answer,
+    Client,
+    Item,
+    RejectedError,
+    listed,
+    point,
+    run_of,
+    translated,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +25,6 @@ logger = logging.getLogger(__name__)
 MAX_PARAM_CHARACTERS = 6000
 MAX_TAG_CHARACTERS = 8000
 Point = tuple[str, int, str]
-Batch = dict[str, list[Any]]
 
 
 def shortened(text: str, limit: int) -> str:
@@ -45,12 +41,12 @@ class Delivery:
         is_empty: whether the run has nothing yet, which then need not be asked.
     """
 
-    def __init__(self, client: "Client", mlflow_run_id: str, *, is_empty: bool = False) -> None:
+    def __init__(self, client: Client, mlflow_run_id: str, *, is_empty: bool = False) -> None:
         self._client = client
         self._run_id = mlflow_run_id
         self._is_empty = is_empty
         self._points: dict[str, set[Point]] = {}
-        self._files: dict[str, dict[str, int | None]] = {}
+        self._files: dict[str, dict[str, int]] = {}
 
     def send(self, values: Sequence[Values]) -> None:
         """Send values; those that MLflow refuses for good are named in the log and left out.
@@ -58,14 +54,22 @@ class Delivery:
         Raises:
             TrackingError: MLflow is unreachable; the same values can be sent again.
         """
-        parts = (self._params, self._metrics, self._tags)
+        with translated(f"show run {self._run_id}"):
+            points = self._points_of(values)
+            batch = {
+                "params": self._params_of(values),
+                "metrics": list(points.values()),
+                "tags": _tags_of(values),
+            }
         try:
             with translated(f"log to run {self._run_id}"):
-                self._log(*(part(values) for part in parts))
+                self._client.log_batch(self._run_id, **batch)
         except RejectedError:  # of which only one may be wrong
-            for part in parts:
-                self._left_out(partial(self._log_part, part, values))
-        self._left_out(partial(self._artifacts, values))
+            for kind, items in batch.items():
+                self._left_out(partial(self._client.log_batch, self._run_id, **{kind: items}))
+        for known in points:
+            self._points[known[0]].add(known)
+        self._left_out(partial(self._log_files, values))
 
     def start(self) -> None:
         """Mark the run as running, also when an earlier attempt or another shard has ended it.
@@ -75,7 +79,7 @@ class Delivery:
             TrackingError: MLflow is unreachable.
         """
         with translated(f"start run {self._run_id}"):
-            self._client.update_run(self._run_id, status="RUNNING")
+            self._client.post("runs/update", run_id=self._run_id, status="RUNNING")
 
     def end(self, status: CloseStatus, *, time_ms: int) -> None:
         """End the run; the last call decides.
@@ -84,7 +88,7 @@ class Delivery:
             TrackingError: MLflow is unreachable.
         """
         with translated(f"end run {self._run_id}"):
-            self._client.set_terminated(self._run_id, status=status, end_time=time_ms)
+            self._client.post("runs/update", run_id=self._run_id, status=status, end_time=time_ms)
 
     def _left_out(self, send: Callable[[], None]) -> None:
         """Send something; what MLflow refuses for good is named in the log."""
@@ -94,91 +98,66 @@ class Delivery:
         except RejectedError as error:
             logger.warning("left out of tracking: %s", error)
 
-    def _log_part(
-        self, part: Callable[[Sequence[Values]], Batch], values: Sequence[Values]
-    ) -> None:
-        self._log(part(values))
-
-    def _log(self, *parts: Batch) -> None:
-        """Log parameters, metrics and tags in one request, if there are any."""
-        batch = {name: items for part in parts for name, items in part.items()}
-        if any(batch.values()):
-            self._client.log_batch(self._run_id, **batch)
-        for metric in batch.get("metrics", ()):
-            self._points[metric.key].add((metric.key, metric.step, str(metric.value)))
-
-    def _params(self, values: Sequence[Values]) -> Batch:
+    def _params_of(self, values: Sequence[Values]) -> list[Item]:
         """Return the parameters that MLflow lacks: it keeps the first value of each for good."""
         wanted = {name: value for one in reversed(values) for name, value in one.params.items()}
-        new = [
-            self._entities.Param(name, shortened(text_of(value), MAX_PARAM_CHARACTERS))
-            for name, value in wanted.items()
-            if self._is_empty or name not in self._found.params
-        ]
-        return {"params": new}
+        there = self._there["params"] if wanted else ()
+        texts = {name: text_of(value) for name, value in wanted.items() if name not in there}
+        return listed({name: shortened(text, MAX_PARAM_CHARACTERS) for name, text in texts.items()})
 
-    def _metrics(self, values: Sequence[Values]) -> Batch:
+    def _points_of(self, values: Sequence[Values]) -> dict[Point, Item]:
         """Return the points that MLflow lacks."""
-        new: dict[Point, Any] = {}
-        for one in values:
-            for name, number in one.metrics.items():
-                point = (name, one.step, str(number))
-                if point not in self._known_points(name):
-                    new[point] = self._entities.Metric(name, number, one.time_ms, one.step)
-        return {"metrics": list(new.values())}
+        return {
+            known: point(name, number, one.time_ms, one.step)
+            for one in values
+            for name, number in one.metrics.items()
+            if (known := (name, one.step, str(number))) not in self._known_points(name)
+        }
 
     def _known_points(self, name: str) -> set[Point]:
         if name not in self._points:
-            there = not self._is_empty and name in self._found.metrics
-            history = self._client.get_metric_history(self._run_id, name) if there else ()
-            self._points[name] = {(name, point.step, str(point.value)) for point in history}
+            answer: Answer = {}
+            if name in self._there["metrics"]:
+                answer = self._client.get(
+                    "metrics/get-history", run_id=self._run_id, metric_key=name
+                )
+            self._points[name] = {
+                (name, int(there.get("step", 0)), str(float(there["value"])))
+                for there in answer.get("metrics", ())
+            }
         return self._points[name]
 
     @cached_property
-    def _entities(self) -> ModuleType:
-        return entities_of(self._client)
+    def _there(self) -> dict[str, set[str]]:
+        """The names of the parameters and metrics that the run had before anything was sent."""
+        data = {} if self._is_empty else run_of(self._client, self._run_id)["data"]
+        return {kind: {one["key"] for one in data.get(kind, ())} for kind in ("params", "metrics")}
 
-    @cached_property
-    def _found(self) -> "RunData":
-        """What the run had before anything was sent."""
-        return self._client.get_run(self._run_id).data
-
-    def _tags(self, values: Sequence[Values]) -> Batch:
-        """Return the tags that MLflow lacks or has otherwise."""
-        tags = {
-            name: shortened(text, MAX_TAG_CHARACTERS)
-            for one in values
-            for name, text in one.tags.items()
-        }
-        return {"tags": [self._entities.RunTag(name, text) for name, text in tags.items()]}
-
-    def _artifacts(self, values: Sequence[Values]) -> None:
+    def _log_files(self, values: Sequence[Values]) -> None:
         """Upload the files that MLflow lacks, or has in another length, in one go."""
         new = {
             one.file: one.content
             for one in values
             if one.file and self._known_files(one.file).get(one.file) != len(one.content)
         }
-        if not new:
-            return
-        with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as place:
-            for name, content in new.items():
-                path = Path(place, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            self._client.log_artifacts(self._run_id, place)
+        if new:
+            self._client.log_files(self._run_id, new)
         for name, content in new.items():
             self._known_files(name)[name] = len(content)
 
-    def _known_files(self, file: str) -> dict[str, int | None]:
+    def _known_files(self, file: str) -> dict[str, int]:
         """Return the length of each file in the folder of one, itself included if it is there."""
         folder = file.rpartition("/")[0]
         if folder not in self._files:
-            found = (
-                () if self._is_empty else self._client.list_artifacts(self._run_id, folder or None)
+            self._files[folder] = (
+                {} if self._is_empty else self._client.files_in(self._run_id, folder)
             )
-            self._files[folder] = {file.path: file.file_size for file in found if not file.is_dir}
         return self._files[folder]
+
+
+def _tags_of(values: Sequence[Values]) -> list[Item]:
+    tags = {name: text for one in values for name, text in one.tags.items()}
+    return listed({name: shortened(text, MAX_TAG_CHARACTERS) for name, text in tags.items()})
 
 
 SEND_INTERVAL_SECONDS = 1.0

@@ -1,26 +1,28 @@
 """Which MLflow run belongs to a pipeline run or to a step: made once, whoever asks first."""
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline import settings
 from boothline.errors import ConflictError
 from boothline.runs import trial_of
+from boothline.settings import Settings, injected_run
 from boothline.store import Store, layout
+from boothline.tracking.base import dotted
 from boothline.tracking.client import (
     RESTORE,
+    Answer,
+    Client,
     MissingError,
     RejectedError,
-    entities_of,
+    by_key,
+    listed,
+    run_of,
     translated,
 )
-
-if TYPE_CHECKING:
-    from boothline.tracking.client import Client
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +38,23 @@ USER_TAG = "mlflow.user"
 NOTE_TAG = "mlflow.note.content"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Lets MLflow show runs of a training first, and not the pages for language models."""
+_MAX_RUNS = 1000
 
 
-def readable_name(run_id: str, config: Mapping[str, Any]) -> str:
+def readable_name(run_id: str, config: Mapping[str, object]) -> str:
     """Return a run's name for people: `teddy-bear: 200 steps, full (1a2b)`.
 
     Args:
         run_id: the pipeline run.
         config: its configuration as plain values; what it lacks is left out.
     """
-    subject, training = config.get("subject", {}), config.get("training", {})
+    values = dotted(config)
     trial = trial_of(run_id)
     short = (trial[0] if trial else run_id).rpartition("-")[2]
-    facts = [f"{training['num_steps']} steps" if "num_steps" in training else ""]
-    facts += [str(training.get("method", "")), f"trial {trial[1]}" if trial else ""]
-    return f"{subject.get('name', 'run')}: {', '.join(filter(None, facts))} ({short})"
+    num_steps = values.get("training.num_steps")
+    facts = [f"{num_steps} steps" if num_steps is not None else ""]
+    facts += [str(values.get("training.method", "")), f"trial {trial[1]}" if trial else ""]
+    return f"{values.get('subject.name', 'run')}: {', '.join(filter(None, facts))} ({short})"
 
 
 class MlflowRun(BaseModel):
@@ -74,25 +78,39 @@ def recorded(store: Store, run_id: str, step: str = PARENT) -> MlflowRun | None:
     return None if value is None else MlflowRun.model_validate(value)
 
 
-def ensure_experiment(client: "Client", name: str) -> str:
+def ensure_experiment(client: Client, name: str) -> str:
     """Return the id of an experiment, made or restored if need be.
 
     Raises:
         TrackingError: MLflow is unreachable.
     """
     with translated(f"open the experiment {name!r}"):
-        experiment = client.get_experiment_by_name(name)
+        experiment = _experiment(client, name)
         if experiment is None:
             try:
                 with translated(f"create the experiment {name!r}"):
-                    return str(client.create_experiment(name, tags=KIND))
+                    made = client.post("experiments/create", name=name, tags=listed(KIND))
+                    return str(made["experiment_id"])
             except RejectedError:  # another process was first
-                experiment = client.get_experiment_by_name(name)
+                experiment = _experiment(client, name)
         if experiment is None:  # it was deleted for good meanwhile
             raise MissingError(f"MLflow has no experiment {name!r}.", remedy=RESTORE)
-        if experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-        return str(experiment.experiment_id)
+        experiment_id = str(experiment["experiment_id"])
+        if experiment["lifecycle_stage"] == "deleted":
+            client.post("experiments/restore", experiment_id=experiment_id)
+        return experiment_id
+
+
+def _experiment(client: Client, name: str) -> Answer | None:
+    """Return an experiment; None when there is none of that name."""
+    try:
+        with translated(f"find the experiment {name!r}"):
+            found: Answer = client.get("experiments/get-by-name", experiment_name=name)[
+                "experiment"
+            ]
+    except MissingError:
+        return None
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +125,19 @@ class Mirror:
         actor: who started the run; empty: nobody says.
     """
 
-    client: "Client"
+    client: Client
     store: Store
     run_id: str
     experiment: str
     actor: str = ""
+
+    @classmethod
+    def connect(cls, settings: Settings, store: Store, run_id: str, *, experiment: str) -> "Mirror":
+        """Return the mirror of a run in the tracking server of the settings."""
+        client = Client(settings.mlflow_uri)
+        return cls(
+            client=client, store=store, run_id=run_id, experiment=experiment, actor=settings.actor
+        )
 
     def run(
         self, step: str = PARENT, *, started_ms: int | None = None, verify: bool = False
@@ -143,16 +169,19 @@ class Mirror:
             tags = {STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id}
         name = self.run_id if step == PARENT else step
         with translated(f"create the run {name}"):
-            made = self.client.create_run(
-                experiment_id,
-                start_time=started_ms,
-                tags={RUN_TAG: self.run_id, **tags},
+            made = self.client.post(
+                "runs/create",
+                experiment_id=experiment_id,
+                user_id="unknown",  # deprecated: the tag counts
+                # The server takes a run that does not say when it started for one of 1970.
+                start_time=int(time.time() * 1000) if started_ms is None else started_ms,
+                tags=listed({RUN_TAG: self.run_id, **tags}),
                 run_name=name,
-            )
-        run = MlflowRun(mlflow_run_id=made.info.run_id, experiment_id=experiment_id, is_empty=True)
+            )["run"]["info"]
+        run = MlflowRun(mlflow_run_id=made["run_id"], experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
 
-    def tags_of(self, run: MlflowRun, config: Mapping[str, Any]) -> dict[str, str]:
+    def tags_of(self, run: MlflowRun, config: Mapping[str, object]) -> dict[str, str]:
         """Return what names the pipeline run, unless it has a name already, and who started it."""
         name = {} if run.adopted else {NAME_TAG: readable_name(self.run_id, config)}
         return {**name, **({USER_TAG: self.actor} if self.actor else {})}
@@ -163,18 +192,19 @@ class Mirror:
         A trial of a sweep has none, and a run that belongs to another pipeline run stays that
         one's: the variable was left over.
         """
-        given = settings.injected_run()
+        given = injected_run()
         if not given or trial_of(self.run_id):
             return None
         try:
             with translated(f"adopt the run {given}, which MLFLOW_RUN_ID names"):
-                found = self.client.get_run(given)
-                owner = found.data.tags.get(RUN_TAG, self.run_id)
-                if owner == self.run_id and found.info.lifecycle_stage == "active":
-                    tag = entities_of(self.client).RunTag(RUN_TAG, self.run_id)
-                    self.client.log_batch(given, tags=[tag])
+                found = run_of(self.client, given)
+                owner = by_key(found["data"].get("tags", ())).get(RUN_TAG, self.run_id)
+                if owner == self.run_id and found["info"]["lifecycle_stage"] == "active":
+                    self.client.log_batch(given, tags=listed({RUN_TAG: self.run_id}))
                     return MlflowRun(
-                        mlflow_run_id=given, experiment_id=found.info.experiment_id, adopted=True
+                        mlflow_run_id=given,
+                        experiment_id=found["info"]["experiment_id"],
+                        adopted=True,
                     )
         except MissingError as error:
             logger.warning("%s", error)
@@ -182,19 +212,23 @@ class Mirror:
         logger.warning("MLFLOW_RUN_ID names %s, which is of %s; a run is made", given, owner)
         return None
 
-    def remove_strays(self, known: set[str]) -> int:
-        """Delete MLflow runs with our run id that lost a race or whose maker died, and count them.
+    def remove_strays(self, known: set[str]) -> None:
+        """Delete MLflow runs with our run id that lost a race or whose maker died.
 
         Raises:
             TrackingError: MLflow is unreachable.
         """
         experiment_id = self.run().experiment_id
         with translated(f"list the runs of {self.run_id}"):
-            found = self.client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{self.run_id}'")
-            strays = [run.info.run_id for run in found if run.info.run_id not in known]
+            found = self.client.post(
+                "runs/search",
+                experiment_ids=[experiment_id],
+                filter=f"tags.`{RUN_TAG}` = '{self.run_id}'",
+                max_results=_MAX_RUNS,
+            )
+            strays = {run["info"]["run_id"] for run in found.get("runs", ())} - known
             for stray in strays:
-                self.client.delete_run(stray)
-        return len(strays)
+                self.client.post("runs/delete", run_id=stray)
 
     def _claimed(self, step: str, run: MlflowRun, *, replace: bool) -> MlflowRun:
         """Claim a step's place in the store for a run; the loser of a race deletes its own."""
@@ -205,7 +239,7 @@ class Mirror:
         except ConflictError:
             if not run.adopted:
                 with translated(f"delete the second run of {step}"):
-                    self.client.delete_run(run.mlflow_run_id)
+                    self.client.post("runs/delete", run_id=run.mlflow_run_id)
             winner = recorded(self.store, self.run_id, step)
             if winner is None:
                 raise
@@ -223,6 +257,7 @@ class Mirror:
     def _is_there(self, run: MlflowRun) -> bool:
         try:
             with translated(f"show run {run.mlflow_run_id}"):
-                return bool(self.client.get_run(run.mlflow_run_id).info.lifecycle_stage == "active")
+                info = run_of(self.client, run.mlflow_run_id)["info"]
+                return bool(info["lifecycle_stage"] == "active")
         except MissingError:  # its database was replaced, say
             return False

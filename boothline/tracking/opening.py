@@ -10,7 +10,6 @@ from boothline.metering import read_gauges
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import Sink, StepTracker, Values, dotted
-from boothline.tracking.client import reach
 from boothline.tracking.delivery import Delivery, LiveRun
 from boothline.tracking.identity import Mirror
 
@@ -52,9 +51,8 @@ def open_step_tracker(
     folder = settings.run_dir or settings.home / "runs" / run_id
 
     def reached() -> Delivery:
-        client = reach(settings.mlflow_uri)
-        mirror = Mirror(client=client, store=store, run_id=run_id, experiment=experiment)
-        delivery = Delivery(client, mirror.run(step).mlflow_run_id)
+        mirror = Mirror.connect(settings, store, run_id, experiment=experiment)
+        delivery = Delivery(mirror.client, mirror.run(step).mlflow_run_id)
         delivery.start()
         return delivery
 
@@ -75,8 +73,7 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     """Make the MLflow run of a pipeline run, with the configuration as its parameters.
 
     May be called again for the same run (a resume): the run is the same and counts as running
-    again. Loads MLflow (about 2 s); with a dead server it gives up within some ten seconds, and
-    `reconcile` makes up for it.
+    again. With a dead server it gives up within some ten seconds, and `reconcile` makes up for it.
 
     Returns:
         The id of the MLflow run; empty when there is no tracking server or it does not answer.
@@ -84,16 +81,9 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     if not settings.mlflow_uri:
         return ""
     try:
-        client = reach(settings.mlflow_uri)
-        mirror = Mirror(
-            client=client,
-            store=store,
-            run_id=run_id,
-            experiment=config.tracking.experiment,
-            actor=settings.actor,
-        )
+        mirror = Mirror.connect(settings, store, run_id, experiment=config.tracking.experiment)
         parent = mirror.run(verify=True)
-        delivery = Delivery(client, parent.mlflow_run_id)
+        delivery = Delivery(mirror.client, parent.mlflow_run_id)
         delivery.start()
         plain = config.model_dump(mode="json")
         tags = mirror.tags_of(parent, plain)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from boothline.catalogue import ends_run, steps
 from boothline.errors import DataError, ServiceError, TrackingError
@@ -15,7 +15,7 @@ from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_step
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
-from boothline.tracking.client import entities_of, reach, translated
+from boothline.tracking.client import Item, listed, translated
 from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import (
     NOTE_TAG,
@@ -23,11 +23,6 @@ from boothline.tracking.identity import (
     Mirror,
     MlflowRun,
 )
-
-if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput
-
-    from boothline.tracking.entities import DatasetInput as OurDatasetInput
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +35,7 @@ END_STATUS: Mapping[RunStatus, CloseStatus] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+CONTEXT_TAG = "mlflow.data.context"
 DEFAULT_EXPERIMENT = "boothline"
 DATASETS: Mapping[type[Dataset] | type[Prior], str] = {
     Dataset: "instance pictures",
@@ -80,18 +76,10 @@ def reconcile(
     if not settings.mlflow_uri:
         return False
     record = read_run(store, run_id)
-    experiment = DEFAULT_EXPERIMENT
-    if record is not None:
-        experiment = record.config.get("tracking", {}).get("experiment", DEFAULT_EXPERIMENT)
+    values = dotted(record.config) if record else {}
+    experiment = str(values.get("tracking.experiment", DEFAULT_EXPERIMENT))
     try:
-        client = reach(settings.mlflow_uri)
-        mirror = Mirror(
-            client=client,
-            store=store,
-            run_id=run_id,
-            experiment=experiment,
-            actor=settings.actor,
-        )
+        mirror = Mirror.connect(settings, store, run_id, experiment=experiment)
         _Reconciliation(mirror, record, show).carry_out(status)
     except TrackingError as error:
         logger.warning("MLflow does not mirror run %s yet: %s", run_id, error)
@@ -186,28 +174,26 @@ class _Reconciliation:
         delivery.send(logged)
         if datasets := list(self._datasets()):
             with translated(f"take the datasets of run {run.mlflow_run_id}"):
-                self._mirror.client.log_inputs(run.mlflow_run_id, datasets)
+                self._mirror.client.post(
+                    "runs/log-inputs", run_id=run.mlflow_run_id, datasets=datasets
+                )
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
 
-    def _datasets(self) -> Iterator["DatasetInput | OurDatasetInput"]:
+    def _datasets(self) -> Iterator[Item]:
         """Yield the pictures that the run trained on, and the class pictures, by digest."""
-        entities = entities_of(self._mirror.client)
         store = self._mirror.store
-        for step in steps():
-            for kind in DATASETS:
-                if step.result is not kind:
-                    continue
-                for record, pictures in self._results(step.name, kind):
-                    dataset = entities.Dataset(
-                        name=DATASETS[kind],
-                        digest=dataset_digest(store, record.manifest),
-                        source_type="s3",
-                        source=json.dumps({"uri": store.uri_of(record.manifest)}),
-                        profile=json.dumps({"num_images": pictures.num_images}),
-                    )
-                    tag = entities.InputTag("mlflow.data.context", "training")
-                    yield entities.DatasetInput(dataset, [tag])
+        for kind, name in DATASETS.items():
+            for step in (step.name for step in steps() if step.result is kind):
+                for record, pictures in self._results(step, kind):
+                    dataset = {
+                        "name": name,
+                        "digest": dataset_digest(store, record.manifest),
+                        "source_type": "s3",
+                        "source": json.dumps({"uri": store.uri_of(record.manifest)}),
+                        "profile": json.dumps({"num_images": pictures.num_images}),
+                    }
+                    yield {"dataset": dataset, "tags": listed({CONTEXT_TAG: "training"})}
 
     def _results(self, step: str, kind: type[ResultT]) -> Iterator[tuple[StepRecord, ResultT]]:
         """Yield the records of a finished step with their results."""

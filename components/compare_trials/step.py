@@ -12,7 +12,10 @@ from boothline.report.render import render_trials
 from boothline.results import Evaluation, Leaderboard, TrialRow
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.tracking.client import connect, translated
+from boothline.tracking import StepTracker
+from boothline.tracking.base import Logged
+from boothline.tracking.client import Client
+from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import recorded
 from boothline.trials import FAILED_TRIAL, failure_of_trial, in_words
 
@@ -77,17 +80,17 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     parent = recorded(context.store, context.run_id)
     if not context.settings.mlflow_uri or parent is None:
         return
-    client = connect(context.settings.mlflow_uri)
+    logged = Logged()
+    tracker = StepTracker(logged)
+    for name in (DATA_FILE, PAGE_FILE):
+        path = context.folder / name
+        path.write_bytes(context.store.read_bytes(ref, name))
+        tracker.artifact(path, folder=ARTIFACT_FOLDER)
+    for row in context.store.read_as(Leaderboard, ref).trials:
+        scores = {"sweep/score": row.scores["score"]} if "score" in row.scores else {}
+        tracker.metrics(scores, step=row.trial)
     try:
-        with translated("take the leaderboard"):
-            for name in (DATA_FILE, PAGE_FILE):
-                path = context.folder / name
-                path.write_bytes(context.store.read_bytes(ref, name))
-                client.log_artifact(parent.mlflow_run_id, str(path), ARTIFACT_FOLDER)
-            for row in context.store.read_as(Leaderboard, ref).trials:
-                score = row.scores.get("score")
-                if score is not None:
-                    client.log_metric(parent.mlflow_run_id, "sweep/score", score, step=row.trial)
+        Delivery(Client(context.settings.mlflow_uri), parent.mlflow_run_id).send(logged)
     except TrackingError as error:
         logger.warning("MLflow does not have the leaderboard: %s", error)
 

@@ -34,7 +34,7 @@ from boothline.steps import Step, StepContext, StepInputs, StepKey, show
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.telemetry import report_run
 from boothline.tracking import StepTracker, reconcile
-from boothline.tracking.client import reach, translated
+from boothline.tracking.client import Client, translated
 from boothline.tracking.identity import recorded
 from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
 
@@ -268,8 +268,7 @@ def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:
         return
     try:
         with translated("take the report"):
-            reach(settings.mlflow_uri).log_artifact(
-                parent.mlflow_run_id, str(path), ARTIFACT_FOLDER
-            )
+            report = {f"{ARTIFACT_FOLDER}/{REPORT_FILE}": path.read_bytes()}
+            Client(settings.mlflow_uri).log_files(parent.mlflow_run_id, report)
     except TrackingError as error:
         logger.warning("MLflow does not have the report of run %s: %s", run_id, error)

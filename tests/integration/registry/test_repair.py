@@ -17,7 +17,7 @@ from boothline.registry.repair import repair
 from boothline.registry.versions import ensure_version, resolve, versions
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
-from boothline.tracking.client import connect
+from boothline.tracking.client import Client, connect
 
 pytestmark = pytest.mark.services
 
@@ -61,10 +61,11 @@ def shown(settings: Settings, name: str) -> tuple[dict[str, str], dict[str, str]
     """What MLflow shows: the digest by our number, and the digest by alias."""
     client: Any = connect(settings.mlflow_uri)
     found = client.search_model_versions(f"name = '{name}'")
+    asked = Client(settings.mlflow_uri)
     by_number = {v.tags[mirror.NUMBER_TAG]: v.tags[mlmodel.DIGEST_TAG] for v in found}
     aliases = {
-        alias: mirror.tags(client, name, number)[mlmodel.DIGEST_TAG]
-        for alias, number in mirror.aliases(client, name).items()
+        alias: mirror.tags(asked, name, number)[mlmodel.DIGEST_TAG]
+        for alias, number in mirror.aliases(asked, name).items()
     }
     return by_number, aliases
 

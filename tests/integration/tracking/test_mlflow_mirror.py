@@ -341,7 +341,7 @@ def test_deleted_experiment_is_restored(
     name = config.tracking.experiment
     experiment_id = client.create_experiment(name)
     client.delete_experiment(experiment_id)
-    mirror = Mirror(client=client, store=store, run_id=RUN, experiment=name)
+    mirror = Mirror.connect(settings, store, RUN, experiment=name)
     assert mirror.run().experiment_id == experiment_id
     assert client.get_experiment(experiment_id).lifecycle_stage == "active"
 

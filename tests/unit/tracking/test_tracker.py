@@ -169,7 +169,7 @@ from boothline.tracking.delivery import Delivery
 address = sys.argv[1]
 delivery.START_DELAY_SECONDS = 0.0
 def reach():
-    delivery = Delivery(client.reach(address), "run")
+    delivery = Delivery(client.Client(address), "run")
     delivery.start()
     return delivery
 tracker = StepTracker(delivery.LiveRun(reach, gauges=dict))

@@ -1,4 +1,4 @@
-"""Requests to MLflow without its client: what is sent, and what becomes of errors."""
+"""Requests to MLflow without its library: what is sent, and what becomes of errors."""
 
 import json
 import math
@@ -6,21 +6,21 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from boothline.errors import TrackingError
 from boothline.tracking.client import (
+    Client,
     MissingError,
     RejectedError,
-    entities_of,
-    library_of,
-    reach,
+    listed,
+    point,
+    run_of,
     translated,
 )
-from boothline.tracking.entities import Metric, Param, RunTag
-from boothline.tracking.rest import RestClient
 
 
 class Server(ThreadingHTTPServer):
@@ -66,23 +66,19 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RestClient:
+def client(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Client:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")  # an address, no credentials
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
-    client = reach(server.url)
-    assert isinstance(client, RestClient)
-    return client
+    return Client(server.url)
 
 
-def test_log_batch_sends_no_more_at_once_than_mlflow_takes(
-    server: Server, client: RestClient
-) -> None:
+def test_log_batch_sends_no_more_at_once_than_mlflow_takes(server: Server, client: Client) -> None:
     client.log_batch(
         "r",
-        params=[Param(f"p{n}", "1") for n in range(250)],
-        tags=[RunTag(f"t{n}", "1") for n in range(20)],
-        metrics=[Metric("loss", float(n), 1, n) for n in range(2500)],
+        params=listed({f"p{n}": "1" for n in range(250)}),
+        tags=listed({f"t{n}": "1" for n in range(20)}),
+        metrics=[point("loss", float(n), 1, n) for n in range(2500)],
     )
     bodies = [body for path, body in server.received if path.endswith("/runs/log-batch")]
     sizes = [tuple(len(body[part]) for part in ("params", "tags", "metrics")) for body in bodies]
@@ -90,16 +86,14 @@ def test_log_batch_sends_no_more_at_once_than_mlflow_takes(
     assert [point["step"] for body in bodies for point in body["metrics"]] == list(range(2500))
 
 
-def test_log_batch_without_values_sends_nothing(server: Server, client: RestClient) -> None:
+def test_log_batch_without_values_sends_nothing(server: Server, client: Client) -> None:
     client.log_batch("r")
     assert server.received == []
 
 
-def test_numbers_that_json_lacks_are_sent_by_their_names(
-    server: Server, client: RestClient
-) -> None:
+def test_numbers_that_json_lacks_are_sent_by_their_names(server: Server, client: Client) -> None:
     values = (math.nan, math.inf, -math.inf, 0.5)
-    client.log_batch("r", metrics=[Metric("loss", value, 1, 0) for value in values])
+    client.log_batch("r", metrics=[point("loss", value, 1) for value in values])
     (_, body), = server.received  # fmt: skip
     assert [point["value"] for point in body["metrics"]] == ["NaN", "Infinity", "-Infinity", 0.5]
 
@@ -115,86 +109,116 @@ def test_numbers_that_json_lacks_are_sent_by_their_names(
     ],
 )
 def test_answer_that_is_an_error_becomes_our_own(
-    server: Server, client: RestClient, status: int, answer: bytes, kind: type[TrackingError]
+    server: Server, client: Client, status: int, answer: bytes, kind: type[TrackingError]
 ) -> None:
     server.answers = [(status, answer)]
     said = r"MLflow did not show it: .*(no run r|a web page)"
     with pytest.raises(TrackingError, match=said) as caught, translated("show it"):
-        client.get_run("r")
+        run_of(client, "r")
     assert type(caught.value) is kind
 
 
 def test_request_that_a_busy_server_did_not_take_is_sent_once_more(
-    server: Server, client: RestClient
+    server: Server, client: Client
 ) -> None:
     server.answers = [(503, b"busy"), (200, b"{}")]
-    client.delete_run("r")
+    client.post("runs/delete", run_id="r")
     assert [path for path, _ in server.received] == ["/api/2.0/mlflow/runs/delete"] * 2
 
 
-def test_server_that_is_gone_is_an_error_of_ours(client: RestClient, server: Server) -> None:
+def test_server_that_is_gone_is_an_error_of_ours(client: Client, server: Server) -> None:
     server.server_close()
     with pytest.raises(TrackingError, match="MLflow did not show it"), translated("show it"):
-        client.get_run("r")
+        run_of(client, "r")
 
 
 class Library:
-    """Keeps what MLflow's own client would be asked for."""
+    """Keeps what MLflow's own client would be given."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
+        self.files: dict[str, bytes] = {}
 
-    def log_artifact(self, *arguments: str) -> None:
-        self.asked.append(arguments)
-
-    log_artifacts = log_artifact
+    def log_artifacts(self, run_id: str, folder: str) -> None:
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        self.files |= {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def test_artifacts_kept_elsewhere_are_sent_by_mlflows_own_client(
-    server: Server, client: RestClient, tmp_path: Path
+    server: Server, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = {
-        "run_id": "r", "experiment_id": "1", "status": "RUNNING", "lifecycle_stage": "active",
-        "artifact_uri": "s3://bucket/r/artifacts",
-    }  # fmt: skip
+    info = {"run_id": "r", "artifact_uri": "s3://bucket/r/artifacts"}
     server.answers = [(200, json.dumps({"run": {"info": info}}).encode())]
     library = Library()
-    client.library = lambda: library
-    client.log_artifact("r", "report.html", "report")
-    client.log_artifacts("r", str(tmp_path))
-    assert library.asked == [("r", "report.html", "report"), ("r", str(tmp_path))]
+    monkeypatch.setattr(client, "library", lambda: library)
+    files = {"report/report.html": b"<p>", "sheet.png": b"png"}
+    client.log_files("r", files)
+    assert library.files == files
     assert {path.partition("?")[0] for path, _ in server.received} == {"/api/2.0/mlflow/runs/get"}
 
 
+def test_server_with_credentials_may_not_reach_the_files_that_the_library_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "x")
+    client = Client("http://127.0.0.1:1")  # where nobody answers
+    found = [
+        SimpleNamespace(path="sheets/1.png", is_dir=False, file_size=3),
+        SimpleNamespace(path="sheets/small", is_dir=True, file_size=None),
+    ]
+    library = SimpleNamespace(list_artifacts=lambda run_id, folder: found)
+    monkeypatch.setattr(client, "library", lambda: library)
+    assert client.files_in("r", "sheets") == {"sheets/1.png": 3}
+
+
+def sent_by(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Return the users and hosts that MLflow's library is to ask, as they come."""
+    from mlflow.utils import rest_utils
+
+    asked: list[tuple[str, str]] = []
+
+    def request(creds: Any, *_: object, **__: object) -> Any:
+        asked.append((creds.username or creds.token, creds.host))
+        return SimpleNamespace(status_code=200, content=b'{"run": {}}')
+
+    monkeypatch.setattr(rest_utils, "http_request", request)
+    return asked
+
+
 @pytest.mark.parametrize(
-    ("uri", "variables"),
+    ("uri", "variables", "user"),
     [
-        ("http://127.0.0.1:5000", {"MLFLOW_TRACKING_TOKEN": "x"}),
-        ("http://127.0.0.1:5000", {"MLFLOW_TRACKING_USERNAME": "x"}),
-        ("https://127.0.0.1:5000", {}),
-        ("http://mlflow.example.com", {}),
+        ("http://127.0.0.1:5000", {"MLFLOW_TRACKING_TOKEN": "x"}, "x"),
+        (
+            "http://127.0.0.1:5000",
+            {"MLFLOW_TRACKING_USERNAME": "y", "MLFLOW_TRACKING_PASSWORD": "z"},
+            "y",
+        ),
+        ("https://127.0.0.1:5000", {}, None),
+        ("http://mlflow.example.com", {}, None),
     ],
 )
-def test_server_that_may_want_credentials_gets_mlflows_own_client(
-    uri: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_server_that_may_want_credentials_is_asked_by_mlflows_library(
+    uri: str,
+    variables: dict[str, str],
+    user: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    from mlflow import MlflowClient, entities
-
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    client = reach(uri)
-    assert isinstance(client, MlflowClient)
-    assert library_of(client) is client
-    assert entities_of(client) is entities
+    asked = sent_by(monkeypatch)
+    run_of(Client(uri), "r")
+    assert asked == [(user, uri)]
 
 
-def test_credentials_in_a_file_are_left_to_mlflows_own_client(
+def test_credentials_in_a_file_are_left_to_mlflows_library(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from mlflow import MlflowClient
-
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".mlflow").mkdir()
-    (tmp_path / ".mlflow" / "credentials").write_text("[mlflow]\nmlflow_tracking_username = x\n")
-    assert isinstance(reach("http://127.0.0.1:5000"), MlflowClient)
+    secrets = "[mlflow]\nmlflow_tracking_username = x\nmlflow_tracking_password = y\n"
+    (tmp_path / ".mlflow" / "credentials").write_text(secrets)
+    asked = sent_by(monkeypatch)
+    run_of(Client("http://127.0.0.1:5000"), "r")
+    assert [user for user, _ in asked] == ["x"]
