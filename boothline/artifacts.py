@@ -1,6 +1,6 @@
 """What Kubeflow's page shows of a result: where it is in the store, its digest, its facts."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from boothline import settings as environment
 from boothline.results import KINDS, Model, Training
@@ -15,7 +15,7 @@ class Artifact(Protocol):
     """An output artifact of a component."""
 
     uri: str
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
 
 
 def describe(artifact: Artifact, reference: str) -> None:

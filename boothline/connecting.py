@@ -5,11 +5,13 @@ import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from boothline.errors import ServiceError
 
 if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+    from urllib3.connectionpool import ConnectionPool
     from urllib3.util import Retry
 
 MAX_ANSWER_CHARACTERS = 200
@@ -153,13 +155,13 @@ def careful_retries(number: int) -> "Retry":
             self,
             method: str | None = None,
             url: str | None = None,
-            response: Any = None,  # noqa: ANN401
+            response: "BaseHTTPResponse | None" = None,
             error: Exception | None = None,
-            _pool: Any = None,  # noqa: ANN401
+            _pool: "ConnectionPool | None" = None,
             _stacktrace: TracebackType | None = None,
         ) -> Self:
             if error is not None and tls_fault(error) is not None:
-                raise MaxRetryError(_pool, url or "", error) from error
+                raise MaxRetryError(_pool, url or "", error) from error  # type: ignore[arg-type]
             return super().increment(method, url, response, error, _pool, _stacktrace)
 
     return CarefulRetry(number)

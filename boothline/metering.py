@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,18 +103,18 @@ def _packages(powercap: Path) -> tuple[tuple[float, float], ...]:
 
 
 @contextmanager
-def open_nvml() -> Iterator[tuple[Any, list[Any]]]:
+def open_nvml() -> Iterator[tuple[ModuleType, list[object]]]:
     """Yield NVML and a handle of each GPU; no handle where there is no GPU or no extra `gpu`."""
     try:
         import pynvml
     except ImportError:
-        yield None, []
+        yield ModuleType("pynvml"), []
         return
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         logger.debug("no GPU is measured: %s", error)
-        yield None, []
+        yield ModuleType("pynvml"), []
         return
     try:
         count = pynvml.nvmlDeviceGetCount()

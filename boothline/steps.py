@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -236,7 +236,7 @@ def execute(
     return record.manifest
 
 
-def _said(failure: Failure) -> dict[str, Any]:
+def _said(failure: Failure) -> dict[str, str | int]:
     """Return a failure as the fields of an event."""
     return {
         "error": failure.message,

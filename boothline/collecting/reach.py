@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
-from typing import Any
 
 from boothline.errors import ConfigError, IntegrityError
 from boothline.store import Manifest, Store, layout
@@ -47,7 +46,7 @@ class Reach:
         wanted = [key for key in keys if is_manifest(key) or is_record(key)]
         num_done = 0
 
-        def load(key: str, stop: Event) -> tuple[str, Manifest | dict[str, Any] | None, str]:
+        def load(key: str, stop: Event) -> tuple[str, Manifest | dict[str, object] | None, str]:
             try:
                 if is_manifest(key):
                     found = store.look_up(path_of(key))
@@ -122,7 +121,7 @@ class Reach:
                     owners.append(path)
         return users
 
-    def _take(self, key: str, found: Manifest | dict[str, Any] | None, problem: str) -> None:
+    def _take(self, key: str, found: Manifest | dict[str, object] | None, problem: str) -> None:
         self._drop(key)
         if problem:
             self.unreadable[key] = problem
@@ -156,16 +155,16 @@ def path_of(key: str) -> str:
     return key.removesuffix(f"/{MANIFEST_NAME}")
 
 
-def _paths_of_step(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _paths_of_step(record: Mapping[str, object]) -> tuple[str, ...]:
     """Return where a step commits its result: the path is taken from its record's key parts.
 
     It is written down before the step starts, so that what a running step makes is needed from the
     first moment on.
     """
-    parts = record.get("key_parts") or {}
-    if not parts or not isinstance(record.get("step"), str):
+    step, parts = record.get("step"), record.get("key_parts")
+    if not isinstance(step, str) or not isinstance(parts, dict) or not parts:
         return ()
-    return (layout.step_result(record["step"], layout.key_of(parts)),)
+    return (layout.step_result(step, layout.key_of(parts)),)
 
 
 def _paths_in(value: object) -> Iterator[str]:

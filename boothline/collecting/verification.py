@@ -162,7 +162,8 @@ def _ledger_gaps(store: Store, reach: Reach, listed: Mapping[str, object]) -> li
     newest = max(numbers, default=0)
     for key in listed:
         if layout.ALIASES.fullmatch(key) and key not in reach.unreadable:
-            newest = max(newest, int((store.get_record(key) or {}).get("number", 0)))
+            number = (store.get_record(key) or {}).get("number")
+            newest = max(newest, number if isinstance(number, int) else 0)
     return [
         Damage(uri=store.bucket.uri(layout.promotion(number)), problem="is gone")
         for number in range(1, newest + 1)

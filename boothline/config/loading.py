@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -331,9 +330,9 @@ def _combined(problems: Sequence[str]) -> ConfigError:
 
 
 def _value_of(config: RunConfig, name: str) -> object:
-    value: Any = config.model_dump(mode="json")
+    value: object = config.model_dump(mode="json")
     for key in name.split("."):
-        value = value[key]
+        value = value[key] if isinstance(value, Mapping) else None
     return value
 
 

@@ -9,13 +9,14 @@ import errno
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from PIL import Image, ImageOps
 
-from boothline.buckets import nearest
+from boothline.buckets import Size, nearest
 from boothline.data.decoding import LAID_OVER_WHITE, TRY_AGAIN, decode, prepare
 from boothline.errors import DataError
 
@@ -30,33 +31,69 @@ MASK_METHOD = {
     Image.Resampling.BICUBIC: Image.Resampling.BILINEAR,
 }
 _OUTPUT_BYTES = 64 * 2**20
-TOO_MUCH_MEMORY = {"reason": "needs too much memory to decode", "advice": TRY_AGAIN}
+
+
+class Request(TypedDict):
+    """What a worker is asked to do, as `boothline.data.decoder.make_request` explains it."""
+
+    pictures: Sequence[tuple[int, str]]
+    folder: str
+    sizes_px: Sequence[Size]
+    interpolation: str
+    masks: bool
+    thumbnail_px: int
+    max_pixels: int
+    seconds: float
+    memory_bytes: int
+
+
+class Outcome(TypedDict, total=False):
+    """A line that a worker answers: that it is ready, or what became of a picture.
+
+    It has `reason` where the picture is unusable, with `again` where a worker of its own may find
+    otherwise, and `errno` where the machine failed.
+    """
+
+    ready: bool
+    number: int
+    reason: str
+    advice: str
+    again: bool
+    errno: int
+    format: str
+    notes: list[str]
+    remarks: list[str]
+    masked: bool
+    width_px: int
+    height_px: int
+    size_px: Size
+    thumbnail_size_px: Size
+    pixel_digest: str
+
+
+TOO_MUCH_MEMORY: Outcome = {"reason": "needs too much memory to decode", "advice": TRY_AGAIN}
 
 
 def main() -> None:
     """Decode every picture of the request in turn."""
-    request = json.load(sys.stdin)
+    request: Request = json.load(sys.stdin)
     prepare()
-    _confine(memory_bytes=int(request["memory_bytes"]))
+    _confine(memory_bytes=request["memory_bytes"])
     _say({"ready": True})
     for number, path in request["pictures"]:
-        _allow_more_time(float(request["seconds"]))
+        _allow_more_time(request["seconds"])
         answer = _answer(Path(path), number=number, request=request)
         _say({"number": number, **answer})
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _say(answer: Outcome) -> None:
     """Write one line to the process that asked."""
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
 
-def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, Any]:
-    """Decode one picture; its pixels go to files, the rest into the answer.
-
-    An answer has `reason` where the picture is unusable, with `again` where a worker of its own may
-    find otherwise, and `errno` where the machine failed.
-    """
+def _answer(path: Path, *, number: int, request: Request) -> Outcome:
+    """Decode one picture; its pixels go to files, the rest into the answer."""
     try:
         return _decoded(path, number=number, request=request)
     except DataError as error:
@@ -68,7 +105,7 @@ def _answer(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, An
         return {"errno": error.errno or errno.EIO}
 
 
-def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, Any]:
+def _decoded(path: Path, *, number: int, request: Request) -> Outcome:
     """Return what became of one picture.
 
     Raises:
@@ -76,14 +113,14 @@ def _decoded(path: Path, *, number: int, request: dict[str, Any]) -> dict[str, A
         OSError: it could not be read, or its pixels could not be written.
     """
     sides = [side for size in request["sizes_px"] for side in size]
-    decoded = decode(path, max_pixels=int(request["max_pixels"]), enough_px=2 * max(sides))
+    decoded = decode(path, max_pixels=request["max_pixels"], enough_px=2 * max(sides))
     size_px = nearest(decoded.image.size, request["sizes_px"])
     folder = Path(request["folder"])
-    method = Image.Resampling[str(request["interpolation"]).upper()]
+    method = Image.Resampling[request["interpolation"].upper()]
     with ThreadPoolExecutor(1) as beside:
         digest = beside.submit(decoded.pixel_digest)
         cut = ImageOps.fit(decoded.image, size_px, method)
-        small = _thumbnail(decoded.image, longest_px=int(request["thumbnail_px"]))
+        small = _thumbnail(decoded.image, longest_px=request["thumbnail_px"])
     (folder / f"{number:05d}.cut").write_bytes(cut.tobytes())
     (folder / f"{number:05d}.thumbnail").write_bytes(small.tobytes())
     notes, remarks = list(decoded.notes), list(decoded.remarks)

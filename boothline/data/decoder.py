@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 import boothline
 from boothline.buckets import Size
+from boothline.data.decode_worker import Outcome, Request
 from boothline.data.limits import Limits
 from boothline.errors import DiskFullError, MachineError, is_disk_full
 
@@ -142,7 +142,7 @@ def make_request(
     limits: Limits,
     interpolation: str,
     masks: bool = False,
-) -> dict[str, Any]:
+) -> Request:
     """Return what a worker is asked: pictures by number and path, the rest as for `decode_all`."""
     return {
         "pictures": pictures,
@@ -231,7 +231,7 @@ class _Job:
             for line in worker.stdout or ():
                 if not line.endswith(b"\n"):
                     break
-                answer = json.loads(line)
+                answer: Outcome = json.loads(line)
                 if "ready" in answer:
                     was_ready = True
                     continue
@@ -254,7 +254,7 @@ class _Job:
 
 
 @contextmanager
-def _started(request: dict[str, Any], folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
+def _started(request: Request, folder: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """Start a worker on a request; it is waited for at the end."""
     environment = {
         "PYTHONPATH": str(Path(boothline.__file__).resolve().parent.parent),
@@ -281,7 +281,7 @@ def _started(request: dict[str, Any], folder: Path) -> "Iterator[subprocess.Pope
                 worker.kill()
 
 
-def _result(answer: dict[str, Any], *, folder: Path) -> Answer:
+def _result(answer: Outcome, *, folder: Path) -> Answer:
     """Read what the worker wrote of one picture: plain pixels, nothing to decode."""
     if "reason" in answer:
         return Unreadable(reason=answer["reason"], advice=answer["advice"])

@@ -15,7 +15,9 @@ class DeferredImage(Image.Image):
         info: metadata under Pillow's names.
     """
 
-    def __init__(self, size: tuple[int, int], mode: str, info: dict[Any, Any]) -> None:
+    def __init__(
+        self, size: tuple[int, int], mode: str, info: dict[str | tuple[int, int], object]
+    ) -> None:
         super().__init__()
         self._size = size
         self._mode = mode

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from PIL import Image
 
@@ -139,7 +139,7 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(_pillow_heif.__file__)
         pointer, number, path = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
         options = ctypes.POINTER(_Options)
-        calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        calls: dict[str, tuple[type | None, tuple[type, ...]]] = {
             "heif_context_alloc": (pointer, ()),
             "heif_context_free": (None, (pointer,)),
             "heif_context_read_from_file": (_Error, (pointer, path, pointer)),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from boothline.config.section import SUBJECT_FIELD
 from boothline.config.subject import SubjectConfig
@@ -76,7 +76,7 @@ class TokenCounter:
         limit = settings.get("model_max_length", 0)
         return cls(
             tokenizer=tokenizer,
-            max_tokens=int(limit) if 0 < limit < 10_000 else 0,
+            max_tokens=int(limit) if isinstance(limit, int | float) and 0 < limit < 10_000 else 0,
             digest=digest.hexdigest(),
         )
 
@@ -99,7 +99,7 @@ class TokenCounter:
         return str(getattr(self.tokenizer.model, "unk_token", None) or _END)
 
 
-def _json_of(path: Path) -> dict[str, Any]:
+def _json_of(path: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     value = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """What the examination of pictures found, in a form that files, terminals and pages share."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,7 +103,7 @@ class DatasetReport(BaseModel):
     def as_json(self) -> str:
         """Return the report as it is stored: without remarks and masks as before they existed."""
         plain = {i: set(MASK_FIELDS) for i, item in enumerate(self.accepted) if not item.mask}
-        unset: dict[str, Any] = {"accepted": plain}
+        unset: dict[str, bool | dict[int, set[str]]] = {"accepted": plain}
         if not self.remarks:
             unset["remarks"] = True
         return self.model_dump_json(indent=2, exclude=unset) + "\n"

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 from PIL import Image, _imaging
 
@@ -205,7 +205,7 @@ def _check(status: int) -> None:
         raise OSError("image file is truncated" if status == _TRUNCATED else "broken data stream")
 
 
-def _metadata(path: Path) -> dict[Any, Any]:
+def _metadata(path: Path) -> dict[str | tuple[int, int], object]:
     """Return the colour profile and the EXIF data under Pillow's names."""
     with path.open("rb") as stream:
         return {_METADATA[name]: data for name, data in _chunks(stream) if data}

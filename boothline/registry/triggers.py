@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 
+from pydantic import BaseModel, ConfigDict
+
 from boothline.config import RunConfig
 from boothline.errors import ConflictError, DataError, NotFoundError
 from boothline.registry import ledger
@@ -71,6 +73,17 @@ def claim(
     )
 
 
+class _Claim(BaseModel):
+    """A run that trains for the keys of triggers."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    keys: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    time: float = 0.0
+
+
 class _Claims:
     """Which run trains for which key, as read now.
 
@@ -85,20 +98,21 @@ class _Claims:
         self._paths = store.list_records(layout.claims(model_name))
         self.owners: dict[str, str] = {}
         for path in self._paths:
-            value = store.get_record(path) or {}
-            self.owners |= {key: str(value["run_id"]) for key in value.get("keys", [])}
+            if (value := store.get_record(path)) is not None:
+                claim = _Claim.model_validate(value)
+                self.owners |= dict.fromkeys(claim.keys, claim.run_id)
 
     def add(self, run_id: str, triggers: Sequence[Trigger]) -> bool:
         """Claim triggers for a run unless another claim was made since; return whether it was."""
-        value = {
-            "run_id": run_id,
-            "keys": [trigger.key for trigger in triggers],
-            "reasons": [trigger.text for trigger in triggers],
-            "time": time.time(),
-        }
+        claim = _Claim(
+            run_id=run_id,
+            keys=tuple(trigger.key for trigger in triggers),
+            reasons=tuple(trigger.text for trigger in triggers),
+            time=time.time(),
+        )
         path = layout.claim(self._model_name, len(self._paths) + 1)
         try:
-            self._store.put_record(path, value, if_absent=True)
+            self._store.put_record(path, claim.model_dump(mode="json"), if_absent=True)
         except ConflictError:
             return False
         logger.info("run %s trains for %s", run_id, ", ".join(t.key for t in triggers))

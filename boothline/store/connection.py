@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline import addresses
 from boothline.errors import ConfigError
@@ -118,7 +118,7 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
             f"BOOTHLINE_BUCKET {settings.bucket!r} is not a bucket name.", remedy=f"{error}."
         ) from error
     read_seconds = CONNECT_SECONDS if brisk else READ_SECONDS
-    pool = _direct_pool(
+    pool = _direct_pool()(
         num_pools=4,
         maxsize=_POOL_SIZE,
         timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
@@ -138,8 +138,8 @@ def new_client(settings: Settings, *, brisk: bool = False) -> "Minio":
     )
 
 
-def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
-    """Return a pool of connections that follows no redirect and counts what it sends.
+def _direct_pool() -> "type[PoolManager]":
+    """Return a class of pools of connections that follows no redirect and counts what it sends.
 
     A signed request is meant for the configured store alone, wherever its answer points.
     """
@@ -158,7 +158,7 @@ def _direct_pool(**options: Any) -> "PoolManager":  # noqa: ANN401
             TRAFFIC.add("sent_bytes", len(body) if isinstance(body, bytes | str) else 0)
             return super().urlopen(method, url, redirect=False, **more)
 
-    return DirectPool(**options)
+    return DirectPool
 
 
 def _refuse_default_credentials(settings: Settings, *, host: str) -> None:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
+from typing import TYPE_CHECKING
 
 from boothline.errors import NotFoundError, StoreError
 from boothline.store.s3 import CHUNK_BYTES, Bucket, Source
 from boothline.store.store import Store
+
+if TYPE_CHECKING:
+    from minio import Minio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class MemoryBucket(Bucket):
         lock: held while a name is claimed.
     """
 
-    client: Any = None
+    client: "Minio" = field(default=None)
     name: str = "memory"
     prefix: str = ""
     endpoint: str = "memory:"

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from boothline.errors import ConflictError, IntegrityError
 from boothline.store.manifest import canonical_json, digest_of
@@ -78,7 +77,7 @@ def put(bucket: Bucket, path: str, value: Mapping[str, object], *, if_absent: bo
         )
 
 
-def get(bucket: Bucket, path: str) -> dict[str, Any] | None:
+def get(bucket: Bucket, path: str) -> dict[str, object] | None:
     """Return a record, or None when it does not exist.
 
     Raises:

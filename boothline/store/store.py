@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -236,7 +236,7 @@ class Store:
         """
         records.put(self._bucket, path, value, if_absent=if_absent)
 
-    def get_record(self, path: str) -> dict[str, Any] | None:
+    def get_record(self, path: str) -> dict[str, object] | None:
         """Return a record, or None when it does not exist."""
         return records.get(self._bucket, path)
 

@@ -58,8 +58,8 @@ def begin(bucket: Bucket) -> Sweep:
     keys = bucket.keys(layout.SWEEPS)
     claimed = [int(match[1]) for key in keys if (match := layout.SWEEP.match(key))]
     for number in claimed:
-        claim = records.get(bucket, layout.sweep(number)) or {}
-        if time.time() - float(claim.get("started_at", 0.0)) < LEASE_SECONDS:
+        began = (records.get(bucket, layout.sweep(number)) or {}).get("started_at")
+        if isinstance(began, int | float) and time.time() - began < LEASE_SECONDS:
             raise _under_way(bucket)
     sweep = Sweep(number=max([current(bucket).number, *claimed]) + 1, active=True)
     try:

@@ -2,17 +2,19 @@
 
 import logging
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boothline
 from boothline.settings import TelemetrySettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Collector:
         collector = self
 
         class Spans(OTLPSpanExporter):
-            def export(self, spans: Any) -> SpanExportResult:  # noqa: ANN401
+            def export(self, spans: "Sequence[ReadableSpan]") -> SpanExportResult:
                 if not collector.may_answer(self._endpoint):
                     return SpanExportResult.FAILURE
                 result = super().export(spans)
@@ -76,7 +78,7 @@ class Collector:
         class Metrics(OTLPMetricExporter):
             def export(
                 self,
-                metrics_data: Any,  # noqa: ANN401
+                metrics_data: "MetricsData",
                 timeout_millis: float | None = 10_000,
                 **more: object,
             ) -> MetricExportResult:

@@ -1,6 +1,6 @@
 """Step evaluate: judges the fine-tuned model against the base model and the champion."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.catalogue import TORCH, StepDescription
 from boothline.results import Evaluation
@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
     from boothline.steps import StepContext
     from boothline.store import ManifestRef
+    from boothline.tracking.picture_table import Cell
+
+    Row = dict[str, str | float]
 
 _MAX_SHEETS = 32
 _MAX_TABLE_ROWS = 64
@@ -50,18 +53,18 @@ def _show_pictures(context: "StepContext", ref: "ManifestRef") -> None:
     manifest = context.store.read(ref)
     evaluation = Evaluation.of(manifest, name=str(ref))
     _show_means(context, evaluation)
-    judged: dict[str, list[dict[str, Any]]] = {}
+    judged: dict[str, list[Row]] = {}
     for line in context.store.read_entry(manifest.entry("scores.jsonl")).splitlines():
-        row = json.loads(line)
-        judged.setdefault(row["model"], []).append(row)
+        row: Row = json.loads(line)
+        judged.setdefault(str(row["model"]), []).append(row)
     count = evaluation.images_per_prompt
-    table: list[dict[str, Any]] = []
+    table = []
     for number in range(min(len(evaluation.prompts), _MAX_SHEETS)):
         shown = [rows[number * count : (number + 1) * count] for rows in judged.values()]
         pictures = {
-            row["image"]: context.store.read_entry(manifest.entry(row["image"]))
+            image: context.store.read_entry(manifest.entry(image))
             for rows in shown
-            for row in rows
+            for image in (str(row["image"]) for row in rows)
         }
         path = context.folder / f"prompt-{number:02d}.png"
         track_sheet(
@@ -73,15 +76,13 @@ def _show_pictures(context: "StepContext", ref: "ManifestRef") -> None:
     )
 
 
-def _table_row(rows: "Sequence[dict[str, Any]]", pictures: "Mapping[str, bytes]") -> dict[str, Any]:
+def _table_row(rows: "Sequence[Row]", pictures: "Mapping[str, bytes]") -> "dict[str, Cell]":
     """Return a row of MLflow's table: a prompt, what each model made of it, and its scores."""
     first = rows[0]
     scores = {_SCORES[name]: first[name] for name in _SCORES if name in first}
-    return {
-        "prompt": first["prompt"],
-        **{_MODELS.get(row["model"], row["model"]): pictures[row["image"]] for row in rows},
-        **scores,
-    }
+    models = {str(row["model"]): pictures[str(row["image"])] for row in rows}
+    shown = {_MODELS.get(model, model): picture for model, picture in models.items()}
+    return {"prompt": first["prompt"], **shown, **scores}
 
 
 ABOUT = StepDescription(

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.components.publish_checkpoint import ABOUT
 from boothline.config import RunConfig
@@ -52,7 +52,7 @@ def key(context: StepContext, inputs: Inputs) -> StepKey:
     )
 
 
-def _words(config: RunConfig) -> dict[str, Any]:
+def _words(config: RunConfig) -> dict[str, object]:
     """Return what the subject is called, or each of several, as the model says it."""
     if not config.subjects:
         subject = config.subject

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError, ServiceError
 from boothline.launch.cluster.deployment import Deployment
@@ -121,7 +121,7 @@ class RunPods:
         Raises:
             ServiceError: the Kubernetes API is away or refuses.
         """
-        answer: dict[str, Any] = {}
+        answer = None
         with translated(self._client, "list the TrainJobs", quiet=404):
             answer = self._jobs.list_namespaced_custom_object(
                 group=GROUP,
@@ -132,7 +132,7 @@ class RunPods:
             )
         return [
             str(job["metadata"]["name"])
-            for job in answer.get("items", [])
+            for job in (answer or {}).get("items", [])
             if job["metadata"].get("annotations", {}).get(RUN_ANNOTATION) == run_id
         ]
 

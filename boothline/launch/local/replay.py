@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from boothline.catalogue import StepDescription, steps_of
 from boothline.config import RunConfig
@@ -117,7 +116,7 @@ class _Attempt:
 
     def _reuse(self, about: StepDescription) -> bool:
         """Reuse all shards of a step, or end the run; say whether that could be done."""
-        step: Step[Any] = import_module(f"boothline.components.{about.name}.step").STEP
+        step: Step[StepInputs] = import_module(f"boothline.components.{about.name}.step").STEP
         numbers: Sequence[int | None] = shards(self._config).get(about.name, (None,))
         for shard in numbers:
             inputs = step.inputs.model_validate(
