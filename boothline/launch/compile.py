@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from boothline.pipelines.stages import Shape
 
 GOLDENS = Path(__file__).resolve().parents[2] / "tests" / "golden"
-GOLDEN = GOLDENS / "dreambooth.yaml"
 
 
 def pipeline_named(name: str, *, shape: "Shape | None" = None) -> Callable[..., object]:

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from PIL import Image
 
@@ -106,8 +106,3 @@ class PictureLoader:
             height_px=height_px,
             twin=item.twin,
         )
-
-
-def recaptioned(picture: Picture, *, caption: str, alt: str, twin: str = "") -> Picture:
-    """Return the same picture for another place on the page."""
-    return replace(picture, caption=caption, alt=alt, twin=twin)

@@ -116,10 +116,6 @@ class Manifest(BaseModel):
             sorted((e for e in self.files if e.path.startswith(prefix)), key=lambda e: e.path)
         )
 
-    def to_bytes(self) -> bytes:
-        """Return the canonical bytes that are stored and digested."""
-        return canonical_json(self.model_dump(mode="json"))
-
 
 class Readable(Protocol):
     """A typed result that a manifest can be read as; see `boothline.results`."""

@@ -187,7 +187,9 @@ def test_training_with_a_damaged_state_falls_back_one(
     damaged = newest.model_copy(
         update={"files": tuple(e.model_copy(update={"path": p}) for p, e in files.items())}
     )
-    store._bucket.put_if_absent("training/job/step-000006/manifest.json", damaged.to_bytes())
+    store._bucket.put_if_absent(
+        "training/job/step-000006/manifest.json", damaged.model_dump_json().encode()
+    )
     again = make_job()
     result = run_here(again)
     assert digests(result["final_state"]) == expected
