@@ -6,9 +6,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from boothline.config.evaluation import EvaluationConfig
-from boothline.config.inference import InferenceConfig
-from boothline.config.prior import PriorConfig
 from boothline.config.promotion import PromotionConfig
+from boothline.config.sampling import InferenceConfig, PriorConfig
 from boothline.config.section import Section
 from boothline.config.subject import UNNAMED, OneSubject, SubjectConfig
 from boothline.config.sweep import SweepConfig

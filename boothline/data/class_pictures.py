@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from boothline.config.prior import PriorConfig
+from boothline.config.sampling import PriorConfig
 from boothline.config.subject import SubjectConfig
 from boothline.data import kohya
 from boothline.data.captions import CaptionBook

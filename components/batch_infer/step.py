@@ -7,7 +7,7 @@ from pathlib import Path
 
 from boothline.components.batch_infer import ABOUT
 from boothline.config import RunConfig
-from boothline.config.inference import InferenceConfig
+from boothline.config.sampling import InferenceConfig
 from boothline.config.section import SUBJECT_FIELD
 from boothline.diffusion.signatures import verify_signed
 from boothline.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from boothline.components.generate_prior import ABOUT
 from boothline.config import RunConfig
-from boothline.config.prior import PriorConfig
+from boothline.config.sampling import PriorConfig
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, model_of
 from boothline.doctor.libraries import missing, refuse

@@ -1,13 +1,15 @@
 """The summary of a run: the one object that `run` and `status` print."""
 
+import time
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from boothline.catalogue import place_of
+from boothline.catalogue import place_of, steps_of
 from boothline.errors import BoothlineError
-from boothline.launch.local.folder import RunFolder, is_active
-from boothline.launch.local.live import LiveStep, live_steps, progress_of
+from boothline.launch.local.events import EventTail, RunProgress
+from boothline.launch.local.folder import ACTIVE_FILE, RunFolder, is_active
 from boothline.launch.local.session import Session
 from boothline.results import (
     BASE,
@@ -59,6 +61,19 @@ class TrialSummary(_Part):
     settings: str
     scores: dict[str, float]
     failure: str = Field(default="", description="Step and reason of a trial that failed.")
+
+
+class LiveStep(_Part):
+    """How far one step of a running run is, its shards or trials together."""
+
+    step: str
+    status: str = Field(description="waiting, running, done, reused or failed.")
+    done: int
+    total: int
+    unit: str
+    note: str
+    seconds: float
+    seconds_left: float | None = Field(description="None when unknown.")
 
 
 class Summary(_Part):
@@ -240,3 +255,41 @@ def _local_report(store: Store, report: str, folder: RunFolder) -> str:
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.report.write_bytes(page)
     return str(folder.report)
+
+
+def progress_of(home: Path, folder: RunFolder) -> RunProgress:
+    """Return how far the current attempt at a run is; waiting everywhere when it has none.
+
+    Args:
+        home: the home folder, which knows when the active attempt began.
+        folder: the run's folder.
+    """
+    progress = RunProgress([step.name for step in steps_of(folder.pipeline)])
+    active = home / ACTIVE_FILE
+    since = active.stat().st_mtime if active.exists() else 0.0
+    for event in EventTail(folder.path, since=since).read():
+        progress.apply(event)
+    return progress
+
+
+def live_steps(progress: RunProgress, *, now: float | None = None) -> list[LiveStep]:
+    """Return the steps of a progress as plain values.
+
+    Args:
+        progress: how far the run is.
+        now: seconds since the epoch; None: the clock's.
+    """
+    at = time.time() if now is None else now
+    return [
+        LiveStep(
+            step=step.name,
+            status="reused" if step.reused else step.state,
+            done=step.done,
+            total=step.total,
+            unit=step.unit,
+            note=step.note if step.state == "running" else step.remark,
+            seconds=round(step.seconds(at), 1),
+            seconds_left=None if (left := step.seconds_left(at)) is None else round(left, 1),
+        )
+        for step in progress.steps.values()
+    ]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from boothline.components.validate_data import step
 from boothline.config import RunConfig
-from boothline.config.prior import PriorConfig
+from boothline.config.sampling import PriorConfig
 from boothline.data import DatasetReport
 from boothline.errors import ConfigError, DataError
 from boothline.progress import Progress, read_events
