@@ -5,7 +5,7 @@ from boothline.errors import DataError
 from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft
-from boothline.store.traffic import TRAFFIC
+from boothline.store.transfers import TRAFFIC
 
 RUN = "20260131-093000-1a2b"
 SHARD = 3

@@ -15,8 +15,9 @@ from boothline.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from boothline.collecting import Garbage, Verification
     from boothline.store import Store
+    from boothline.store.garbage import Garbage
+    from boothline.store.verification import Verification
 
 app = typer.Typer()
 
@@ -30,8 +31,8 @@ OnProgress = Callable[[int, int], None]
 @app.command(epilog=example("boothline verify", "boothline verify --output json"))
 def verify(home: Home = None, output: OutputOption = Output.TEXT) -> None:
     """Read and hash everything that is stored, and name what is damaged and who uses it."""
-    from boothline.collecting import verify as examine
     from boothline.errors import IntegrityError
+    from boothline.store.verification import verify as examine
 
     with (
         progress("verifying", unit_bytes=_MEBIBYTE, unit="MiB") as report,
@@ -72,7 +73,7 @@ def gc(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Find what no run, model or training needs any more, and delete it with --delete."""
-    from boothline.collecting import Retention, collect
+    from boothline.store.garbage import Retention, collect
 
     retention = Retention(
         grace_seconds=grace_hours * HOUR_SECONDS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from boothline.metering import gpu_use
-from boothline.store.traffic import COUNTED, TRAFFIC
+from boothline.store.transfers import COUNTED, TRAFFIC
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -10,7 +10,7 @@ from boothline import addresses
 from boothline.errors import ConfigError
 from boothline.settings import Settings
 from boothline.store import failures, sdk
-from boothline.store.traffic import TRAFFIC
+from boothline.store.transfers import TRAFFIC
 
 if TYPE_CHECKING:
     from minio import Minio

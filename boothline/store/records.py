@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 
 from boothline.errors import ConflictError, IntegrityError
+from boothline.store.layout import MANIFEST_NAME, check_listing, check_record_path
 from boothline.store.manifest import canonical_json, digest_of
-from boothline.store.paths import MANIFEST_NAME, check_listing, check_record_path
 from boothline.store.s3 import Bucket
 
 _PATH = "stored_as"

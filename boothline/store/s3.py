@@ -15,8 +15,8 @@ from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
 from boothline.store import failures, layout, multipart, sdk
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
-from boothline.store.paths import check_prefix
-from boothline.store.traffic import TRAFFIC
+from boothline.store.layout import check_prefix
+from boothline.store.transfers import TRAFFIC
 
 if TYPE_CHECKING:
     from minio import Minio

@@ -14,8 +14,8 @@ from boothline.errors import ConfigError, ConflictError, DataError, IntegrityErr
 from boothline.settings import Settings
 from boothline.store import records, sweeps
 from boothline.store.blobs import BlobStore, describe, sweep_parts
+from boothline.store.layout import MANIFEST_NAME, check_listing, check_manifest_path
 from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef, Readable
-from boothline.store.paths import MANIFEST_NAME, check_listing, check_manifest_path
 from boothline.store.records import BrokenSealError, seal, unseal
 from boothline.store.s3 import Bucket
 from boothline.store.sweeps import Sweep

@@ -1,7 +1,8 @@
-"""Many transfers at once: the first failure, or Ctrl-C, stops the others."""
+"""Transfers to and from stores: many at once, stopped by the first failure, and all counted."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TypeVar
 
@@ -54,3 +55,45 @@ def run_all(tasks: Sequence[Callable[[Event], T]], *, num_workers: int = NUM_WOR
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+@dataclass
+class Traffic:
+    """What a process has asked of stores since it began; safe to add to from several threads.
+
+    Attributes:
+        requests: HTTP requests, repeated ones too.
+        retries: operations begun again after a failure that may pass.
+        failures: operations that were given up.
+        sent_bytes: bytes in the bodies of requests.
+        received_bytes: bytes read of objects.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    failures: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Raise a count by an amount."""
+        with self._lock:
+            setattr(self, name, getattr(self, name) + amount)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {name: getattr(self, name) for name in COUNTED}
+
+
+COUNTED = {
+    "requests": "HTTP requests to the object store, repeated ones too.",
+    "retries": "Store operations begun again after a failure that may pass.",
+    "failures": "Store operations that were given up.",
+    "sent_bytes": "Bytes in the bodies of requests to the object store.",
+    "received_bytes": "Bytes read of objects.",
+}
+"""What each count means."""
+
+TRAFFIC = Traffic()
+"""Of this process, with all its stores."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from boothline.metering import gpu_use
-from boothline.store.traffic import COUNTED, TRAFFIC
+from boothline.store.transfers import COUNTED, TRAFFIC
 from boothline.tracking.base import CloseStatus, Values
 
 if TYPE_CHECKING:

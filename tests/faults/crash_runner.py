@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from boothline.collecting import verify
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.s3 import Bucket
+from boothline.store.verification import verify
 
 KILLED = 137
 Digests = dict[str, str]

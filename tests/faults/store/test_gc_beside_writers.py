@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fault_proxy import FaultProxy
 
-from boothline.collecting import Retention, collect, verify
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
+from boothline.store.garbage import Retention, collect
 from boothline.store.manifest import digest_of
+from boothline.store.verification import verify
 
 pytestmark = pytest.mark.services
 

@@ -12,11 +12,11 @@ import pytest
 from fault_proxy import BUSY, Fault, FaultProxy
 from racing import race
 
-from boothline.collecting import verify
 from boothline.errors import ServiceError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, blobs, failures, inventory, multipart
 from boothline.store.s3 import Bucket
+from boothline.store.verification import verify
 
 pytestmark = pytest.mark.services
 

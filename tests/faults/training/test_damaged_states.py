@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from boothline.collecting import verify
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, layout
+from boothline.store.verification import verify
 from boothline.training.job import TrainingJob
 from boothline.training.state_store import StateStore
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from boothline.collecting import Retention, collect, verify
 from boothline.errors import ConflictError, IntegrityError
 from boothline.runs import RunRecord, StepRecord, write_run, write_step
 from boothline.store import ManifestDraft, ManifestRef, Store, inventory, layout, sweeps
+from boothline.store.garbage import Retention, collect
 from boothline.store.manifest import digest_of
+from boothline.store.verification import verify
 
 pytestmark = pytest.mark.services
 

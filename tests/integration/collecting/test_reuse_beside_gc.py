@@ -2,10 +2,11 @@
 
 import pytest
 
-from boothline.collecting import Retention, collect, verify
 from boothline.settings import Settings
 from boothline.steps import Step, StepInputs, StepKey, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
+from boothline.store.garbage import Retention, collect
+from boothline.store.verification import verify
 
 pytestmark = pytest.mark.services
 

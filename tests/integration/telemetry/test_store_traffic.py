@@ -7,7 +7,7 @@ from boothline.errors import ServiceError
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
 from boothline.store.connection import BRISK
-from boothline.store.traffic import TRAFFIC, Traffic
+from boothline.store.transfers import TRAFFIC, Traffic
 
 pytestmark = pytest.mark.services
 BYTES = bytes(range(256)) * 1000

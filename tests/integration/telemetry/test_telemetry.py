@@ -25,7 +25,7 @@ from boothline.runs import Failure, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.store.memory import memory_store
-from boothline.store.traffic import TRAFFIC
+from boothline.store.transfers import TRAFFIC
 from boothline.telemetry.meters import TrainingGauges
 from boothline.telemetry.spans import run_span_id_of, trace_id_of
 from boothline.tracking.base import Values

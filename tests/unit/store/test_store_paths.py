@@ -3,12 +3,12 @@
 import pytest
 
 from boothline.errors import ConfigError
-from boothline.store import paths
+from boothline.store import layout
 
 
 @pytest.mark.parametrize("path", ["steps/train/0a1b", "training/k/step-000050", "a", "_x/y.z"])
 def test_check_manifest_path_plain_name_is_kept(path: str) -> None:
-    assert paths.check_manifest_path(path) == path
+    assert layout.check_manifest_path(path) == path
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_check_manifest_path_plain_name_is_kept(path: str) -> None:
 )
 def test_check_manifest_path_other_name_is_refused(path: str) -> None:
     with pytest.raises(ConfigError):
-        paths.check_manifest_path(path)
+        layout.check_manifest_path(path)
 
 
 @pytest.mark.parametrize(
@@ -40,24 +40,24 @@ def test_check_manifest_path_other_name_is_refused(path: str) -> None:
 )
 def test_check_record_path_other_name_is_refused(path: str) -> None:
     with pytest.raises(ConfigError):
-        paths.check_record_path(path)
+        layout.check_record_path(path)
 
 
 def test_check_record_path_json_name_is_kept() -> None:
-    assert paths.check_record_path("runs/r/run.json") == "runs/r/run.json"
+    assert layout.check_record_path("runs/r/run.json") == "runs/r/run.json"
 
 
 @pytest.mark.parametrize("prefix", ["training/key", "training/key/"])
 def test_check_listing_ends_with_one_slash(prefix: str) -> None:
-    assert paths.check_listing(prefix) == "training/key/"
+    assert layout.check_listing(prefix) == "training/key/"
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "blobs/", "a//b/"])
 def test_check_listing_other_prefix_is_refused(prefix: str) -> None:
     with pytest.raises(ConfigError):
-        paths.check_listing(prefix)
+        layout.check_listing(prefix)
 
 
 def test_check_prefix_loses_outer_slashes() -> None:
-    assert paths.check_prefix("/team/one/") == "team/one"
-    assert paths.check_prefix("") == ""
+    assert layout.check_prefix("/team/one/") == "team/one"
+    assert layout.check_prefix("") == ""

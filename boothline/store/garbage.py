@@ -8,19 +8,18 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
-from boothline.collecting.reach import (
+from boothline.errors import IntegrityError
+from boothline.store import Store, inventory, layout, sweeps
+from boothline.store.inventory import StoredObject, UnfinishedUpload
+from boothline.store.layout import MANIFEST_NAME
+from boothline.store.references import (
     SWEPT_FOLDERS,
     OnProgress,
-    Reach,
+    References,
     is_manifest,
     is_record,
     path_of,
 )
-from boothline.errors import IntegrityError
-from boothline.runs import read_run
-from boothline.store import Store, inventory, layout, sweeps
-from boothline.store.inventory import StoredObject, UnfinishedUpload
-from boothline.store.paths import MANIFEST_NAME
 from boothline.store.transfers import run_all
 
 logger = logging.getLogger(__name__)
@@ -177,14 +176,14 @@ class _Survey:
         store: the store.
         retention: what is kept although nothing needs it.
         objects: every object, by key.
-        reach: what was read.
+        known: what was read.
         now: the store's clock at the last look, in seconds since the epoch.
     """
 
     store: Store
     retention: Retention
     objects: dict[str, StoredObject] = field(default_factory=dict)
-    reach: Reach = field(default_factory=Reach)
+    known: References = field(default_factory=References)
     now: float = 0.0
 
     def look(self, *, on_progress: OnProgress | None = None) -> None:
@@ -197,13 +196,13 @@ class _Survey:
         self.now = time.time() + bucket.clock_skew_seconds()
         listed = inventory.objects(bucket)
         changed = [key for key, item in listed.items() if self.objects.get(key) != item]
-        self.reach.forget(key for key in self.objects if key not in listed)
-        self.reach.read(self.store, changed, on_progress=on_progress)
+        self.known.forget(key for key in self.objects if key not in listed)
+        self.known.read(self.store, changed, on_progress=on_progress)
         self.objects = listed
-        if self.reach.unreadable:
-            key, problem = next(iter(self.reach.unreadable.items()))
+        if self.known.unreadable:
+            key, problem = next(iter(self.known.unreadable.items()))
             raise IntegrityError(
-                f"Nothing is deleted, since {len(self.reach.unreadable)} objects cannot be read;"
+                f"Nothing is deleted, since {len(self.known.unreadable)} objects cannot be read;"
                 f" the first is {bucket.uri(key)}: {problem}",
                 remedy="`boothline verify` names all of them and who uses them.",
             )
@@ -218,13 +217,13 @@ class _Survey:
             for key, item in self.objects.items()
             if is_manifest(key) and key.startswith(SWEPT_FOLDERS)
         ]
-        needed = self.reach.needed(
+        needed = self.known.needed(
             young=[path_of(item.key) for item in manifests if not self._is_old(item)],
             ignored=ignored,
         )
         swept = [item for item in manifests if path_of(item.key) not in needed]
         gone = {path_of(item.key) for item in swept}
-        used = self.reach.users_of_blobs(path for path in self.reach.manifests if path not in gone)
+        used = self.known.users_of_blobs(path for path in self.known.manifests if path not in gone)
         return Garbage(
             manifests=tuple(swept),
             records=tuple(records),
@@ -240,7 +239,7 @@ class _Survey:
 
     def _of_nodes(self, ignored: frozenset[str]) -> list[StoredObject]:
         """Return the records that nodes left of trainings that nobody waits for any more."""
-        needed = self.reach.needed_folders(ignored=ignored)
+        needed = self.known.needed_folders(ignored=ignored)
         return [
             item
             for key, item in self.objects.items()
@@ -266,8 +265,10 @@ class _Survey:
         keys = [key for key in self.objects if key.startswith(layout.RUNS)]
         forgotten = []
         for run_id in sorted({layout.run_of(key) for key in keys}):
-            record = read_run(self.store, run_id)
-            if record and self.now - record.created_at > self.retention.runs_seconds:
+            created_at = (self.store.get_record(layout.run_record(run_id)) or {}).get("created_at")
+            if not isinstance(created_at, int | float):
+                continue
+            if self.now - created_at > self.retention.runs_seconds:
                 forgotten.append(layout.run_folder(run_id))
         return [
             self.objects[key]

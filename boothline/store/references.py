@@ -9,7 +9,7 @@ from threading import Event
 
 from boothline.errors import ConfigError, IntegrityError
 from boothline.store import Manifest, Store, layout
-from boothline.store.paths import MANIFEST_NAME
+from boothline.store.layout import MANIFEST_NAME
 from boothline.store.transfers import run_all
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass
-class Reach:
+class References:
     """What was found by reading.
 
     Attributes:

@@ -7,9 +7,9 @@ from threading import Event, Lock
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.collecting.reach import OnProgress, Reach
 from boothline.errors import NotFoundError
 from boothline.store import FileEntry, Store, inventory, layout
+from boothline.store.references import OnProgress, References
 from boothline.store.transfers import ByteCounter, run_all
 
 _MAX_USERS = 20
@@ -64,11 +64,11 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> Verificati
         ServiceError: the store cannot be reached.
     """
     listed = inventory.objects(store.bucket)
-    reach = Reach()
-    reach.read(store, sorted(listed))
-    users = reach.users_of_blobs(reach.manifests)
+    known = References()
+    known.read(store, sorted(listed))
+    users = known.users_of_blobs(known.manifests)
     entries = {
-        entry.sha256: entry for manifest in reach.manifests.values() for entry in manifest.files
+        entry.sha256: entry for manifest in known.manifests.values() for entry in manifest.files
     }
     problems = _hash_all(store, entries.values(), on_progress=on_progress)
     bad_blobs = [
@@ -80,23 +80,23 @@ def verify(store: Store, *, on_progress: OnProgress | None = None) -> Verificati
         for sha256, problem in sorted(problems.items())
     ]
     bad_objects = [
-        Damage(uri=store.bucket.uri(key), problem=problem, used_by=_namers(reach, key))
-        for key, problem in sorted(reach.unreadable.items())
+        Damage(uri=store.bucket.uri(key), problem=problem, used_by=_namers(known, key))
+        for key, problem in sorted(known.unreadable.items())
     ]
-    inputs = {text.partition("@")[0] for found in reach.manifests.values() for text in found.inputs}
+    inputs = {text.partition("@")[0] for found in known.manifests.values() for text in found.inputs}
     return Verification(
-        num_manifests=len(reach.manifests),
-        num_records=len(reach.named),
+        num_manifests=len(known.manifests),
+        num_records=len(known.named),
         num_blobs=len(entries),
         num_bytes=sum(entry.size_bytes for entry in entries.values()),
         damages=(
             *bad_objects,
-            *_missing(store, reach),
-            *_ledger_gaps(store, reach, listed),
+            *_missing(store, known),
+            *_ledger_gaps(store, known, listed),
             *bad_blobs,
         ),
         missing_inputs=tuple(
-            sorted(p for p in inputs - set(reach.manifests) if f"{p}/manifest.json" not in listed)
+            sorted(p for p in inputs - set(known.manifests) if f"{p}/manifest.json" not in listed)
         ),
     )
 
@@ -138,12 +138,12 @@ def _problem_of(store: Store, entry: FileEntry, *, counter: ByteCounter) -> str:
     return "" if hasher.hexdigest() == entry.sha256 else "has other bytes than its digest says"
 
 
-def _missing(store: Store, reach: Reach) -> list[Damage]:
+def _missing(store: Store, known: References) -> list[Damage]:
     """Return the manifests that models in the registry and the ledger need and that are gone."""
     pinned: dict[str, list[str]] = {}
-    for key, paths in reach.named.items():
+    for key, paths in known.named.items():
         if key.startswith((layout.REGISTRY, layout.LEDGER)):
-            for path in paths - set(reach.manifests):
+            for path in paths - set(known.manifests):
                 pinned.setdefault(path, []).append(key)
     return [
         Damage(
@@ -152,16 +152,16 @@ def _missing(store: Store, reach: Reach) -> list[Damage]:
             used_by=tuple(sorted(keys)[:_MAX_USERS]),
         )
         for path, keys in sorted(pinned.items())
-        if f"{path}/manifest.json" not in reach.unreadable
+        if f"{path}/manifest.json" not in known.unreadable
     ]
 
 
-def _ledger_gaps(store: Store, reach: Reach, listed: Mapping[str, object]) -> list[Damage]:
+def _ledger_gaps(store: Store, known: References, listed: Mapping[str, object]) -> list[Damage]:
     """Return the ledger entries that are missing: those below the newest one that is known of."""
     numbers = {int(match[1]) for key in listed if (match := layout.PROMOTION.fullmatch(key))}
     newest = max(numbers, default=0)
     for key in listed:
-        if layout.ALIASES.fullmatch(key) and key not in reach.unreadable:
+        if layout.ALIASES.fullmatch(key) and key not in known.unreadable:
             number = (store.get_record(key) or {}).get("number")
             newest = max(newest, number if isinstance(number, int) else 0)
     return [
@@ -171,13 +171,13 @@ def _ledger_gaps(store: Store, reach: Reach, listed: Mapping[str, object]) -> li
     ]
 
 
-def _namers(reach: Reach, key: str) -> tuple[str, ...]:
+def _namers(known: References, key: str) -> tuple[str, ...]:
     """Return the records and manifests that name a damaged manifest."""
     path = key.rpartition("/")[0]
-    records = [record for record, paths in reach.named.items() if path in paths]
+    records = [record for record, paths in known.named.items() if path in paths]
     manifests = [
         owner
-        for owner, manifest in reach.manifests.items()
+        for owner, manifest in known.manifests.items()
         if any(text.partition("@")[0] == path for text in manifest.inputs)
     ]
     return tuple(sorted([*records, *manifests])[:_MAX_USERS])

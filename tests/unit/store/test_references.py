@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from boothline.collecting.reach import Reach, is_record
 from boothline.store import Manifest, ManifestRef
 from boothline.store.manifest import digest_of
+from boothline.store.references import References, is_record
 
 DIGEST = "0" * 64
 
@@ -30,10 +30,10 @@ class Shelf:
         return self.records.get(path)
 
     def needed(self, **options: Any) -> set[str]:
-        reach = Reach()
+        references = References()
         keys = [*(f"{path}/manifest.json" for path in self.manifests), *self.records]
-        reach.read(self, keys)  # type: ignore[arg-type]
-        return set(reach.needed(**options)) & set(self.manifests)
+        references.read(self, keys)  # type: ignore[arg-type]
+        return set(references.needed(**options)) & set(self.manifests)
 
 
 @pytest.fixture
