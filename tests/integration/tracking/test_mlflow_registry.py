@@ -8,11 +8,12 @@ import pytest
 
 from boothline.errors import ConfigError, ConflictError, TrackingError
 from boothline.registry import ledger
+from boothline.registry.mirror import set_alias
 from boothline.registry.promotion import promote, promote_past_gate, rollback, sync_aliases
 from boothline.registry.versions import ModelVersion, ensure_version, find
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import MissingError, connect, translated
+from boothline.tracking.client import Client, MissingError, connect, translated
 
 pytestmark = pytest.mark.services
 
@@ -70,6 +71,13 @@ class Registry:
 def registry(store: Store, store_settings: Settings, mlflow_uri: str) -> Registry:
     settings = store_settings.model_copy(update={"mlflow_uri": mlflow_uri})
     return Registry(store, settings, f"boothline-{settings.prefix}")
+
+
+def test_challenger_can_be_taken_away(registry: Registry) -> None:
+    registry.ensure("a")
+    assert registry.alias("challenger") == 1
+    set_alias(Client(registry.settings.mlflow_uri), registry.name, "challenger", None)
+    assert registry.alias("challenger") == 0
 
 
 @pytest.mark.proves("F33/versions")

@@ -1,9 +1,18 @@
 """The loss and its gradient against the formulas, written out in float64."""
 
+import math
+
 import pytest
 import torch
 
-from boothline.training.objective import FlowObjective, ScheduleObjective, total_loss
+from boothline.diffusion import counters
+from boothline.training.objective import (
+    FlowObjective,
+    FlowTimesteps,
+    ScheduleObjective,
+    UniformTimesteps,
+    total_loss,
+)
 
 ALPHA_BAR = torch.tensor([0.999, 0.9, 0.5, 0.1, 0.005])
 TIMESTEPS = torch.tensor([0, 2, 4, 1, 3])
@@ -150,3 +159,40 @@ def test_min_snr_at_its_bounds_equals_the_float64_formula() -> None:
         error = (signal - sigma) ** 2 if kind == "v_prediction" else torch.ones(3)
         expected = torch.tensor(wanted, dtype=torch.float64) * error
         assert torch.allclose(losses.double(), expected, rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, {0}), (2, {0, 1}), (3, {0, 1, 2})])
+def test_timesteps_of_a_schedule_are_all_of_its_numbers(count: int, found: set[int]) -> None:
+    timesteps = UniformTimesteps(count=count)
+    drawn = [timesteps.draw(seed=1, stream="a", index=(step, 0)) for step in range(60)]
+    assert set(drawn) == found
+
+
+def test_timesteps_of_flow_matching_follow_their_formulas() -> None:
+    """Each density in float64, from the same draws."""
+    place = {"seed": 3, "stream": "a", "index": (7, 1)}
+    uniform = float(counters.uniform((), **place))
+    level = 1 / (1 + math.exp(-float(counters.normal((), **place))))
+    wanted = {
+        FlowTimesteps(density="uniform", shift=3.0): uniform,
+        FlowTimesteps(density="logit_normal", shift=3.0): level,
+        FlowTimesteps(density="shifted", shift=3.0): 3 * level / (1 + 2 * level),
+        FlowTimesteps(density="shifted"): level,
+    }
+    for timesteps, share in wanted.items():
+        assert timesteps.draw(**place) == pytest.approx(1000 * share, rel=1e-12)
+
+
+@pytest.mark.proves("F56/masks")
+@pytest.mark.parametrize("left", [1.0, 1 / 255])
+def test_losses_where_little_is_learnt_are_the_mean_of_that_little(left: float) -> None:
+    weights = torch.zeros(1, 2, 2)
+    weights[0, 0, 0] = left
+    losses = FlowObjective().losses(
+        torch.full((1, 3, 2, 2), 2.0),
+        latents_BCHW=torch.zeros(1, 3, 2, 2),
+        noise_BCHW=torch.zeros(1, 3, 2, 2),
+        timesteps_B=torch.tensor([500.0]),
+        weights_BHW=weights,
+    )
+    assert losses.tolist() == pytest.approx([4.0])
