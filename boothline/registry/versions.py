@@ -6,7 +6,7 @@ versions (`boothline.registry.mirror`); whatever numbers it gives them, ours is 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import count
 
@@ -150,12 +150,22 @@ def resolve(store: Store, model_name: str, selector: str) -> ModelVersion:
     else:
         chosen = by_number.get(selector)
     if chosen is None:
-        known = ", ".join(by_number) or "none"
-        raise ModelNotFoundError(
-            f"Model {model_name!r} has no version {selector!r}.",
-            remedy=f"Its versions are: {known}; champion and challenger work where there is one.",
-        )
+        raise _missing(model_name, selector, numbers=sorted(by_number, key=int))
     return chosen
+
+
+def _missing(model_name: str, selector: str, *, numbers: Sequence[str]) -> ModelNotFoundError:
+    """Return the error that a model has no such version, with what it has."""
+    known = f"Its versions are: {', '.join(numbers)}."
+    if selector == CHAMPION:
+        message = f"Model {model_name!r} has no champion yet: the gate has let no version through."
+        remedy = f"{known} Name one, such as {model_name}@{numbers[-1]}."
+    elif selector == CHALLENGER:
+        message = f"Model {model_name!r} has no challenger: no version may still become champion."
+        remedy = known
+    else:
+        message, remedy = f"Model {model_name!r} has no version {selector!r}.", known
+    return ModelNotFoundError(message, remedy=remedy)
 
 
 def check_known(store: Store, model_name: str) -> None:

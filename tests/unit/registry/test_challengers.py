@@ -106,3 +106,22 @@ def test_champion_that_was_rolled_back_is_no_challenger_again(store: Store) -> N
 
     assert resolve(store, NAME, "champion").version == 1
     assert challenger(store) == 0
+
+
+@pytest.mark.parametrize(
+    ("selector", "said"),
+    [
+        ("champion", "no champion yet: the gate has let no version through"),
+        ("challenger", "no challenger: no version may still become champion"),
+        ("3", "no version '3'"),
+    ],
+)
+def test_model_that_no_gate_let_through_is_drawn_with_by_number(
+    store: Store, selector: str, said: str
+) -> None:
+    for label in ("a", "b"):
+        judged(store, published(store, label), WEAK)
+    with pytest.raises(ModelNotFoundError, match=said) as caught:
+        resolve(store, NAME, selector)
+    assert caught.value.remedy.startswith("Its versions are: 1, 2.")
+    assert (f"such as {NAME}@2" in caught.value.remedy) == (selector == "champion")
