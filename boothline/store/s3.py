@@ -80,12 +80,17 @@ class Bucket:
             ConfigError: no endpoint or no credentials are configured.
             ServiceError: the store does not answer within some ten seconds, or refuses.
         """
-        if not settings.s3_endpoint or not settings.s3_access_key:
-            missing = "BOOTHLINE_S3_ACCESS_KEY" if settings.s3_endpoint else "BOOTHLINE_S3_ENDPOINT"
+        if not settings.s3_endpoint:
             raise ConfigError(
-                f"No object store is configured: {missing} is not set.",
-                remedy="`boothline up` starts a local one and shows its settings.",
+                "No object store is configured: BOOTHLINE_S3_ENDPOINT is not set.",
+                remedy="Set it with BOOTHLINE_S3_ACCESS_KEY and BOOTHLINE_S3_SECRET_KEY.",
             )
+        for name in ("s3_access_key", "s3_secret_key"):
+            if not str(getattr(settings, name)):
+                raise ConfigError(
+                    f"BOOTHLINE_S3_ENDPOINT is set and BOOTHLINE_{name.upper()} is not.",
+                    remedy="Set it too, or unset BOOTHLINE_S3_ENDPOINT to use the local store.",
+                )
         prefix = check_prefix(settings.prefix)
         bucket = cls(
             client=new_client(settings),

@@ -68,8 +68,7 @@ def carry_out(
     arguments(folder.run_id, config, pipeline=pipeline)
     with only_run(home, folder.run_id):
         display.say(f"Run {folder.run_id}")
-        environment = process_environment.current()
-        if not (environment.s3_endpoint and environment.mlflow_uri):
+        if not process_environment.current().s3_endpoint:
             display.say("Starting local services (only if needed)")
         session = open_session(home, tracking=True)
         say_tracking(session.settings, display)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+from command_files import write_pictures
 from filelock import FileLock
 
 from boothline import services
@@ -77,6 +78,24 @@ def test_credentials_of_no_store_are_refused(started, monkeypatch, name) -> None
     with pytest.raises(ConfigError, match=f"BOOTHLINE_S3_{name} is set and BOOTHLINE_S3_ENDPOINT"):
         open_session(None)
 
+    assert started == []
+
+
+@pytest.mark.parametrize("missing", ["ACCESS_KEY", "SECRET_KEY"])
+def test_store_without_its_keys_is_refused_by_name_and_nothing_is_started(
+    cli, started, monkeypatch, missing
+) -> None:
+    monkeypatch.setenv("BOOTHLINE_S3_ENDPOINT", "http://127.0.0.1:9")
+    for name in {"ACCESS_KEY", "SECRET_KEY"} - {missing}:
+        monkeypatch.setenv(f"BOOTHLINE_S3_{name}", "mine")
+    write_pictures("pictures", 3)
+
+    code, _, said = cli("run", "pictures", "--set", "subject.class_noun=bear")
+
+    assert code == 2
+    assert f"BOOTHLINE_S3_ENDPOINT is set and BOOTHLINE_S3_{missing} is not." in said
+    assert "unset BOOTHLINE_S3_ENDPOINT to use the local store" in said
+    assert "Starting local services" not in said
     assert started == []
 
 
