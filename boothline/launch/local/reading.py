@@ -7,7 +7,10 @@ from pathlib import Path
 
 from boothline.logs import as_text
 
-_OF_KFP = re.compile(r"\[KFP Executor [^\]]*\]:? ?(?P<text>.*)")
+_OF_KFP = re.compile(
+    r"\[KFP Executor [^\]]*\]:? ?(?P<text>.*)"
+    r"|\S+ \S+ INFO root Wrote executor output file "  # where a step was forked: by our own format
+)
 _OURS = re.compile(r"boothline\.errors\.\w+: (?P<message>.*)")
 _TRACEBACK = "Traceback (most recent call last):"
 _BETWEEN = (
@@ -24,7 +27,7 @@ def readable(text: str) -> str:
         found = _OF_KFP.match(line)
         if found is None:
             kept.append(line)
-        elif found["text"].rstrip().endswith("executor_input:"):
+        elif (found["text"] or "").rstrip().endswith("executor_input:"):
             for inner in lines:  # a JSON object over many lines
                 if inner == "}":
                     break

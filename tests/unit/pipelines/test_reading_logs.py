@@ -24,6 +24,7 @@ Traceback (most recent call last):
     raise stopped
 boothline.errors.InterruptedRunError: Training was stopped after step 1 of 2.
 10:00:02 INFO boothline: train failed
+2026-01-01 10:00:02,125 INFO root Wrote executor output file to /tmp/x.
 """
 
 
