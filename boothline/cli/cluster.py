@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from boothline.cli.configuring import load_config
-from boothline.cli.options import Configs, Output, OutputOption, Overrides, Subject, example
+from boothline.cli.options import Configs, Home, Output, OutputOption, Overrides, Subject, example
 from boothline.cli.printing import console, emit, is_live, say, say_lines, say_table
 from boothline.errors import ConfigError, InterruptedRunError
 
@@ -61,6 +61,7 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
     watch: Annotated[bool, typer.Option("--watch", help="Wait for its end.")] = False,
     inline: Inline = False,
     dry_run: DryRun = False,
+    home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start a run on the cluster; with --watch, exit as it ends."""
@@ -68,7 +69,7 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
     from boothline.launch.local.folder import new_run_id
 
     config = load_config(configs, overrides, subject)
-    unseen = checking.check_base(config)
+    unseen = checking.check_base(config, home=home)
     settings, api = _opened(deployment, or_example=dry_run)
     run_id = run_id or new_run_id(datetime.now(UTC))
     if dry_run:
@@ -94,6 +95,7 @@ def submit(  # noqa: PLR0913  (every argument is an option of the command)
 )
 def upload(
     configs: Configs = None,
+    overrides: Overrides = None,
     deployment: DeploymentOption = DEFAULT,
     pipeline: Annotated[
         str | None, typer.Option("--pipeline", help="Name of the pipeline; all by default.")
@@ -110,22 +112,15 @@ def upload(
     from boothline.launch.cluster.client import pipeline_document
 
     settings, api = _opened(deployment)
-    config = load_config(configs, None, None, needs_subject=False) if configs else None
+    asked = configs or overrides
+    config = load_config(configs, overrides, None, needs_subject=False) if asked else None
     made = []
     for name in [pipeline] if pipeline else PIPELINES:
         text = runs.compile_for(settings, pipeline=name, config=config)
         made.append(versions.upload(api, name, versions.text_of(pipeline_document(text))))
-    emit(
-        {"uploaded": [item.model_dump() for item in made]},
-        output,
-        lambda target: say_lines(
-            target,
-            (
-                f"{item.pipeline} {item.version}{'' if item.is_new else ' was there already'}"
-                for item in made
-            ),
-        ),
-    )
+    lines = [f"{m.pipeline} {m.version}{'' if m.is_new else ' was there already'}" for m in made]
+    uploaded = {"uploaded": [item.model_dump() for item in made]}
+    emit(uploaded, output, lambda target: say_lines(target, lines))
 
 
 @app.command(
@@ -149,6 +144,7 @@ def schedule(  # noqa: PLR0913  (every argument is an option of the command)
     ] = False,
     inline: Inline = False,
     dry_run: DryRun = False,
+    home: Home = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Register a recurring run with Kubeflow Pipelines, in place of the one of that name.
@@ -162,7 +158,7 @@ def schedule(  # noqa: PLR0913  (every argument is an option of the command)
         unschedule(name, deployment, output)
         return
     config = load_config(configs, overrides, subject)
-    unseen = checking.check_base(config)
+    unseen = checking.check_base(config, home=home)
     settings, api = _opened(deployment, or_example=dry_run)
     wanted = runs.Schedule(name=name, cron=cron, pipeline=pipeline)
     if dry_run:

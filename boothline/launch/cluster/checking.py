@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boothline.config import RunConfig
@@ -21,8 +22,12 @@ logger = logging.getLogger(__name__)
 _NOT_FOUND, _FORBIDDEN = 404, 403
 
 
-def check_base(config: RunConfig) -> str:
+def check_base(config: RunConfig, *, home: Path | None = None) -> str:
     """Check that pods can reach what a run names, and that its settings fit its base model.
+
+    Args:
+        config: the run's configuration.
+        home: the home folder, which remembers digests of models; None: the setting's.
 
     Returns:
         Why the base model was not looked at; empty: it was.
@@ -33,7 +38,7 @@ def check_base(config: RunConfig) -> str:
         DataError: the base model is of no family that is known.
     """
     check_reachable(config)
-    return check_from_afar(config, home=home_folder(None))
+    return check_from_afar(config, home=home_folder(home))
 
 
 def check_namespace(deployment: Deployment) -> str:

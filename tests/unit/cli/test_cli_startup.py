@@ -1,3 +1,4 @@
+import inspect
 import re
 import subprocess
 import sys
@@ -15,10 +16,10 @@ WITHOUT_COMMON_OPTIONS = {
     "registry",
     "completions",
     "serve",
-    "submit",
     "upload",
-    "schedule",
 }
+# What takes a configuration. Pipelines are uploaded for settings, not for a subject.
+CONFIGURED = ("validate", "plan", "run", "sweep", "retrain", "submit", "schedule", "upload")
 # What `boothline --help` may not load if it is to answer at once.
 HEAVY = (
     "torch",
@@ -73,6 +74,20 @@ def test_cli_command_help_has_an_example_and_the_common_options(command):
         assert f"Example: boothline {command}" in done.stdout
     for option in () if command in WITHOUT_COMMON_OPTIONS else ("--home", "--output"):
         assert option in done.stdout
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+def test_command_that_takes_a_configuration_takes_it_in_every_form(name):
+    (command,) = (
+        info
+        for group in app.registered_groups
+        for info in group.typer_instance.registered_commands
+        if (info.name or info.callback.__name__) == name
+    )
+    options = {"overrides", "subject", "home"} - (
+        {"subject", "home"} if name == "upload" else set()
+    )
+    assert {"configs", "output"} | options <= set(inspect.signature(command.callback).parameters)
 
 
 def test_cli_help_shows_the_commands_in_groups_in_the_order_of_their_use():
