@@ -1,12 +1,12 @@
-"""Puts pictures together for those who read them: sheets and WebDataset tars."""
+"""Puts pictures together for those who read them: sheets, MLflow's tables, WebDataset tars."""
 
 import io
 import json
 import math
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from PIL import Image
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from boothline.tracking import StepTracker
 
 _BACKGROUND = (255, 255, 255)
+# What MLflow reads of a run to find its tables, and where it puts the pictures of one.
+TABLES_TAG: Final = "mlflow.loggedArtifacts"
+_PICTURES: Final = "table_images"
+_QUALITY: Final = 90
+
+Cell = str | float | int | bytes | None
 ReadPicture = Callable[[str], bytes]
 
 
@@ -69,6 +75,45 @@ def track_sheet(
         images = [Image.open(io.BytesIO(picture), formats=("PNG",)) for picture in pictures]
         contact_sheet(images, num_columns=num_columns).save(path)
         tracker.artifact(path, folder=folder)
+
+
+def track_table(
+    tracker: "StepTracker", rows: Sequence[Mapping[str, Cell]], *, name: str, folder: Path
+) -> None:
+    """Log a table whose cells may be pictures, as MLflow shows it; nothing happens without rows.
+
+    It is written here, since the images of the steps have no pandas.
+
+    Args:
+        tracker: of the step.
+        rows: what each column says, the same columns in every row; a picture is a PNG.
+        name: of the table.
+        folder: scratch folder.
+    """
+    if not rows:
+        return
+    columns = list(rows[0])
+    data = [
+        [_written(tracker, row[column], folder / f"{number:04d}-{place}.webp", table=name)
+         for place, column in enumerate(columns)]
+        for number, row in enumerate(rows)
+    ]  # fmt: skip
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"columns": columns, "data": data}), encoding="utf-8")
+    tracker.artifact(path)
+    tracker.tags({TABLES_TAG: json.dumps([{"path": path.name, "type": "table"}])})
+
+
+def _written(tracker: "StepTracker", cell: Cell, path: Path, *, table: str) -> object:
+    """Return a cell as the table names it; a picture is logged on its own, as a small copy."""
+    if not isinstance(cell, bytes):
+        return cell
+    with Image.open(io.BytesIO(cell), formats=("PNG",)) as image:
+        image.convert("RGB").save(path, quality=_QUALITY)
+    folder = f"{_PICTURES}/{table}"
+    tracker.artifact(path, folder=folder)
+    place = f"{folder}/{path.name}"
+    return {"type": "image", "filepath": place, "compressed_filepath": place}
 
 
 def write_webdataset(

@@ -8,9 +8,9 @@ from boothline.results import Evaluation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boothline.pictures.sheets import Cell
     from boothline.steps import StepContext
     from boothline.store import ManifestRef
-    from boothline.tracking.picture_table import Cell
 
     Row = dict[str, str | float]
 
@@ -47,8 +47,7 @@ def _show_pictures(context: "StepContext", ref: "ManifestRef") -> None:
     """Log the means of one subject, and sheets: a row of pictures for each contender."""
     import json
 
-    from boothline.pictures.sheets import track_sheet
-    from boothline.tracking.picture_table import track_table
+    from boothline.pictures.sheets import track_sheet, track_table
 
     manifest = context.store.read(ref)
     evaluation = Evaluation.of(manifest, name=str(ref))
