@@ -174,8 +174,8 @@ class BatchMaker:
         row = self.captions.row(None if self._is_dropped(half, place) else caption)
         weights = None
         if half.masks is not None:
-            shape = (latents.shape[-2], latents.shape[-1])
-            weights = half.masks.weights(index, shape=shape, flip=flip, crop=crop)
+            height, width = latents.shape[1:]
+            weights = half.masks.weights(index, shape=(height, width), flip=flip, crop=crop)
         return latents, noise, timestep, row, weights
 
     def _is_dropped(self, half: Half, place: tuple[int, int]) -> bool:

@@ -32,11 +32,13 @@ from typing import Any
 import coverage
 import pytest
 from mutation.mutants import Mutant, functions_of, mutants_of
-from mutation.score import Score, listed_survivors, report
+from mutation.score import Change, Score, listed_survivors, report
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_WORKERS = 2
 MEMORY_BYTES = 12 * 2**30
+TRIED = "not gpu and not containers and not slow and not matrix"
+"""What `make test` runs: the rest of the matrix would take most of the time of each survivor."""
 SERVERS = {"object_store", "mlflow_uri"}
 """Fixtures that start a server; tests with one belong to the integration tests and do not count."""
 
@@ -83,6 +85,7 @@ def main(paths: list[str]) -> int:
     modules = {path: MODULES[path] for path in paths or MODULES}
     started_at = time.monotonic()
     scores = {path: Score(path) for path in modules}
+    listed = listed_survivors(ROOT / "docs" / "testing.md")
     with tempfile.TemporaryDirectory(prefix="boothline-mutants-") as scratch:
         first = copy_tree(Path(scratch, "0"))
         notes = [observe(first, folders, modules) for folders in _folders(modules.values())]
@@ -92,7 +95,7 @@ def main(paths: list[str]) -> int:
         for name in dict.fromkeys(name for noted in notes for name in noted["libraries"]):
             _import_library(name)
         gc.freeze()  # so that no child looks through, and copies, what its parent holds
-        jobs = (job for noted in notes for job in jobs_of(noted, modules))
+        jobs = (job for noted in notes for job in jobs_of(noted, modules, listed))
         for job, is_killed in outcomes(jobs, trees):
             scores[job.path].count(job.mutant, is_killed=is_killed)
             survivor = f"\n{job.path}:{job.mutant.line}: {job.mutant.new or 'deleted'}\n"
@@ -100,7 +103,7 @@ def main(paths: list[str]) -> int:
             sys.stdout.flush()
     minutes = (time.monotonic() - started_at) / 60
     sys.stdout.write(f"\n\n{minutes:.0f} minutes with {NUM_WORKERS} processes\n\n")
-    return report(list(scores.values()), listed_survivors(ROOT / "docs" / "testing.md"))
+    return report(list(scores.values()), listed)
 
 
 def _folders(modules: Iterable[Module]) -> list[tuple[str, ...]]:
@@ -214,10 +217,13 @@ class Job:
         return 20 + 3 * sum(self.seconds[test] for test in self.tests)
 
 
-def jobs_of(noted: Mapping[str, Any], modules: Mapping[str, Module]) -> Iterator[Job]:
+def jobs_of(
+    noted: Mapping[str, Any], modules: Mapping[str, Module], listed: set[Change]
+) -> Iterator[Job]:
     """Yield the mutants of the observed modules with the tests that execute their function.
 
     What runs while a module is imported may be noticed by every test that executes some function.
+    A listed survivor, for which each of them would run, gets no test and so survives again.
     """
     seconds = noted["seconds"]
     for path, by_function in noted["tests"].items():
@@ -227,6 +233,8 @@ def jobs_of(noted: Mapping[str, Any], modules: Mapping[str, Module]) -> Iterator
             if wanted and mutant.function not in wanted:
                 continue
             tests = by_function.get(mutant.function, ()) if mutant.function else everything
+            if (path, mutant.old, mutant.new) in listed:
+                tests = ()
             files = tuple(dict.fromkeys(test.partition("::")[0] for test in tests))
             yield Job(path, mutant, files, tuple(tests), seconds)
 
@@ -301,7 +309,7 @@ def run_tests(tree: Path, names: Iterable[str], plugins: list[object]) -> int:
     """Run the tests of files and folders in this process; return pytest's exit code."""
     present = [name for name in names if (tree / name).exists()]
     options = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={tree}.tmp"]
-    return int(pytest.main([*options, "-m", "not gpu and not containers", *present], plugins))
+    return int(pytest.main([*options, "-m", TRIED, *present], plugins))
 
 
 def _log(tree: Path) -> Path:

@@ -85,7 +85,7 @@ def test_batches_with_repeats_hold_each_picture_as_often_in_an_epoch() -> None:
 
 
 SEED, SCALE, OFFSET = 3, 0.25, 0.5
-SHAPE = (3, 2, 2)
+SHAPE = (3, 2, 4)  # C, H, W
 LOG_VARIANCES = {"instance": 0.8, "prior": -1.2}
 
 
@@ -222,7 +222,7 @@ def test_batch_weighs_each_sample_by_the_mask_of_its_own_picture_flip_and_crop()
 def test_batch_with_masks_weighs_the_class_pictures_alike() -> None:
     batch = known_maker(masked=True).make(0, slots=range(2))
     assert batch.weights_BHW is not None
-    assert batch.weights_BHW.shape == (4, 2, 2)
+    assert batch.weights_BHW.shape == (4, *SHAPE[1:])
     assert batch.weights_BHW[2:].unique().tolist() == [1]
     assert known_maker().make(0, slots=range(2)).weights_BHW is None
 
