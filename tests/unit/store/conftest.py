@@ -15,7 +15,8 @@ from boothline.store.connection import RetryPolicy
 from boothline.store.s3 import Bucket
 
 
-def _refusal(code: str, status: int) -> S3Error:
+def refusal(code: str, status: int) -> S3Error:
+    """Return what minio's client raises when the store answers so."""
     return S3Error(
         response=HTTPResponse(status=status),
         code=code,
@@ -50,13 +51,13 @@ class MemoryClient:
         self.puts.append(name)
         self.before_put(name)
         if "If-None-Match" in headers and self.is_conditional and name in self.objects:
-            raise _refusal("PreconditionFailed", 412)
+            raise refusal("PreconditionFailed", 412)
         self.objects[name] = (bytes(data), dict(headers))
         self.after_put(name)
 
     def _found(self, name: str) -> tuple[bytes, dict[str, str]]:
         if name not in self.objects:
-            raise _refusal("NoSuchKey", 404)
+            raise refusal("NoSuchKey", 404)
         return self.objects[name]
 
     def get_object(self, bucket: str, name: str, offset: int = 0) -> HTTPResponse:

@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from unit.store.conftest import refusal
 
 from boothline.errors import (
     ConfigError,
@@ -280,6 +281,34 @@ def test_commit_to_a_store_that_ignores_if_none_match_is_refused(
     with pytest.raises(StoreError, match="ignores If-None-Match"):
         memory_store.commit(PATH, draft(a=b"content"))
     assert KEY not in client.objects
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "said"),
+    [
+        ("NotImplemented", 501, "does not know If-None-Match"),
+        ("AccessDenied", 403, "refused access key 'key'"),
+    ],
+)
+def test_commit_to_a_store_that_refuses_the_probe_says_why(
+    memory_store: Store, client: Any, code: str, status: int, said: str
+) -> None:
+    def refuse(name: str) -> None:
+        if name == PROBE:
+            raise refusal(code, status)
+
+    client.before_put = refuse
+    with pytest.raises(StoreError, match=said):
+        memory_store.commit(PATH, draft(a=b"content"))
+    assert KEY not in client.objects
+
+
+def test_commit_outside_the_folders_of_results_writes_nothing(
+    memory_store: Store, client: Any
+) -> None:
+    with pytest.raises(ConfigError):
+        memory_store.commit("../train", draft(a=b"content"))
+    assert client.puts == []
 
 
 def test_commit_probes_conditional_puts_once_a_process(
