@@ -248,6 +248,18 @@ def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_se
     for y in (0, found.image.height // 2, found.image.height - 1):
         assert found.image.getpixel((1, y)) == (200, 200, 200)
         assert found.image.getpixel((5, y)) == (255, 255, 255)
+        (edge, _, _) = found.image.getpixel((2, y))  # half seen, over white
+        assert edge == pytest.approx(200 / 2 + 255 / 2, abs=2)
+
+
+def test_reduced_transparent_picture_keeps_what_its_file_says_of_it() -> None:
+    """But for the transparent colour of a palette that it no longer has."""
+    image = Image.new("P", (8, 8))
+    said = {"exif": b"orientation", "icc_profile": b"profile", "xmp": b"more"}
+    image.info = {**said, "transparency": 0}
+    reduced = decoding._reduced(image, 4)
+    assert reduced.mode == "RGBA"
+    assert reduced.info == said
 
 
 @pytest.mark.parametrize(("format_name", "side"), [("PNG", 20), ("TIFF", 20), ("JPEG", 40)])
