@@ -24,7 +24,7 @@ from boothline.tracking.client import (
     listed,
     translated,
 )
-from boothline.tracking.identity import Mirror, MlflowRun
+from boothline.tracking.identity import MlflowRun, MlflowRuns
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -236,8 +236,10 @@ def _mlflow_run(client: Client, store: Store, origin: Origin) -> MlflowRun | Non
     """Return the MLflow run that a version belongs to; None when it is not known."""
     if not origin.run_id:
         return None
-    mirror = Mirror(client=client, store=store, run_id=origin.run_id, experiment=origin.experiment)
-    return mirror.run()
+    runs = MlflowRuns(
+        client=client, store=store, run_id=origin.run_id, experiment=origin.experiment
+    )
+    return runs.run()
 
 
 def _loadable(

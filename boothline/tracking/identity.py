@@ -114,7 +114,7 @@ def _experiment(client: Client, name: str) -> Answer | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mirror:
+class MlflowRuns:
     """Makes and finds the MLflow runs of one pipeline run.
 
     Attributes:
@@ -132,8 +132,10 @@ class Mirror:
     actor: str = ""
 
     @classmethod
-    def connect(cls, settings: Settings, store: Store, run_id: str, *, experiment: str) -> "Mirror":
-        """Return the mirror of a run in the tracking server of the settings."""
+    def connect(
+        cls, settings: Settings, store: Store, run_id: str, *, experiment: str
+    ) -> "MlflowRuns":
+        """Return those of a run, in the tracking server that the settings name."""
         client = Client(settings.mlflow_uri)
         return cls(
             client=client, store=store, run_id=run_id, experiment=experiment, actor=settings.actor

@@ -11,7 +11,7 @@ from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.base import Sink, StepTracker, Values, dotted
 from boothline.tracking.delivery import Delivery, LiveRun
-from boothline.tracking.identity import Mirror
+from boothline.tracking.identity import MlflowRuns
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def open_step_tracker(
     folder = settings.run_dir or settings.home / "runs" / run_id
 
     def reached() -> Delivery:
-        mirror = Mirror.connect(settings, store, run_id, experiment=experiment)
-        delivery = Delivery(mirror.client, mirror.run(step).mlflow_run_id)
+        runs = MlflowRuns.connect(settings, store, run_id, experiment=experiment)
+        delivery = Delivery(runs.client, runs.run(step).mlflow_run_id)
         delivery.start()
         return delivery
 
@@ -81,12 +81,12 @@ def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfi
     if not settings.mlflow_uri:
         return ""
     try:
-        mirror = Mirror.connect(settings, store, run_id, experiment=config.tracking.experiment)
-        parent = mirror.run(verify=True)
-        delivery = Delivery(mirror.client, parent.mlflow_run_id)
+        runs = MlflowRuns.connect(settings, store, run_id, experiment=config.tracking.experiment)
+        parent = runs.run(verify=True)
+        delivery = Delivery(runs.client, parent.mlflow_run_id)
         delivery.start()
         plain = config.model_dump(mode="json")
-        tags = mirror.tags_of(parent, plain)
+        tags = runs.tags_of(parent, plain)
         delivery.send([Values(time_ms=0, params=dotted(plain), tags=tags)])
     except TrackingError as error:
         logger.warning("the run starts without MLflow, which hears of it at its end: %s", error)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from boothline.catalogue import ends_run, steps
 from boothline.errors import DataError, ServiceError, TrackingError
-from boothline.results import Dataset, Evaluation, Model, Prior, Promotion, Result
+from boothline.results import Dataset, Evaluation, Leaderboard, Model, Prior, Promotion, Result
 from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
@@ -20,8 +20,8 @@ from boothline.tracking.delivery import Delivery
 from boothline.tracking.identity import (
     NOTE_TAG,
     PARENT_TAG,
-    Mirror,
     MlflowRun,
+    MlflowRuns,
 )
 
 logger = logging.getLogger(__name__)
@@ -79,8 +79,8 @@ def reconcile(
     values = dotted(record.config) if record else {}
     experiment = str(values.get("tracking.experiment", DEFAULT_EXPERIMENT))
     try:
-        mirror = Mirror.connect(settings, store, run_id, experiment=experiment)
-        _Reconciliation(mirror, record, show).carry_out(status)
+        runs = MlflowRuns.connect(settings, store, run_id, experiment=experiment)
+        _Reconciliation(runs, record, show).carry_out(status)
     except TrackingError as error:
         logger.warning("MLflow does not mirror run %s yet: %s", run_id, error)
         return False
@@ -90,11 +90,11 @@ def reconcile(
 class _Reconciliation:
     """One call of `reconcile`."""
 
-    def __init__(self, mirror: Mirror, record: RunRecord | None, show: Show) -> None:
-        self._mirror = mirror
+    def __init__(self, runs: MlflowRuns, record: RunRecord | None, show: Show) -> None:
+        self._runs = runs
         self._record = record
         self._show = show
-        found = sorted(read_steps(mirror.store, mirror.run_id), key=lambda record: record.step)
+        found = sorted(read_steps(runs.store, runs.run_id), key=lambda record: record.step)
         self._steps = {
             name: list(shards)
             for name, shards in groupby(found, key=lambda record: record.step)
@@ -111,20 +111,20 @@ class _Reconciliation:
         starts = [shard.started_at for shard in self._shards]
         started_at = self._record.created_at if self._record else min(starts, default=None)
         started_ms = None if started_at is None else int(started_at * 1000)
-        parent = self._mirror.run(started_ms=started_ms, verify=True)
+        parent = self._runs.run(started_ms=started_ms, verify=True)
         pool = ThreadPoolExecutor(_NUM_STEPS_AT_ONCE)
         try:
             settled = set(pool.map(partial(self._settle_step, parent), self._steps))
         finally:  # where MLflow is away, the others need not find it out, too
             pool.shutdown(cancel_futures=True)
         self._settle_parent(parent, status)
-        self._mirror.remove_strays({parent.mlflow_run_id, *settled})
+        self._runs.remove_strays({parent.mlflow_run_id, *settled})
 
     def _settle_step(self, parent: MlflowRun, step: str) -> str:
         """Send what the records of a step say and its results show; return its MLflow run."""
         shards = self._steps[step]
         started_ms = int(shards[0].started_at * 1000)
-        run = self._mirror.run(step, started_ms=started_ms, verify=True)
+        run = self._runs.run(step, started_ms=started_ms, verify=True)
         logged = Logged()
         for shard in shards:
             tracker = StepTracker(logged, clock=partial(_end, shard))
@@ -142,7 +142,7 @@ class _Reconciliation:
         is_reused = all(shard.reused for shard in shards)
         tracker.tags({PARENT_TAG: parent.mlflow_run_id, "boothline.reused": str(is_reused).lower()})
         ended_ms = int(max(_end(shard) for shard in shards) * 1000)
-        delivery = Delivery(self._mirror.client, run.mlflow_run_id, is_empty=run.is_empty)
+        delivery = Delivery(self._runs.client, run.mlflow_run_id, is_empty=run.is_empty)
         delivery.send(logged)
         delivery.end(_status_of(shards), time_ms=ended_ms)
         return run.mlflow_run_id
@@ -156,7 +156,7 @@ class _Reconciliation:
         ends = [_end(shard) for shard in self._shards]
         if self._record is not None:
             tracker.params(dotted(self._record.config))
-            tracker.tags(self._mirror.tags_of(run, self._record.config))
+            tracker.tags(self._runs.tags_of(run, self._record.config))
             ends.append(self._record.created_at + self._record.seconds)
             if self._record.report:
                 tracker.tags({"boothline.report": self._record.report})
@@ -170,19 +170,38 @@ class _Reconciliation:
         for record, evaluation in self._results("evaluate", Evaluation):
             scored = StepTracker(logged, clock=partial(_end, record))
             scored.metrics(headline_metrics(evaluation))
-        delivery = Delivery(self._mirror.client, run.mlflow_run_id, is_empty=run.is_empty)
+        for record, leaderboard in self._results("compare_trials", Leaderboard):
+            scored = StepTracker(logged, clock=partial(_end, record))
+            for row in (row for row in leaderboard.trials if "score" in row.scores):
+                scored.metrics({"sweep/score": row.scores["score"]}, step=row.trial)
+        delivery = Delivery(self._runs.client, run.mlflow_run_id, is_empty=run.is_empty)
         delivery.send(logged)
         if datasets := list(self._datasets()):
             with translated(f"take the datasets of run {run.mlflow_run_id}"):
-                self._mirror.client.post(
+                self._runs.client.post(
                     "runs/log-inputs", run_id=run.mlflow_run_id, datasets=datasets
                 )
+        self._log_pages(run)
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
 
+    def _log_pages(self, run: MlflowRun) -> None:
+        """Add the report of the run and the leaderboard of a sweep; they may be made again."""
+        pages = [("report", self._record.report)] if self._record and self._record.report else []
+        boards = self._results("compare_trials", Leaderboard)
+        pages += [("sweep", record.manifest) for record, _ in boards]
+        for folder, manifest in pages:
+            try:
+                found = self._runs.store.read(manifest).files
+                files = {f"{folder}/{f.path}": self._runs.store.read_entry(f) for f in found}
+                with translated(f"take the {folder}"):
+                    self._runs.client.log_files(run.mlflow_run_id, files)
+            except (DataError, ServiceError) as error:
+                logger.warning("MLflow lacks %s of run %s: %s", folder, self._runs.run_id, error)
+
     def _datasets(self) -> Iterator[Item]:
         """Yield the pictures that the run trained on, and the class pictures, by digest."""
-        store = self._mirror.store
+        store = self._runs.store
         for kind, name in DATASETS.items():
             for step in (step.name for step in steps() if step.result is kind):
                 for record, pictures in self._results(step, kind):
@@ -201,7 +220,7 @@ class _Reconciliation:
             if record.status != "done" or not record.manifest:
                 continue
             try:
-                yield record, self._mirror.store.read_as(kind, record.manifest)
+                yield record, self._runs.store.read_as(kind, record.manifest)
             except (DataError, ServiceError) as error:
                 logger.warning("MLflow does not show the result of %s: %s", step, error)
 

@@ -6,24 +6,18 @@ import math
 
 from boothline import settings as environment
 from boothline.components.compare_trials import ABOUT
-from boothline.errors import DataError, TrackingError
+from boothline.errors import DataError
 from boothline.measures import METRICS
 from boothline.report.render import render_trials
 from boothline.results import Evaluation, Leaderboard, TrialRow
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, Store
-from boothline.tracking import StepTracker
-from boothline.tracking.base import Logged
-from boothline.tracking.client import Client
-from boothline.tracking.delivery import Delivery
-from boothline.tracking.identity import recorded
 from boothline.trials import FAILED_TRIAL, failure_of_trial, in_words
 
 logger = logging.getLogger(__name__)
 
 PAGE_FILE = "leaderboard.html"
 DATA_FILE = "leaderboard.json"
-ARTIFACT_FOLDER = "sweep"
 
 
 class Inputs(StepInputs):
@@ -75,27 +69,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     )
 
 
-def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
-    """Add the leaderboard to the sweep in MLflow, where that answers."""
-    parent = recorded(context.store, context.run_id)
-    if not context.settings.mlflow_uri or parent is None:
-        return
-    logged = Logged()
-    tracker = StepTracker(logged)
-    for name in (DATA_FILE, PAGE_FILE):
-        path = context.folder / name
-        path.write_bytes(context.store.read_bytes(ref, name))
-        tracker.artifact(path, folder=ARTIFACT_FOLDER)
-    for row in context.store.read_as(Leaderboard, ref).trials:
-        scores = {"sweep/score": row.scores["score"]} if "score" in row.scores else {}
-        tracker.metrics(scores, step=row.trial)
-    try:
-        Delivery(Client(context.settings.mlflow_uri), parent.mlflow_run_id).send(logged)
-    except TrackingError as error:
-        logger.warning("MLflow does not have the leaderboard: %s", error)
-
-
-STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
+STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce)
 run = STEP.run
 
 

@@ -1,10 +1,9 @@
 """Write the report of a run, record how it ended, and bring MLflow up to date."""
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from boothline import settings as environment
 from boothline.components.finish_run import ABOUT
 from boothline.config.training import TrainingConfig
-from boothline.errors import BoothlineError, TrackingError
+from boothline.errors import BoothlineError
 from boothline.notifying import tell_ending
 from boothline.registry.describing import describe_version
 from boothline.report import collect_from, render
@@ -29,19 +28,15 @@ from boothline.runs import (
     trial_run_id,
     write_run,
 )
-from boothline.settings import Settings
 from boothline.steps import Step, StepContext, StepInputs, StepKey, show
 from boothline.store import ManifestDraft, ManifestRef, Store, layout
 from boothline.telemetry import report_run
 from boothline.tracking import StepTracker, reconcile
-from boothline.tracking.client import Client, translated
-from boothline.tracking.identity import recorded
 from boothline.trials import TRIAL_PIPELINE, trial_configs, trial_status
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
-ARTIFACT_FOLDER = "report"
 _LATER_SETTINGS = TrainingConfig().model_dump(
     mode="json", include={"token_embedding", "frozen_precision"}
 )
@@ -103,40 +98,20 @@ def finish(context: StepContext, inputs: Inputs, ref: ManifestRef) -> None:
     """
     store, settings = context.store, context.settings
     _release_nodes(context)
-    page = Page(
-        status=store.read_as(Report, ref).status, content=store.read_bytes(ref, REPORT_FILE)
-    )
+    status, page = store.read_as(Report, ref).status, store.read_bytes(ref, REPORT_FILE)
     seconds = elapsed_seconds(_steps(context))
-    update = {"status": page.status, "report": str(ref), "seconds": seconds}
+    update = {"status": status, "report": str(ref), "seconds": seconds}
     record = _record(context)
     write_run(store, record.model_copy(update=update))
-    report_run(
-        record.run_id, pipeline=record.pipeline, status=page.status, started_at=record.created_at
-    )
-    path = page.write(context.folder)
+    report_run(record.run_id, pipeline=record.pipeline, status=status, started_at=record.created_at)
     if settings.run_dir:
         settings.run_dir.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, settings.run_dir / REPORT_FILE)
+        (settings.run_dir / REPORT_FILE).write_bytes(page)
     shown = partial(_show, context)
-    if reconcile(settings, store, inputs.run_id, status=page.status, show=shown):
-        _track(settings, store, inputs.run_id, path)
+    if reconcile(settings, store, inputs.run_id, status=status, show=shown):
         describe_version(settings, store, inputs.run_id)
     _finish_trials(context)
-    _notify(context, page.status, seconds=seconds)
-
-
-@dataclass(frozen=True)
-class Page:
-    """A committed report."""
-
-    status: RunStatus
-    content: bytes
-
-    def write(self, folder: Path) -> Path:
-        """Write the page into a folder and return its path."""
-        path = folder / REPORT_FILE
-        path.write_bytes(self.content)
-        return path
+    _notify(context, status, seconds=seconds)
 
 
 STEP = Step(name=ABOUT.name, inputs=Inputs, version=1, key=key, produce=produce, finish=finish)
@@ -259,16 +234,3 @@ def _show(context: StepContext, record: StepRecord, tracker: StepTracker) -> Non
             key_config=record.key_parts.get("config", {}),
         )
         show(record.step, of_step, ref)
-
-
-def _track(settings: Settings, store: Store, run_id: str, path: Path) -> None:
-    """Add the report to the run in MLflow."""
-    parent = recorded(store, run_id)
-    if parent is None:
-        return
-    try:
-        with translated("take the report"):
-            report = {f"{ARTIFACT_FOLDER}/{REPORT_FILE}": path.read_bytes()}
-            Client(settings.mlflow_uri).log_files(parent.mlflow_run_id, report)
-    except TrackingError as error:
-        logger.warning("MLflow does not have the report of run %s: %s", run_id, error)

@@ -15,7 +15,7 @@ from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store
 from boothline.tracking import StepTracker, dotted, open_step_tracker, reconcile, start_parent
 from boothline.tracking.client import connect
-from boothline.tracking.identity import Mirror, recorded
+from boothline.tracking.identity import MlflowRuns, recorded
 
 pytestmark = [pytest.mark.services, pytest.mark.usefixtures("patient")]
 
@@ -341,8 +341,8 @@ def test_deleted_experiment_is_restored(
     name = config.tracking.experiment
     experiment_id = client.create_experiment(name)
     client.delete_experiment(experiment_id)
-    mirror = Mirror.connect(settings, store, RUN, experiment=name)
-    assert mirror.run().experiment_id == experiment_id
+    runs = MlflowRuns.connect(settings, store, RUN, experiment=name)
+    assert runs.run().experiment_id == experiment_id
     assert client.get_experiment(experiment_id).lifecycle_stage == "active"
 
 

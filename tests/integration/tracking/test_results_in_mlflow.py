@@ -12,8 +12,10 @@ from PIL import Image, ImageChops, ImageStat
 
 from boothline import settings as environment
 from boothline.components.finish_run import step as finish_run
+from boothline.facts import TrialRow
 from boothline.registry.mirror import Origin
 from boothline.registry.versions import ensure_version
+from boothline.results import Leaderboard
 from boothline.runs import StepRecord, write_step
 from boothline.settings import Settings
 from boothline.store import ManifestDraft, Store, layout
@@ -101,7 +103,30 @@ def test_finish_run_shows_every_result_once_however_often_it_is_called(
     assert promote.run.data.tags["boothline.verdict"] == "promoted"
     model = Shown(settings, store, "publish_checkpoint")
     assert model.run.data.params["model_name"] == run.config.model_name
-    assert Shown(settings, store, "_parent").run.data.metrics["finetuned/dino"] > 0
+    parent = Shown(settings, store, "_parent")
+    assert parent.run.data.metrics["finetuned/dino"] > 0
+    assert parent.files("report") == ["report/report.html"]
+
+
+def test_finish_run_shows_the_leaderboard_of_a_sweep_once(
+    settings: Settings, store: Store, run: SyntheticRun, finish: Finish
+) -> None:
+    run.complete()
+    rows = [
+        TrialRow(trial=1, scores={"score": 0.5}),
+        TrialRow(trial=0, scores={"score": 0.25}),
+        TrialRow(trial=2, failure="train: NaN"),
+    ]
+    leaderboard = Leaderboard(model_name="m", best=rows[0], trials=tuple(rows))
+    ref = store.commit("steps/compare_trials/k", leaderboard.draft({"leaderboard.json": b"[]"}))
+    values = {"status": "done", "started_at": 1.0, "manifest": str(ref)}
+    write_step(store, RUN_ID, StepRecord.model_validate({"step": "compare_trials", **values}))
+    finish()
+    finish()
+
+    parent = Shown(settings, store, "_parent")
+    assert parent.files("sweep") == ["sweep/leaderboard.json"]
+    assert parent.steps("sweep/score") == [0, 1]
 
 
 def test_finish_run_adds_what_did_not_arrive_while_the_step_worked(
