@@ -1,12 +1,12 @@
 """What a configuration needs of the machine that runs it: optional libraries, CUDA, keys."""
 
 from collections.abc import Iterator
-from functools import reduce
 from pathlib import Path
 from typing import Final
 
 from boothline.catalogue import TRAINING_PIPELINES
 from boothline.config import RunConfig
+from boothline.config.fields import named_in
 from boothline.doctor.libraries import Need, missing, refuse
 from boothline.settings import Settings
 
@@ -41,11 +41,8 @@ def check_needs(config: RunConfig, settings: Settings, *, pipeline: str) -> None
 
 def _cuda(config: RunConfig) -> Iterator[Need]:
     """Yield the settings that take a CUDA device where there is none."""
-    asking = [
-        (name, value)
-        for name, value in _ON_CUDA
-        if reduce(getattr, name.split("."), config) == value
-    ]
+    found = named_in(config, [name for name, _ in _ON_CUDA])
+    asking = [(name, value) for name, value in _ON_CUDA if found.get(name) == value]
     if not asking:
         return
     import torch
