@@ -97,7 +97,8 @@ class Settings(BaseSettings):
     )
     actor: str = Field(
         default="",
-        description="Who promotes and rolls back, for the ledger; empty: the user of this machine.",
+        description="Who runs, promotes and rolls back, for MLflow and the ledger; empty: the user "
+        "of the machine where the command line is.",
     )
 
     job_id: str = Field(

@@ -90,8 +90,7 @@ def rollback(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make the champion before the current one the champion again."""
-    from boothline.launch.local.session import existing_session
-    from boothline.launch.registered import actor_of
+    from boothline.launch.local.session import actor_of, existing_session
     from boothline.registry.promotion import rollback as roll_back
 
     with existing_session(home, tracking=True) as session:

@@ -1,6 +1,5 @@
 """The registered models, as a person looks at them and changes them."""
 
-import getpass
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -9,7 +8,7 @@ from functools import partial
 from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.errors import ConfigError, DataError, GateRefusedError, NotFoundError, TrackingError
-from boothline.launch.local.session import Session
+from boothline.launch.local.session import Session, actor_of
 from boothline.registry import ledger
 from boothline.registry import promotion as promotions
 from boothline.registry.drift import Drift, find_drift
@@ -24,7 +23,6 @@ from boothline.registry.versions import (
 )
 from boothline.results import Evaluation, Promotion
 from boothline.runs import StepRecord
-from boothline.settings import Settings
 from boothline.store import Manifest, ManifestRef, Store, layout
 
 MAX_PARALLEL_READS = 16
@@ -123,16 +121,6 @@ def promote_version(
             remedy=_FORCE,
         )
     return entry
-
-
-def actor_of(settings: Settings) -> str:
-    """Return who works here, for the ledger: the setting, or else the user of this machine."""
-    if settings.actor:
-        return settings.actor
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 _FORCE = "boothline promote ... --force --reason TEXT goes past the gate; the ledger keeps who did."

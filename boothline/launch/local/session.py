@@ -1,5 +1,6 @@
 """What the command line works with: the home folder, the services and the store."""
 
+import getpass
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,6 +63,16 @@ def home_folder(home: Path | None) -> Path:
     return (home or process_environment.current().home).resolve()
 
 
+def actor_of(settings: Settings) -> str:
+    """Return who works here, for ledger and MLflow: the setting, or else this machine's user."""
+    if settings.actor:
+        return settings.actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
 def has_local_state(home: Path | None) -> bool:
     """Return whether there is a store to look at: one that is configured, or one that is local."""
     folder = home_folder(home) / "services"
@@ -85,8 +96,8 @@ def open_session(home: Path | None, *, tracking: bool = False, start: bool = Tru
         ConfigError: credentials of no store.
     """
     folder = home_folder(home)
-    own = {"BOOTHLINE_HOME": str(folder)}
     settings = process_environment.current()
+    own = {"BOOTHLINE_HOME": str(folder), "BOOTHLINE_ACTOR": actor_of(settings)}
     if settings.s3_endpoint:
         return Session(home=folder, environment=own)
     _check_credentials(settings)

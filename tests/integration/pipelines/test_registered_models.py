@@ -7,8 +7,8 @@ from rich.console import Console
 
 from boothline.cli.summaries import age, say_models
 from boothline.errors import ConfigError, GateRefusedError, ModelNotFoundError
-from boothline.launch.local.session import Session
-from boothline.launch.registered import actor_of, list_models, promote_version
+from boothline.launch.local.session import Session, actor_of
+from boothline.launch.registered import list_models, promote_version
 from boothline.registry import ledger
 from boothline.registry.promotion import rollback
 from boothline.registry.versions import ensure_version

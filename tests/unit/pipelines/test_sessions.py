@@ -1,5 +1,6 @@
 """Which services a command uses: each setting of the environment counts by itself."""
 
+import getpass
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def test_no_setting_means_both_local_services(started) -> None:
     session = open_session(None, tracking=True)
     assert started == [{"seaweedfs", "mlflow"}]
     assert session.settings.mlflow_uri == "http://127.0.0.1:8350"
+
+
+@pytest.mark.parametrize(("given", "shown"), [("", "somebody"), ("a robot", "a robot")])
+def test_runs_name_who_started_them(started, monkeypatch, given, shown) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "somebody")
+    monkeypatch.setenv("BOOTHLINE_ACTOR", given)
+    session = open_session(None)
+    assert session.environment["BOOTHLINE_ACTOR"] == session.settings.actor == shown
 
 
 @pytest.mark.parametrize("name", ["ACCESS_KEY", "SECRET_KEY", "SESSION_TOKEN", "CA_BUNDLE"])
