@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from boothline.buckets import sizes_of
 from boothline.config import RunConfig
+from boothline.config.training import TrainingConfig
 from boothline.diffusion.families import Part, Tensors
 from boothline.diffusion.loading import DiffusionParts, class_of
 from boothline.diffusion.tokens import put_rows
@@ -22,6 +23,7 @@ from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import Denoiser
 from boothline.training.frozen import frozen_bytes
 from boothline.training.job import words_of
+from boothline.training.sharding import sharded_bytes
 
 
 @dataclass
@@ -175,9 +177,10 @@ def _traced(question: _Question) -> TracedStep:
     config, shapes = question.config, question.shapes
     with FakeTensorMode(), _quiet():
         networks = _networks(shapes)
-        # What NF4 keeps for the backward pass is what bf16 keeps.
-        low = "fp32" if config.training.frozen_precision == "fp32" else "bf16"
-        training = config.training.model_copy(update={"frozen_precision": low})
+        training = config.training
+        if training.frozen_precision == "nf4":
+            # What NF4 keeps for the backward pass is what bf16 keeps.
+            training = training.model_copy(update={"frozen_precision": "bf16"})
         denoiser = trained_networks(networks, training, rows=_rows(networks, config))
         recorder = Recorder(denoiser)
         if config.training.gradient_checkpointing:
@@ -189,10 +192,17 @@ def _traced(question: _Question) -> TracedStep:
             prediction.float().pow(2).mean()
         return TracedStep(
             trace=recorder.trace,
-            weight_bytes=frozen_bytes(networks.denoiser, config.training.frozen_precision)
+            weight_bytes=_denoiser_bytes(networks.denoiser, config.training)
             + sum(_num_bytes(network) for network in _beside(networks, config)),
             num_trained=sum(w.numel() for w in denoiser.parameters() if w.requires_grad),
         )
+
+
+def _denoiser_bytes(network: torch.nn.Module, training: TrainingConfig) -> int:
+    """Return what the denoiser takes on one rank; a network for NF4 is in bf16 here."""
+    if training.shard_frozen and training.num_processes > 1:
+        return sharded_bytes(network, num_ranks=training.num_processes)
+    return frozen_bytes(network, training.frozen_precision)
 
 
 def _networks(shapes: ModelShapes) -> DiffusionParts:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from boothline.config import RunConfig
+from boothline.config.training import TrainingConfig
 from boothline.doctor.libraries import OPTIMIZERS, is_installed
 from boothline.planning.shapes import ModelShapes
 
@@ -145,12 +146,22 @@ def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
         yield {"training.train_text_encoder": False}
     if training.method == "full":
         yield {"training.method": "lora", "training.optimizer": "adamw"}
-    if device == "cuda":
-        lowered: dict[str, object] = {"training.method": "lora", "training.precision": "bf16"}
-        if training.frozen_precision == "fp32":
-            yield {**lowered, "training.frozen_precision": "bf16"}
-        if is_installed(OPTIMIZERS["adamw8bit"]):
-            yield {**lowered, "training.frozen_precision": "nf4"}
+    if device == "cuda" and training.frozen_precision != "nf4":
+        yield from _for_frozen_weights(training)
+
+
+def _for_frozen_weights(training: TrainingConfig) -> Iterator[dict[str, object]]:
+    """Yield how weights beneath adapters could be kept, what rounds them least first."""
+    adapted: dict[str, object] = {"training.method": "lora", "training.precision": "bf16"}
+    can_shard = training.num_processes > 1 and not training.compile
+    if training.frozen_precision == "fp32":
+        yield {**adapted, "training.frozen_precision": "bf16"}
+    if can_shard:
+        yield {**adapted, "training.shard_frozen": True}
+    yield {**adapted, "training.frozen_precision": "fp8"}
+    if is_installed(OPTIMIZERS["adamw8bit"]):
+        whole = {"training.shard_frozen": False} if can_shard or training.shard_frozen else {}
+        yield {**adapted, **whole, "training.frozen_precision": "nf4"}
 
 
 def _small_optimizer(device: Device) -> str:

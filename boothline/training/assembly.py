@@ -26,7 +26,7 @@ from boothline.training.batches import (
 )
 from boothline.training.denoiser import Denoiser, can_compile
 from boothline.training.encoding import CaptionSource, MomentSource
-from boothline.training.frozen import first_device, lower_frozen, move
+from boothline.training.frozen import first_device, lower_frozen
 from boothline.training.job import TrainingJob, words_of
 from boothline.training.masks import masks_of
 from boothline.training.objective import Objective, objective_of, timesteps_of
@@ -39,6 +39,7 @@ from boothline.training.pictures import (
     split_off,
 )
 from boothline.training.ranks import Ranks
+from boothline.training.sharding import place
 from boothline.training.validation import (
     FixedDraws,
     History,
@@ -78,7 +79,7 @@ def assemble(job: TrainingJob, *, ranks: Ranks) -> Assembly:
     compiled = training.compile and can_compile(ranks.device)
     rows = start_rows(pipeline, words_of(job.config))
     denoiser = trained_networks(pipeline, training, rows=rows, compiled=compiled)
-    move(pipeline, ranks.device)
+    place(pipeline, training, ranks=ranks)
     objective = objective_of(pipeline, training)
     objective.to(ranks.device)
     return Assembly(
@@ -131,7 +132,7 @@ def assemble_validator(
         seed=config.training.seed,
         scale=assembly.pipeline.latent_scale,
         batch_size=job.micro_batch_size * (2 if job.has_prior else 1),
-        ranks=ranks,
+        ranks=ranks.sharing(config.training),
     )
     history = History(patience=config.training.validation.patience)
     return Validator(draws=draws, judge=judge, history=history)
@@ -215,7 +216,7 @@ def trained_networks(
         network.requires_grad_(True)
     lower_frozen(network, training.frozen_precision)
     network.train()
-    on_cpu = pipeline.denoiser.device.type == "cpu"
+    on_cpu = pipeline.denoiser.device.type == "cpu" and not training.shard_frozen
     if family.convolutional and on_cpu and training.precision == "fp32":
         # Measured there alone: most convolutions take a quarter less time or better.
         pipeline.denoiser.to(memory_format=torch.channels_last)

@@ -53,6 +53,7 @@ _LATER_SETTINGS = (
     "timestep_density",
     "token_embedding",
     "frozen_precision",
+    "shard_frozen",
 )
 
 
@@ -132,21 +133,29 @@ class TrainingJob(BaseModel):
     @property
     def identity(self) -> dict[str, str]:
         """What a training state must agree with to be resumed: digests by name."""
+        training = self.config.training
         return self.identity_as(
-            world_size=self.world_size, accumulation=self.config.training.accumulation
+            world_size=self.world_size,
+            accumulation=training.accumulation,
+            shard_frozen=training.shard_frozen,
         )
 
-    def identity_as(self, *, world_size: int, accumulation: int) -> dict[str, str]:
-        """Return the identity that this job would have with its global batch cut differently.
+    def identity_as(
+        self, *, world_size: int, accumulation: int, shard_frozen: bool
+    ) -> dict[str, str]:
+        """Return the identity that this job would have with its work cut differently.
 
         Draws depend on the place in the global batch alone, so that a training may continue with
-        the batch cut into other parts; the result then differs by rounding.
+        the batch cut into other parts, and states hold what is trained whole, so that the frozen
+        weights may be cut or not; the result then differs by rounding.
 
         Args:
             world_size: number of ranks.
             accumulation: micro-batches of each.
+            shard_frozen: whether they share out the frozen weights.
         """
-        training = self.config.training.model_copy(update={"accumulation": accumulation})
+        cut = {"accumulation": accumulation, "shard_frozen": shard_frozen}
+        training = self.config.training.model_copy(update=cut)
         config = self.config.model_copy(update={"training": training})
         return {
             "config": digest_of(result_config(config, world_size=world_size)),

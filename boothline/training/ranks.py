@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from boothline.config.training import TrainingConfig
 from boothline.processes import PARENT_DEATH_SIGNAL, control
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,14 @@ class Ranks:
             if world_size > 1
             else None,
         )
+
+    def sharing(self, training: TrainingConfig) -> "Ranks":
+        """Return the ranks among whom passes without gradients are shared out: all, or this alone.
+
+        Where they hold shards of a network, each pass takes all of them: then each makes every
+        pass, the same as the others.
+        """
+        return Ranks(device=self.device) if training.shard_frozen else self
 
     @property
     def is_main(self) -> bool:

@@ -94,6 +94,7 @@ class SheetMaker:
     def __init__(self, surroundings: Surroundings, *, config: RunConfig, ranks: Ranks) -> None:
         self._surroundings = surroundings
         self._ranks = ranks
+        self._sharing = ranks.sharing(config.training)
         self._is_lowered = config.training.frozen_precision != "fp32"
         self._sizes = sizes_of(config.subject)
         self.prompts = [subject.fill(p) for subject, p in sheet_prompts(config)]
@@ -115,7 +116,7 @@ class SheetMaker:
             One picture a prompt, on every rank.
         """
         prompts = range(len(self.prompts))
-        mine = list(prompts[self._ranks.rank :: self._ranks.world_size])
+        mine = list(prompts[self._sharing.rank :: self._sharing.world_size])
         sampled = dict(zip(mine, self._sampled(mine), strict=True))
         pictures = []
         for index in prompts:
@@ -123,7 +124,7 @@ class SheetMaker:
             pixels_HWC = torch.zeros(height_px, width_px, 3, dtype=torch.uint8)
             if index in sampled:
                 pixels_HWC = torch.from_numpy(np.array(sampled[index].convert("RGB")))
-            pictures.append(Image.fromarray(self._ranks.sum(pixels_HWC).numpy()))
+            pictures.append(Image.fromarray(self._sharing.sum(pixels_HWC).numpy()))
         if self._ranks.is_main:
             path.parent.mkdir(parents=True, exist_ok=True)
             contact_sheet(pictures, num_columns=len(pictures), gap_px=0).save(path)

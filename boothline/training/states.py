@@ -202,6 +202,8 @@ class TrainedParts:
             facts["lora"] = job.config.training.lora.model_dump(mode="json")
         scaler = self.scaler.state_dict() if self.scaler is not None else {}
         state = {**facts, "versions": versions(), "scaler": scaler}
+        if job.config.training.shard_frozen:
+            state["shard_frozen"] = True
         return Snapshot(
             step=step,
             tensors=tensors,
@@ -250,18 +252,23 @@ def versions() -> dict[str, str]:
 
 def _check_identity(state: Mapping[str, Any], job: TrainingJob) -> None:
     """Refuse a state of another job; warn when only the ranks or the software differ."""
-    accumulation = job.config.training.accumulation
+    training = job.config.training
     cut = {
         "world_size": state["world_size"],
-        "accumulation": state.get("accumulation", accumulation),
+        "accumulation": state.get("accumulation", training.accumulation),
+        "shard_frozen": state.get("shard_frozen", False),
     }
-    if cut != {"world_size": job.world_size, "accumulation": accumulation}:
+    present = {
+        "world_size": job.world_size,
+        "accumulation": training.accumulation,
+        "shard_frozen": training.shard_frozen,
+    }
+    if cut != present:
         logger.warning(
-            "the training state was made with the global batch cut otherwise (%s); it continues "
-            "with world_size %d, accumulation %d: the result may differ by rounding",
+            "the training state was made with the work cut otherwise (%s); it continues with %s: "
+            "the result may differ by rounding",
             cut,
-            job.world_size,
-            accumulation,
+            present,
         )
     for name, digest in job.identity_as(**cut).items():
         found = state["identity"].get(name)

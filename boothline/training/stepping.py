@@ -42,7 +42,8 @@ class Stepper:
     A step changes nothing before its last gradient is there. So when a pass runs out of memory, the
     step begins again with passes of half the size: same samples, same weights, same global batch,
     and a result that differs by rounding alone. The size stays from then on. Where several ranks
-    already exchange the gradients of the pass, it is too late: the error goes up.
+    already exchange the gradients of the pass, it is too late: the error goes up. With sharded
+    weights they exchange something in every pass.
 
     Args:
         job: what is trained.
@@ -122,7 +123,9 @@ class Stepper:
             self._shrink(step)
 
     def _may_shrink(self, error: BaseException) -> bool:
-        return is_out_of_memory(error) and not self._exchanging and self._pass_size > 1
+        together = self._config.shard_frozen and self._ranks.world_size > 1
+        alone = not (together or self._exchanging)
+        return is_out_of_memory(error) and alone and self._pass_size > 1
 
     def _shrink(self, step: int) -> None:
         """Halve the passes from this step on."""

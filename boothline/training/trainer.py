@@ -26,6 +26,7 @@ from boothline.training.optimizing import WeightAverage, build_optimizer
 from boothline.training.pictures import Picture, read_pictures
 from boothline.training.ranks import Ranks, Requests
 from boothline.training.reporting import EventLog, Exchange, StepReport, peak_memory_bytes
+from boothline.training.sharding import prepared
 from boothline.training.sheets import MAX_PICTURES, SheetMaker, is_due
 from boothline.training.state_store import StateStore
 from boothline.training.states import TrainedParts
@@ -96,13 +97,13 @@ class Trainer:
         self._tell("phase", name="loading the base model and encoding the pictures")
         parts = assemble(self._job, ranks=self._ranks)
         optimizer = build_optimizer(parts.denoiser, self._config)
-        model, prepared = self._accelerator.prepare(parts.denoiser, optimizer)
+        model, ready = prepared(self._accelerator, parts.denoiser, optimizer)
         self._stepper = Stepper(
             self._job,
             accelerator=self._accelerator,
             ranks=self._ranks,
             model=model,
-            optimizer=prepared,
+            optimizer=ready,
             batches=parts.batches,
             objective=parts.objective,
             on_smaller=self._tell_smaller,

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.html"
 _LATER_SETTINGS = TrainingConfig().model_dump(
-    mode="json", include={"token_embedding", "frozen_precision"}
+    mode="json", include={"token_embedding", "frozen_precision", "shard_frozen"}
 )
 
 

@@ -119,6 +119,7 @@ def test_training_of_a_family_equals_the_reference(
     [
         "sdxl, full",
         "sdxl, lora",
+        "sdxl, learnt token",
         "sd3, shifted",
         "flux, uniform",
         "klein, buckets",

@@ -65,6 +65,8 @@ SCENES: Mapping[str, Values] = {
         "training.method": "lora",
     },
     "training.frozen_precision": {"training.method": "lora", "training.precision": "bf16"},
+    # On one rank nothing is cut, but convolutions do not lie channels last.
+    "training.shard_frozen": {"training.method": "lora"},
     "training.validation": {"training.validation.every_steps": 1},
     # The first sheet scores best here, so that last and best are two states.
     "training.validation.choose": {"training.num_steps": 3},

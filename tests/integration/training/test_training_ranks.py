@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from safetensors.torch import load_file, save_file
+from stopping import Killer, ranks
 
 from boothline.errors import InterruptedRunError, NonFiniteLossError, TrainingError
 from boothline.settings import Settings
@@ -21,30 +21,6 @@ from boothline.training.launch import train
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 JobMaker = Callable[..., TrainingJob]
-
-
-def ranks(job: TrainingJob) -> list[psutil.Process]:
-    """Return the running rank processes of a job, rank 0 first."""
-    found = []
-    for path in sorted(job.folder.glob("process-*")):
-        pid = int(path.read_text())
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            found.append(psutil.Process(pid))
-    return found
-
-
-class Killer:
-    """An event listener that kills ranks of a job once, when a step is reported."""
-
-    def __init__(self, job: TrainingJob, *, step: int, victims: slice) -> None:
-        self._job, self._step, self._victims = job, step, victims
-        self.killed_at: float | None = None
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] == "step" and event["step"] >= self._step and self.killed_at is None:
-            self.killed_at = time.monotonic()
-            for process in ranks(self._job)[self._victims]:
-                process.send_signal(signal.SIGKILL)
 
 
 def curve_of(job: TrainingJob) -> list[dict[str, float]]:

@@ -291,7 +291,7 @@ def test_state_goes_on_with_the_global_batch_cut_otherwise(
         run_here(make_job(accumulation=2, **settings), StopAfter(2))
     resumed = make_job(accumulation=4, **settings)
     run_here(resumed)
-    assert "the global batch cut otherwise" in caplog.text
+    assert "the work cut otherwise" in caplog.text
     assert [row["step"] for row in curve_of(resumed)] == [1, 2, 3, 4]
 
 

@@ -24,6 +24,22 @@ def test_run_config_default_is_valid_and_frozen() -> None:
         ("training", {"learning_rte": 1e-4}, "Extra inputs"),
         ("training", {"frozen_precision": "bf16", "precision": "bf16"}, "training.method to lora"),
         ("training", {"frozen_precision": "nf4", "method": "lora"}, "training.precision to bf16"),
+        ("training", {"shard_frozen": True}, "training.method to lora"),
+        (
+            "training",
+            {
+                "shard_frozen": True,
+                "method": "lora",
+                "precision": "bf16",
+                "frozen_precision": "nf4",
+            },
+            "training.frozen_precision to fp8 or bf16",
+        ),
+        (
+            "training",
+            {"shard_frozen": True, "method": "lora", "compile": True},
+            "training.compile to false",
+        ),
         ("training", {"token_embedding": {"enabled": True}}, "train_text_encoder to false"),
         (
             "training",

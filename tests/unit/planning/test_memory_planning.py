@@ -1,6 +1,8 @@
 """The memory plan: exact where it can be counted, ordered where it can be reasoned about."""
 
 import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from boothline.config.loading import resolve
 from boothline.doctor import libraries
 from boothline.errors import ConfigError
 from boothline.planning import MemoryPlan, ModelShapes, plan_memory
-from boothline.planning.memory import ladder
+from boothline.planning.memory import _savings, _with, ladder
 from boothline.planning.shapes import FAMILIES
 
 PRESETS = sorted(Path("examples/presets").glob("*.yaml"))
+ADAPTED = {"method": "lora", "precision": "bf16", "train_text_encoder": False}
 
 
 def planned(shapes: ModelShapes, **training: Any) -> MemoryPlan:
@@ -111,14 +114,63 @@ def test_plan_with_a_learnt_token_keeps_the_text_encoder_and_what_its_layers_rem
 
 @pytest.mark.proves("F57/planned")
 def test_plan_with_frozen_weights_in_fewer_bytes_has_smaller_weights(shapes: ModelShapes) -> None:
-    adapted = {"method": "lora", "precision": "bf16", "train_text_encoder": False}
-    plain, low, lowest = (
-        planned(shapes, **adapted, frozen_precision=kind) for kind in ("fp32", "bf16", "nf4")
+    plain, low, lower, lowest = (
+        planned(shapes, **ADAPTED, frozen_precision=kind) for kind in ("fp32", "bf16", "fp8", "nf4")
     )
-    assert plain.weights > low.weights > lowest.weights
+    assert plain.weights > low.weights > lower.weights > lowest.weights
     assert plain.weights < 2.2 * low.weights
-    assert plain.num_trained == low.num_trained == lowest.num_trained
+    assert plain.num_trained == low.num_trained == lower.num_trained == lowest.num_trained
     assert low.step == lowest.step < plain.step
+    assert lower.step == pytest.approx(low.step, rel=0.02)
+
+
+@pytest.fixture
+def deep(family_folders: Callable[[str], Path]) -> ModelShapes:
+    """A tiny model of many blocks, as large ones have, of which a few are gathered at once."""
+    shapes = ModelShapes.read(family_folders("flux"))
+    transformer = {**shapes.configs["transformer"], "num_single_layers": 8}
+    return replace(shapes, configs={**shapes.configs, "transformer": transformer})
+
+
+@pytest.mark.proves("F57/planned")
+def test_plan_with_shards_has_a_part_of_the_frozen_weights_on_each_rank(deep: ModelShapes) -> None:
+    whole, halves, quarters, one = (
+        planned(deep, **ADAPTED, frozen_precision="bf16", num_processes=ranks, shard_frozen=cut)
+        for ranks, cut in ((2, False), (2, True), (4, True), (1, True))
+    )
+    assert whole.weights == one.weights
+    frozen = whole.weights - 4 * whole.num_trained
+    assert halves.weights < whole.weights
+    assert halves.weights - quarters.weights == pytest.approx(frozen / 4, abs=4)
+    assert halves.step == whole.step
+
+
+BF16, FP8, NF4 = ({"training.frozen_precision": kind} for kind in ("bf16", "fp8", "nf4"))
+CUT, WHOLE = ({"training.shard_frozen": cut} for cut in (True, False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"num_processes": 1}, [BF16, FP8, NF4]),
+        ({"num_processes": 2}, [BF16, CUT, FP8, NF4 | WHOLE]),
+        ({"num_processes": 1, "shard_frozen": True}, [BF16, FP8, NF4 | WHOLE]),
+        ({"num_processes": 2, "compile": True}, [BF16, FP8, NF4]),
+        ({"num_processes": 2, "frozen_precision": "nf4"}, []),
+    ],
+    ids=["one rank", "two ranks", "asked of one rank", "compiled", "nf4"],
+)
+def test_frozen_weights_are_sharded_over_several_ranks_before_they_are_rounded(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], wanted: list[dict[str, object]]
+) -> None:
+    having(monkeypatch, "bitsandbytes", installed=True)
+    config = RunConfig.model_validate({"training": {**ADAPTED, **changes}})
+    found, so_far = [], {}
+    for change in _savings(config, "cuda"):
+        so_far |= change
+        _with(config, so_far)  # a configuration that is valid
+        found.append({key: change[key] for key in change if key in BF16 or key in CUT})
+    assert [change for change in found if change] == wanted
 
 
 def test_plan_with_accumulation_needs_a_smaller_step(shapes: ModelShapes) -> None:

@@ -1,4 +1,4 @@
-"""Frozen weights in fewer bytes: bf16 changes no bit, NF4 little, and adapters stay float32."""
+"""Frozen weights in fewer bytes: bf16 changes no bit, fp8 and NF4 little; adapters stay float32."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from boothline.errors import ConfigError
 from boothline.training import worker
 from boothline.training.assembly import trained_networks
 from boothline.training.denoiser import Denoiser
-from boothline.training.frozen import NF4_BYTES, frozen_bytes, lower_frozen, move
+from boothline.training.frozen import NF4_BYTES, Float8Linear, frozen_bytes, lower_frozen, move
 
 Folders = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -85,6 +85,80 @@ def test_only_frozen_linear_layers_and_convolutions_are_lowered(tiny_pipeline: P
     others = (parts.vae, parts.text_encoder)
     assert {w.dtype for network in others for w in network.parameters()} == {torch.float32}
     assert all(w.dtype == torch.float32 for w in denoiser.parameters() if w.requires_grad)
+
+
+def float8_numbers() -> torch.Tensor:
+    """Every number of float8 e4m3fn as float64, ascending: the pattern of 127 is not a number."""
+    below_one = [mantissa / 8 * 2.0**-6 for mantissa in range(8)]
+    others = [(1 + m / 8) * 2.0 ** (e - 7) for e in range(1, 16) for m in range(8)][:-1]
+    positive = torch.tensor(below_one + others, dtype=torch.float64)
+    return torch.cat([-positive.flip(0)[:-1], positive])
+
+
+def nearest(values: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """The nearest of ascending numbers to each value; of two as near, that with the even place."""
+    above = torch.searchsorted(numbers, values).clamp(1, len(numbers) - 1)
+    low, high = numbers[above - 1], numbers[above]
+    # Zero is in the middle, and has the even pattern of two neighbours.
+    is_low_even = (above - 1 - len(numbers) // 2) % 2 == 0
+    tie = values - low == high - values
+    return torch.where((values - low < high - values) | (tie & is_low_even), low, high)
+
+
+def test_weights_in_fp8_are_the_nearest_numbers_of_each_output_s_scale() -> None:
+    draw = torch.Generator().manual_seed(1)
+    layer = nn.Linear(512, 6).requires_grad_(False)
+    layer.weight.copy_(torch.randn(6, 512, generator=draw) * 10.0 ** -torch.arange(6)[:, None])
+    layer.weight[2] = 0
+    layer.weight[3, 0] = 448 * 2.0**-9  # the largest number of the range
+    layer.weight[3, 1:9] = torch.arange(8) * 2.0**-19  # half steps at the bottom
+    low = Float8Linear(layer)
+    wanted = []
+    for row in layer.weight.double():
+        largest = float(row.abs().max())
+        exponent = next((e for e in range(-60, 60) if 2.0**e > largest / 448), 0)
+        wanted.append(nearest(row / 2.0**exponent, float8_numbers()) * 2.0**exponent)
+    assert low.weight.dtype == torch.bfloat16
+    assert torch.equal(low.weight.double(), torch.stack(wanted))
+    large = layer.weight.abs() > 2.0**-13 * layer.weight.abs().amax(dim=1, keepdim=True)
+    error = (low.weight.double() - layer.weight).abs() / layer.weight.abs()
+    assert error[large].max() <= 1 / 16
+
+
+@pytest.mark.proves("F57/fp8")
+@pytest.mark.parametrize(
+    "name",
+    ["sd1", "flux", *(pytest.param(name, marks=pytest.mark.matrix) for name in OTHERS)],
+)
+def test_frozen_weights_in_fp8_train_as_the_rounded_ones_in_bf16(
+    family_folders: Folders, name: str
+) -> None:
+    folder = family_folders(name)
+    (lowered, low), (parts, denoiser) = adapted(folder, "fp8"), adapted(folder, "bf16")
+    rounded = dict(lowered.denoiser.named_modules())
+    near = trained(parts, denoiser)[0]
+    denoiser.zero_grad()
+    for key, layer in parts.denoiser.named_modules():
+        if isinstance(rounded[key], Float8Linear):
+            layer.weight.data.copy_(rounded[key].weight)
+    wanted, found = trained(parts, denoiser), trained(lowered, low)
+    assert torch.equal(found[0], wanted[0])
+    assert all(torch.equal(one, two) for one, two in zip(found[1], wanted[1], strict=True))
+    assert all(gradient.abs().sum() > 0 for gradient in found[1])
+    assert 0 < float((found[0] - near).norm() / near.norm()) < 0.1
+    plain = load_pipeline(folder, device=CPU).denoiser
+    layers = [m for m in lowered.denoiser.modules() if isinstance(m, Float8Linear)]
+    assert len(layers) == sum(type(m) is nn.Linear for m in plain.modules())
+    saved = sum(m.bytes_OI.numel() - m.scale_O1.numel() * 2 for m in layers)
+    assert frozen_bytes(lowered.denoiser, "fp8") == frozen_bytes(parts.denoiser, "bf16") - saved
+
+
+def test_weights_in_fp8_are_not_kept_twice_for_the_backward_pass() -> None:
+    layer = Float8Linear(nn.Linear(64, 64).requires_grad_(False))
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(torch.ones(1, 64, requires_grad=True)).sum()
+    assert max(t.numel() * t.element_size() for t in kept) == 64 * 64
 
 
 @pytest.mark.proves("F57/nf4")

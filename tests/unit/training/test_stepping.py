@@ -288,6 +288,20 @@ def test_pass_before_the_exchange_is_repeated_with_several_ranks_too(tmp_path) -
     assert training.smaller == [(0, 1)]
 
 
+@pytest.mark.parametrize(("world_size", "repeated"), [(2, []), (1, [(0, 2)])])
+def test_pass_that_gathers_weights_of_ranks_is_not_repeated(tmp_path, world_size, repeated) -> None:
+    ranks = Ranks(rank=0, world_size=world_size)
+    settings = {"method": "lora", "shard_frozen": True, "accumulation": 2}
+    training = SmallTraining(tmp_path, ranks=ranks, batch_size=8, **settings)
+    training.accelerator.failures = [RuntimeError(OUT_OF_MEMORY)]
+    if repeated:
+        training.stepper.take(0, average=None)
+    else:
+        with pytest.raises(RuntimeError, match="can't allocate memory"):
+            training.stepper.take(0, average=None)
+    assert training.smaller == repeated
+
+
 @pytest.mark.parametrize("before", [0, 1])
 def test_batch_that_cannot_be_made_is_made_in_smaller_passes(tmp_path, before) -> None:
     ranks = Ranks(rank=0, world_size=2)

@@ -119,6 +119,17 @@ def test_result_config_holds_what_changes_the_weights(change: dict[str, Any]) ->
     assert result_config(RunConfig(), world_size=1) != plain
 
 
+def test_result_config_says_that_frozen_weights_are_sharded() -> None:
+    plain, cut = (
+        result_config(
+            RunConfig.model_validate({"training": {"method": "lora", "shard_frozen": cut}}),
+            world_size=2,
+        )
+        for cut in (False, True)
+    )
+    assert cut != plain
+
+
 def test_job_of_two_subjects_arrives_on_a_node_with_the_folders_of_each(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     two = job.model_copy(
