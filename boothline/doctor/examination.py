@@ -239,7 +239,7 @@ def _registry(settings: Settings) -> Iterator[Finding]:
     from boothline.store import Store
 
     try:
-        drift = find_drift(Store.connect(settings), settings)
+        drift = find_drift(Store.connect(settings, brisk=True), settings)
     except BoothlineError:  # the store or MLflow: each has a finding of its own
         return
     if drift:

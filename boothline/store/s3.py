@@ -73,12 +73,17 @@ class Bucket:
     conditional: Event = field(default_factory=Event)
 
     @classmethod
-    def connect(cls, settings: Settings) -> "Bucket":
+    def connect(cls, settings: Settings, *, brisk: bool = True) -> "Bucket":
         """Return the configured bucket, created when missing.
+
+        Args:
+            settings: endpoint, credentials, bucket and prefix.
+            brisk: a person waits: give up after some ten seconds, and not after the three minutes
+                that every later request has.
 
         Raises:
             ConfigError: no endpoint or no credentials are configured.
-            ServiceError: the store does not answer within some ten seconds, or refuses.
+            ServiceError: the store does not answer in time, or refuses.
         """
         if not settings.s3_endpoint:
             raise ConfigError(
@@ -99,7 +104,10 @@ class Bucket:
             endpoint=settings.s3_endpoint,
             access_key=settings.s3_access_key,
         )
-        replace(bucket, client=new_client(settings, brisk=True), policy=BRISK).ensure()
+        if brisk:
+            replace(bucket, client=new_client(settings, brisk=True), policy=BRISK).ensure()
+        else:
+            bucket.ensure()
         return bucket
 
     def with_policy(self, policy: RetryPolicy) -> "Bucket":

@@ -41,14 +41,19 @@ class Store:
         self._blobs = BlobStore(bucket, cache)
 
     @classmethod
-    def connect(cls, settings: Settings) -> "Store":
+    def connect(cls, settings: Settings, *, brisk: bool = False) -> "Store":
         """Return the configured store; its bucket is created when missing.
+
+        Args:
+            settings: where it is, and the cache of this machine.
+            brisk: a person waits: give up after some ten seconds. A step waits three minutes, as
+                for each of its requests: the store may be starting again.
 
         Raises:
             ConfigError: no endpoint or no credentials are configured.
-            ServiceError: the store does not answer within some ten seconds, or refuses the request.
+            ServiceError: the store does not answer in time, or refuses the request.
         """
-        store = cls(Bucket.connect(settings), cache=settings.blob_cache)
+        store = cls(Bucket.connect(settings, brisk=brisk), cache=settings.blob_cache)
         sweep_parts(settings.blob_cache)
         return store
 

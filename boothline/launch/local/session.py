@@ -55,7 +55,7 @@ class Session:
 
         if self.is_new:
             return memory_store(self.settings.blob_cache)
-        return Store.connect(self.settings)
+        return Store.connect(self.settings, brisk=True)
 
 
 def home_folder(home: Path | None) -> Path:

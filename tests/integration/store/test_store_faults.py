@@ -17,7 +17,8 @@ from racing import race
 from boothline.doctor import storage
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, Store
+from boothline.store import ManifestDraft, Store, s3
+from boothline.store.connection import RetryPolicy
 from boothline.store.s3 import Bucket
 
 pytestmark = pytest.mark.services
@@ -104,7 +105,7 @@ def test_connect_refused_fails_within_ten_seconds(store_settings: Settings) -> N
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
         started_at = time.monotonic()
         with pytest.raises(ServiceError, match="does not answer") as caught:
-            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}), brisk=True)
     assert time.monotonic() - started_at < 10
     assert url in caught.value.message
     assert "boothline up" in caught.value.remedy
@@ -117,8 +118,46 @@ def test_connect_to_a_silent_server_fails_within_ten_seconds(store_settings: Set
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         started_at = time.monotonic()
         with pytest.raises(ServiceError, match="does not answer"):
-            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}))
+            Store.connect(store_settings.model_copy(update={"s3_endpoint": url}), brisk=True)
     assert time.monotonic() - started_at < 10
+
+
+class NewBucket(BaseHTTPRequestHandler):
+    """A store whose bucket is there and empty."""
+
+    def do_GET(self) -> None:
+        answer = b"<ListBucketResult><Name>boothline-tests</Name></ListBucketResult>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_step_that_connects_while_the_store_starts_again_waits_for_it(
+    store_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on a cluster: the store's pod was replaced, and a training's ranks just began."""
+    monkeypatch.setattr(s3, "BRISK", RetryPolicy(deadline_seconds=0.0))
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    settings = store_settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{port}"})
+    with pytest.raises(ServiceError, match="does not answer"):
+        Store.connect(settings, brisk=True)
+
+    def begin() -> None:
+        time.sleep(1)
+        with ThreadingHTTPServer(("127.0.0.1", port), NewBucket) as server:
+            server.timeout = 20
+            server.handle_request()
+
+    beginning = threading.Thread(target=begin, daemon=True)
+    beginning.start()
+    Store.connect(settings)
+    beginning.join(timeout=20)
 
 
 @pytest.mark.parametrize(
