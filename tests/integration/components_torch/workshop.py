@@ -64,7 +64,8 @@ class Workshop:
             }
             files[f"{name}_lora.safetensors"] = save(weights)
         if with_token:
-            row = torch.full((1, parts.text_encoder.config.hidden_size), 0.2)
+            # Not a constant, of which layer norm leaves nothing.
+            row = torch.linspace(-0.5, 0.5, parts.text_encoder.config.hidden_size)[None]
             files["token_embedding.safetensors"] = save({"text_encoder": row})
         draft = ManifestDraft(
             kind="training_state", files=files, metadata={"lora": lora.model_dump(mode="json")}
