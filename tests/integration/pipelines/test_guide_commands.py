@@ -1,4 +1,4 @@
-"""The commands of guide and tutorial, read from the pages and run in order, in an empty folder."""
+"""The commands of README, guide and tutorial, read from the pages and run in order."""
 
 import json
 import os
@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from hub_stand_in import COMMIT, hub
 from PIL import Image
+
+from boothline.diffusion.export import save_single_file
+from boothline.diffusion.loading import load_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[3]
 BLOCK = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-# Models that a reader has and this machine has not.
+# Commands on models that a reader has and a checkout has not.
 ELSEWHERE = ("/models/", "OWNER/MODEL", "my-mix", "base:sd15")
+# Not the command line of Boothline: tests/integration/packaging builds and installs a wheel.
+OTHERS = ("python3 -m venv", "source .venv", "pip ", "make demo", "make test")
 # Runs as short as can be; what a command does is what it does.
 SHORT = {
     "prior": {"num_images": 2, "num_shards": 1, "sampling": {"num_steps": 2}},
@@ -41,16 +48,27 @@ SHORT = {
 }
 
 
-def commands(name: str) -> list[str]:
-    """Return a page's commands in order, but for those that need a model from elsewhere."""
-    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+def commands(name: str, *, elsewhere: bool = False) -> list[str]:
+    """Return a page's commands in order: those that need a model from elsewhere, or the others."""
+    page = (ROOT / name).read_text(encoding="utf-8")
     text = "".join(BLOCK.findall(page)).replace("\\\n", " ")
     lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [
         line
         for line in lines
-        if line.startswith("boothline ") and not any(name in line for name in ELSEWHERE)
+        if line.startswith("boothline ") and any(name in line for name in ELSEWHERE) == elsewhere
     ]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/guide.md", "docs/tutorial.md"])
+def test_blocks_of_a_page_hold_nothing_but_commands_that_are_run(name: str) -> None:
+    page = (ROOT / name).read_text(encoding="utf-8")
+    lines = "".join(BLOCK.findall(page)).replace("\\\n", " ").splitlines()
+    run_here = {*commands(name), *commands(name, elsewhere=True)}
+    shown = [line.partition("  #")[0].strip() for line in lines if line.strip()]
+    tree = re.compile(r"\w+/ {2,}|launch/ \(")  # the folders of the checkout, at README's end
+    rest = [line for line in shown if line not in run_here and not line.startswith(OTHERS)]
+    assert [line for line in rest if not tree.match(line)] == []
 
 
 @pytest.fixture
@@ -64,7 +82,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     run("boothline down", tmp_path)
 
 
-def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(line: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a line in a shell that finds `boothline`, without settings of this session."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
@@ -74,6 +92,7 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if "BOOTHLINE" not in name}
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     environment["PYTHONPATH"] = str(ROOT)
+    environment |= variables
     return subprocess.run(
         ["/bin/bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -87,7 +106,7 @@ def shorten(file: Path) -> None:
 
 
 def test_commands_of_the_guide_work_in_order_from_an_empty_folder(folder: Path) -> None:
-    lines = commands("guide.md")
+    lines = commands("docs/guide.md")
     assert len(lines) >= 17
     for line in lines:
         done = run(line.replace("num_steps=300", "num_steps=6"), folder)
@@ -102,7 +121,7 @@ def test_commands_of_the_guide_work_in_order_from_an_empty_folder(folder: Path) 
 
 
 def test_commands_of_the_tutorial_work_in_order_from_an_empty_folder(folder: Path) -> None:
-    lines = commands("tutorial.md")
+    lines = commands("docs/tutorial.md")
     assert len(lines) >= 11
     short = " ".join(f"--set '{setting}'" for setting in settings(SHORT))
     for line in lines:
@@ -113,6 +132,48 @@ def test_commands_of_the_tutorial_work_in_order_from_an_empty_folder(folder: Pat
             assert "champion" in done.stdout
     pictures = sorted(path.name for path in (folder / "pictures").glob("*.png"))
     assert pictures == ["00000-00.png", "00001-00.png"]
+
+
+def test_commands_of_the_readme_work_in_order_from_an_empty_folder(folder: Path) -> None:
+    lines = commands("README.md")
+    assert len(lines) >= 8
+    (folder / "teddy-bear").rename(folder / "my-pictures")
+    short = " ".join(f"--set '{setting}'" for setting in settings(SHORT))
+    for line in lines:
+        asked = line.replace("boothline demo", f"boothline demo {short}")
+        if " MODEL " in line:  # `boothline models` says its name
+            name = yaml.safe_load((folder / "run.yaml").read_text())["subject"]["name"]
+            asked = line.replace("MODEL", f"boothline-{name}")
+        done = run(asked, folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if line.startswith("boothline init"):
+            shorten(folder / "run.yaml")
+    assert len(list((folder / "pictures").glob("*.png"))) == 2
+    assert (folder / "my-model/model_index.json").is_file()
+
+
+def test_commands_of_the_guide_on_models_of_ones_own_work(
+    folder: Path, tiny_pipeline: Path
+) -> None:
+    lines = commands("docs/guide.md", elsewhere=True)
+    assert len(lines) >= 5
+    shutil.copytree(tiny_pipeline, folder / "models/stable-diffusion-v1-5")
+    parts = load_pipeline(tiny_pipeline, device="cpu")
+    save_single_file(parts, folder / "my-mix.safetensors", dtype=torch.float32)
+    files = {
+        str(path.relative_to(tiny_pipeline)): path.read_bytes()
+        for path in tiny_pipeline.rglob("*")
+        if path.is_file()
+    }
+    with hub(files, model="OWNER/MODEL") as (url, _):
+        for line in lines:
+            asked = line.replace("/models/", f"{folder}/models/").replace("COMMIT", COMMIT)
+            (folder / "run.yaml").unlink(missing_ok=True)
+            done = run(
+                asked, folder, HF_ENDPOINT=url, HF_HOME=str(folder / "hf"), HF_HUB_DISABLE_XET="1"
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert yaml.safe_load((folder / "run.yaml").read_text())["base_model"]["source"] == "base:sd15"
 
 
 def settings(sections: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
