@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+GB = 10**9
+CARDS_GB = (8, 12, 16, 24, 40, 80)
+"""Memory of common accelerators, in gigabytes."""
+
 _MEANING = {
     "process": "interpreter, libraries, device context",
     "weights": "all networks, float32",
@@ -63,7 +67,7 @@ def plan(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Predict the memory of one training rank, and what to change so that it fits."""
-    from boothline.planning.memory import CARDS_GB, GB, ladder
+    from boothline.planning.memory import ladder
 
     config = load_config(configs, overrides, subject, needs_subject=False)
     shapes = _shapes(config, family, home)
@@ -151,7 +155,7 @@ def _show(
 
 def _in_short(result: dict[str, Any], cards: dict[int, "Rung | None"]) -> str:
     """Return what a rank needs, and the smallest card that it fits as it is."""
-    needed = f"Needs {result['total_bytes'] / 10**9:.1f} GB"
+    needed = f"Needs {result['total_bytes'] / GB:.1f} GB"
     fitting = [size for size, rung in cards.items() if rung is not None and not rung.changes]
     what = "any GPU" if result["device"] == "cuda" else "memory"
     if not fitting:
@@ -184,8 +188,6 @@ def _yaml(value: object) -> str:
 
 def _refuse(rungs: Sequence["Rung"], *, memory_gb: float) -> None:
     """Say that the training does not fit, and what would."""
-    from boothline.planning.memory import GB
-
     rung = _fitting(rungs, memory_gb * GB)
     raise ConfigError(
         f"One rank needs {_gb(rungs[0].plan.total)} GB, more than {memory_gb:g} GB.",

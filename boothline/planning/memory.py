@@ -97,11 +97,6 @@ def plan_memory(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Me
     )
 
 
-GB = 10**9
-CARDS_GB = (8, 12, 16, 24, 40, 80)
-"""Memory of common accelerators, in gigabytes."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Rung:
     """A configuration on the way down, and what it needs.

@@ -97,4 +97,6 @@ def _load_pyfunc(path: str) -> Predictor:
     pinned = Pinned.model_validate_json(Path(path).read_bytes())
     settings = pinned.settings()
     logger.info("loading %s from %s", pinned.version.ref, pinned.store)
-    return Predictor(LoadedModel.load(Store.connect(settings, brisk=True), settings, pinned.version))
+    return Predictor(
+        LoadedModel.load(Store.connect(settings, brisk=True), settings, pinned.version)
+    )
