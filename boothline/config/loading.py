@@ -331,8 +331,8 @@ def _combined(problems: Sequence[str]) -> ConfigError:
 
 def _value_of(config: RunConfig, name: str) -> object:
     value: object = config.model_dump(mode="json")
-    for key in name.split("."):
-        value = value[key] if isinstance(value, Mapping) else None
+    for key in name.split("."):  # what is left out of a dump is the default
+        value = value.get(key, SETTINGS[name].default) if isinstance(value, Mapping) else None
     return value
 
 

@@ -38,7 +38,7 @@ def test_server_reads_with_the_readers_key_and_verifies(rendered: Any) -> None:
     (container,) = pod["containers"]
     assert container["command"] == [
         *("boothline", "--verbose", "serve", "boothline-teddy-bear@champion"),
-        *("--host=0.0.0.0", "--port=8080", "--queue=16"),
+        *("--host=0.0.0.0", "--port=8080", "--queue=16", "--precision=fp32"),
     ]
     environment = {item["name"]: item for item in container["env"]}
     for name in ("BOOTHLINE_S3_ACCESS_KEY", "BOOTHLINE_S3_SECRET_KEY"):

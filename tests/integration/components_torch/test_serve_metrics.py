@@ -85,7 +85,7 @@ def test_swaps_and_failed_looks_are_counted_and_the_version_that_answers_is_show
     followed = Followed(session, NAME, "champion", interval_seconds=0.01)
     looked = threading.Event()
 
-    def failing(*arguments):
+    def failing(*arguments, **loaded):
         looked.set()
         raise StoreError("the store is away")
 

@@ -183,9 +183,9 @@ def test_champion_that_cannot_be_verified_is_not_served(
     followed = Followed(session, NAME, "champion")
     load = LoadedModel.load
 
-    def verified(store, settings, version):
+    def verified(store, settings, version, **loaded):
         keyed = settings.model_copy(update={"verification_key": Path("/absent.pem")})
-        return load(store, keyed, version)
+        return load(store, keyed, version, **loaded)
 
     monkeypatch.setattr(LoadedModel, "load", verified)
     promote(session, bad)

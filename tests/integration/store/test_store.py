@@ -120,7 +120,7 @@ def test_fetch_manifest_that_leaves_its_folder_is_refused(
         inputs=(),
         metadata={},
     )
-    evil = good.to_bytes().replace(b"inside", b"../out")
+    evil = good.model_dump_json().encode().replace(b"inside", b"../out")
     bucket.put("steps/train/key/manifest.json", evil)
     with pytest.raises(IntegrityError, match="leaves the manifest's folder"):
         store.find("steps/train/key")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from colour_profiles import rgb_profile
 from PIL import Image
@@ -250,6 +251,16 @@ def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_se
         assert found.image.getpixel((5, y)) == (255, 255, 255)
         (edge, _, _) = found.image.getpixel((2, y))  # half seen, over white
         assert edge == pytest.approx(200 / 2 + 255 / 2, abs=2)
+
+
+def test_transparent_picture_reduced_in_strips_is_the_one_reduced_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoding, "_STRIP_ROWS", 7)
+    drawn = np.random.default_rng(0).integers(0, 256, (150, 41, 4), dtype=np.uint8)
+    image = Image.fromarray(drawn, "RGBA")
+    whole = image.convert("RGBa").reduce(4).convert("RGBA")
+    assert np.array_equal(decoding._reduced(image, 4), whole)
 
 
 def test_reduced_transparent_picture_keeps_what_its_file_says_of_it() -> None:
