@@ -31,6 +31,8 @@ from boothline.settings import Settings
 _MAX_TRAILING_CHUNKS = 1000
 _ADVICE = "Pack the pictures themselves, as plain files."
 _PACK_AGAIN = "Pack it again as a plain zip (method Deflate)."
+# By its name too: what is damaged at its beginning does not look like one.
+_TAR_NAMES = (".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -58,7 +60,7 @@ def take_archive(path: Path, intake: Intake) -> None:
     if zipfile.is_zipfile(path):
         with _damage_named(intake):
             _take_zip(path, intake)
-    elif _is_tar(path):
+    elif _is_tar(path) or intake.source.lower().endswith(_TAR_NAMES):
         with _damage_named(intake):
             _take_tar(path, intake)
     else:
