@@ -20,6 +20,7 @@ GPU_FOLDER = "tests/gpu/"
 BY_HAND = {
     "faults": "make test-faults",
     "containers": "make test-containers",
+    "cluster": "make test-cluster",
     "matrix": "make test-matrix",
     "peer": "make test-peer",
     "slow": "make test-slow",

@@ -50,6 +50,7 @@ def demo(cluster: Cluster, pictures: str, plain: Path) -> tuple[Path, Outcome]:
     )
 
 
+@pytest.mark.proves("F37/installed")
 def test_chart_installs_and_every_connection_of_a_step_is_open(
     cluster: Cluster, figure: Any
 ) -> None:
@@ -62,6 +63,7 @@ def test_chart_installs_and_every_connection_of_a_step_is_open(
            f"{time.monotonic() - started:.0f} s ({versions})")  # fmt: skip
 
 
+@pytest.mark.proves("F31/kubeflow", "F35/cluster")
 def test_demo_runs_to_its_end(cluster: Cluster, demo: tuple[Path, Outcome], figure: Any) -> None:
     """The demo's configuration runs, is judged and promoted; at most 6:30 on two idle cores"""
     _, outcome = demo
