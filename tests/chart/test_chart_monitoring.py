@@ -81,7 +81,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         with Receiver() as receiver:
             patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
             store = memory_store(tmp_path_factory.mktemp("store"))
-            patch.setattr(Store, "connect", lambda settings: store)
+            patch.setattr(Store, "connect", lambda settings, **_: store)
             with pytest.raises(DataError):
                 run_step(run_id="another", fails=True)
             run_step()

@@ -204,7 +204,7 @@ def in_this_process(store: Store) -> Iterator[None]:
         patch.setattr("boothline.components.train.step.train", train)
         for module in ("boothline.diffusion.loading", "boothline.evaluation.encoders"):
             patch.setattr(f"{module}._load", _copied(import_module(module)._load))
-        patch.setattr(Store, "connect", lambda settings: store)
+        patch.setattr(Store, "connect", lambda settings, **_: store)
         # Teams of threads wait for each other where the model is so small.
         patch.setattr("boothline.diffusion.devices.share_cores", lambda num, settings: None)
         threads = torch.get_num_threads()

@@ -200,7 +200,7 @@ def test_training_of_two_subjects_stopped_and_resumed_ends_with_the_same_bits(
     whole = place.whole
     again = memory_store(tmp_path / "blobs")
     line = Line(again, Settings(home=tmp_path), whole.config, "20260101-000000-cafe")
-    monkeypatch.setattr(Store, "connect", lambda settings: again)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: again)
     with monkeypatch.context() as patch:
         patch.setattr("boothline.components.train.step.train", stopped_early)
         with pytest.raises(BoothlineError, match="stopped after step"):

@@ -42,7 +42,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     store = memory_store(tmp_path)
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     return store
 
 
@@ -225,7 +225,7 @@ from observed_step import run_step
 from boothline.store import Store
 from boothline.store.memory import memory_store
 store = memory_store(pathlib.Path(sys.argv[1]))
-Store.connect = lambda settings: store
+Store.connect = lambda settings, **_: store
 run_step()
 loaded = [name for name in sys.modules if name.startswith("opentelemetry")]
 assert not loaded, loaded

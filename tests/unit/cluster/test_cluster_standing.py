@@ -324,7 +324,7 @@ def test_own_lines_end_where_kubeflow_writes_again() -> None:
 def cancelled(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> cancelling.Cancelled:
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     api = PipelinesApi(deployment.kfp, settings=Settings())
     settings = Settings.model_validate({"s3_endpoint": "memory:"})
     return cancelling.cancel(api, deployment, RUN, settings=settings, patience=QUICK)
@@ -366,7 +366,7 @@ def test_pods_that_do_not_end_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kubernetes.pods = [pod("train-1")]
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     api = PipelinesApi(deployment.kfp, settings=Settings())
     impatient = Patience(poll_seconds=0.001, timeout_seconds=0.01)
     done = cancelling.cancel(api, deployment, RUN, settings=Settings(), patience=impatient)

@@ -26,7 +26,7 @@ class Shown:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     store = memory_store(tmp_path)
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     monkeypatch.setenv("BOOTHLINE_BUCKET", "pictures")
     monkeypatch.setenv("BOOTHLINE_PREFIX", "team/")
     environment.current.cache_clear()

@@ -20,7 +20,7 @@ FORM = {"pictures": "s3://b/dog/", "class_noun": "dog", "steps": 12, "seed": -1}
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     """A store in memory, in the environment of a pod."""
     store = memory_store(tmp_path)
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     monkeypatch.setenv("BOOTHLINE_JOB_ID", "1f6e")
     environment.current.cache_clear()
     yield store

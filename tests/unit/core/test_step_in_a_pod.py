@@ -35,7 +35,7 @@ def _break(context: StepContext, inputs: StepInputs) -> ManifestDraft:
 def _pod(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The environment of a pod of Kubeflow Pipelines, with a store in memory."""
     store = memory_store(tmp_path)
-    monkeypatch.setattr(Store, "connect", lambda settings: store)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
     monkeypatch.setenv("BOOTHLINE_JOB_ID", "1f6e")
     environment.current.cache_clear()
     yield
@@ -65,7 +65,7 @@ from boothline.steps import Step, StepInputs
 from boothline.store import Store
 from boothline.store.memory import memory_store
 store = memory_store(pathlib.Path(sys.argv[1]))
-Store.connect = lambda settings: store
+Store.connect = lambda settings, **_: store
 step = Step(name="validate_data", inputs=StepInputs, version=1, key=_key, produce=_refuse)
 step.run(run_id="r", config=CONFIG)
 """

@@ -1,6 +1,7 @@
 """Large pictures are decoded at a part of their size, and at no smaller one than is wanted."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -251,6 +252,16 @@ def test_decode_large_transparent_picture_is_reduced_with_colours_as_they_are_se
         assert found.image.getpixel((5, y)) == (255, 255, 255)
         (edge, _, _) = found.image.getpixel((2, y))  # half seen, over white
         assert edge == pytest.approx(200 / 2 + 255 / 2, abs=2)
+
+
+@pytest.mark.parametrize(("width", "is_reduced"), [(26_000, False), (26_001, True)])
+def test_transparent_picture_that_leaves_no_room_for_its_colours_can_be_reduced(
+    width: int, is_reduced: bool
+) -> None:
+    image: Any = SimpleNamespace(has_transparency_data=True, width=width, height=1000, mode="RGBA")
+    assert decoding._can_be_reduced(image) is is_reduced
+    image.width, image.height = 26_000_001 - (26_001 - width), 1
+    assert decoding._can_be_reduced(image) is is_reduced
 
 
 def test_transparent_picture_reduced_in_strips_is_the_one_reduced_whole(

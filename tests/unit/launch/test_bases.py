@@ -28,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 def store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store that everything connects to."""
     made = memory_store(settings.blob_cache)
-    monkeypatch.setattr(Store, "connect", lambda settings: made)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: made)
     return made
 
 

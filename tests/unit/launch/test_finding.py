@@ -22,7 +22,7 @@ Cli = Callable[..., tuple[int, str, str]]
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Store]:
     """A store that the settings name, with the records of a run that a cluster runs."""
     made = memory_store(tmp_path)
-    monkeypatch.setattr(Store, "connect", lambda settings: made)
+    monkeypatch.setattr(Store, "connect", lambda settings, **_: made)
     monkeypatch.setenv("BOOTHLINE_S3_ENDPOINT", "http://store.example.org")
     monkeypatch.setenv("BOOTHLINE_HOME", str(tmp_path / "home"))
     environment.current.cache_clear()
