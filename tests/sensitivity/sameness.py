@@ -19,10 +19,10 @@ SAME: Mapping[tuple[str, str, tuple[object, object]], str] = {
         "the weights are rounded to bf16 before they are computed with in any case"
     ),
     **{
-        ("train", "evaluation.sampling.precision", ("fp32", value)): (
+        ("train", "evaluation.sampling.precision", pair): (
             "its sheets are drawn in the precision of the training"
         )
-        for value in ("bf16", "fp16")
+        for pair in (("fp32", "bf16"), ("fp32", "fp16"), ("bf16", "fp16"))
     },
 }
 """Settings in the key of a step, and two values that give the same bits here."""
