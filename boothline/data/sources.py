@@ -325,7 +325,8 @@ def _take_objects(source: str, intake: Intake, *, settings: Settings) -> None:
             remedy="Copy the pictures below a prefix without one.",
         )
     # The prefix of the store itself is for what Boothline writes.
-    bucket = replace(Bucket.connect(settings), name=bucket_name, prefix="")
+    brisk = not settings.run_id  # in a run no person waits
+    bucket = replace(Bucket.connect(settings, brisk=brisk), name=bucket_name, prefix="")
     for key in bucket.keys(folder):
         name = key[len(folder) :]
         if not name or name.endswith("/") or not intake.wants(name):

@@ -11,7 +11,8 @@ import pytest
 from boothline.data.limits import Limits
 from boothline.data.naming import shown_name
 from boothline.data.sources import collect
-from boothline.errors import ConfigError, DataError
+from boothline.errors import ConfigError, DataError, StoreError
+from boothline.store import s3
 
 SLIPS = ("../evil.png", "/evil/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png")
 
@@ -262,3 +263,16 @@ def test_shown_name_long_name_is_shortened_but_keeps_its_end():
     shown = shown_name("x" * 5000 + ".png")
     assert len(shown) <= 120
     assert shown.endswith(".png")
+
+
+@pytest.mark.parametrize("run_id", ["", "20260131-093000-1a2b"])
+def test_collect_from_a_store_waits_for_it_in_a_run_alone(
+    tmp_path, no_services, monkeypatch, run_id
+):
+    def connect(settings, *, brisk):
+        raise StoreError("brisk" if brisk else "patient")
+
+    monkeypatch.setattr(s3.Bucket, "connect", connect)
+    settings = no_services.model_copy(update={"run_id": run_id})
+    with pytest.raises(StoreError, match="patient" if run_id else "brisk"):
+        collect("s3://bucket/pictures/", tmp_path / "scratch", settings=settings)
