@@ -1,6 +1,7 @@
 """The command on memory: plan."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,7 +72,8 @@ def plan(
 
     config = load_config(configs, overrides, subject, needs_subject=False)
     shapes = _shapes(config, family, home)
-    rungs = list(ladder(config, shapes, device=_device(device)))
+    smallest_gb = min(*CARDS_GB, memory_gb or math.inf)
+    rungs = _down_to(smallest_gb * GB, ladder(config, shapes, device=_device(device)))
     cards = {size: _fitting(rungs, size * GB) for size in CARDS_GB}
     result = {
         "model": shapes.name,
@@ -128,6 +130,16 @@ def _shapes(config: "RunConfig", family: str | None, home: Path | None) -> "Mode
     check_fit(config, native)
     check_judges(config, native=usual_px(shapes.family, native))
     return shapes
+
+
+def _down_to(limit_bytes: float, rungs: Iterable["Rung"]) -> list["Rung"]:
+    """Return the rungs up to the first that fits: tracing those below it would tell nothing."""
+    walked = []
+    for rung in rungs:
+        walked.append(rung)
+        if rung.plan.total <= limit_bytes:
+            break
+    return walked
 
 
 def _fitting(rungs: Sequence["Rung"], limit_bytes: float) -> "Rung | None":

@@ -153,8 +153,8 @@ def _gain(score: Score | None) -> str:
     if score is None:
         return ""
     known = score.low is not None and score.high is not None
-    interval = f" ({score.low:+.3f} to {score.high:+.3f})" if known else ""
-    return f"{score.mean:+.3f}{interval}"
+    interval = f" ({score.low:+z.3f} to {score.high:+z.3f})" if known else ""
+    return f"{score.mean:+z.3f}{interval}"
 
 
 def _verdict(promotion: Promotion | None) -> str:

@@ -241,9 +241,9 @@ def _result(
     is_finite = math.isfinite(mean) and math.isfinite(compared)
     value = "no finite number"
     if is_finite:
-        value = f"{mean:+.3f}{_interval(score)}"
+        value = f"{mean:+z.3f}{_interval(score)}"
     elif math.isfinite(mean):
-        value = f"{mean:+.3f} (without an interval)"
+        value = f"{mean:+z.3f} (without an interval)"
     part = f" by {_BOUNDS[statistic]}" if statistic in _BOUNDS else ""
     outcome = "passed" if passed and is_finite else "refused"
     return RuleResult(
@@ -251,7 +251,7 @@ def _result(
         passed=passed and is_finite,
         value=compared if is_finite else None,
         bound=bound,
-        text=f"{claim.format(value=value, bound=f'{bound:+.3f}')}{part}: {outcome}.",
+        text=f"{claim.format(value=value, bound=f'{bound:+z.3f}')}{part}: {outcome}.",
     )
 
 
@@ -274,4 +274,4 @@ def _interval(score: Score | None) -> str:
     low, high = _part(score, "low"), _part(score, "high")
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f" (95 % interval: {low:+.3f} to {high:+.3f})"
+    return f" (95 % interval: {low:+z.3f} to {high:+z.3f})"

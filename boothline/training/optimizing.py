@@ -32,7 +32,6 @@ class WeightAverage:
         self._decay = decay
         self.averages = {name: p.detach().clone() for name, p in self._parameters.items()}
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the parameters after optimizer step `step`, counted from 0."""
         decay = min(self._decay, (1 + step) / (10 + step))
@@ -42,7 +41,6 @@ class WeightAverage:
             1 - decay,
         )
 
-    @torch.no_grad()
     def restore(self, averages: Mapping[str, torch.Tensor]) -> None:
         """Take over stored averages."""
         for name, average in self.averages.items():

@@ -229,11 +229,20 @@ class RunProgress:
             step.shards[event.shard] = ShardProgress()
         step.shards.setdefault(event.shard, ShardProgress()).apply(event)
 
+    def stop(self, now: float) -> None:
+        """Take for interrupted what still runs: it was stopped before it could report so."""
+        for step in self.steps.values():
+            for shard in step.shards.values():
+                if shard.state == "running":
+                    shard.state, shard.ended_at = "failed", now
+
     def saved(self) -> str:
         """Return in words what a stopped training left to resume from; empty: nothing."""
         step = self.steps.get("train")
         if step is None or not step.interrupted or not step.done:
             return ""
+        if not any(shard.failure for shard in step.shards.values()):
+            return ""  # it did not say so
         return f"training at step {step.done} of {step.total}"
 
     def first_failure(self) -> Event | None:

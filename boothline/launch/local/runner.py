@@ -97,6 +97,9 @@ class LocalRunner:
                 end_run(self.folder.path, grace_seconds=0)
                 shutil.rmtree(self._scratch, ignore_errors=True)
         self._absorb(tail, progress, display)
+        if interrupted:
+            progress.stop(time.time())
+            display.show(progress)
         return Outcome(
             progress=progress,
             succeeded=child.returncode == 0,

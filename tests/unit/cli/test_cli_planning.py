@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from boothline.cli.app import app
 from boothline.errors import ConfigError
+from boothline.planning import dry_run
 
 ARGUMENTS = ["plan", "examples/demo.yaml"]
 
@@ -17,6 +18,16 @@ def test_plan_as_json_names_parts_and_cards() -> None:
     plan = json.loads(result.stdout)
     assert plan["total_bytes"] == sum(plan["parts"].values())
     assert plan["cards"]["8 GB"] == {}
+
+
+def test_plan_traces_nothing_smaller_than_what_fits_the_smallest_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traced = []
+    trace_step = dry_run.trace_step
+    monkeypatch.setattr(dry_run, "trace_step", lambda *args: traced.append(1) or trace_step(*args))
+    assert CliRunner().invoke(app, ARGUMENTS).exit_code == 0
+    assert len(traced) == 1
 
 
 @pytest.mark.proves("F47/refusal")

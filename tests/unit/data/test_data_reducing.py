@@ -295,3 +295,24 @@ def test_decode_picture_of_a_slow_decoder_is_reduced_to_what_is_enough(
     assert decode(path, max_pixels=1200, enough_px=16).image.width == 40
     monkeypatch.setattr(decoding, "_SLOW_PIXELS", 1200)
     assert decode(path, max_pixels=1200, enough_px=15).image.width == 40
+
+
+@pytest.mark.parametrize(
+    ("size", "takes_long", "most_pixels"),
+    [((8000, 4000), False, 16_000_000), ((57_041, 561), True, 4_000_000)],
+    ids=["32000000", "32000001"],
+)
+def test_decode_picture_above_32_million_pixels_aims_at_4_million(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], takes_long: bool, most_pixels: int
+) -> None:
+    asked: dict[str, object] = {}
+
+    def scale(size: tuple[int, int], **settings: object) -> int:
+        asked.update(settings)
+        raise DataError("is not looked at", remedy="")
+
+    monkeypatch.setattr(decoding, "_scale", scale)
+    image = Image.new("1", size)
+    with pytest.raises(DataError, match="not looked at"):
+        decoding._load(image, Opened(image=image, claim=Claim()), enough_px=1)
+    assert asked == {"takes_long": takes_long, "enough_px": 1, "most_pixels": most_pixels}

@@ -11,6 +11,7 @@ from boothline.launch.local.display import (
     PlainDisplay,
     duration,
     run_line,
+    status_of,
     table_of,
 )
 from boothline.launch.local.events import EventTail, RunProgress
@@ -173,6 +174,21 @@ def test_note_names_the_trial_whose_speed_it_is_while_several_run():
     progress.apply(event("train", "done", 3, shard=0))
     progress.apply(event("train", "progress", 4, shard=1, **more))
     assert progress.steps["train"].note == "loss 0.1, 0.6 img/s"
+
+
+def test_step_that_was_stopped_before_it_reported_is_interrupted_and_saved_nothing():
+    progress = progress_of(
+        event("generate_prior", "started", 0),
+        event("generate_prior", "done", 1),
+        event("train", "started", 1),
+        event("train", "progress", 2, done=5, total=10, unit="steps"),
+    )
+    progress.stop(T0 + 4)
+    assert [status_of(step) for step in progress.steps.values()] == ["done", "interrupted"]
+    assert progress.steps["train"].seconds(now=T0 + 9) == 3
+    assert progress.saved() == ""
+    progress.apply(event("train", "failed", 5, exit_code=130))
+    assert progress.saved() == "training at step 5 of 10"
 
 
 def test_table_on_narrow_terminal_keeps_the_note_and_the_time_left_of_the_run():

@@ -251,6 +251,11 @@ def test_gate_sentence_names_an_interval_only_with_both_bounds(low: float, high:
     assert "interval" not in judge(facts, GATE).rules[0].text
 
 
+def test_gate_sentence_gives_a_change_that_rounds_to_nothing_no_sign_of_a_fall() -> None:
+    facts = evaluation(subject={"mean": -0.0004, "low": -0.0001, "high": 0.0})
+    assert "+0.000 (95 % interval: +0.000 to +0.000)" in judge(facts, GATE).rules[0].text
+
+
 def test_gate_verdict_cannot_be_changed_after_it_was_given() -> None:
     verdict = judge(evaluation(subject=0.0), GATE)
     with pytest.raises(ValidationError, match="frozen"):
