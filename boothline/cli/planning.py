@@ -133,7 +133,7 @@ def _shapes(config: "RunConfig", family: str | None, home: Path | None) -> "Mode
 
 
 def _down_to(limit_bytes: float, rungs: Iterable["Rung"]) -> list["Rung"]:
-    """Return the rungs up to the first that fits: tracing those below it would tell nothing."""
+    """Return the rungs up to the first that fits: tracing those below it would show nothing new."""
     walked = []
     for rung in rungs:
         walked.append(rung)

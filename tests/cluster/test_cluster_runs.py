@@ -17,7 +17,7 @@ STEPS = {
 }
 RUN_LABEL = "pipeline/runid"
 MOST_DRIVERS = 12
-"""One for each step of a run with one shard of each, and for the groups that it cannot do without."""
+"""One for each step of a run with one shard of each, and for the groups that it needs."""
 SUBJECTS = ROOT / "examples" / "subjects"
 
 

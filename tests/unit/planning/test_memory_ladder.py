@@ -3,6 +3,7 @@
 The trace is written down here: each setting that saves memory makes its part smaller.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,9 +52,9 @@ def proposed(device: Device = "cuda", **training: Any) -> list[dict[str, object]
     config = RunConfig.model_validate({"training": settings})
     rungs = [dict(rung.changes) for rung in ladder(config, SHAPES, device=device)]
     assert rungs[0] == {}
-    pairs = zip(rungs, rungs[1:], strict=False)
     return [
-        {k: v for k, v in after.items() if before.get(k, ...) != v} for before, after in pairs
+        {name: value for name, value in after.items() if before.get(name, ...) != value}
+        for before, after in pairwise(rungs)
     ]
 
 
