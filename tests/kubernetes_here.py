@@ -62,7 +62,7 @@ class Forward:
 
     def __init__(self, namespace: str, service: str, port: int) -> None:
         self._words = ["kubectl", "port-forward", "--namespace", namespace, f"service/{service}"]
-        self._process, self.port = self._start(f":{port}")
+        self.port = self._start(f":{port}")
         self._target = port
         self._ending = threading.Event()
         self._watch = threading.Thread(target=self._keep, daemon=True)
@@ -79,20 +79,21 @@ class Forward:
         self._process.kill()
         self._watch.join()
 
-    def _start(self, ports: str) -> "tuple[subprocess.Popen[str], int]":
+    def _start(self, ports: str) -> int:
         pipe = subprocess.PIPE
         process = subprocess.Popen([*self._words, ports], stdout=pipe, stderr=pipe, text=True)
+        self._process = process  # at once: `close` has to end one that never says where it listens
         assert process.stdout is not None
         found = _FORWARDED.search(process.stdout.readline())
         assert found, process.communicate()[1]
         threading.Thread(target=process.stdout.read, daemon=True).start()
-        return process, int(found[1])
+        return int(found[1])
 
     def _keep(self) -> None:
         while not self._ending.wait(0.5):
             if self._process.poll() is not None:
                 try:
-                    self._process, _ = self._start(f"{self.port}:{self._target}")
+                    self._start(f"{self.port}:{self._target}")
                 except AssertionError:  # its pod is not back yet
                     self._ending.wait(1)
 
@@ -315,7 +316,7 @@ class Cluster:
 
         def answer() -> dict[str, Any] | None:
             try:
-                with urllib.request.urlopen(request) as answer:  # noqa: S310
+                with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                     return {"": None, **json.load(answer)}
             except urllib.error.HTTPError:
                 raise

@@ -126,19 +126,15 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
 
 
 def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
-    """Yield what could be changed, in order."""
+    """Yield what could be changed, in order; what is set already saves nothing, and is no rung."""
     training = config.training
-    if not training.gradient_checkpointing:
-        yield {"training.gradient_checkpointing": True}
-    most = training.batch_size // training.num_processes
-    if training.accumulation < most:
-        yield {"training.accumulation": most}
-    if device == "cuda" and training.precision == "fp32":
+    yield {"training.gradient_checkpointing": True}
+    yield {"training.accumulation": training.batch_size // training.num_processes}
+    if device == "cuda":
         yield {"training.precision": "bf16"}
     if training.optimizer == "adamw" and training.method == "full":
         yield {"training.optimizer": _small_optimizer(device)}
-    if training.train_text_encoder:
-        yield {"training.train_text_encoder": False}
+    yield {"training.train_text_encoder": False}
     if training.method == "full":
         yield {"training.method": "lora", "training.optimizer": "adamw"}
     if device == "cuda" and training.frozen_precision != "nf4":
@@ -149,8 +145,7 @@ def _for_frozen_weights(training: TrainingConfig) -> Iterator[dict[str, object]]
     """Yield how weights beneath adapters could be kept, what rounds them least first."""
     adapted: dict[str, object] = {"training.method": "lora", "training.precision": "bf16"}
     can_shard = training.num_processes > 1 and not training.compile
-    if training.frozen_precision == "fp32":
-        yield {**adapted, "training.frozen_precision": "bf16"}
+    yield {**adapted, "training.frozen_precision": "bf16"}
     if can_shard:
         yield {**adapted, "training.shard_frozen": True}
     yield {**adapted, "training.frozen_precision": "fp8"}

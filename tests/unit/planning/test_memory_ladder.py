@@ -73,6 +73,12 @@ def test_ladder_on_a_gpu_proposes_what_changes_the_result_least_first() -> None:
     ]
 
 
+def test_ladder_leaves_out_what_would_need_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NF4 cannot be cut for ranks, and may so take more than fp8 that is."""
+    monkeypatch.setitem(OF_FLOAT32, "nf4", 0.2)
+    assert {"training.frozen_precision": "fp8"} == proposed()[-1]
+
+
 def test_ladder_on_a_cpu_lowers_no_precision() -> None:
     assert proposed("cpu") == [
         CHECKPOINTING,
@@ -107,6 +113,8 @@ def test_ladder_goes_to_the_most_pieces_that_a_batch_of_a_rank_has() -> None:
     assert pieces[1] in proposed(batch_size=10, accumulation=1)
     assert pieces[2] in proposed(batch_size=7, num_processes=1)
     assert not [one for one in proposed(batch_size=2) if "training.accumulation" in one]
+    (pieces_of_8,) = (one for one in proposed() if "training.accumulation" in one)
+    assert isinstance(pieces_of_8["training.accumulation"], int)
 
 
 def test_ladder_of_adapters_leaves_their_optimizer_and_lowers_the_frozen_weights() -> None:
@@ -117,6 +125,19 @@ def test_ladder_of_adapters_leaves_their_optimizer_and_lowers_the_frozen_weights
         {"training.shard_frozen": True},
         {"training.frozen_precision": "fp8"},
     ]
+
+
+def test_ladder_leaves_the_optimizer_of_adapters_that_finds_its_own_rate() -> None:
+    own = {"method": "lora", "optimizer": "prodigy", "learning_rate": 1.0}
+    assert "training.optimizer" not in {name for rung in proposed(**own) for name in rung}
+
+
+@pytest.mark.parametrize("given", ["bf16", "fp8"])
+def test_ladder_goes_on_from_the_precision_that_frozen_weights_have(given: str) -> None:
+    lowered = {"method": "lora", "precision": "bf16", "frozen_precision": given}
+    named = [rung["training.frozen_precision"] for rung in proposed(**lowered, num_processes=1)
+             if "training.frozen_precision" in rung]  # fmt: skip
+    assert named == {"bf16": ["fp8", "nf4"], "fp8": ["nf4"]}[given]
 
 
 @pytest.mark.parametrize("alone", [{"num_processes": 1}, {"compile": True}], ids=["rank", "graph"])
