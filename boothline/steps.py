@@ -20,6 +20,7 @@ from boothline import settings as environment
 from boothline.catalogue import described
 from boothline.config import RunConfig
 from boothline.connecting import excerpt
+from boothline.data.prompt_files import with_prompts_here
 from boothline.errors import BoothlineError
 from boothline.progress import Event, Progress, label_of
 from boothline.runs import Failure, StepRecord, resolved_run_id, trial_of, write_step
@@ -274,7 +275,7 @@ def _recorded(
         with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
             context = StepContext(
                 run_id=inputs.run_id,
-                config=config,
+                config=config_here(step, inputs, store=store, folder=Path(folder)),
                 settings=settings,
                 store=store,
                 progress=progress,
@@ -298,6 +299,18 @@ def _recorded(
         write_step(store, inputs.run_id, record)
         tracker.close("FINISHED" if record.status == "done" else "FAILED")
     return record
+
+
+def config_here(step: Step[InputsT], inputs: InputsT, *, store: Store, folder: Path) -> RunConfig:
+    """Return the configuration that a step works by, its prompt files brought into a folder.
+
+    A run's last step reports whatever is missing, and reads no prompts.
+    """
+    config = RunConfig.model_validate_json(inputs.config)
+    about = described(step.name)
+    if about is not None and about.runs == "end":
+        return config
+    return with_prompts_here(config, folder, bucket=store.bucket)
 
 
 def _find_or_make(

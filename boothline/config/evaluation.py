@@ -31,7 +31,8 @@ class EvaluationConfig(Section):
     )
     prompts_file: str | None = Field(
         default=None,
-        description="Prompts of prompt_set file as .txt, .csv or .jsonl, each with {subject}.",
+        description="Prompts of prompt_set file as .txt, .csv or .jsonl, each with {subject}, here "
+        "or at an s3:// address.",
     )
     images_per_prompt: int = Field(default=4, ge=1, le=1000, description="Pictures per prompt.")
     sampling: SamplingConfig = Field(default=SamplingConfig(), description="Sampling.")

@@ -87,7 +87,9 @@ class InferenceConfig(Section):
         "pictures: champion, challenger or a number.",
     )
     prompts_file: str | None = Field(
-        default=None, description="Prompts as .txt, .csv or .jsonl; unset: evaluation.prompts."
+        default=None,
+        description="Prompts as .txt, .csv or .jsonl, here or at an s3:// address; unset: "
+        "evaluation.prompts.",
     )
     images_per_prompt: int = Field(default=1, ge=1, le=1000, description="Pictures per prompt.")
     num_shards: int = Field(default=2, ge=1, le=256, description="Parallel shards.")

@@ -12,9 +12,9 @@ from typing import Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from boothline.config.sampling import SamplerName, SamplingConfig
+from boothline.data.prompt_files import MAX_FILE_BYTES
 from boothline.errors import DataError
 
-MAX_FILE_BYTES = 64 * 2**20
 MAX_ROWS = 1_000_000
 
 

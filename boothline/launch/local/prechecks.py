@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from boothline import settings as process_environment
 from boothline.config import RunConfig
 from boothline.config.fields import MODELS, named_in
+from boothline.data.prompt_files import REMOTE
 from boothline.errors import ConfigError, DataError, ModelNotFoundError, ServiceError
 from boothline.launch.local.session import settings_for
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from boothline.diffusion.families import Family
 
 logger = logging.getLogger(__name__)
-_REMOTE = "s3://"
 
 
 def check(config: RunConfig, *, home: Path) -> None:
@@ -40,7 +40,7 @@ def check(config: RunConfig, *, home: Path) -> None:
         check_pictures(one.subject.images)
     for section in ("inference", "evaluation"):
         prompts = getattr(config, section).prompts_file
-        if prompts and not prompts.startswith(_REMOTE) and not Path(prompts).is_file():
+        if prompts and not prompts.startswith(REMOTE) and not Path(prompts).is_file():
             raise ConfigError(
                 f"The prompts file {prompts} does not exist.",
                 remedy=f"Correct {section}.prompts_file, or leave it out to use "
@@ -131,9 +131,10 @@ def _check_prompt_files(config: RunConfig, family: "Family | None") -> None:
     from boothline.evaluation.prompt_sets import templates
     from boothline.pictures.prompts import read_prompts
 
-    templates(config.evaluation)
+    if not (config.evaluation.prompts_file or "").startswith(REMOTE):
+        templates(config.evaluation)
     file = config.inference.prompts_file
-    if file is None or file.startswith(_REMOTE):
+    if file is None or file.startswith(REMOTE):
         return
     rows = read_prompts(Path(file))
     if family is None:
@@ -152,7 +153,7 @@ def check_pictures(images: str) -> None:
         ConfigError: it does not exist.
         DataError: the folder holds no file.
     """
-    if images.startswith(_REMOTE):
+    if images.startswith(REMOTE):
         return
     path = Path(images).expanduser()
     if not path.exists():

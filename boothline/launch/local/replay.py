@@ -27,7 +27,15 @@ from boothline.processes import end, listening
 from boothline.progress import Progress, label_of, read_events
 from boothline.results import Promotion
 from boothline.settings import Settings
-from boothline.steps import InputsT, Step, StepContext, StepInputs, execute, key_parts
+from boothline.steps import (
+    InputsT,
+    Step,
+    StepContext,
+    StepInputs,
+    config_here,
+    execute,
+    key_parts,
+)
 from boothline.store import ManifestDraft, Store, layout
 from boothline.tracking import StepTracker
 
@@ -182,11 +190,10 @@ def reuse(step: Step[InputsT], inputs: InputsT, *, settings: Settings, store: St
     Raises:
         BoothlineError: the key cannot be made, or the reuse failed, which is recorded.
     """
-    config = RunConfig.model_validate_json(inputs.config)
     with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
         context = StepContext(
             run_id=inputs.run_id,
-            config=config,
+            config=config_here(step, inputs, store=store, folder=Path(folder)),
             settings=settings,
             store=store,
             progress=Progress(step.name, shard=inputs.shard_number),

@@ -17,7 +17,9 @@ from boothline.components.batch_infer.step import Inputs
 from boothline.config import RunConfig
 from boothline.errors import ConfigError, DataError
 from boothline.pictures.making import generate
-from boothline.steps import StepContext
+from boothline.runs import read_steps
+from boothline.settings import Settings
+from boothline.steps import StepContext, execute
 from boothline.store import ManifestDraft, ManifestRef, Store
 from boothline.store.manifest import files_under
 
@@ -149,6 +151,20 @@ def test_key_follows_the_rows_not_the_name_of_the_prompt_file(
     (tmp_path / "moved.csv").write_text(text + "one more,\n")
     assert key(moved) != before
     assert key(config, 1) != before
+
+
+def test_prompt_file_in_the_store_gives_the_result_of_the_same_file_here(
+    config: RunConfig, model: ManifestRef, store: Store, store_settings: Settings
+) -> None:
+    def made(config: RunConfig, run_id: str) -> str:
+        inputs = Inputs(run_id=run_id, config=config.model_dump_json(), model=str(model), shard=0)
+        return execute(step.STEP, inputs, settings=store_settings)
+
+    data = Path(str(config.inference.prompts_file)).read_bytes()
+    store.bucket.put("data/prompts.csv", data)
+    remote = _changed(config, prompts_file=store.bucket.uri("data/prompts.csv"))
+    assert made(remote, "run-1") == made(config, "run-2")
+    assert [record.reused for record in read_steps(store, "run-2")] == [True]
 
 
 def test_batch_infer_killed_half_way_goes_on_and_gives_the_same_bytes(

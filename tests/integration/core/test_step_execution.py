@@ -1,6 +1,7 @@
 """How a step runs: reuse by key, records, failures, the finish hook."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,29 @@ def test_execute_records_what_the_key_digests(store: Store, store_settings: Sett
     assert record.key_parts["config"] == {"text": "hello"}
     assert record.key_parts["step"] == "greet"
     json.dumps(record.key_parts)
+
+
+MISSING = RunConfig.model_validate(
+    {
+        "inference": {"prompts_file": "s3://boothline/no/such.txt"},
+        "evaluation": {"prompt_set": "file", "prompts_file": "s3://boothline/none.txt"},
+    }
+)
+
+
+@pytest.mark.parametrize("section", ["inference", "evaluation"])
+def test_first_step_of_a_run_names_a_prompt_file_that_the_store_lacks(
+    store_settings: Settings, section: str
+) -> None:
+    config = MISSING.model_copy(update={section: getattr(RunConfig(), section)})
+    (setting,) = {"inference", "evaluation"} - {section}
+    inputs = Inputs(run_id="r", config=config.model_dump_json())
+    with pytest.raises(DataError, match=r"The prompt file s3://.* does not exist") as caught:
+        execute(make_step([]), inputs, settings=store_settings)
+    assert caught.value.remedy == f"Check {setting}.prompts_file."
+
+
+def test_last_step_of_a_run_needs_no_prompt_file(store_settings: Settings) -> None:
+    step = replace(make_step([]), name="finish_run")
+    inputs = Inputs(run_id="r", config=MISSING.model_dump_json())
+    assert execute(step, inputs, settings=store_settings)

@@ -104,6 +104,14 @@ def test_check_of_missing_evaluation_prompts_file_names_it(values):
         check(RunConfig.model_validate(values), home=Path("home"))
 
 
+@pytest.mark.parametrize("section", ["evaluation", "inference"])
+def test_check_leaves_prompt_files_in_the_store_to_the_steps(values, section):
+    values.setdefault(section, {})["prompts_file"] = "s3://bucket/prompts.txt"
+    values["evaluation"]["prompt_set"] = "file" if section == "evaluation" else "own"
+
+    check(RunConfig.model_validate(values), home=Path("home"))
+
+
 def make_real(folder: Path) -> None:
     """Let a layout say that it is of a base of 512 px."""
     (folder / "unet/config.json").write_text('{"sample_size": 64}')
