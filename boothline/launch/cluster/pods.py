@@ -171,7 +171,9 @@ class RunPods:
             return ""
         name = str(failed[-1].metadata.name)
         lines = [line for line in self._log(name, last=_LAST_LINES).splitlines() if line.strip()]
-        said = _LOG_PREFIX.sub("", lines[-1]) if lines else reason_of(failed[-1].status)
+        # Argo adds that the process has ended.
+        of_driver = [line for line in lines if _LOG_PREFIX.match(line)] or lines
+        said = _LOG_PREFIX.sub("", of_driver[-1]) if lines else reason_of(failed[-1].status)
         return f"{name}: {said}"
 
     def _steps(self, kfp_run_id: str, *, step: str | None = None) -> "list[V1Pod]":

@@ -260,7 +260,7 @@ def test_run_whose_driver_failed_says_why(run: ClusterRun, kubernetes: FakePods)
     kubernetes.log = [
         "I1128 20:00:00.000000       1 main.go:90] {",
         "F1128 20:00:01.123456       1 main.go:121] KFP driver: no account",
-        "",
+        "Error: exit status 1",
     ]
     failed = run.model_copy(update={"state": "FAILED"})
     pods = RunPods(api_client(), namespace="ml")
