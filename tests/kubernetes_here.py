@@ -31,6 +31,10 @@ SMALL: dict[str, Any] = {
     "inference.num_shards": 1, "inference.sampling.num_steps": 2,
     "promotion.margins.min_subject_gain": -2, "promotion.margins.max_prompt_loss": 2,
 }  # fmt: skip
+RESTRICTED = {
+    "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
+    "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"},
+}  # fmt: skip
 _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
@@ -235,7 +239,7 @@ class Cluster:
     namespace: Namespace
     release: Release
     folder: Path
-    forwards: dict[str, Forward]
+    forwards: dict[str, Any]
     versions: dict[str, str]
     seconds_to_install: float
     environment: dict[str, str] = field(default_factory=dict)
@@ -253,6 +257,26 @@ class Cluster:
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({k: v for k, v in value.items() if v is not None}))
         return path
+
+    def start_pod(
+        self, name: str, *command: str, labels: dict[str, str], requests: dict[str, str]
+    ) -> None:
+        """Start a pod of the image without torch that a restricted namespace admits."""
+        deployment = self.release.deployment()
+        container = {
+            "name": "main", "image": deployment["images"]["tools"], "command": command,
+            "imagePullPolicy": deployment["image_pull_policy"], "securityContext": RESTRICTED,
+            "resources": {"requests": requests},
+        }  # fmt: skip
+        pod = {
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [container], "restartPolicy": "Never"},
+        }  # fmt: skip
+        self.namespace.kubectl("create", "-f", "-", text=json.dumps(pod))
+
+    def phase(self, pod: str) -> str:
+        """Return the phase of a pod."""
+        return str(self.namespace.read("pod", pod)["status"]["phase"])
 
     def store(self, role: str = "pipeline") -> Minio:
         """Return a client of the object store with the keys of a role."""
@@ -326,11 +350,15 @@ class Cluster:
         found: dict[str, Any] = until(answer, seconds=120, what=f"an answer to {method} {path}")
         return found
 
+    @property
+    def _owner(self) -> str:
+        """What a query adds where runs belong to a namespace."""
+        single_user = self.release.values["pipelines"].get("multiUser") is False
+        return "" if single_user else f"&namespace={self.namespace.name}"
+
     def experiment(self) -> str:
         """Return the API's id of the experiment of these tests; empty before the first run."""
-        single_user = self.release.values["pipelines"].get("multiUser") is False
-        owner = "" if single_user else f"&namespace={self.namespace.name}"
-        answer = self.api("GET", f"experiments?page_size=200{owner}")
+        answer = self.api("GET", f"experiments?page_size=200{self._owner}")
         named = [e for e in answer.get("experiments", []) if e["display_name"] == self.release.name]
         return str(named[0]["experiment_id"]) if named else ""
 
@@ -339,7 +367,8 @@ class Cluster:
         experiment = self.experiment()
         if not experiment:
             return []
-        answer = self.api("GET", f"{kind}?page_size=100&experiment_id={experiment}")
+        of_tests = f"experiment_id={experiment}{self._owner}"
+        answer = self.api("GET", f"{kind}?page_size=100&{of_tests}")
         items = next((value for value in answer.values() if isinstance(value, list)), [])
         return sorted(items, key=lambda item: item["created_at"])
 

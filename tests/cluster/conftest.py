@@ -4,16 +4,20 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kubernetes_here import ROOT, Cluster, Forward, Namespace, Release, command
+from user_proxy import UserProxy
 
 KUBEFLOW = os.environ.get("BOOTHLINE_TEST_KUBEFLOW", "kubeflow")
+PROFILE = "app.kubernetes.io/part-of=kubeflow-profile"
+MEMBER = "--clusterrole=kubeflow-pipelines-edit"
 _TABLE, _END = "<!-- written by make test-cluster -->", "<!-- end -->"
 _ROWS: list[dict[str, str]] = []
 _FIGURES = pytest.StashKey[list[str]]()
@@ -51,7 +55,7 @@ def figure(request: pytest.FixtureRequest) -> Any:
     return request.node.stash.setdefault(_FIGURES, []).append
 
 
-def _versions(kubeflow: Namespace, forward: Forward) -> dict[str, str]:
+def _versions(kubeflow: Namespace) -> dict[str, str]:
     """Return the versions of what the cluster runs."""
     server = json.loads(command("kubectl", "version", "--output", "json"))["serverVersion"]
     found = {"Kubernetes": server["gitVersion"]}
@@ -61,27 +65,75 @@ def _versions(kubeflow: Namespace, forward: Forward) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Kubeflow:
+    """The Kubeflow Pipelines that the tests use.
+
+    Attributes:
+        namespaces: those that runs may be in: its own, or the profiles of a multi-user one.
+        multi_user: whether it asks who a request comes from.
+        versions: of what the cluster runs.
+    """
+
+    namespaces: list[str]
+    multi_user: bool
+    versions: dict[str, str]
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Install the chart by a name of its own; leave nothing behind."""
+def kubeflow() -> Kubeflow:
+    """Look at the cluster, or skip."""
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG names no cluster")
-    kubeflow = Namespace(KUBEFLOW)
-    if not kubeflow.kubectl("get", "service", "ml-pipeline", "--output", "name", check=False):
+    own = Namespace(KUBEFLOW)
+    if not own.kubectl("get", "service", "ml-pipeline", "--output", "name", check=False):
         pytest.skip(f"namespace {KUBEFLOW} has no Kubeflow Pipelines")
-    forwards = {"kubeflow": Forward(KUBEFLOW, "ml-pipeline", 8888)}
-    health = f"{forwards['kubeflow'].url}/apis/v2beta1/healthz"
-    with urllib.request.urlopen(health) as answer:  # noqa: S310  (a port of this machine)
-        single_user = not json.load(answer).get("multi_user")
-    namespace = kubeflow if single_user else Namespace(os.environ["BOOTHLINE_TEST_NAMESPACE"])
+    forward = Forward(KUBEFLOW, "ml-pipeline", 8888)
+    with urllib.request.urlopen(f"{forward.url}/apis/v2beta1/healthz") as answer:  # noqa: S310
+        multi_user = bool(json.load(answer).get("multi_user"))
+    forward.close()
+    listed = own.read("namespaces", "--selector", PROFILE)["items"] if multi_user else []
+    names = [item["metadata"]["name"] for item in listed] or [KUBEFLOW]
+    if chosen := os.environ.get("BOOTHLINE_TEST_NAMESPACE"):
+        names = [chosen, *(name for name in names if name != chosen)]
+    return Kubeflow(names, multi_user, _versions(own))
+
+
+@pytest.fixture(scope="session")
+def install(
+    kubeflow: Kubeflow, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Cluster]]:
+    """Return a function that installs the chart in a namespace; leave nothing behind."""
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(
+            _installed(kubeflow, Namespace(name), tmp_path_factory.mktemp("cluster"))
+        )
+
+
+@pytest.fixture(scope="session")
+def cluster(kubeflow: Kubeflow, install: Callable[[str], Cluster]) -> Cluster:
+    """Install the chart by a name of its own."""
+    return install(kubeflow.namespaces[0])
+
+
+@contextmanager
+def _installed(kubeflow: Kubeflow, namespace: Namespace, folder: Path) -> Iterator[Cluster]:
+    """Install the chart in a namespace; where Kubeflow asks who it is, as a user of its own."""
     file = os.environ.get("BOOTHLINE_TEST_VALUES", "")
     further = yaml.safe_load(Path(file).read_text()) if file else {}
-    release = Release(namespace, further, single_user=single_user)
-    folder = tmp_path_factory.mktemp("cluster")
+    release = Release(namespace, further, single_user=not kubeflow.multi_user)
+    api: Forward | UserProxy = Forward(KUBEFLOW, "ml-pipeline", 8888)
+    if kubeflow.multi_user:
+        user = f"{release.name}@example.org"
+        namespace.kubectl("create", "rolebinding", release.name, MEMBER, f"--user={user}")
+        api = UserProxy(api, user)
     release.make_secrets()
     seconds = release.upgrade(folder)
-    forwards["store"] = Forward(namespace.name, f"{release.name}-s3", 8333)
-    forwards["mlflow"] = Forward(namespace.name, f"{release.name}-mlflow", 5000)
+    forwards = {
+        "kubeflow": api,
+        "store": Forward(namespace.name, f"{release.name}-s3", 8333),
+        "mlflow": Forward(namespace.name, f"{release.name}-mlflow", 5000),
+    }
     access, secret = release.keys("pipeline")
     clean = {k: v for k, v in os.environ.items() if not k.startswith("BOOTHLINE_")}
     environment = {
@@ -89,12 +141,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "BOOTHLINE_S3_ACCESS_KEY": access, "BOOTHLINE_S3_SECRET_KEY": secret,
         "BOOTHLINE_MLFLOW_URI": forwards["mlflow"].url,
     }  # fmt: skip
-    made = Cluster(
-        namespace, release, folder, forwards, _versions(kubeflow, forwards["kubeflow"]), seconds,
-        environment,
-    )  # fmt: skip
+    made = Cluster(namespace, release, folder, forwards, kubeflow.versions, seconds, environment)
     yield made
     _clear(made)
+    namespace.kubectl("delete", "rolebinding", release.name, "--ignore-not-found")
 
 
 def _clear(cluster: Cluster) -> None:
