@@ -126,7 +126,7 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
 
 
 def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
-    """Yield what could be changed, in order; what is set already saves nothing, and is no rung."""
+    """Yield what could be changed, in order; the ladder leaves out what saves nothing."""
     training = config.training
     yield {"training.gradient_checkpointing": True}
     yield {"training.accumulation": training.batch_size // training.num_processes}
