@@ -64,6 +64,7 @@ def cancelled(cluster: Cluster, run_id: str, deployment: Path) -> Outcome:
     return outcome
 
 
+@pytest.mark.proves("F65/cancel")
 def test_training_cancelled_while_it_waits_for_a_node_is_gone_and_stays_gone(
     cluster: Cluster, nodes: Path, pictures: str, figure: Any
 ) -> None:
@@ -83,6 +84,7 @@ def test_training_cancelled_while_it_waits_for_a_node_is_gone_and_stays_gone(
     assert outcome.printed["seconds"] <= 60
 
 
+@pytest.mark.proves("F65/cancel")
 def test_training_cancelled_while_it_runs_is_gone_and_resumes_from_its_state(
     cluster: Cluster, nodes: Path, pictures: str, figure: Any
 ) -> None:
@@ -136,6 +138,7 @@ def lose_a_rank(cluster: Cluster) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.proves("F38/trainer", "F65/nodes")
 def test_ranks_deleted_twice_come_back_and_the_weights_are_the_same_bits(
     cluster: Cluster, nodes: Path, pictures: str, figure: Any
 ) -> None:

@@ -52,7 +52,7 @@ def demo(cluster: Cluster, pictures: str, plain: Path) -> tuple[Path, Outcome]:
     )
 
 
-@pytest.mark.proves("F37/installed")
+@pytest.mark.proves("F37/installed", "F65/install")
 def test_chart_installs_and_every_connection_of_a_step_is_open(
     cluster: Cluster, figure: Any
 ) -> None:
@@ -65,7 +65,7 @@ def test_chart_installs_and_every_connection_of_a_step_is_open(
            f"{time.monotonic() - started:.0f} s ({versions})")  # fmt: skip
 
 
-@pytest.mark.proves("F31/kubeflow", "F35/cluster")
+@pytest.mark.proves("F31/kubeflow", "F35/cluster", "F65/run")
 def test_demo_runs_to_its_end(cluster: Cluster, demo: tuple[Path, Outcome], figure: Any) -> None:
     """The demo is judged and promoted; at most 6:30 on two idle cores, and 12 driver pods"""
     _, outcome = demo

@@ -41,6 +41,7 @@ def trained(cluster: Cluster, run: dict[str, Any], deployment: Path) -> bool:
     return "train" in done
 
 
+@pytest.mark.proves("F36/cron", "F65/schedule")
 def test_recurring_run_trains_skips_and_trains_for_a_new_picture(
     cluster: Cluster, plain: Path, figure: Any
 ) -> None:
