@@ -11,7 +11,7 @@ from boothline.results import Dataset, Evaluation, Model, Promotion, Result
 from boothline.runs import StepRecord, read_steps
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import Client, point, translated
+from boothline.tracking.client import Client, point
 from boothline.tracking.identity import recorded
 from boothline.tracking.reconciling import DATASETS, dataset_digest, headline_metrics
 
@@ -49,12 +49,11 @@ def describe_version(settings: Settings, store: Store, run_id: str) -> None:
         if run and evaluation:
             pictures = _pictures(store, done)
             time_ms = int((done["evaluate"].started_at + done["evaluate"].seconds) * 1000)
-            with translated(f"log the scores of version {number} of {version.name}"):
-                if model_id := _model_id(client, version.name, number):
-                    about = {**pictures, "model_id": model_id, "run_id": run.mlflow_run_id}
-                    scores = headline_metrics(evaluation).items()
-                    points = [point(name, mean, time_ms, about=about) for name, mean in scores]
-                    client.log_batch(run.mlflow_run_id, metrics=points)
+            if model_id := _model_id(client, version.name, number):
+                about = {**pictures, "model_id": model_id, "run_id": run.mlflow_run_id}
+                scores = headline_metrics(evaluation).items()
+                points = [point(name, mean, time_ms, about=about) for name, mean in scores]
+                client.log_batch(run.mlflow_run_id, metrics=points)
     except TrackingError as error:
         logger.warning("MLflow does not show how %s was judged: %s", version.name, error)
 
@@ -69,8 +68,7 @@ def _pictures(store: Store, done: Mapping[str, StepRecord]) -> dict[str, str]:
 
 def _model_id(client: Client, name: str, number: int) -> str:
     """Return MLflow's model of a version; empty: the server, from before MLflow 3, has none."""
-    shown = client.get("model-versions/get", name=name, version=str(number))["model_version"]
-    source = str(shown.get("source", ""))
+    source = str(mirror.read(client, name, number).get("source", ""))
     return source.removeprefix(_OF_MODEL) if source.startswith(_OF_MODEL) else ""
 
 

@@ -17,12 +17,12 @@ from boothline.results import Model
 from boothline.settings import Settings
 from boothline.store import Store
 from boothline.tracking.client import (
+    Answer,
     Client,
     MissingError,
     RejectedError,
     by_key,
     listed,
-    translated,
 )
 from boothline.tracking.identity import MlflowRun, MlflowRuns
 
@@ -119,20 +119,25 @@ def show(
         REF_TAG: str(version.ref),
         NUMBER_TAG: str(version.version),
     }
-    with translated(f"register {version.ref} as a version of {version.name}"):
-        made = client.post(
-            "model-versions/create",
-            name=version.name,
-            source=f"models:/{model_id}" if model_id else store.uri_of(version.ref),
-            run_id=run.mlflow_run_id if run else None,
-            tags=listed(told | ours),
-            description=mlmodel.description(version, told) if told else None,
-            model_id=model_id or None,
-        )["model_version"]["version"]
+    made = client.post(
+        "model-versions/create",
+        to=f"register {version.ref} as a version of {version.name}",
+        name=version.name,
+        source=f"models:/{model_id}" if model_id else store.uri_of(version.ref),
+        run_id=run.mlflow_run_id if run else None,
+        tags=listed(told | ours),
+        description=mlmodel.description(version, told) if told else None,
+        model_id=model_id or None,
+    )["model_version"]["version"]
     number = find(client, version) or int(made)
     if int(made) != number:
-        with translated(f"delete the second version of {version.ref}"):
-            client.post("model-versions/delete", method="DELETE", name=version.name, version=made)
+        client.post(
+            "model-versions/delete",
+            to=f"delete the second version of {version.ref}",
+            method="DELETE",
+            name=version.name,
+            version=made,
+        )
     return number
 
 
@@ -145,67 +150,71 @@ def describe(
     rules: Iterable[str],
 ) -> None:
     """Put tags on MLflow's version of some number, and say them in its description."""
-    with translated(f"describe version {number} of {version.name}"):
-        named = {"name": version.name, "version": str(number)}
-        shown = _tags_of(client, version.name, number)
-        for name, text in tags.items():
-            if shown.get(name) != text:
-                client.post("model-versions/set-tag", **named, key=name, value=text)
-        text = mlmodel.description(version, {**shown, **tags}, rules=rules)
-        client.post("model-versions/update", method="PATCH", **named, description=text)
+    named = {"name": version.name, "version": str(number)}
+    to = f"describe version {number} of {version.name}"
+    before = by_key(read(client, version.name, number).get("tags", ()))
+    for name, text in tags.items():
+        if before.get(name) != text:
+            client.post("model-versions/set-tag", to=to, **named, key=name, value=text)
+    text = mlmodel.description(version, {**before, **tags}, rules=rules)
+    client.post("model-versions/update", to=to, method="PATCH", **named, description=text)
 
 
 def find(client: Client, version: Version) -> int | None:
     """Return the lowest number in MLflow that has a version's manifest, or None."""
-    with translated(f"list the versions of {version.name}"):
-        found = client.get(
-            "model-versions/search",
-            filter=f"name = '{version.name}' and tags.`{DIGEST_TAG}` = '{version.digest}'",
-        )
+    found = client.get(
+        "model-versions/search",
+        to=f"list the versions of {version.name}",
+        filter=f"name = '{version.name}' and tags.`{DIGEST_TAG}` = '{version.digest}'",
+    )
     shown = found.get("model_versions", ())
     return min((int(version["version"]) for version in shown), default=None)
 
 
+def read(client: Client, name: str, number: int) -> Answer:
+    """Return a version as MLflow has it, by MLflow's number."""
+    to = f"show version {number} of {name}"
+    found: Answer = client.get("model-versions/get", to=to, name=name, version=str(number))
+    return dict(found["model_version"])
+
+
 def tags(client: Client, name: str, number: int) -> Mapping[str, str]:
     """Return the tags of a version in MLflow, by MLflow's number."""
-    with translated(f"show version {number} of {name}"):
-        return _tags_of(client, name, number)
+    return by_key(read(client, name, number).get("tags", ()))
 
 
 def tag_number(client: Client, version: Version, number: int) -> None:
     """Write the number that the store gave a version to MLflow's version of some number."""
-    with translated(f"tag version {number} of {version.name}"):
-        client.post(
-            "model-versions/set-tag",
-            name=version.name,
-            version=str(number),
-            key=NUMBER_TAG,
-            value=str(version.version),
-        )
+    client.post(
+        "model-versions/set-tag",
+        to=f"tag version {number} of {version.name}",
+        name=version.name,
+        version=str(number),
+        key=NUMBER_TAG,
+        value=str(version.version),
+    )
 
 
 def aliases(client: Client, name: str) -> Mapping[str, int]:
     """Return MLflow's numbers that the aliases of a model mean; none for an unknown model."""
     try:
-        with translated(f"show the model {name}"):
-            shown = client.get("registered-models/get", name=name)["registered_model"]
+        shown = client.get("registered-models/get", to=f"show the model {name}", name=name)
     except MissingError:
         return {}
-    return {one["alias"]: int(one["version"]) for one in shown.get("aliases", ())}
+    found = shown["registered_model"].get("aliases", ())
+    return {one["alias"]: int(one["version"]) for one in found}
 
 
 def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:
     """Point an alias to a version by MLflow's number; None takes the alias away."""
-    with translated(f"set the {alias} of {name}"):
-        if number is None:
-            client.post("registered-models/alias", method="DELETE", name=name, alias=alias)
-        else:
-            client.post("registered-models/alias", name=name, alias=alias, version=str(number))
-
-
-def _tags_of(client: Client, name: str, number: int) -> dict[str, str]:
-    shown = client.get("model-versions/get", name=name, version=str(number))
-    return by_key(shown["model_version"].get("tags", ()))
+    client.post(
+        "registered-models/alias",
+        to=f"set the {alias} of {name}",
+        method="POST" if number else "DELETE",
+        name=name,
+        alias=alias,
+        version=str(number) if number else None,
+    )
 
 
 def _is_outage(error: BaseException) -> bool:
@@ -214,11 +223,9 @@ def _is_outage(error: BaseException) -> bool:
 
 def _ensure_model(client: Client, name: str) -> None:
     try:
-        with translated(f"create the model {name}"):
-            client.post("registered-models/create", name=name)
+        client.post("registered-models/create", to=f"create the model {name}", name=name)
     except RejectedError:  # it exists
-        with translated(f"show the model {name}"):
-            client.get("registered-models/get", name=name)
+        client.get("registered-models/get", to=f"show the model {name}", name=name)
 
 
 def _facts(store: Store, version: Version) -> Model | None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -66,17 +66,20 @@ class StepTracker:
     Args:
         sinks: receive the values; without any, everything is dropped.
         clock: seconds since the epoch.
+        parts: names of the part of the step that logs, which come first in all others.
     """
 
-    def __init__(self, *sinks: Sink, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *sinks: Sink, clock: Callable[[], float] = time.time, parts: Sequence[str] = ()
+    ) -> None:
         self._sinks = sinks
         self._clock = clock
+        self._parts = parts
         self._seen: set[tuple[object, ...]] = set()
 
     def within(self, name: str) -> "StepTracker":
         """Return a tracker for a part of the step, in whose names the part's comes first."""
-        inside = [_Within(sink, name) for sink in self._sinks]
-        return StepTracker(*inside, clock=self._clock)
+        return StepTracker(*self._sinks, clock=self._clock, parts=(*self._parts, name))
 
     @property
     def drops_all(self) -> bool:
@@ -122,33 +125,20 @@ class StepTracker:
         return is_new
 
     def _write(self, values: Values) -> None:
+        """Pass values on, with the part's name in front of theirs."""
+        dotted_part, part_folder = (mark.join((*self._parts, "")) for mark in "./")
+        named = replace(
+            values,
+            params={f"{dotted_part}{name}": value for name, value in values.params.items()},
+            metrics={f"{part_folder}{name}": number for name, number in values.metrics.items()},
+            tags={f"{dotted_part}{name}": text for name, text in values.tags.items()},
+            file=f"{part_folder}{values.file}" if values.file else "",
+        )
         for sink in self._sinks:
-            sink.write(values)
+            sink.write(named)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-
-class _Within:
-    """Passes on what a part of a step logs, its name in front."""
-
-    def __init__(self, sink: Sink, name: str) -> None:
-        self._sink, self._name = sink, name
-
-    def write(self, values: Values) -> None:
-        """Pass values on."""
-        self._sink.write(
-            replace(
-                values,
-                params={f"{self._name}.{name}": value for name, value in values.params.items()},
-                metrics={f"{self._name}/{name}": value for name, value in values.metrics.items()},
-                tags={f"{self._name}.{name}": value for name, value in values.tags.items()},
-                file=f"{self._name}/{values.file}" if values.file else "",
-            )
-        )
-
-    def close(self, status: CloseStatus) -> None:
-        """Leave the step's own sinks open."""
 
 
 class MemoryTracker(StepTracker):

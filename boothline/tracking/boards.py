@@ -1,22 +1,23 @@
 """What is written besides MLflow: TensorBoard event files, offline runs of Weights & Biases."""
 
 import io
-import logging
 from collections import Counter
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from boothline.errors import ConfigError
 from boothline.tracking.base import CloseStatus, Values, text_of
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from tensorboardX import SummaryWriter
     from wandb import Run
 
-logger = logging.getLogger(__name__)
-
-
 STEP = "step"
+PICTURE_SUFFIX = ".png"
 
 
 class OfflineRun:
@@ -35,17 +36,9 @@ class OfflineRun:
     """
 
     def __init__(self, folder: Path, *, project: str, group: str, step: str) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError(
-                f"tracking.wandb needs the library wandb: {error}.",
-                remedy="Install the extra: pip install 'boothline[wandb]'.",
-            ) from error
-        self._library = wandb
+        self._library = _library("wandb", setting="wandb")
         self._folder = folder
-        self._project, self._group, self._name = project, group, f"{group}/{step}"
-        self._opened: Run | None = None
+        self._names = {"project": project, "group": group, "name": f"{group}/{step}"}
 
     def write(self, values: Values) -> None:
         """Write values; the training step is the x axis of every curve."""
@@ -56,36 +49,25 @@ class OfflineRun:
         if values.tags:
             self._run.config.update({"tags": dict(values.tags)}, allow_val_change=True)
         if values.file.endswith(PICTURE_SUFFIX):
-            from PIL import Image
-
-            with Image.open(io.BytesIO(values.content), formats=("PNG",)) as image:
-                self._run.log({shown_as(values.file): self._library.Image(image)})
+            self._run.log({shown_as(values.file): self._library.Image(_picture(values))})
 
     def close(self, status: CloseStatus) -> None:
         """Finish the files and end the run."""
-        if self._opened is not None:
-            self._opened.finish(exit_code=0 if status == "FINISHED" else 1)
+        if "_run" in vars(self):
+            self._run.finish(exit_code=0 if status == "FINISHED" else 1)
 
-    @property
+    @cached_property
     def _run(self) -> "Run":
-        if self._opened is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            settings = self._library.Settings(
-                silent=True, console="off", x_disable_stats=True, x_disable_meta=True
-            )
-            self._opened = self._library.init(
-                mode="offline",
-                dir=str(self._folder),
-                settings=settings,
-                project=self._project,
-                group=self._group,
-                name=self._name,
-            )
-            self._opened.define_metric("*", step_metric=STEP)
-        return self._opened
-
-
-PICTURE_SUFFIX = ".png"
+        """The run, begun with the first value."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings = self._library.Settings(
+            silent=True, console="off", x_disable_stats=True, x_disable_meta=True
+        )
+        run: Run = self._library.init(
+            mode="offline", dir=str(self._folder), settings=settings, **self._names
+        )
+        run.define_metric("*", step_metric=STEP)
+        return run
 
 
 class Board:
@@ -99,16 +81,8 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import tensorboardX
-        except ImportError as error:
-            raise ConfigError(
-                f"tracking.tensorboard needs the library tensorboardX: {error}.",
-                remedy="Install the extra: pip install 'boothline[tensorboard]'.",
-            ) from error
-        self._library = tensorboardX
+        self._library = _library("tensorboardX", setting="tensorboard")
         self._folder = folder
-        self._opened: SummaryWriter | None = None
         self._num_pictures: Counter[str] = Counter()
 
     def write(self, values: Values) -> None:
@@ -125,31 +99,46 @@ class Board:
         for name, number in values.metrics.items():
             self._writer.add_scalar(name, number, values.step)
         if values.file.endswith(PICTURE_SUFFIX):
-            self._picture(values)
+            import numpy as np
+
+            name = shown_as(values.file)
+            pixels_HWC = np.asarray(_picture(values).convert("RGB"))
+            self._writer.add_image(name, pixels_HWC, self._num_pictures[name], dataformats="HWC")
+            self._num_pictures[name] += 1
 
     def close(self, status: CloseStatus) -> None:
         """Flush the event files."""
-        if self._opened is not None:
-            self._opened.close()
+        if "_writer" in vars(self):
+            self._writer.close()
 
-    def _picture(self, values: Values) -> None:
-        import numpy as np
-        from PIL import Image
-
-        name = shown_as(values.file)
-        with Image.open(io.BytesIO(values.content), formats=("PNG",)) as image:
-            pixels_HWC = np.asarray(image.convert("RGB"))
-        self._writer.add_image(name, pixels_HWC, self._num_pictures[name], dataformats="HWC")
-        self._num_pictures[name] += 1
-
-    @property
+    @cached_property
     def _writer(self) -> "SummaryWriter":
-        if self._opened is None:
-            self._opened = self._library.SummaryWriter(logdir=str(self._folder))
-        return self._opened
+        """The event files, begun with the first value."""
+        return self._library.SummaryWriter(logdir=str(self._folder))
 
 
 def shown_as(file: str) -> str:
     """Return the name under which a picture is shown: its folder, or its own without a suffix."""
     folder, _, name = file.rpartition("/")
     return folder or name.removesuffix(PICTURE_SUFFIX)
+
+
+def _picture(values: Values) -> "Image":
+    from PIL import Image
+
+    return Image.open(io.BytesIO(values.content), formats=("PNG",))
+
+
+def _library(name: str, *, setting: str) -> ModuleType:
+    """Return the library that a setting of `tracking` needs, which an extra of that name installs.
+
+    Raises:
+        ConfigError: it is missing.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"tracking.{setting} needs the library {name}: {error}.",
+            remedy=f"Install the extra: pip install 'boothline[{setting}]'.",
+        ) from error

@@ -84,7 +84,7 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-class RestError(Exception):
+class _AnswerError(Exception):
     """MLflow answered with an error, whose status is that of the answer if MLflow explains it."""
 
     def __init__(self, message: str, *, status: int = _UNEXPLAINED) -> None:
@@ -97,7 +97,8 @@ class Client:
 
     A server of this machine that asks for no credentials gets plain requests: to load MLflow takes
     longer than all else that a reused run does. For any other MLflow's library sends them, which
-    knows about credentials, proxies and certificates.
+    knows about credentials, proxies and certificates. Every method raises the errors that
+    `translated` names; `to` is what a request is for.
 
     Args:
         uri: of the server.
@@ -116,22 +117,21 @@ class Client:
         """Return MLflow's own client of the server, for what takes more than requests."""
         return connect(self._uri)
 
-    def get(self, endpoint: str, **fields: str) -> Answer:
-        """Return what the server answers when it is asked for something.
+    def get(self, endpoint: str, *, to: str, **fields: str) -> Answer:
+        """Return what the server answers when it is asked for something."""
+        with translated(to):
+            return self._ask("GET", endpoint, fields=fields)
 
-        Raises:
-            RestError: it answers with an error.
-        """
-        return self._ask("GET", endpoint, fields=fields)
-
-    def post(self, endpoint: str, *, method: str = "POST", **body: object) -> Answer:
-        """Return what the server answers when it is sent something; None is left out.
-
-        Raises:
-            RestError: it answers with an error.
-        """
+    def post(self, endpoint: str, *, to: str, method: str = "POST", **body: object) -> Answer:
+        """Return what the server answers when it is sent something; None is left out."""
         sent = {name: value for name, value in body.items() if value is not None}
-        return self._ask(method, endpoint, body=sent)
+        with translated(to):
+            return self._ask(method, endpoint, body=sent)
+
+    def run(self, run_id: str) -> Answer:
+        """Return a run as MLflow has it: its `info`, and the `data` that were logged to it."""
+        run: Answer = self.get("runs/get", to=f"show run {run_id}", run_id=run_id)["run"]
+        return {"data": {}, **run}
 
     def log_batch(
         self,
@@ -147,39 +147,39 @@ class Client:
             parts = {name: batches[name][:_MAX_PARAMS_OR_TAGS] for name in ("params", "tags")}
             room = _MAX_ENTITIES - sum(map(len, parts.values()))
             parts["metrics"] = batches["metrics"][:room]
-            self._ask("POST", "runs/log-batch", body={"run_id": run_id, **parts})
+            with translated(f"log to run {run_id}"):
+                self._ask("POST", "runs/log-batch", body={"run_id": run_id, **parts})
             batches = {name: rest[len(parts[name]) :] for name, rest in batches.items()}
 
     def files_in(self, run_id: str, folder: str) -> dict[str, int]:
         """Return the lengths in bytes of the files in a folder of a run's artifacts, by path."""
+        to = f"list the files of run {run_id}"
         if self._pool is None:  # the server itself may not reach them
-            found = self.library().list_artifacts(run_id, folder or None)
+            with translated(to):
+                found = self.library().list_artifacts(run_id, folder or None)
             return {file.path: int(file.file_size or 0) for file in found if not file.is_dir}
         where = {"path": folder} if folder else {}
-        files = self.get("artifacts/list", run_id=run_id, **where).get("files", ())
+        files = self.get("artifacts/list", to=to, run_id=run_id, **where).get("files", ())
         return {file["path"]: int(file.get("file_size", 0)) for file in files}
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         """Upload files to the artifacts of a run by their paths there, some at once."""
         place = self._place_of_artifacts(run_id) if self._pool else None
-        if self._pool is None or place is None:
+        with translated(f"take the files of run {run_id}"):
+            if self._pool is not None and place is not None:
+                urls = [f"{self._uri}{_ARTIFACTS}/{quote(f'{place}/{name}')}" for name in files]
+                _upload_all(self._pool, urls, files.values())
+                return
             with tempfile.TemporaryDirectory(prefix="boothline-artifact-") as folder:
                 for name, content in files.items():
                     path = Path(folder, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
                 self.library().log_artifacts(run_id, folder)
-            return
-        threads = ThreadPoolExecutor(_NUM_UPLOADS)
-        try:
-            urls = [f"{self._uri}{_ARTIFACTS}/{quote(f'{place}/{name}')}" for name in files]
-            any(threads.map(partial(_upload, self._pool), urls, files.values()))
-        finally:  # where one fails the others need not find out, too
-            threads.shutdown(cancel_futures=True)
 
     def _place_of_artifacts(self, run_id: str) -> str | None:
         """Return the path below the server's artifacts of a run's own; None: others keep them."""
-        uri = urlsplit(run_of(self, run_id)["info"]["artifact_uri"])
+        uri = urlsplit(self.run(run_id)["info"]["artifact_uri"])
         return uri.path.strip("/") if uri.scheme == _PROXIED and not uri.netloc else None
 
     def _ask(
@@ -205,12 +205,6 @@ class Client:
         from mlflow.utils.rest_utils import http_request
 
         return partial(http_request, get_default_host_creds(self._uri), raise_on_status=False)
-
-
-def run_of(client: Client, run_id: str) -> Answer:
-    """Return a run as MLflow has it: its `info`, and the `data` that were logged to it."""
-    run: Answer = client.get("runs/get", run_id=run_id)["run"]
-    return {"data": {}, **run}
 
 
 def listed(values: Mapping[str, str]) -> list[Item]:
@@ -258,6 +252,15 @@ def _pool() -> urllib3.PoolManager:
     )
 
 
+def _upload_all(pool: urllib3.PoolManager, urls: list[str], contents: Iterable[bytes]) -> None:
+    """Upload files, some at once."""
+    threads = ThreadPoolExecutor(_NUM_UPLOADS)
+    try:
+        any(threads.map(partial(_upload, pool), urls, contents))
+    finally:  # where one fails the others need not find out, too
+        threads.shutdown(cancel_futures=True)
+
+
 def _upload(pool: urllib3.PoolManager, url: str, content: bytes) -> None:
     kind = mimetypes.guess_type(url)[0] or "application/octet-stream"
     answer = pool.request("PUT", url, body=content, headers={"Content-Type": kind})
@@ -268,7 +271,7 @@ def _checked(status: int, content: bytes) -> Answer:
     """Return the JSON of an answer.
 
     Raises:
-        RestError: it is an error, or no JSON object.
+        _AnswerError: it is an error, or no JSON object.
     """
     try:
         value = json.loads(content or b"{}")  # an upload is answered with nothing
@@ -277,8 +280,8 @@ def _checked(status: int, content: bytes) -> Answer:
     if status == 200 and isinstance(value, dict):
         return value
     if not isinstance(value, dict) or "error_code" not in value:
-        raise RestError(f"it answered {status}: {content.decode('utf-8', 'replace')}")
-    raise RestError(f"{value['error_code']}: {value.get('message', '')}", status=status)
+        raise _AnswerError(f"it answered {status}: {content.decode('utf-8', 'replace')}")
+    raise _AnswerError(f"{value['error_code']}: {value.get('message', '')}", status=status)
 
 
 def _has_credentials() -> bool:
@@ -316,27 +319,24 @@ def translated(action: str) -> Iterator[None]:
     """
     try:
         yield
-    except _answered() as error:
+    except (*_answered(), *http_errors(OSError)) as error:  # requests' errors are OSErrors
         raise _translated(error, action) from error
-    except http_errors(OSError) as error:  # requests' errors are OSErrors
-        raise _unreachable(error, action) from error
 
 
-def _answered() -> "tuple[type[RestError | MlflowException], ...]":
+def _answered() -> "tuple[type[_AnswerError | MlflowException], ...]":
     """Return what the clients that are loaded raise where the server answers with an error."""
     library = sys.modules.get("mlflow.exceptions")
-    return (RestError,) if library is None else (RestError, library.MlflowException)
+    return (_AnswerError,) if library is None else (_AnswerError, library.MlflowException)
 
 
-def _translated(error: "RestError | MlflowException", action: str) -> TrackingError:
-    """Return our error for one that MLflow raised."""
-    if lasting := _tls(error, action):
+def _translated(error: Exception, action: str) -> TrackingError:
+    """Return our error for one of MLflow's or of the libraries below it."""
+    address = re.search(r"https?://[^/\s'\"]+", str(error))
+    uri = address.group() if address else settings.current().mlflow_uri
+    if lasting := tls_error(error, service(uri), what=action, kind=TrackingError):
         return lasting
     message = f"MLflow did not {action}: {excerpt(str(getattr(error, 'message', error)))}"
-    if isinstance(error, RestError):
-        status = error.status
-    else:
-        status = error.get_http_status_code() if hasattr(error, "error_code") else 0
+    status = _status_of(error)
     if status == 404:
         return MissingError(message, remedy=RESTORE)
     if status in {400, 409, 413, 422}:
@@ -344,15 +344,9 @@ def _translated(error: "RestError | MlflowException", action: str) -> TrackingEr
     return TrackingError(message, remedy=RESTORE)
 
 
-def _unreachable(error: Exception, action: str) -> TrackingError:
-    """Return our error for one of the libraries below MLflow."""
-    return _tls(error, action) or TrackingError(
-        f"MLflow did not {action}: {excerpt(str(error))}", remedy=RESTORE
-    )
-
-
-def _tls(error: Exception, action: str) -> TrackingError | None:
-    """Return our error if TLS fails for good; the message or the environment names it."""
-    address = re.search(r"https?://[^/\s'\"]+", str(error))
-    uri = address.group() if address else settings.current().mlflow_uri
-    return tls_error(error, service(uri), what=action, kind=TrackingError)
+def _status_of(error: Exception) -> int:
+    """Return the HTTP status by which MLflow explains an error; 0 where it explains none."""
+    if isinstance(error, _AnswerError):
+        return error.status
+    explained = getattr(error, "get_http_status_code", None)
+    return int(explained()) if explained and hasattr(error, "error_code") else 0

@@ -3,11 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 
+from boothline.catalogue import ends_run
 from boothline.errors import BoothlineError
-from boothline.tracking.base import CloseStatus, Values, text_of
+from boothline.metering import read_gauges
+from boothline.settings import Settings
+from boothline.store import Store
+from boothline.tracking.base import CloseStatus, Sink, StepTracker, Values, text_of
 from boothline.tracking.client import (
     Answer,
     Client,
@@ -15,9 +19,8 @@ from boothline.tracking.client import (
     RejectedError,
     listed,
     point,
-    run_of,
-    translated,
 )
+from boothline.tracking.identity import MlflowRuns
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +57,20 @@ class Delivery:
         Raises:
             TrackingError: MLflow is unreachable; the same values can be sent again.
         """
-        with translated(f"show run {self._run_id}"):
-            points = self._points_of(values)
-            batch = {
-                "params": self._params_of(values),
-                "metrics": list(points.values()),
-                "tags": _tags_of(values),
-            }
+        points = self._points_of(values)
+        batch = {
+            "params": self._params_of(values),
+            "metrics": list(points.values()),
+            "tags": _tags_of(values),
+        }
         try:
-            with translated(f"log to run {self._run_id}"):
-                self._client.log_batch(self._run_id, **batch)
+            self._client.log_batch(self._run_id, **batch)
         except RejectedError:  # of which only one may be wrong
             for kind, items in batch.items():
-                self._left_out(partial(self._client.log_batch, self._run_id, **{kind: items}))
+                _left_out(partial(self._client.log_batch, self._run_id, **{kind: items}))
         for known in points:
             self._points[known[0]].add(known)
-        self._left_out(partial(self._log_files, values))
+        _left_out(partial(self._log_files, values))
 
     def start(self) -> None:
         """Mark the run as running, also when an earlier attempt or another shard has ended it.
@@ -78,8 +79,8 @@ class Delivery:
             MissingError: MLflow does not have the run.
             TrackingError: MLflow is unreachable.
         """
-        with translated(f"start run {self._run_id}"):
-            self._client.post("runs/update", run_id=self._run_id, status="RUNNING")
+        to = f"start run {self._run_id}"
+        self._client.post("runs/update", to=to, run_id=self._run_id, status="RUNNING")
 
     def end(self, status: CloseStatus, *, time_ms: int) -> None:
         """End the run; the last call decides.
@@ -87,16 +88,13 @@ class Delivery:
         Raises:
             TrackingError: MLflow is unreachable.
         """
-        with translated(f"end run {self._run_id}"):
-            self._client.post("runs/update", run_id=self._run_id, status=status, end_time=time_ms)
-
-    def _left_out(self, send: Callable[[], None]) -> None:
-        """Send something; what MLflow refuses for good is named in the log."""
-        try:
-            with translated(f"log to run {self._run_id}"):
-                send()
-        except RejectedError as error:
-            logger.warning("left out of tracking: %s", error)
+        self._client.post(
+            "runs/update",
+            to=f"end run {self._run_id}",
+            run_id=self._run_id,
+            status=status,
+            end_time=time_ms,
+        )
 
     def _params_of(self, values: Sequence[Values]) -> list[Item]:
         """Return the parameters that MLflow lacks: it keeps the first value of each for good."""
@@ -118,8 +116,9 @@ class Delivery:
         if name not in self._points:
             answer: Answer = {}
             if name in self._there["metrics"]:
+                to = f"show {name} of run {self._run_id}"
                 answer = self._client.get(
-                    "metrics/get-history", run_id=self._run_id, metric_key=name
+                    "metrics/get-history", to=to, run_id=self._run_id, metric_key=name
                 )
             self._points[name] = {
                 (name, int(there.get("step", 0)), str(float(there["value"])))
@@ -130,7 +129,7 @@ class Delivery:
     @cached_property
     def _there(self) -> dict[str, set[str]]:
         """The names of the parameters and metrics that the run had before anything was sent."""
-        data = {} if self._is_empty else run_of(self._client, self._run_id)["data"]
+        data = {} if self._is_empty else self._client.run(self._run_id)["data"]
         return {kind: {one["key"] for one in data.get(kind, ())} for kind in ("params", "metrics")}
 
     def _log_files(self, values: Sequence[Values]) -> None:
@@ -153,6 +152,14 @@ class Delivery:
                 {} if self._is_empty else self._client.files_in(self._run_id, folder)
             )
         return self._files[folder]
+
+
+def _left_out(send: Callable[[], None]) -> None:
+    """Send something; what MLflow refuses for good is named in the log."""
+    try:
+        send()
+    except RejectedError as error:
+        logger.warning("left out of tracking: %s", error)
 
 
 def _tags_of(values: Sequence[Values]) -> list[Item]:
@@ -266,3 +273,54 @@ class LiveRun:
             self._waiting.append(Values(time_ms=time_ms, metrics=numbers, step=self._num_gauged))
         self._num_gauged += 1
         self._next_gauge = now + self._gauge_seconds
+
+
+def open_step_tracker(
+    settings: Settings,
+    *,
+    store: Store,
+    run_id: str,
+    step: str,
+    experiment: str = "boothline",
+    tensorboard: bool = False,
+    wandb: bool = False,
+    further: Iterable[Sink] = (),
+) -> StepTracker:
+    """Return the tracker of a step; nothing is loaded or sent before the first value.
+
+    Args:
+        settings: says where the tracking server and the local folders are; without a server
+            nothing goes to MLflow.
+        store: remembers which MLflow run belongs to the step.
+        run_id: the pipeline run.
+        step: name of the step; all its shards share one MLflow run.
+        experiment: name of the MLflow experiment (`tracking.experiment` of the configuration).
+        tensorboard: write TensorBoard event files, under the run's folder.
+        wandb: write an offline run of Weights & Biases, under the run's folder.
+        further: sinks that get every value, too.
+
+    Raises:
+        ConfigError: the library of one of them is missing.
+    """
+    if ends_run(step):  # it has no MLflow run of its own
+        return StepTracker()
+    sinks = list(further)
+    folder = settings.run_dir or settings.home / "runs" / run_id
+
+    def reached() -> Delivery:
+        runs = MlflowRuns.connect(settings, store, run_id, experiment=experiment)
+        delivery = Delivery(runs.client, runs.run(step).mlflow_run_id)
+        delivery.start()
+        return delivery
+
+    if settings.mlflow_uri:
+        sinks.append(LiveRun(reached, gauges=read_gauges))
+    if tensorboard:
+        from boothline.tracking.boards import Board
+
+        sinks.append(Board(folder / "tensorboard" / step))
+    if wandb:
+        from boothline.tracking.boards import OfflineRun
+
+        sinks.append(OfflineRun(folder, project=experiment, group=run_id, step=step))
+    return StepTracker(*sinks)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,15 +14,11 @@ from boothline.settings import Settings, injected_run
 from boothline.store import Store, layout
 from boothline.tracking.base import dotted
 from boothline.tracking.client import (
-    RESTORE,
-    Answer,
     Client,
     MissingError,
     RejectedError,
     by_key,
     listed,
-    run_of,
-    translated,
 )
 
 logger = logging.getLogger(__name__)
@@ -84,33 +81,26 @@ def ensure_experiment(client: Client, name: str) -> str:
     Raises:
         TrackingError: MLflow is unreachable.
     """
-    with translated(f"open the experiment {name!r}"):
-        experiment = _experiment(client, name)
-        if experiment is None:
-            try:
-                with translated(f"create the experiment {name!r}"):
-                    made = client.post("experiments/create", name=name, tags=listed(KIND))
-                    return str(made["experiment_id"])
-            except RejectedError:  # another process was first
-                experiment = _experiment(client, name)
-        if experiment is None:  # it was deleted for good meanwhile
-            raise MissingError(f"MLflow has no experiment {name!r}.", remedy=RESTORE)
-        experiment_id = str(experiment["experiment_id"])
-        if experiment["lifecycle_stage"] == "deleted":
-            client.post("experiments/restore", experiment_id=experiment_id)
-        return experiment_id
-
-
-def _experiment(client: Client, name: str) -> Answer | None:
-    """Return an experiment; None when there is none of that name."""
+    look_up = partial(
+        client.get,
+        "experiments/get-by-name",
+        to=f"find the experiment {name!r}",
+        experiment_name=name,
+    )
     try:
-        with translated(f"find the experiment {name!r}"):
-            found: Answer = client.get("experiments/get-by-name", experiment_name=name)[
-                "experiment"
-            ]
+        found = look_up()["experiment"]
     except MissingError:
-        return None
-    return found
+        try:
+            to = f"create the experiment {name!r}"
+            made = client.post("experiments/create", to=to, name=name, tags=listed(KIND))
+            return str(made["experiment_id"])
+        except RejectedError:  # another process was first
+            found = look_up()["experiment"]
+    experiment_id = str(found["experiment_id"])
+    if found["lifecycle_stage"] == "deleted":
+        to = f"restore the experiment {name!r}"
+        client.post("experiments/restore", to=to, experiment_id=experiment_id)
+    return experiment_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,16 +160,16 @@ class MlflowRuns:
             experiment_id = parent.experiment_id
             tags = {STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id}
         name = self.run_id if step == PARENT else step
-        with translated(f"create the run {name}"):
-            made = self.client.post(
-                "runs/create",
-                experiment_id=experiment_id,
-                user_id="unknown",  # deprecated: the tag counts
-                # The server takes a run that does not say when it started for one of 1970.
-                start_time=int(time.time() * 1000) if started_ms is None else started_ms,
-                tags=listed({RUN_TAG: self.run_id, **tags}),
-                run_name=name,
-            )["run"]["info"]
+        made = self.client.post(
+            "runs/create",
+            to=f"create the run {name}",
+            experiment_id=experiment_id,
+            user_id="unknown",  # deprecated: the tag counts
+            # The server takes a run that does not say when it started for one of 1970.
+            start_time=int(time.time() * 1000) if started_ms is None else started_ms,
+            tags=listed({RUN_TAG: self.run_id, **tags}),
+            run_name=name,
+        )["run"]["info"]
         run = MlflowRun(mlflow_run_id=made["run_id"], experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
 
@@ -198,21 +188,17 @@ class MlflowRuns:
         if not given or trial_of(self.run_id):
             return None
         try:
-            with translated(f"adopt the run {given}, which MLFLOW_RUN_ID names"):
-                found = run_of(self.client, given)
-                owner = by_key(found["data"].get("tags", ())).get(RUN_TAG, self.run_id)
-                if owner == self.run_id and found["info"]["lifecycle_stage"] == "active":
-                    self.client.log_batch(given, tags=listed({RUN_TAG: self.run_id}))
-                    return MlflowRun(
-                        mlflow_run_id=given,
-                        experiment_id=found["info"]["experiment_id"],
-                        adopted=True,
-                    )
+            found = self.client.run(given)
         except MissingError as error:
-            logger.warning("%s", error)
+            logger.warning("a run is made, not the one which MLFLOW_RUN_ID names: %s", error)
             return None
-        logger.warning("MLFLOW_RUN_ID names %s, which is of %s; a run is made", given, owner)
-        return None
+        owner = by_key(found["data"].get("tags", ())).get(RUN_TAG, self.run_id)
+        if owner != self.run_id or found["info"]["lifecycle_stage"] != "active":
+            logger.warning("MLFLOW_RUN_ID names %s, which is of %s; a run is made", given, owner)
+            return None
+        self.client.log_batch(given, tags=listed({RUN_TAG: self.run_id}))
+        experiment_id = found["info"]["experiment_id"]
+        return MlflowRun(mlflow_run_id=given, experiment_id=experiment_id, adopted=True)
 
     def remove_strays(self, known: set[str]) -> None:
         """Delete MLflow runs with our run id that lost a race or whose maker died.
@@ -220,17 +206,15 @@ class MlflowRuns:
         Raises:
             TrackingError: MLflow is unreachable.
         """
-        experiment_id = self.run().experiment_id
-        with translated(f"list the runs of {self.run_id}"):
-            found = self.client.post(
-                "runs/search",
-                experiment_ids=[experiment_id],
-                filter=f"tags.`{RUN_TAG}` = '{self.run_id}'",
-                max_results=_MAX_RUNS,
-            )
-            strays = {run["info"]["run_id"] for run in found.get("runs", ())} - known
-            for stray in strays:
-                self.client.post("runs/delete", run_id=stray)
+        found = self.client.post(
+            "runs/search",
+            to=f"list the runs of {self.run_id}",
+            experiment_ids=[self.run().experiment_id],
+            filter=f"tags.`{RUN_TAG}` = '{self.run_id}'",
+            max_results=_MAX_RUNS,
+        )
+        for stray in {run["info"]["run_id"] for run in found.get("runs", ())} - known:
+            self.client.post("runs/delete", to=f"delete the stray run {stray}", run_id=stray)
 
     def _claimed(self, step: str, run: MlflowRun, *, replace: bool) -> MlflowRun:
         """Claim a step's place in the store for a run; the loser of a race deletes its own."""
@@ -240,8 +224,8 @@ class MlflowRuns:
             self.store.put_record(place, said, if_absent=not replace)
         except ConflictError:
             if not run.adopted:
-                with translated(f"delete the second run of {step}"):
-                    self.client.post("runs/delete", run_id=run.mlflow_run_id)
+                to = f"delete the second run of {step}"
+                self.client.post("runs/delete", to=to, run_id=run.mlflow_run_id)
             winner = recorded(self.store, self.run_id, step)
             if winner is None:
                 raise
@@ -258,8 +242,7 @@ class MlflowRuns:
 
     def _is_there(self, run: MlflowRun) -> bool:
         try:
-            with translated(f"show run {run.mlflow_run_id}"):
-                info = run_of(self.client, run.mlflow_run_id)["info"]
-                return bool(info["lifecycle_stage"] == "active")
+            info = self.client.run(run.mlflow_run_id)["info"]
+            return bool(info["lifecycle_stage"] == "active")
         except MissingError:  # its database was replaced, say
             return False

@@ -9,20 +9,16 @@ from itertools import groupby
 from typing import TypeVar
 
 from boothline.catalogue import ends_run, steps
+from boothline.config import RunConfig
 from boothline.errors import DataError, ServiceError, TrackingError
 from boothline.results import Dataset, Evaluation, Leaderboard, Model, Prior, Promotion, Result
 from boothline.runs import RunRecord, RunStatus, StepRecord, read_run, read_steps
 from boothline.settings import Settings
 from boothline.store import Store
-from boothline.tracking.base import CloseStatus, Logged, StepTracker, dotted
-from boothline.tracking.client import Item, listed, translated
+from boothline.tracking.base import CloseStatus, Logged, StepTracker, Values, dotted
+from boothline.tracking.client import Item, listed
 from boothline.tracking.delivery import Delivery
-from boothline.tracking.identity import (
-    NOTE_TAG,
-    PARENT_TAG,
-    MlflowRun,
-    MlflowRuns,
-)
+from boothline.tracking.identity import NOTE_TAG, PARENT_TAG, MlflowRun, MlflowRuns
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +81,31 @@ def reconcile(
         logger.warning("MLflow does not mirror run %s yet: %s", run_id, error)
         return False
     return True
+
+
+def start_parent(settings: Settings, store: Store, run_id: str, config: RunConfig) -> str:
+    """Make the MLflow run of a pipeline run, with the configuration as its parameters.
+
+    May be called again for the same run (a resume): the run is the same and counts as running
+    again. With a dead server it gives up within some ten seconds, and `reconcile` makes up for it.
+
+    Returns:
+        The id of the MLflow run; empty when there is no tracking server or it does not answer.
+    """
+    if not settings.mlflow_uri:
+        return ""
+    try:
+        runs = MlflowRuns.connect(settings, store, run_id, experiment=config.tracking.experiment)
+        parent = runs.run(verify=True)
+        delivery = Delivery(runs.client, parent.mlflow_run_id)
+        delivery.start()
+        plain = config.model_dump(mode="json")
+        tags = runs.tags_of(parent, plain)
+        delivery.send([Values(time_ms=0, params=dotted(plain), tags=tags)])
+    except TrackingError as error:
+        logger.warning("the run starts without MLflow, which hears of it at its end: %s", error)
+        return ""
+    return parent.mlflow_run_id
 
 
 class _Reconciliation:
@@ -161,9 +182,10 @@ class _Reconciliation:
             if self._record.report:
                 tracker.tags({"boothline.report": self._record.report})
         for record, promotion in self._results("promote", Promotion):
+            rules = "\n".join(f"- {rule.text}" for rule in promotion.rules)
             tracker.tags({"boothline.verdict": promotion.verdict})
             tracker.tags({"boothline.promotion": record.manifest})
-            tracker.tags({NOTE_TAG: f"**{promotion.verdict}**\n\n{_listed(promotion)}"})
+            tracker.tags({NOTE_TAG: f"**{promotion.verdict}**\n\n{rules}"})
         for record, model in self._results("publish_checkpoint", Model):
             tracker.tags({"boothline.model": record.manifest})
             tracker.tags({"boothline.model_name": model.model_name})
@@ -177,10 +199,10 @@ class _Reconciliation:
         delivery = Delivery(self._runs.client, run.mlflow_run_id, is_empty=run.is_empty)
         delivery.send(logged)
         if datasets := list(self._datasets()):
-            with translated(f"take the datasets of run {run.mlflow_run_id}"):
-                self._runs.client.post(
-                    "runs/log-inputs", run_id=run.mlflow_run_id, datasets=datasets
-                )
+            to = f"take the datasets of run {run.mlflow_run_id}"
+            self._runs.client.post(
+                "runs/log-inputs", to=to, run_id=run.mlflow_run_id, datasets=datasets
+            )
         self._log_pages(run)
         if status in END_STATUS:
             delivery.end(END_STATUS[status], time_ms=int(max(ends, default=0.0) * 1000))
@@ -194,8 +216,7 @@ class _Reconciliation:
             try:
                 found = self._runs.store.read(manifest).files
                 files = {f"{folder}/{f.path}": self._runs.store.read_entry(f) for f in found}
-                with translated(f"take the {folder}"):
-                    self._runs.client.log_files(run.mlflow_run_id, files)
+                self._runs.client.log_files(run.mlflow_run_id, files)
             except (DataError, ServiceError) as error:
                 logger.warning("MLflow lacks %s of run %s: %s", folder, self._runs.run_id, error)
 
@@ -236,11 +257,6 @@ def headline_metrics(evaluation: Evaluation) -> dict[str, float]:
         f"gain_over_{model}/{metric}" if section == "gains" else f"{model}/{metric}": mean
         for section, model, metric, mean in evaluation.figures()
     }
-
-
-def _listed(promotion: Promotion) -> str:
-    """Return what each rule of the gate says, as a list in Markdown."""
-    return "\n".join(f"- {rule.text}" for rule in promotion.rules)
 
 
 def _common_config(shards: Sequence[StepRecord]) -> dict[str, object]:

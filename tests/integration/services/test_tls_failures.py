@@ -23,7 +23,7 @@ from boothline.launch.cluster.deployment import Kfp
 from boothline.notifying import Ending, notify
 from boothline.settings import Settings
 from boothline.store.s3 import Bucket
-from boothline.tracking.client import Client, connect, run_of, translated
+from boothline.tracking.client import Client, connect, translated
 from boothline.trainjob.cluster import Cluster
 
 # Far below the 180 s that a silent store is waited for.
@@ -285,8 +285,7 @@ def test_mlflow_without_valid_tls_names_the_setting(
     client.library()  # loading MLflow takes its time, and is not what is tested
 
     def ask() -> None:
-        with translated("list the models"):
-            run_of(client, "r")
+        client.run("r")
 
     names = ["BOOTHLINE_MLFLOW_URI", "MLFLOW_TRACKING_SERVER_CERT_PATH"]
     try:

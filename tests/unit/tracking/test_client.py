@@ -18,8 +18,6 @@ from boothline.tracking.client import (
     RejectedError,
     listed,
     point,
-    run_of,
-    translated,
 )
 
 
@@ -112,9 +110,9 @@ def test_answer_that_is_an_error_becomes_our_own(
     server: Server, client: Client, status: int, answer: bytes, kind: type[TrackingError]
 ) -> None:
     server.answers = [(status, answer)]
-    said = r"MLflow did not show it: .*(no run r|a web page)"
-    with pytest.raises(TrackingError, match=said) as caught, translated("show it"):
-        run_of(client, "r")
+    said = r"MLflow did not show run r: .*(no run r|a web page)"
+    with pytest.raises(TrackingError, match=said) as caught:
+        client.run("r")
     assert type(caught.value) is kind
 
 
@@ -122,14 +120,14 @@ def test_request_that_a_busy_server_did_not_take_is_sent_once_more(
     server: Server, client: Client
 ) -> None:
     server.answers = [(503, b"busy"), (200, b"{}")]
-    client.post("runs/delete", run_id="r")
+    client.post("runs/delete", to="delete run r", run_id="r")
     assert [path for path, _ in server.received] == ["/api/2.0/mlflow/runs/delete"] * 2
 
 
 def test_server_that_is_gone_is_an_error_of_ours(client: Client, server: Server) -> None:
     server.server_close()
-    with pytest.raises(TrackingError, match="MLflow did not show it"), translated("show it"):
-        run_of(client, "r")
+    with pytest.raises(TrackingError, match="MLflow did not show run r"):
+        client.run("r")
 
 
 class Library:
@@ -208,7 +206,7 @@ def test_server_that_may_want_credentials_is_asked_by_mlflows_library(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     asked = sent_by(monkeypatch)
-    run_of(Client(uri), "r")
+    Client(uri).run("r")
     assert asked == [(user, uri)]
 
 
@@ -220,5 +218,5 @@ def test_credentials_in_a_file_are_left_to_mlflows_library(
     secrets = "[mlflow]\nmlflow_tracking_username = x\nmlflow_tracking_password = y\n"
     (tmp_path / ".mlflow" / "credentials").write_text(secrets)
     asked = sent_by(monkeypatch)
-    run_of(Client("http://127.0.0.1:5000"), "r")
+    Client("http://127.0.0.1:5000").run("r")
     assert [user for user, _ in asked] == ["x"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from boothline.tracking.base import Values
-from boothline.tracking.client import Client, RestError
+from boothline.tracking.client import Client, RejectedError
 from boothline.tracking.delivery import Delivery
 
 
@@ -20,7 +20,7 @@ class Server(Client):
         self.kept: dict[str, Any] = {}
         self.files: dict[str, bytes] = {}
 
-    def get(self, endpoint: str, **fields: str) -> Any:
+    def get(self, endpoint: str, *, to: str, **fields: str) -> Any:
         self.requests.append(endpoint)
         return {"run": {"info": {}}}
 
@@ -28,7 +28,7 @@ class Server(Client):
         items = {one["key"]: one["value"] for part in parts.values() for one in part}
         self.requests += ["log-batch"] if items else []
         if self.refused in items:
-            raise RestError("too long", status=400)
+            raise RejectedError("too long")
         self.kept |= items
 
     def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
