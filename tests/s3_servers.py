@@ -105,7 +105,7 @@ def leave_nothing(settings: Settings) -> None:
     """Delete what is left under a test's prefix, in a store that is not the tests' own."""
     bucket = Bucket.connect(settings)
     for upload in inventory.unfinished_uploads(bucket):
-        inventory.abort(bucket, upload)
+        bucket.abort_upload(upload.key, upload.upload_id)
     for key in bucket.keys(""):
         bucket.delete(key)
 

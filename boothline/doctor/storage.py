@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from boothline.addresses import check_service_url, is_loopback
+from boothline.doctor import probes
 from boothline.doctor.findings import Finding, failed, guarded, ok, warning
 from boothline.errors import BoothlineError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures, inventory, layout, probes
+from boothline.store import failures, inventory, layout
 
 if TYPE_CHECKING:
     from boothline.store.s3 import Bucket

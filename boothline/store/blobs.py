@@ -3,15 +3,14 @@
 import errno
 import hashlib
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from threading import Event
+from uuid import uuid4
 
 from boothline.errors import DiskFullError, IntegrityError, NotFoundError, is_disk_full
 from boothline.store import layout
@@ -71,16 +70,13 @@ class BlobStore:
         bucket, key = self._bucket.stopping_on(stop), layout.blob(entry.sha256)
         if bucket.size(key) == entry.size_bytes:
             return False
-        if isinstance(source, Path) and entry.size_bytes > MULTIPART_PART_BYTES:
-            bucket.put_stream(key, lambda: _CheckedFile(source, entry), size_bytes=entry.size_bytes)
+        if entry.size_bytes > MULTIPART_PART_BYTES:
+            bucket.put_parts(key, _checked_parts(source, entry))
             return True
         data = source if isinstance(source, bytes) else source.read_bytes()
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise _changed(source, entry)
-        if entry.size_bytes > MULTIPART_PART_BYTES:
-            bucket.put_stream(key, lambda: BytesIO(data), size_bytes=entry.size_bytes)
-        else:
-            bucket.put(key, data, sha256_hex=entry.sha256)
+        bucket.put(key, data, sha256_hex=entry.sha256)
         return True
 
     def require(self, entry: FileEntry, *, stop: Event) -> None:
@@ -142,24 +138,15 @@ class BlobStore:
         return path
 
     def _download(self, entry: FileEntry, part: Path, *, stop: Event, on_bytes: OnBytes) -> None:
-        key, hasher = layout.blob(entry.sha256), hashlib.sha256()
         with part.open("wb") as stream:
 
             def sink(chunk: bytes) -> None:
                 stream.write(chunk)
-                hasher.update(chunk)
                 on_bytes(len(chunk))
 
-            try:
-                received = self._bucket.stopping_on(stop).receive(
-                    key, sink, size_bytes=entry.size_bytes
-                )
-            except NotFoundError as error:
-                raise self._damaged(entry, "is gone from the store") from error
-        if received != entry.size_bytes:
-            raise self._damaged(entry, f"has another length than {entry.size_bytes} bytes")
-        if hasher.hexdigest() != entry.sha256:
-            raise self._damaged(entry, "has other bytes than its digest says")
+            problem = receive_checked(self._bucket.stopping_on(stop), entry, sink)
+        if problem:
+            raise self._damaged(entry, problem)
 
     def _damaged(self, entry: FileEntry, how: str) -> IntegrityError:
         return IntegrityError(
@@ -168,40 +155,42 @@ class BlobStore:
         )
 
 
-class _CheckedFile:
-    """A file that is hashed while it is sent, and fails before its last part if it has changed.
+def receive_checked(bucket: Bucket, entry: FileEntry, sink: Callable[[bytes], object]) -> str:
+    """Pass the stored bytes of a blob to a sink; return what is wrong with them, or nothing.
 
-    Args:
-        path: the file.
-        entry: what it was when its blob was named.
+    Raises:
+        ServiceError: the store cannot be reached or refuses the request.
     """
+    hasher = hashlib.sha256()
 
-    def __init__(self, path: Path, entry: FileEntry) -> None:
-        self._path = path
-        self._entry = entry
-        self._hasher = hashlib.sha256()
-        self._left_bytes = entry.size_bytes
-        self._stream = path.open("rb")
+    def take(chunk: bytes) -> None:
+        hasher.update(chunk)
+        sink(chunk)
 
-    def __enter__(self) -> "_CheckedFile":
-        return self
+    try:
+        received = bucket.receive(layout.blob(entry.sha256), take, size_bytes=entry.size_bytes)
+    except NotFoundError:
+        return "is gone"
+    if received != entry.size_bytes:
+        return f"has another length than {entry.size_bytes} bytes"
+    return "" if hasher.hexdigest() == entry.sha256 else "has other bytes than its digest says"
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._stream.close()
 
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes.
+def _checked_parts(source: Path | bytes, entry: FileEntry) -> Iterator[bytes]:
+    """Yield a file or bytes in parts, hashed while they are sent.
 
-        Raises:
-            IntegrityError: the file is shorter or other than it was when it was hashed.
-        """
-        data = self._stream.read(min(size, self._left_bytes) if size >= 0 else self._left_bytes)
-        self._hasher.update(data)
-        self._left_bytes -= len(data)
-        ended_early = not data and self._left_bytes > 0
-        if ended_early or (not self._left_bytes and self._hasher.hexdigest() != self._entry.sha256):
-            raise _changed(self._path, self._entry)
-        return data
+    Raises:
+        IntegrityError: before the last part, if it is not what it was when its blob was named.
+    """
+    hasher, left_bytes = hashlib.sha256(), entry.size_bytes
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        while left_bytes:
+            part = stream.read(min(MULTIPART_PART_BYTES, left_bytes))
+            hasher.update(part)
+            left_bytes -= len(part)
+            if not part or (not left_bytes and hasher.hexdigest() != entry.sha256):
+                raise _changed(source, entry)
+            yield part
 
 
 def _changed(source: Path | bytes, entry: FileEntry) -> IntegrityError:
@@ -214,13 +203,9 @@ def _changed(source: Path | bytes, entry: FileEntry) -> IntegrityError:
 
 @contextmanager
 def _part_beside(path: Path) -> Iterator[Path]:
-    """Yield the name of a new temporary file next to a path, removed unless it was renamed."""
+    """Yield the name of a temporary file next to a path, removed unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f"{path.name[:16]}.", suffix=_PART_SUFFIX
-    )
-    os.close(handle)
-    part = Path(name)
+    part = path.with_name(f"{path.name[:16]}.{uuid4().hex}{_PART_SUFFIX}")
     try:
         yield part
     finally:
@@ -230,7 +215,6 @@ def _part_beside(path: Path) -> Iterator[Path]:
 def _link_or_copy(cached: Path, target: Path) -> None:
     """Make a target the same file as a cached blob, or a copy of it on another file system."""
     with _part_beside(target) as part:
-        part.unlink()
         try:
             part.hardlink_to(cached)
         except OSError as error:

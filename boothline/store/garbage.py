@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -11,15 +11,9 @@ from typing import TypeVar
 from boothline.errors import IntegrityError
 from boothline.store import Store, inventory, layout, sweeps
 from boothline.store.inventory import StoredObject, UnfinishedUpload
-from boothline.store.layout import MANIFEST_NAME
-from boothline.store.references import (
-    SWEPT_FOLDERS,
-    OnProgress,
-    References,
-    is_manifest,
-    is_record,
-    path_of,
-)
+from boothline.store.layout import is_manifest, manifest_path
+from boothline.store.references import SWEPT_FOLDERS, OnProgress, References, is_record
+from boothline.store.s3 import Bucket
 from boothline.store.transfers import run_all
 
 logger = logging.getLogger(__name__)
@@ -28,7 +22,7 @@ DAY_SECONDS = 24 * 3600.0
 _BATCH = 64
 _MAX_ROUNDS = 100
 
-T = TypeVar("T")
+T = TypeVar("T", StoredObject, UnfinishedUpload)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,66 +100,52 @@ def collect(
         ConflictError: another garbage collection is under way.
     """
     survey = _Survey(store, retention=retention)
-    survey.look(on_progress=on_progress)
-    garbage = survey.garbage()
+    garbage = survey.look(on_progress=on_progress)
     if not delete:
         return garbage
     deleted = Garbage()
     for _ in range(_MAX_ROUNDS):
-        if not len(garbage):
+        if not garbage or not (swept := _sweep(store, survey, clock=clock)):
             break
-        swept = _sweep(store, survey, clock=clock)
         deleted = deleted.plus(swept)
-        if not len(swept):
-            break
-        survey.look()
-        garbage = survey.garbage()
+        garbage = survey.look()
     logger.info("deleted %d objects of %d bytes", len(deleted), deleted.num_bytes)
     return deleted
 
 
 def _sweep(store: Store, survey: "_Survey", *, clock: Callable[[], float]) -> Garbage:
     """Announce a sweep, look for the last time, and delete as long as the sweep may last."""
-    sweep = sweeps.begin(store.bucket)
+    # A delete that is repeated for minutes could arrive after the sweep is over.
+    bucket = store.bucket.brisk()
+    sweep = sweeps.begin(store)
     until = clock() + sweeps.SWEEP_SECONDS
+
+    def in_time(items: tuple[T, ...]) -> tuple[T, ...]:
+        """Delete items, some at a time; return those that were deleted in time."""
+        num_deleted = 0
+        while num_deleted < len(items) and clock() < until:
+            batch = items[num_deleted : num_deleted + _BATCH]
+            run_all([partial(_delete, bucket, item) for item in batch])
+            num_deleted += len(batch)
+        return items[:num_deleted]
+
     try:
-        survey.look()
-        garbage = survey.garbage()
-
-        def in_time(items: Sequence[T], delete: Callable[[T], None]) -> tuple[T, ...]:
-            return _in_batches(items, delete, go_on=lambda: clock() < until)
-
+        garbage = survey.look()
         return Garbage(
-            manifests=in_time(garbage.manifests, partial(_delete, store)),
-            records=in_time(garbage.records, partial(_delete, store)),
-            blobs=in_time(garbage.blobs, partial(_delete, store)),
-            uploads=in_time(garbage.uploads, partial(inventory.abort, store.bucket.brisk())),
+            manifests=in_time(garbage.manifests),
+            records=in_time(garbage.records),
+            blobs=in_time(garbage.blobs),
+            uploads=in_time(garbage.uploads),
         )
     finally:
-        sweeps.end(store.bucket, sweep)
+        sweeps.end(store, sweep)
 
 
-def _delete(store: Store, item: StoredObject) -> None:
-    # A delete that is repeated for minutes could arrive after the sweep is over.
-    store.bucket.brisk().delete(item.key)
-
-
-def _in_batches(
-    items: Sequence[T], act: Callable[[T], None], *, go_on: Callable[[], bool]
-) -> tuple[T, ...]:
-    """Act on items, some at a time, as long as we may; return those that were acted on."""
-    done: list[T] = []
-
-    def task(item: T, stop: Event) -> None:
-        act(item)
-
-    for start in range(0, len(items), _BATCH):
-        if not go_on():
-            break
-        batch = items[start : start + _BATCH]
-        run_all([partial(task, item) for item in batch])
-        done += batch
-    return tuple(done)
+def _delete(bucket: Bucket, item: StoredObject | UnfinishedUpload, stop: Event) -> None:
+    if isinstance(item, UnfinishedUpload):
+        bucket.abort_upload(item.key, item.upload_id)
+    else:
+        bucket.delete(item.key)
 
 
 @dataclass
@@ -186,8 +166,8 @@ class _Survey:
     known: References = field(default_factory=References)
     now: float = 0.0
 
-    def look(self, *, on_progress: OnProgress | None = None) -> None:
-        """List everything and read what is new or was changed.
+    def look(self, *, on_progress: OnProgress | None = None) -> Garbage:
+        """List everything, read what is new or was changed, and return what nothing needs.
 
         Raises:
             IntegrityError: something cannot be read.
@@ -196,7 +176,8 @@ class _Survey:
         self.now = time.time() + bucket.clock_skew_seconds()
         listed = inventory.objects(bucket)
         changed = [key for key, item in listed.items() if self.objects.get(key) != item]
-        self.known.forget(key for key in self.objects if key not in listed)
+        for key in self.objects.keys() - listed.keys():
+            self.known.forget(key)
         self.known.read(self.store, changed, on_progress=on_progress)
         self.objects = listed
         if self.known.unreadable:
@@ -206,57 +187,43 @@ class _Survey:
                 f" the first is {bucket.uri(key)}: {problem}",
                 remedy="`boothline verify` names all of them and who uses them.",
             )
+        return self._garbage()
 
-    def garbage(self) -> Garbage:
+    def _garbage(self) -> Garbage:
         """Return what nothing needs."""
-        records = self._of_forgotten_runs()
-        ignored = frozenset(item.key for item in records)
-        records += self._of_nodes(ignored)
-        manifests = [
+        forgotten = self._of_forgotten_runs()
+        ignored = frozenset(item.key for item in forgotten)
+        listed = [item for key, item in self.objects.items() if key.startswith(SWEPT_FOLDERS)]
+        young = [manifest_path(item.key) for item in listed if not self._is_old(item)]
+        needed = self.known.needed(young=young, ignored=ignored)
+        folders = self.known.needed_folders(ignored=ignored)
+        swept = [
             item
-            for key, item in self.objects.items()
-            if is_manifest(key) and key.startswith(SWEPT_FOLDERS)
+            for item in listed
+            if manifest_path(item.key) not in needed and not item.key.startswith(folders)
         ]
-        needed = self.known.needed(
-            young=[path_of(item.key) for item in manifests if not self._is_old(item)],
-            ignored=ignored,
-        )
-        swept = [item for item in manifests if path_of(item.key) not in needed]
-        gone = {path_of(item.key) for item in swept}
+        manifests = [item for item in swept if is_manifest(item.key)]
+        of_nodes = [i for i in swept if is_record(i.key) and i.key.startswith(layout.JOBS)]
+        gone = {manifest_path(item.key) for item in manifests}
         used = self.known.users_of_blobs(path for path in self.known.manifests if path not in gone)
-        return Garbage(
-            manifests=tuple(swept),
-            records=tuple(records),
-            blobs=tuple(
-                item
-                for key, item in self.objects.items()
-                if key.startswith(layout.BLOBS)
-                and key.rsplit("/", 1)[-1] not in used
-                and self._is_old(item)
-            ),
-            uploads=tuple(self._stale_uploads()),
-        )
-
-    def _of_nodes(self, ignored: frozenset[str]) -> list[StoredObject]:
-        """Return the records that nodes left of trainings that nobody waits for any more."""
-        needed = self.known.needed_folders(ignored=ignored)
-        return [
+        blobs = [
             item
             for key, item in self.objects.items()
-            if key.startswith(layout.JOBS)
-            and is_record(key)
-            and not key.startswith(needed)
+            if key.startswith(layout.BLOBS)
+            and key.rsplit("/", 1)[-1] not in used
             and self._is_old(item)
         ]
+        started = self.now - max(inventory.STALE_UPLOAD_SECONDS, self.retention.grace_seconds)
+        uploads = inventory.unfinished_uploads(self.store.bucket)
+        return Garbage(
+            manifests=tuple(manifests),
+            records=(*forgotten, *of_nodes),
+            blobs=tuple(blobs),
+            uploads=tuple(upload for upload in uploads if upload.started_at < started),
+        )
 
     def _is_old(self, item: StoredObject) -> bool:
         return self.now - item.modified_at >= self.retention.grace_seconds
-
-    def _stale_uploads(self) -> Iterable[UnfinishedUpload]:
-        limit = self.now - max(inventory.STALE_UPLOAD_SECONDS, self.retention.grace_seconds)
-        for upload in inventory.unfinished_uploads(self.store.bucket):
-            if upload.started_at < limit:
-                yield upload
 
     def _of_forgotten_runs(self) -> list[StoredObject]:
         """Return all records of the runs that are older than runs are kept."""
@@ -266,12 +233,11 @@ class _Survey:
         forgotten = []
         for run_id in sorted({layout.run_of(key) for key in keys}):
             created_at = (self.store.get_record(layout.run_record(run_id)) or {}).get("created_at")
-            if not isinstance(created_at, int | float):
-                continue
-            if self.now - created_at > self.retention.runs_seconds:
+            age_seconds = self.now - created_at if isinstance(created_at, int | float) else 0.0
+            if age_seconds > self.retention.runs_seconds:
                 forgotten.append(layout.run_folder(run_id))
         return [
             self.objects[key]
             for key in keys
-            if key.startswith(tuple(forgotten) or ("\0",)) and not key.endswith(MANIFEST_NAME)
+            if key.startswith(tuple(forgotten)) and not is_manifest(key)
         ]

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from boothline.store import sdk
-from boothline.store.s3 import Bucket
+
+if TYPE_CHECKING:
+    from boothline.store.s3 import Bucket
 
 STALE_UPLOAD_SECONDS = 24 * 3600.0
 
@@ -41,7 +44,7 @@ class UnfinishedUpload:
     started_at: float
 
 
-def objects(bucket: Bucket, prefix: str = "") -> dict[str, StoredObject]:
+def objects(bucket: "Bucket", prefix: str = "") -> dict[str, StoredObject]:
     """Return every object whose key starts with a prefix, by key."""
 
     def read() -> dict[str, StoredObject]:
@@ -62,41 +65,24 @@ def objects(bucket: Bucket, prefix: str = "") -> dict[str, StoredObject]:
     return bucket.run(read, what=f"list {bucket.uri(prefix)}")
 
 
-def unfinished_uploads(bucket: Bucket) -> list[UnfinishedUpload]:
+def unfinished_uploads(bucket: "Bucket") -> list[UnfinishedUpload]:
     """Return the unfinished uploads below the store's prefix."""
     return bucket.run(
         lambda: list(_uploads(bucket)), what=f"list the unfinished uploads of {bucket.uri('')}"
     )
 
 
-def abort(bucket: Bucket, upload: UnfinishedUpload) -> None:
-    """Give an unfinished upload up, so that its parts are freed."""
-    name = bucket.name_of(upload.key)
-    bucket.run(
-        lambda: sdk.abort_upload(bucket.client, bucket.name, name, upload_id=upload.upload_id),
-        what=f"abort the upload of {bucket.uri(upload.key)}",
-    )
-
-
-def _uploads(bucket: Bucket) -> Iterator[UnfinishedUpload]:
-    key_marker, id_marker = "", ""
+def _uploads(bucket: "Bucket") -> Iterator[UnfinishedUpload]:
+    after = ""
     while True:
-        page = sdk.list_uploads(
-            bucket.client,
-            bucket.name,
-            prefix=bucket.prefix,
-            key_marker=key_marker,
-            id_marker=id_marker,
-        )
+        page = sdk.list_uploads(bucket, after=after)
         for item in page.uploads:
-            if not item.object_name.startswith(bucket.prefix):
-                continue
-            yield UnfinishedUpload(
-                key=item.object_name.removeprefix(bucket.prefix),
-                upload_id=str(item.upload_id),
-                started_at=item.initiated_time.timestamp() if item.initiated_time else 0.0,
-            )
-        key_marker = str(page.next_key_marker or "")
-        id_marker = str(page.next_upload_id_marker or "")
-        if not page.is_truncated or not (key_marker or id_marker):
+            if item.object_name.startswith(bucket.prefix):
+                yield UnfinishedUpload(
+                    key=item.object_name.removeprefix(bucket.prefix),
+                    upload_id=str(item.upload_id),
+                    started_at=item.initiated_time.timestamp() if item.initiated_time else 0.0,
+                )
+        after = str(page.next_key_marker or "")
+        if not page.is_truncated or not after:
             return

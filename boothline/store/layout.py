@@ -91,6 +91,16 @@ def node_files(key: str) -> str:
     return f"{JOBS}{key}"
 
 
+def is_manifest(key: str) -> bool:
+    """Return whether an object is a manifest."""
+    return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(BLOBS)
+
+
+def manifest_path(key: str) -> str:
+    """Return the path of a manifest from the key of its object."""
+    return key.removesuffix(f"/{MANIFEST_NAME}")
+
+
 def key_in(path: str) -> str:
     """Return the last part of a path: the key of a result, or of a training's states."""
     return path.rsplit("/", 1)[-1]

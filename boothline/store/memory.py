@@ -1,13 +1,13 @@
 """A bucket in the memory of this process: a store without a server, for tests and dry sums."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-from boothline.errors import NotFoundError, StoreError
-from boothline.store.s3 import CHUNK_BYTES, Bucket, Source
+from boothline.errors import NotFoundError
+from boothline.store.s3 import CHUNK_BYTES, Bucket
 from boothline.store.store import Store
 
 if TYPE_CHECKING:
@@ -68,18 +68,9 @@ class MemoryBucket(Bucket):
         """Write an object, replacing any former one."""
         self.objects[key] = bytes(data)
 
-    def put_stream(self, key: str, open_source: Callable[[], Source], *, size_bytes: int) -> None:
-        """Write an object from a source.
-
-        Raises:
-            StoreError: the source is shorter than `size_bytes`.
-        """
-        with open_source() as source:
-            parts = list(iter(lambda: source.read(CHUNK_BYTES), b""))
-        data = b"".join(parts)
-        if len(data) != size_bytes:
-            raise StoreError(f"{self.uri(key)} has {len(data)} bytes instead of {size_bytes}.")
-        self.objects[key] = data
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """Write an object from its parts, replacing any former one."""
+        self.objects[key] = b"".join(parts)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless its name is taken; say whether it is ours."""

@@ -1,12 +1,9 @@
-"""Small JSON objects next to the manifests (run and step records, ledger, registry), and seals."""
+"""Seals: how manifests and records show that they are what was stored at their path."""
 
 import json
 from collections.abc import Mapping
 
-from boothline.errors import ConflictError, IntegrityError
-from boothline.store.layout import MANIFEST_NAME, check_listing, check_record_path
 from boothline.store.manifest import canonical_json, digest_of
-from boothline.store.s3 import Bucket
 
 _PATH = "stored_as"
 _SEAL = "seal"
@@ -59,46 +56,3 @@ def _digest(value: Mapping[str, object]) -> str:
         return digest_of(value)
     except ValueError:
         return ""
-
-
-def put(bucket: Bucket, path: str, value: Mapping[str, object], *, if_absent: bool) -> None:
-    """Write a record.
-
-    Raises:
-        ConflictError: `if_absent` is set and the record exists.
-    """
-    key = check_record_path(path)
-    data = seal(value, path=key)
-    if not if_absent:
-        bucket.put(key, data)
-    elif not bucket.put_if_absent(key, data):
-        raise ConflictError(
-            f"The record {bucket.uri(key)} exists already.", remedy="Read it, then decide again."
-        )
-
-
-def get(bucket: Bucket, path: str) -> dict[str, object] | None:
-    """Return a record, or None when it does not exist.
-
-    Raises:
-        IntegrityError: its bytes are not what was written there.
-    """
-    key = check_record_path(path)
-    data = bucket.get(key)
-    if data is None:
-        return None
-    try:
-        return unseal(data, path=key)
-    except BrokenSealError as error:
-        raise IntegrityError(
-            f"The record {bucket.uri(key)} {error}.", remedy="Restore it from a copy of the bucket."
-        ) from error
-
-
-def paths(bucket: Bucket, prefix: str) -> list[str]:
-    """Return the paths of all records under a folder, sorted."""
-    return [
-        key
-        for key in bucket.keys(check_listing(prefix))
-        if key.endswith(".json") and not key.endswith(f"/{MANIFEST_NAME}")
-    ]

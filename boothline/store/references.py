@@ -9,8 +9,8 @@ from threading import Event
 
 from boothline.errors import ConfigError, IntegrityError
 from boothline.store import Manifest, Store, layout
-from boothline.store.layout import MANIFEST_NAME
-from boothline.store.transfers import run_all
+from boothline.store.layout import is_manifest, manifest_path
+from boothline.store.transfers import Counter, run_all
 
 logger = logging.getLogger(__name__)
 
@@ -44,29 +44,21 @@ class References:
     ) -> None:
         """Read the manifests and records among keys, replacing what was known of them."""
         wanted = [key for key in keys if is_manifest(key) or is_record(key)]
-        num_done = 0
+        counter = Counter(len(wanted), on_progress)
 
         def load(key: str, stop: Event) -> tuple[str, Manifest | dict[str, object] | None, str]:
             try:
                 if is_manifest(key):
-                    found = store.look_up(path_of(key))
+                    found = store.look_up(manifest_path(key))
                     return key, None if found is None else found[1], ""
                 return key, store.get_record(key), ""
             except (IntegrityError, ConfigError) as error:
                 return key, None, error.message
+            finally:
+                counter.add(1)
 
-        for start in range(0, len(wanted), 256):
-            chunk = wanted[start : start + 256]
-            for key, found, problem in run_all([partial(load, key) for key in chunk]):
-                self._take(key, found, problem)
-            num_done += len(chunk)
-            if on_progress is not None:
-                on_progress(num_done, len(wanted))
-
-    def forget(self, keys: Iterable[str]) -> None:
-        """Drop what is known of objects that are gone."""
-        for key in keys:
-            self._drop(key)
+        for key, found, problem in run_all([partial(load, key) for key in wanted]):
+            self._take(key, found, problem)
 
     def needed(
         self, *, young: Iterable[str] = (), ignored: frozenset[str] = frozenset()
@@ -115,44 +107,33 @@ class References:
         """Return the sha256 of every blob that these manifests name, with the manifests."""
         users: dict[str, list[str]] = {}
         for path in sorted(paths):
-            for entry in self.manifests[path].files if path in self.manifests else ():
-                owners = users.setdefault(entry.sha256, [])
-                if not owners or owners[-1] != path:
-                    owners.append(path)
+            for sha256 in {entry.sha256 for entry in self.manifests[path].files}:
+                users.setdefault(sha256, []).append(path)
         return users
 
     def _take(self, key: str, found: Manifest | dict[str, object] | None, problem: str) -> None:
-        self._drop(key)
+        self.forget(key)
         if problem:
             self.unreadable[key] = problem
         elif isinstance(found, Manifest):
-            self.manifests[path_of(key)] = found
+            self.manifests[manifest_path(key)] = found
         elif found is not None:
             own = _paths_of_step(found) if layout.STEP_RECORD.fullmatch(key) else ()
             self.named[key] = frozenset([*_paths_in(found), *own])
             self.trainings[key] = frozenset(path for path in own if path.startswith(_RESULTS))
 
-    def _drop(self, key: str) -> None:
+    def forget(self, key: str) -> None:
+        """Drop what is known of an object."""
         self.unreadable.pop(key, None)
         self.named.pop(key, None)
         self.trainings.pop(key, None)
         if is_manifest(key):
-            self.manifests.pop(path_of(key), None)
-
-
-def is_manifest(key: str) -> bool:
-    """Return whether an object is a manifest."""
-    return key.endswith(f"/{MANIFEST_NAME}") and not key.startswith(layout.BLOBS)
+            self.manifests.pop(manifest_path(key), None)
 
 
 def is_record(key: str) -> bool:
     """Return whether an object is a record that may name manifests."""
     return key.endswith(".json") and not is_manifest(key) and not key.startswith(_NO_RECORDS)
-
-
-def path_of(key: str) -> str:
-    """Return the path of a manifest from the key of its object."""
-    return key.removesuffix(f"/{MANIFEST_NAME}")
 
 
 def _paths_of_step(record: Mapping[str, object]) -> tuple[str, ...]:

@@ -3,17 +3,17 @@
 import base64
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from functools import partial
 from threading import Event
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.settings import Settings
-from boothline.store import failures, layout, multipart, sdk
+from boothline.store import failures, inventory, layout, multipart, sdk
 from boothline.store.connection import BRISK, PATIENT, RetryPolicy, new_client, retrying
 from boothline.store.layout import check_prefix
 from boothline.store.transfers import TRAFFIC
@@ -21,33 +21,17 @@ from boothline.store.transfers import TRAFFIC
 if TYPE_CHECKING:
     from minio import Minio
     from minio.datatypes import Object
+    from urllib3 import BaseHTTPResponse
 
 logger = logging.getLogger(__name__)
 
-MULTIPART_PART_BYTES = multipart.PART_BYTES
+MULTIPART_PART_BYTES = 8 * 2**20
 CHUNK_BYTES = 2**20
 _OWNER_HEADER = "x-amz-meta-boothline-owner"
 _PROBE_KEY = layout.CONDITIONAL_PUT_PROBE
 _BUCKET_EXISTS_CODES = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
 
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """What is uploaded in parts: an open binary file, or something like it."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` of the next bytes."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-        /,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,17 +112,15 @@ class Bucket:
         Raises:
             ServiceError: the store cannot be reached or refuses the request.
         """
-        query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
-        query["delimiter"] = ""
 
         def ask() -> bool:
             try:
-                response = sdk.ask(self.client, self.name, query)
+                answer = self._first_page()
             except Exception as error:
                 if failures.code_of(error) == "NoSuchBucket":
                     return False
                 raise
-            if b"<ListBucketResult" not in response.data:
+            if b"<ListBucketResult" not in answer.data:
                 raise StoreError(
                     f"What answers at {self.endpoint} is not an S3 object store.",
                     remedy="Check BOOTHLINE_S3_ENDPOINT.",
@@ -161,18 +143,11 @@ class Bucket:
 
         def read() -> bytes | None:
             try:
-                response = self.client.get_object(self.name, self.name_of(key))
+                return b"".join(self._stream(key))
             except Exception as error:
                 if failures.is_absent(error):
                     return None
                 raise
-            try:
-                data = bytes(response.read())
-                TRAFFIC.add("received_bytes", len(data))
-                return data
-            finally:
-                response.close()
-                response.release_conn()
 
         return self.run(read, what=f"read {self.uri(key)}")
 
@@ -226,15 +201,12 @@ class Bucket:
             headers["x-amz-checksum-sha256"] = base64.b64encode(bytes.fromhex(sha256_hex)).decode()
         self.run(lambda: self._put(key, data, headers), what=f"write {self.uri(key)}")
 
-    def put_stream(self, key: str, open_source: Callable[[], Source], *, size_bytes: int) -> None:
-        """Write an object in parts, replacing any former one.
+    def put_parts(self, key: str, parts: Iterable[bytes]) -> None:
+        """Write an object in parts, taken as they are sent, replacing any former one.
 
         Each part is repeated by itself; a failed upload is given up, not left behind.
-
-        Raises:
-            StoreError: the source is shorter than `size_bytes`, or the store fails.
         """
-        multipart.upload(self, key, open_source, size_bytes=size_bytes)
+        multipart.upload(self, key, parts)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write an object unless its name is taken: the only conditional put there is.
@@ -257,25 +229,24 @@ class Bucket:
 
     def keys(self, prefix: str) -> list[str]:
         """Return the names of all objects that start with a prefix, sorted."""
-
-        def read() -> list[str]:
-            found = self.client.list_objects(self.name, prefix=self.name_of(prefix), recursive=True)
-            return sorted(str(item.object_name).removeprefix(self.prefix) for item in found)
-
-        return self.run(read, what=f"list {self.uri(prefix)}")
+        return sorted(inventory.objects(self, prefix))
 
     def delete(self, key: str) -> None:
         """Delete an object; does nothing when it does not exist."""
         name = self.name_of(key)
         self.run(lambda: self.client.remove_object(self.name, name), what=f"delete {self.uri(key)}")
 
+    def abort_upload(self, key: str, upload_id: str) -> None:
+        """Give an unfinished upload up, so that its parts are freed."""
+        abort = partial(sdk.abort_upload, self, key, upload_id=upload_id)
+        self.run(abort, what=f"abort the upload of {self.uri(key)}")
+
     def clock_skew_seconds(self) -> float:
         """Return by how many seconds the store's clock is ahead of this machine's."""
 
         def ask() -> float:
-            query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
-            response = sdk.ask(self.client, self.name, query)
-            return parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()
+            date = self._first_page().headers["Date"]
+            return parsedate_to_datetime(date).timestamp() - time.time()
 
         return self.run(ask, what=f"read the clock of {self.endpoint}")
 
@@ -299,7 +270,7 @@ class Bucket:
         return self.run(write, what=f"claim {self.uri(key)}")
 
     def _put(self, key: str, data: bytes, headers: Mapping[str, str]) -> None:
-        sdk.put(self.client, self.name, self.name_of(key), data, headers=headers)
+        sdk.put(self, key, data, headers=headers)
 
     def _stat(self, key: str) -> "Object":
         return self.client.stat_object(self.name, self.name_of(key))
@@ -345,7 +316,12 @@ class Bucket:
                 return None
             raise
 
-    def _stream(self, key: str, *, offset: int) -> Iterator[bytes]:
+    def _first_page(self) -> "BaseHTTPResponse":
+        """Return what the store answers who asks for one name."""
+        query = {"list-type": "2", "max-keys": "1", "prefix": self.name_of(layout.PROBES)}
+        return sdk.ask(self, {**query, "delimiter": ""})
+
+    def _stream(self, key: str, *, offset: int = 0) -> Iterator[bytes]:
         response = self.client.get_object(self.name, self.name_of(key), offset=offset)
         try:
             for chunk in response.stream(CHUNK_BYTES):

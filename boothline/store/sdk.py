@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from minio.datatypes import ListMultipartUploadsResult, Part
     from urllib3 import BaseHTTPResponse
 
+    from boothline.store.s3 import Bucket
+
 _CALLS = {
     "_execute": ("method", "bucket_name", "query_params"),
     "_put_object": ("bucket_name", "object_name", "data", "headers"),
@@ -25,7 +27,7 @@ _CALLS = {
     "_upload_part": ("bucket_name", "object_name", "data", "headers", "upload_id", "part_number"),
     "_complete_multipart_upload": ("bucket_name", "object_name", "upload_id", "parts"),
     "_abort_multipart_upload": ("bucket_name", "object_name", "upload_id"),
-    "_list_multipart_uploads": ("bucket_name", "prefix", "key_marker", "upload_id_marker"),
+    "_list_multipart_uploads": ("bucket_name", "prefix", "key_marker"),
 }
 """Each call with the parameters that are given to it."""
 
@@ -45,51 +47,45 @@ def check(client: type["Minio"]) -> None:
             )
 
 
-def ask(client: "Minio", bucket: str, query: Mapping[str, str]) -> "BaseHTTPResponse":
+def ask(bucket: "Bucket", query: Mapping[str, str]) -> "BaseHTTPResponse":
     """Return the whole answer of a GET on a bucket."""
-    answer: BaseHTTPResponse = client._execute("GET", bucket, query_params=dict(query))
+    answer: BaseHTTPResponse = bucket.client._execute("GET", bucket.name, query_params=dict(query))
     return answer
 
 
-def put(
-    client: "Minio", bucket: str, name: str, data: bytes, *, headers: Mapping[str, str]
-) -> None:
+def put(bucket: "Bucket", key: str, data: bytes, *, headers: Mapping[str, str]) -> None:
     """Write an object with headers of its own, a condition among them."""
-    client._put_object(bucket, name, data, headers=dict(headers))
+    bucket.client._put_object(bucket.name, bucket.name_of(key), data, headers=dict(headers))
 
 
-def start_upload(client: "Minio", bucket: str, name: str, *, headers: Mapping[str, str]) -> str:
+def start_upload(bucket: "Bucket", key: str) -> str:
     """Start an upload in parts and return its id."""
-    return str(client._create_multipart_upload(bucket, name, dict(headers)))
+    headers = {"Content-Type": "application/octet-stream"}
+    name = bucket.name_of(key)
+    return str(bucket.client._create_multipart_upload(bucket.name, name, headers))
 
 
 def send_part(
-    client: "Minio", bucket: str, name: str, data: bytes, *, md5: str, upload_id: str, number: int
+    bucket: "Bucket", key: str, data: bytes, *, md5: str, upload_id: str, number: int
 ) -> str:
     """Send one part under its digest (base64) and return its etag."""
-    headers = {"Content-MD5": md5}
-    return str(client._upload_part(bucket, name, data, headers, upload_id, number))
+    headers, name = {"Content-MD5": md5}, bucket.name_of(key)
+    return str(bucket.client._upload_part(bucket.name, name, data, headers, upload_id, number))
 
 
-def complete_upload(
-    client: "Minio", bucket: str, name: str, *, upload_id: str, parts: "Sequence[Part]"
-) -> None:
+def complete_upload(bucket: "Bucket", key: str, *, upload_id: str, parts: "Sequence[Part]") -> None:
     """Join the parts of an upload."""
-    client._complete_multipart_upload(bucket, name, upload_id, list(parts))
+    name = bucket.name_of(key)
+    bucket.client._complete_multipart_upload(bucket.name, name, upload_id, list(parts))
 
 
-def abort_upload(client: "Minio", bucket: str, name: str, *, upload_id: str) -> None:
+def abort_upload(bucket: "Bucket", key: str, *, upload_id: str) -> None:
     """Give an upload up, so that its parts are freed."""
-    client._abort_multipart_upload(bucket, name, upload_id)
+    bucket.client._abort_multipart_upload(bucket.name, bucket.name_of(key), upload_id)
 
 
-def list_uploads(
-    client: "Minio", bucket: str, *, prefix: str, key_marker: str, id_marker: str
-) -> "ListMultipartUploadsResult":
-    """Return a page of the unfinished uploads, after the markers of the page before."""
-    return client._list_multipart_uploads(
-        bucket,
-        prefix=prefix,
-        key_marker=key_marker or None,
-        upload_id_marker=id_marker or None,
+def list_uploads(bucket: "Bucket", *, after: str) -> "ListMultipartUploadsResult":
+    """Return a page of the unfinished uploads, after the name that ended the page before."""
+    return bucket.client._list_multipart_uploads(
+        bucket.name, prefix=bucket.prefix, key_marker=after
     )

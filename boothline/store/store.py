@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from boothline.errors import ConfigError, ConflictError, DataError, IntegrityError, NotFoundError
 from boothline.settings import Settings
-from boothline.store import records, sweeps
+from boothline.store import layout, sweeps
 from boothline.store.blobs import BlobStore, describe, sweep_parts
-from boothline.store.layout import MANIFEST_NAME, check_listing, check_manifest_path
+from boothline.store.layout import MANIFEST_NAME, check_manifest_path
 from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef, Readable
 from boothline.store.records import BrokenSealError, seal, unseal
 from boothline.store.s3 import Bucket
 from boothline.store.sweeps import Sweep
-from boothline.store.transfers import ByteCounter, OnProgress, run_all
+from boothline.store.transfers import Counter, OnProgress, run_all
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Store:
             DiskFullError: no space is left on a local disk.
         """
         entries = self.read(ref).under(prefix)
-        counter = ByteCounter(sum(entry.size_bytes for entry in entries), on_progress)
+        counter = Counter(sum(entry.size_bytes for entry in entries), on_progress)
         destination.mkdir(parents=True, exist_ok=True)
         targets = [_inside(destination, entry) for entry in entries]
 
@@ -223,9 +223,8 @@ class Store:
 
     def manifests(self, prefix: str) -> list[str]:
         """Return the paths of the manifests under a folder, e.g. `training/<key>/`, sorted."""
-        ending = f"/{MANIFEST_NAME}"
-        keys = self._bucket.keys(check_listing(prefix))
-        return sorted(key.removesuffix(ending) for key in keys if key.endswith(ending))
+        keys = self._bucket.keys(layout.check_listing(prefix))
+        return sorted(layout.manifest_path(key) for key in keys if layout.is_manifest(key))
 
     def forget(self, path: str) -> None:
         """Delete the manifest at a path, never a blob; does nothing when there is none."""
@@ -239,19 +238,42 @@ class Store:
         Raises:
             ConflictError: `if_absent` is set and the record exists.
         """
-        records.put(self._bucket, path, value, if_absent=if_absent)
+        key = layout.check_record_path(path)
+        data = seal(value, path=key)
+        if not if_absent:
+            self._bucket.put(key, data)
+        elif not self._bucket.put_if_absent(key, data):
+            raise ConflictError(
+                f"The record {self._bucket.uri(key)} exists already.",
+                remedy="Read it, then decide again.",
+            )
 
     def get_record(self, path: str) -> dict[str, object] | None:
-        """Return a record, or None when it does not exist."""
-        return records.get(self._bucket, path)
+        """Return a record, or None when it does not exist.
+
+        Raises:
+            IntegrityError: its bytes are not what was written there.
+        """
+        key = layout.check_record_path(path)
+        data = self._bucket.get(key)
+        if data is None:
+            return None
+        try:
+            return unseal(data, path=key)
+        except BrokenSealError as error:
+            raise IntegrityError(
+                f"The record {self._bucket.uri(key)} {error}.",
+                remedy="Restore it from a copy of the bucket.",
+            ) from error
 
     def list_records(self, prefix: str) -> list[str]:
         """Return the paths of all records under a folder, sorted."""
-        return records.paths(self._bucket, prefix)
+        keys = self._bucket.keys(layout.check_listing(prefix))
+        return [key for key in keys if key.endswith(".json") and not layout.is_manifest(key)]
 
     def sweep_mark(self) -> Sweep:
         """Return the newest garbage collection, to be asked about later."""
-        return sweeps.current(self._bucket)
+        return sweeps.current(self)
 
     def undisturbed_since(self, mark: Sweep) -> bool:
         """Return whether no garbage collection ran since a mark; one that runs now is waited for.
@@ -259,7 +281,7 @@ class Store:
         Whoever found something in the store and made it known (committed a manifest, wrote a
         record) asks afterwards, and looks again whether it is still there if not undisturbed.
         """
-        return sweeps.undisturbed_since(self._bucket, mark)
+        return sweeps.undisturbed_since(self, mark)
 
     def _upload(self, draft: ManifestDraft, *, on_progress: OnProgress | None) -> list[FileEntry]:
         """Store the files of a draft, equal contents once, and return their entries."""
@@ -301,7 +323,7 @@ class Store:
         """Store the blobs of entries, which stand in the order of the draft's files."""
         sources = dict(zip(entries, draft.files.values(), strict=True))
         unique = {entry.sha256: entry for entry in reversed(entries)}
-        counter = ByteCounter(sum(entry.size_bytes for entry in unique.values()), on_progress)
+        counter = Counter(sum(entry.size_bytes for entry in unique.values()), on_progress)
 
         def upload(entry: FileEntry, stop: Event) -> None:
             source = sources[entry]

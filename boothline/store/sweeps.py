@@ -9,12 +9,15 @@ whichever of the two comes later sees the other.
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from boothline.errors import ConflictError, IntegrityError
-from boothline.store import layout, records
-from boothline.store.s3 import Bucket
+from boothline.store import layout
+
+if TYPE_CHECKING:
+    from boothline.store.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -39,48 +42,48 @@ class Sweep(BaseModel):
     active: bool = False
 
 
-def current(bucket: Bucket) -> Sweep:
+def current(store: "Store") -> Sweep:
     """Return the newest sweep; a damaged announcement counts as none, the next one replaces it."""
     try:
-        value = records.get(bucket, layout.CURRENT_SWEEP)
+        value = store.get_record(layout.CURRENT_SWEEP)
     except IntegrityError as error:
         logger.warning("the announcement of the last sweep is damaged: %s", error)
         return Sweep(number=-1)
     return Sweep() if value is None else Sweep.model_validate(value)
 
 
-def begin(bucket: Bucket) -> Sweep:
+def begin(store: "Store") -> Sweep:
     """Announce a sweep; no other one can begin until it ends, or its lease does.
 
     Raises:
         ConflictError: another sweep is under way.
     """
-    keys = bucket.keys(layout.SWEEPS)
+    keys = store.bucket.keys(layout.SWEEPS)
     claimed = [int(match[1]) for key in keys if (match := layout.SWEEP.match(key))]
     for number in claimed:
-        began = (records.get(bucket, layout.sweep(number)) or {}).get("started_at")
+        began = (store.get_record(layout.sweep(number)) or {}).get("started_at")
         if isinstance(began, int | float) and time.time() - began < LEASE_SECONDS:
-            raise _under_way(bucket)
-    sweep = Sweep(number=max([current(bucket).number, *claimed]) + 1, active=True)
+            raise _under_way(store)
+    sweep = Sweep(number=max([current(store).number, *claimed]) + 1, active=True)
     try:
-        records.put(bucket, layout.sweep(sweep.number), {"started_at": time.time()}, if_absent=True)
+        store.put_record(layout.sweep(sweep.number), {"started_at": time.time()}, if_absent=True)
     except ConflictError as error:
-        raise _under_way(bucket) from error
-    records.put(bucket, layout.CURRENT_SWEEP, sweep.model_dump(), if_absent=False)
+        raise _under_way(store) from error
+    store.put_record(layout.CURRENT_SWEEP, sweep.model_dump())
     for number in claimed:
-        bucket.delete(layout.sweep(number))
+        store.bucket.delete(layout.sweep(number))
     return sweep
 
 
-def end(bucket: Bucket, sweep: Sweep) -> None:
+def end(store: "Store", sweep: Sweep) -> None:
     """Say that a sweep deletes nothing any more."""
     over = sweep.model_copy(update={"active": False})
-    records.put(bucket, layout.CURRENT_SWEEP, over.model_dump(), if_absent=False)
-    bucket.delete(layout.sweep(sweep.number))
+    store.put_record(layout.CURRENT_SWEEP, over.model_dump())
+    store.bucket.delete(layout.sweep(sweep.number))
 
 
 def undisturbed_since(
-    bucket: Bucket,
+    store: "Store",
     mark: Sweep,
     *,
     clock: Callable[[], float] = time.monotonic,
@@ -89,24 +92,24 @@ def undisturbed_since(
     """Return whether no sweep ran since a mark was taken; one that runs now is waited for.
 
     Args:
-        bucket: the store.
+        store: the store.
         mark: what `current` returned then.
         clock: monotonic seconds.
         sleep: waits.
     """
-    now = current(bucket)
+    now = current(store)
     if now == mark and not now.active:
         return True
     logger.info("a sweep ran meanwhile; what was stored is looked at again")
     until = clock() + 2 * SWEEP_SECONDS
     while now.active and clock() < until:
         sleep(_POLL_SECONDS)
-        now = current(bucket)
+        now = current(store)
     return False
 
 
-def _under_way(bucket: Bucket) -> ConflictError:
+def _under_way(store: "Store") -> ConflictError:
     return ConflictError(
-        f"Another garbage collection of {bucket.uri('')} is under way.",
+        f"Another garbage collection of {store.bucket.uri('')} is under way.",
         remedy=f"Wait until it ends; one that was killed blocks for {LEASE_SECONDS / 60:.0f} min.",
     )

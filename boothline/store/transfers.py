@@ -12,26 +12,26 @@ OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
 
 
-class ByteCounter:
-    """Counts transferred bytes over threads and reports them.
+class Counter:
+    """Counts over threads what is done, in bytes or objects, and reports it.
 
     Args:
-        total_bytes: what there is to transfer.
-        on_progress: called with (done, total) in bytes, one call at a time; None reports nothing.
+        total: what there is to do.
+        on_progress: called with (done, total), one call at a time; None reports nothing.
     """
 
-    def __init__(self, total_bytes: int, on_progress: OnProgress | None) -> None:
-        self._total_bytes = total_bytes
+    def __init__(self, total: int, on_progress: OnProgress | None) -> None:
+        self._total = total
         self._on_progress = on_progress
-        self._done_bytes = 0
+        self._done = 0
         self._lock = Lock()
 
-    def add(self, num_bytes: int) -> None:
-        """Add to the bytes that are done (a repeated part is subtracted by a negative number)."""
+    def add(self, amount: int) -> None:
+        """Add to what is done."""
         with self._lock:
-            self._done_bytes += num_bytes
+            self._done += amount
             if self._on_progress is not None:
-                self._on_progress(self._done_bytes, self._total_bytes)
+                self._on_progress(self._done, self._total)
 
 
 def run_all(tasks: Sequence[Callable[[Event], T]], *, num_workers: int = NUM_WORKERS) -> list[T]:
@@ -61,12 +61,7 @@ def run_all(tasks: Sequence[Callable[[Event], T]], *, num_workers: int = NUM_WOR
 class Traffic:
     """What a process has asked of stores since it began; safe to add to from several threads.
 
-    Attributes:
-        requests: HTTP requests, repeated ones too.
-        retries: operations begun again after a failure that may pass.
-        failures: operations that were given up.
-        sent_bytes: bytes in the bodies of requests.
-        received_bytes: bytes read of objects.
+    Attributes: those of `COUNTED`, which says what each means.
     """
 
     requests: int = 0

@@ -1,16 +1,15 @@
 """Hashes everything that manifests name, straight from the store, and names what is damaged."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from threading import Event, Lock
+from threading import Event
 
 from pydantic import BaseModel, ConfigDict
 
-from boothline.errors import NotFoundError
 from boothline.store import FileEntry, Store, inventory, layout
+from boothline.store.blobs import receive_checked
 from boothline.store.references import OnProgress, References
-from boothline.store.transfers import ByteCounter, run_all
+from boothline.store.transfers import Counter, run_all
 
 _MAX_USERS = 20
 
@@ -106,36 +105,13 @@ def _hash_all(
 ) -> dict[str, str]:
     """Return what is wrong with blobs, by sha256."""
     wanted = sorted(entries, key=lambda entry: entry.sha256)
-    counter = ByteCounter(sum(entry.size_bytes for entry in wanted), on_progress)
-    problems: dict[str, str] = {}
-    lock = Lock()
+    counter = Counter(sum(entry.size_bytes for entry in wanted), on_progress)
 
-    def check(entry: FileEntry, stop: Event) -> None:
-        problem = _problem_of(store, entry, counter=counter)
-        if problem:
-            with lock:
-                problems[entry.sha256] = problem
+    def check(entry: FileEntry, stop: Event) -> str:
+        return receive_checked(store.bucket, entry, lambda chunk: counter.add(len(chunk)))
 
-    run_all([partial(check, entry) for entry in wanted])
-    return problems
-
-
-def _problem_of(store: Store, entry: FileEntry, *, counter: ByteCounter) -> str:
-    """Return what is wrong with a blob, or an empty string."""
-    hasher = hashlib.sha256()
-
-    def sink(chunk: bytes) -> None:
-        hasher.update(chunk)
-        counter.add(len(chunk))
-
-    try:
-        key = layout.blob(entry.sha256)
-        received = store.bucket.receive(key, sink, size_bytes=entry.size_bytes)
-    except NotFoundError:
-        return "is gone"
-    if received != entry.size_bytes:
-        return f"has another length than {entry.size_bytes} bytes"
-    return "" if hasher.hexdigest() == entry.sha256 else "has other bytes than its digest says"
+    problems = run_all([partial(check, entry) for entry in wanted])
+    return {entry.sha256: found for entry, found in zip(wanted, problems, strict=True) if found}
 
 
 def _missing(store: Store, known: References) -> list[Damage]:

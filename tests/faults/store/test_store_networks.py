@@ -14,7 +14,7 @@ from racing import race
 
 from boothline.errors import ServiceError
 from boothline.settings import Settings
-from boothline.store import ManifestDraft, Store, blobs, failures, inventory, multipart
+from boothline.store import ManifestDraft, Store, blobs, failures, inventory
 from boothline.store.s3 import Bucket
 from boothline.store.verification import verify
 
@@ -28,7 +28,6 @@ Note = Callable[[str, str], None]
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of three parts, which are small here."""
-    monkeypatch.setattr(multipart, "PART_BYTES", PART_BYTES)
     monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", PART_BYTES)
     path = tmp_path / "large"
     path.write_bytes(os.urandom((NUM_PARTS - 1) * PART_BYTES + 12_345))
@@ -81,7 +80,7 @@ def test_upload_cut_at_each_request_completes_and_leaves_nothing(
     monkeypatch.setattr(inventory, "STALE_UPLOAD_SECONDS", -60.0)
     left = inventory.unfinished_uploads(store.bucket)
     for upload in left:  # of a create whose answer was lost nobody knows the name
-        inventory.abort(store.bucket, upload)
+        store.bucket.abort_upload(upload.key, upload.upload_id)
     assert len(left) <= (1 if how == "answer lost" else 0)
     stale = inventory.unfinished_uploads(store.bucket)
     assert stale == []

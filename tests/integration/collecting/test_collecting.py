@@ -138,7 +138,7 @@ def test_collect_deletes_the_stray_and_leaves_what_the_run_needs(
     found = verify(store)
     assert (found.damages, found.missing_inputs, found.num_manifests) == ((), (), 4)
     assert len(collect(store, retention=AT_ONCE)) == 0
-    assert not sweeps.current(store.bucket).active
+    assert not sweeps.current(store).active
 
 
 def test_collect_within_the_grace_deletes_nothing(
@@ -217,20 +217,20 @@ def test_collect_with_a_damaged_manifest_deletes_nothing(
 
 
 def test_collect_beside_another_is_refused(store: Store, line: dict[str, ManifestRef]) -> None:
-    sweep = sweeps.begin(store.bucket)
+    sweep = sweeps.begin(store)
     with pytest.raises(ConflictError, match="under way"):
         collect(store, retention=AT_ONCE, delete=True)
-    sweeps.end(store.bucket, sweep)
+    sweeps.end(store, sweep)
     assert len(collect(store, retention=AT_ONCE, delete=True)) == 2
 
 
 def test_collect_after_a_killed_one_goes_on(
     store: Store, line: dict[str, ManifestRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweeps.begin(store.bucket)
+    sweeps.begin(store)
     monkeypatch.setattr(sweeps, "LEASE_SECONDS", 0.0)
     assert len(collect(store, retention=AT_ONCE, delete=True)) == 2
-    assert not sweeps.current(store.bucket).active
+    assert not sweeps.current(store).active
 
 
 @pytest.mark.store_needs("parts")
@@ -269,14 +269,14 @@ class Interrupted(Store):
 def test_undisturbed_since_waits_for_a_sweep_under_way(store: Store) -> None:
     mark = store.sweep_mark()
     assert store.undisturbed_since(mark)
-    sweep = sweeps.begin(store.bucket)
+    sweep = sweeps.begin(store)
     naps: list[float] = []
 
     def sleep(seconds: float) -> None:
         naps.append(seconds)
         if len(naps) == 2:
-            sweeps.end(store.bucket, sweep)
+            sweeps.end(store, sweep)
 
-    assert not sweeps.undisturbed_since(store.bucket, mark, sleep=sleep)
+    assert not sweeps.undisturbed_since(store, mark, sleep=sleep)
     assert len(naps) == 2
     assert json.loads(store.bucket.get(layout.CURRENT_SWEEP) or b"")["active"] is False

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from boothline.doctor import probes
 from boothline.doctor.findings import Finding
-from boothline.store import probes
 from boothline.store.s3 import Bucket
 
 pytestmark = pytest.mark.services

@@ -72,7 +72,9 @@ class MemoryClient:
 
     def list_objects(self, bucket: str, prefix: str, recursive: bool) -> list[SimpleNamespace]:
         return [
-            SimpleNamespace(object_name=name) for name in self.objects if name.startswith(prefix)
+            SimpleNamespace(object_name=name, size=len(data), last_modified=None, etag="")
+            for name, (data, _) in self.objects.items()
+            if name.startswith(prefix)
         ]
 
     def remove_object(self, bucket: str, name: str) -> None:

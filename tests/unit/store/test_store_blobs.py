@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from boothline.errors import IntegrityError
-from boothline.store.blobs import _CheckedFile, _link_or_copy, describe, sweep_parts
+from boothline.store import blobs
+from boothline.store.blobs import _checked_parts, _link_or_copy, describe, sweep_parts
 
 
 def test_describe_file_and_bytes_agree(tmp_path: Path) -> None:
@@ -18,23 +19,30 @@ def test_describe_file_and_bytes_agree(tmp_path: Path) -> None:
     assert describe("p", tmp_path / "file") == describe("p", content)
 
 
-def test_checked_file_unchanged_is_read_whole(tmp_path: Path) -> None:
+def test_checked_parts_of_an_unchanged_file_are_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", 4)
     (tmp_path / "file").write_bytes(b"abcdef")
     entry = describe("p", tmp_path / "file")
-    with _CheckedFile(tmp_path / "file", entry) as checked:
-        assert [checked.read(4), checked.read(4)] == [b"abcd", b"ef"]
+    assert list(_checked_parts(tmp_path / "file", entry)) == [b"abcd", b"ef"]
+    assert list(_checked_parts(b"abcdef", entry)) == [b"abcd", b"ef"]
 
 
-@pytest.mark.parametrize("content", [b"abcdeX", b"abc", b"Xbcdefgh"])
-def test_checked_file_changed_fails_before_its_end(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "sent"), [(b"abcdeX", 4), (b"abc", 3), (b"Xbcdefgh", 4), (b"", 0)]
+)
+def test_checked_parts_of_a_changed_file_fail_before_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, sent: int
+) -> None:
+    monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", 4)
     (tmp_path / "file").write_bytes(b"abcdef")
     entry = describe("p", tmp_path / "file")
     (tmp_path / "file").write_bytes(content)
-    with (
-        _CheckedFile(tmp_path / "file", entry) as checked,
-        pytest.raises(IntegrityError, match="changed while it was stored"),
-    ):
-        list(iter(lambda: checked.read(4), b""))
+    received: list[bytes] = []
+    with pytest.raises(IntegrityError, match="changed while it was stored"):
+        received.extend(_checked_parts(tmp_path / "file", entry))
+    assert b"".join(received) == content[:sent]
 
 
 def test_link_or_copy_beside_a_process_that_caches_the_same_blob(tmp_path: Path) -> None:

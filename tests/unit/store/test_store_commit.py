@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -185,7 +185,7 @@ def sweep_taking(store: Store, client: Any, content: bytes) -> Callable[[str], N
     def sweep(name: str) -> None:
         if name == KEY and f"team/{layout.CURRENT_SWEEP}" not in client.objects:
             del client.objects[blob(content)]
-            sweeps.end(store.bucket, sweeps.begin(store.bucket))
+            sweeps.end(store, sweeps.begin(store))
 
     return sweep
 
@@ -204,7 +204,7 @@ def test_commit_writes_the_manifest_again_that_a_garbage_collection_took(
     def sweep(name: str) -> None:
         if name == KEY and f"team/{layout.CURRENT_SWEEP}" not in client.objects:
             del client.objects[KEY]
-            sweeps.end(memory_store.bucket, sweeps.begin(memory_store.bucket))
+            sweeps.end(memory_store, sweeps.begin(memory_store))
 
     client.after_put = sweep
     ref = memory_store.commit(PATH, draft(a=b"content"))
@@ -335,16 +335,15 @@ def test_commit_sends_what_is_larger_than_a_part_in_parts(
 ) -> None:
     streamed: list[bytes] = []
 
-    def upload(bucket: object, key: str, open_source: Any, *, size_bytes: int) -> None:
-        with open_source() as stream:
-            streamed.append(stream.read(size_bytes))
+    def upload(bucket: object, key: str, parts: Iterable[bytes]) -> None:
+        streamed.extend(parts)
 
     monkeypatch.setattr(blobs, "MULTIPART_PART_BYTES", 10)
     monkeypatch.setattr(multipart, "upload", upload)
     content = b"x" * size_bytes
     (tmp_path / "file").write_bytes(content)
     memory_store.commit(PATH, draft(a=tmp_path / "file" if is_file else content))
-    assert streamed == ([content] if in_parts else [])
+    assert streamed == ([content[:10], content[10:]] if in_parts else [])
     assert (blob(content) in client.objects) is not in_parts
 
 

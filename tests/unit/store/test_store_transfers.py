@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from boothline.store.transfers import ByteCounter, run_all
+from boothline.store.transfers import Counter, run_all
 
 
 def test_run_all_returns_results_in_order() -> None:
@@ -38,9 +38,9 @@ def test_run_all_first_failure_stops_the_others() -> None:
     assert len(started) < 20
 
 
-def test_byte_counter_reports_sums() -> None:
+def test_counter_reports_sums() -> None:
     seen: list[tuple[int, int]] = []
-    counter = ByteCounter(10, lambda done, total: seen.append((done, total)))
+    counter = Counter(10, lambda done, total: seen.append((done, total)))
     counter.add(4)
     counter.add(6)
     assert seen == [(4, 10), (10, 10)]

@@ -1,18 +1,18 @@
 """Probes of what the commit protocol needs from an object store, each by doing it for real."""
 
-import io
 import logging
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier
 from uuid import uuid4
 
 from pydantic import SecretStr
 
-from boothline.errors import StoreError
+from boothline.errors import ServiceError, StoreError
 from boothline.settings import Settings
 from boothline.store import failures, inventory, layout, sdk
-from boothline.store.connection import BRISK
 from boothline.store.s3 import Bucket
 
 logger = logging.getLogger(__name__)
@@ -23,28 +23,23 @@ _CONTENT = b"0123456789"
 
 def count_race_winners(bucket: Bucket, *, num_writers: int = 16) -> int:
     """Let writers claim one name at the same moment and return how many got it; 1 is right."""
-    key = layout.probe(f"race-{uuid4().hex}")
     barrier = Barrier(num_writers)
 
     def claim(writer: int) -> bool:
         barrier.wait()
         return bucket.put_if_absent(key, b"%d" % writer)
 
-    try:
-        with ThreadPoolExecutor(num_writers) as pool:
-            return sum(pool.map(claim, range(num_writers)))
-    finally:
-        _clean_up(bucket, key)
+    with _probe(bucket, "race") as key, ThreadPoolExecutor(num_writers) as pool:
+        return sum(pool.map(claim, range(num_writers)))
 
 
 def refuses_wrong_checksum(bucket: Bucket) -> bool:
     """Return whether the store refuses bytes that do not have the digest sent with them."""
-    key = layout.probe(f"checksum-{uuid4().hex}")
-    try:
-        bucket.with_policy(BRISK).put(key, b"probe", sha256_hex="0" * 64)
-    except StoreError:
-        return bucket.size(key) is None
-    _clean_up(bucket, key)
+    with _probe(bucket, "checksum") as key:
+        try:
+            bucket.brisk().put(key, b"probe", sha256_hex="0" * 64)
+        except StoreError:
+            return bucket.size(key) is None
     return False
 
 
@@ -69,24 +64,18 @@ def keeps_owner_marks(bucket: Bucket) -> bool:
 
     A conditional put whose answer was lost is known by that mark when it is repeated.
     """
-    key = layout.probe(f"owner-{uuid4().hex}")
-    bucket.put_if_absent(key, b"{}")
-    try:
+    with _probe(bucket, "owner") as key:
+        bucket.put_if_absent(key, b"{}")
         return bool(bucket.run(lambda: bucket._owner_of(key), what=f"look up {bucket.uri(key)}"))
-    finally:
-        _clean_up(bucket, key)
 
 
 def reads_from_an_offset(bucket: Bucket) -> bool:
     """Return whether a read may start in the middle of an object."""
-    key = layout.probe(f"range-{uuid4().hex}")
-    bucket.put(key, _CONTENT)
-    try:
+    with _probe(bucket, "range") as key:
+        bucket.put(key, _CONTENT)
         found = bucket.run(
             lambda: b"".join(bucket._stream(key, offset=4)), what=f"read {bucket.uri(key)}"
         )
-    finally:
-        _clean_up(bucket, key)
     return found == _CONTENT[4:]
 
 
@@ -95,20 +84,14 @@ def fault_of_uploads(bucket: Bucket) -> str:
 
     One is completed and read; one is begun, looked for among the unfinished ones, and given up.
     """
-    key = layout.probe(f"parts-{uuid4().hex}")
-    try:
-        bucket.put_stream(key, lambda: io.BytesIO(_CONTENT), size_bytes=len(_CONTENT))
+    with _probe(bucket, "parts") as key:
+        bucket.put_parts(key, [_CONTENT])
         if bucket.get(key) != _CONTENT:
             return "an upload in parts is complete, and is not what was sent"
-    finally:
-        _clean_up(bucket, key)
-    bucket.run(
-        lambda: sdk.start_upload(bucket.client, bucket.name, bucket.name_of(key), headers={}),
-        what=f"write {bucket.uri(key)}",
-    )
+    bucket.run(lambda: sdk.start_upload(bucket, key), what=f"write {bucket.uri(key)}")
     begun = [upload for upload in inventory.unfinished_uploads(bucket) if upload.key == key]
     for upload in begun:
-        inventory.abort(bucket, upload)
+        bucket.abort_upload(key, upload.upload_id)
     now = time.time() + bucket.clock_skew_seconds()
     if begun and abs(begun[0].started_at - now) > _MAX_AGE_SECONDS:
         shown = time.strftime("%Y-%m-%d", time.gmtime(begun[0].started_at))
@@ -118,9 +101,14 @@ def fault_of_uploads(bucket: Bucket) -> str:
     return "" if begun else "unfinished uploads are not listed"
 
 
-def _clean_up(bucket: Bucket, key: str) -> None:
-    """Delete a probe's object; an identity that may not delete leaves some bytes."""
+@contextmanager
+def _probe(bucket: Bucket, name: str) -> Iterator[str]:
+    """Yield a new key, and delete its object; an identity that may not delete leaves some bytes."""
+    key = layout.probe(f"{name}-{uuid4().hex}")
     try:
-        bucket.delete(key)
-    except StoreError as error:
-        logger.debug("the probe %s stays: %s", bucket.uri(key), error)
+        yield key
+    finally:
+        try:
+            bucket.brisk().delete(key)
+        except ServiceError as error:
+            logger.debug("the probe %s stays: %s", bucket.uri(key), error)
