@@ -72,7 +72,7 @@ MODULES = {
     "boothline/evaluation/metrics.py": Module(("tests/unit/evaluation",)),
     "boothline/store/store.py": Module(STORE, COMMIT),
     "boothline/store/s3.py": Module(STORE, CLAIM),
-    "boothline/store/blobs.py": Module(STORE, ("describe", "upload", "require")),
+    "boothline/store/blobs.py": Module(STORE, ("describe", "upload", "_checked_parts", "require")),
     "boothline/store/records.py": Module(STORE, ("seal", "unseal")),
     "boothline/data/decoding.py": Module(("tests/unit/data",)),
     "boothline/data/opening.py": Module(("tests/unit/data",)),
