@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
@@ -80,7 +79,6 @@ def collect(
     retention: Retention,
     delete: bool = False,
     on_progress: OnProgress | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Garbage:
     """Find what nothing needs, and delete it if asked to; safe while jobs run.
 
@@ -89,7 +87,6 @@ def collect(
         retention: what is kept all the same.
         delete: delete it; otherwise nothing is changed.
         on_progress: called with (done, total) manifests and records while they are read.
-        clock: monotonic seconds.
 
     Returns:
         What was found, or what was deleted.
@@ -105,7 +102,7 @@ def collect(
         return garbage
     deleted = Garbage()
     for _ in range(_MAX_ROUNDS):
-        if not garbage or not (swept := _sweep(store, survey, clock=clock)):
+        if not garbage or not (swept := _sweep(store, survey)):
             break
         deleted = deleted.plus(swept)
         garbage = survey.look()
@@ -113,17 +110,17 @@ def collect(
     return deleted
 
 
-def _sweep(store: Store, survey: "_Survey", *, clock: Callable[[], float]) -> Garbage:
+def _sweep(store: Store, survey: "_Survey") -> Garbage:
     """Announce a sweep, look for the last time, and delete as long as the sweep may last."""
     # A delete that is repeated for minutes could arrive after the sweep is over.
     bucket = store.bucket.brisk()
     sweep = sweeps.begin(store)
-    until = clock() + sweeps.SWEEP_SECONDS
+    until = time.monotonic() + sweeps.SWEEP_SECONDS
 
     def in_time(items: tuple[T, ...]) -> tuple[T, ...]:
         """Delete items, some at a time; return those that were deleted in time."""
         num_deleted = 0
-        while num_deleted < len(items) and clock() < until:
+        while num_deleted < len(items) and time.monotonic() < until:
             batch = items[num_deleted : num_deleted + _BATCH]
             run_all([partial(_delete, bucket, item) for item in batch])
             num_deleted += len(batch)

@@ -83,26 +83,21 @@ def end(store: "Store", sweep: Sweep) -> None:
 
 
 def undisturbed_since(
-    store: "Store",
-    mark: Sweep,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    store: "Store", mark: Sweep, *, sleep: Callable[[float], None] = time.sleep
 ) -> bool:
     """Return whether no sweep ran since a mark was taken; one that runs now is waited for.
 
     Args:
         store: the store.
         mark: what `current` returned then.
-        clock: monotonic seconds.
         sleep: waits.
     """
     now = current(store)
     if now == mark and not now.active:
         return True
     logger.info("a sweep ran meanwhile; what was stored is looked at again")
-    until = clock() + 2 * SWEEP_SECONDS
-    while now.active and clock() < until:
+    until = time.monotonic() + 2 * SWEEP_SECONDS
+    while now.active and time.monotonic() < until:
         sleep(_POLL_SECONDS)
         now = current(store)
     return False

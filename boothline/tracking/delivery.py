@@ -187,7 +187,6 @@ class LiveRun:
         connect: makes or finds the step's MLflow run; called in the background until it works.
         gauges: says what the machine is doing; logged while the step is on.
         gauge_seconds: from one reading to the next.
-        clock: seconds since the epoch.
     """
 
     def __init__(
@@ -196,12 +195,10 @@ class LiveRun:
         *,
         gauges: Callable[[], Mapping[str, float]],
         gauge_seconds: float = GAUGE_INTERVAL_SECONDS,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect = connect
         self._gauges = gauges
         self._gauge_seconds = gauge_seconds
-        self._clock = clock
         self._opened = time.monotonic()
         self._next_gauge = 0.0
         self._num_gauged = 0
@@ -243,7 +240,7 @@ class LiveRun:
                     delivery = self._connect()
                 self._send(delivery)
                 if is_last_round and self._status is not None:
-                    delivery.end(self._status, time_ms=int(self._clock() * 1000))
+                    delivery.end(self._status, time_ms=int(time.time() * 1000))
                 pause_seconds = SEND_INTERVAL_SECONDS
             except BoothlineError as error:
                 log = logger.warning if pause_seconds == SEND_INTERVAL_SECONDS else logger.debug
@@ -269,7 +266,7 @@ class LiveRun:
             return
         numbers = dict(self._gauges())
         if self._num_gauged:
-            time_ms = int(self._clock() * 1000)
+            time_ms = int(time.time() * 1000)
             self._waiting.append(Values(time_ms=time_ms, metrics=numbers, step=self._num_gauged))
         self._num_gauged += 1
         self._next_gauge = now + self._gauge_seconds
