@@ -8,15 +8,13 @@ from boothline.errors import BoothlineError, ConflictError, NotFoundError, Servi
 
 _TRANSIENT_CODES = frozenset(
     {
-        "SlowDown",
+        "ConditionalRequestConflict",
+        "IncompleteBody",
         "InternalError",
+        "OperationAborted",
         "RequestTimeout",
         "ServiceUnavailable",
-        "IncompleteBody",
-    }
-    | {
-        "ConditionalRequestConflict",
-        "OperationAborted",
+        "SlowDown",
         "TooManyRequests",
     }
 )

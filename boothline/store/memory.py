@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from boothline.errors import NotFoundError
@@ -34,13 +34,6 @@ class MemoryBucket(Bucket):
     access_key: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
-
-    def stopping_on(self, stop: Event) -> "MemoryBucket":
-        """Return the same bucket: nothing here is waited for."""
-        return self
-
-    def ensure(self) -> None:
-        """Do nothing: it exists."""
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes of an object, or None when it does not exist."""
