@@ -58,6 +58,7 @@ class FakePods:
         drivers: Kubeflow's own pods of the run.
         train_jobs: TrainJobs, by name; without any, Kubeflow Trainer is not installed.
         log: lines of every log.
+        grace: how often the pods of a deleted TrainJob are still listed.
         refusal: status of every answer; 0: none is refused.
         absent: names of Secrets, ConfigMaps, accounts and runtimes that are not there.
     """
@@ -67,6 +68,7 @@ class FakePods:
     drivers: list[dict[str, Any]] = field(default_factory=list)
     train_jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    grace: int = 2
     refusal: int = 0
     absent: set[str] = field(default_factory=set)
     url: str = ""
@@ -85,7 +87,6 @@ class FakePods:
         if url.path.startswith(f"{JOBS}/"):
             name = url.path.rsplit("/", 1)[-1]
             self.deleted.append(name)
-            self.nodes = []
             return 200, self.train_jobs.pop(name)
         if (kind := url.path.rsplit("/", 2)[-2]) in _KINDS:
             name = url.path.rsplit("/", 1)[-1]
@@ -99,7 +100,13 @@ class FakePods:
         self.selectors.append(selector)
         if "!" in selector:
             return 200, {"items": self.drivers}
-        return 200, {"items": self.nodes if "jobset-name" in selector else self.pods}
+        return 200, {"items": self._nodes() if "jobset-name" in selector else self.pods}
+
+    def _nodes(self) -> list[dict[str, Any]]:
+        """Return the pods of the TrainJob, which stay for a while once it is deleted."""
+        if self.deleted:
+            self.grace -= 1
+        return self.nodes if self.grace >= 0 else []
 
     def kubeconfig(self) -> str:
         """Return the text of a kubeconfig that names this server."""

@@ -117,8 +117,9 @@ def forget_training(cluster: Cluster, outcome: Outcome) -> dict[str, str]:
     settings = Settings(
         s3_endpoint=cluster.forwards["store"].url, s3_access_key=access, s3_secret_key=secret
     )
-    ref = ManifestRef.parse(step["manifest"])
-    entries = Store.connect(settings).read(ref).files
+    ref, store = ManifestRef.parse(step["manifest"]), Store.connect(settings)
+    (state,) = (made for made in store.read(ref).inputs if made.path.startswith(layout.TRAINING))
+    entries = store.read(state).files
     client = cluster.store("collector")
     for prefix in (ref.path, layout.TRAINING, layout.JOBS):
         for item in client.list_objects("boothline", prefix=prefix, recursive=True):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -68,10 +69,13 @@ def cancel(
             remedy=f"See boothline status {run_id} --deployment FILE.",
         )
     started = time.monotonic()
-    api.cancel(now.kfp_run_id)
     sources = Sources.connect(deployment, settings)
+    # The train step may delete its own TrainJob; its pods then have their grace period still.
+    jobs = _train_jobs(sources.pods, now.run_id)
+    api.cancel(now.kfp_run_id)
     deleted = _delete_train_jobs(sources.pods, deployment, now.run_id)
-    state, left = _wait(api, deployment, now, sources.pods, patience=patience)
+    jobs |= set(deleted)
+    state, left = _wait(api, deployment, now, sources.pods, jobs=jobs, patience=patience)
     report, notes = "", list(sources.notes)
     try:
         report = _report(sources.store, run, now) if sources.store else ""
@@ -89,12 +93,14 @@ def cancel(
     )
 
 
+def _train_jobs(pods: RunPods | None, run_id: str) -> set[str]:
+    """Return the names of the TrainJobs that a run started, as far as they can be seen."""
+    return set() if pods is None else set(pods.train_jobs(run_id))
+
+
 def _delete_train_jobs(pods: RunPods | None, deployment: Deployment, run_id: str) -> list[str]:
     """Delete the TrainJobs that a run started, and return their names."""
-    if pods is None:
-        return []
-    names = pods.train_jobs(run_id)
-    if names:
+    if names := sorted(_train_jobs(pods, run_id)):
         cluster = Cluster.connect(deployment.kfp.namespace)
         for name in names:
             cluster.delete(name)
@@ -107,6 +113,7 @@ def _wait(
     run: ClusterRun,
     pods: RunPods | None,
     *,
+    jobs: Collection[str],
     patience: Patience,
 ) -> tuple[str, list[str]]:
     """Wait until a run and its pods have ended; return its state and the pods that have not."""
@@ -115,7 +122,7 @@ def _wait(
         state, left = run.state, ["unknown"]
         try:
             run = described(api.run(run.kfp_run_id), deployment)
-            state, left = run.state, _active(pods, run)
+            state, left = run.state, _active(pods, run, jobs)
         except ServiceError:
             if time.monotonic() > deadline:
                 raise
@@ -124,11 +131,11 @@ def _wait(
         pause.wait(patience.poll_seconds)
 
 
-def _active(pods: RunPods | None, run: ClusterRun) -> list[str]:
-    """Return the names of a run's pods that have not ended."""
+def _active(pods: RunPods | None, run: ClusterRun, jobs: Collection[str]) -> list[str]:
+    """Return the names of a run's pods that have not ended, also those of deleted TrainJobs."""
     if pods is None:
         return []
-    found_pods = pods.of_run(run.kfp_run_id, run_id=run.run_id, progress=False)
+    found_pods = pods.of_run(run.kfp_run_id, run_id=run.run_id, jobs=jobs, progress=False)
     return [pod.name for pod in found_pods if pod.is_active]
 
 

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,19 +97,22 @@ class RunPods:
             )
         return cls(api_client(), namespace=deployment.kfp.namespace)
 
-    def of_run(self, kfp_run_id: str, *, run_id: str, progress: bool = True) -> list[StepPod]:
+    def of_run(
+        self, kfp_run_id: str, *, run_id: str, jobs: Collection[str] = (), progress: bool = True
+    ) -> list[StepPod]:
         """Return the pods of a run's steps and of the nodes that train for it, oldest first.
 
         Args:
             kfp_run_id: the API's id of the run.
             run_id: our id of it.
+            jobs: TrainJobs that it had, and that may be deleted.
             progress: whether to read from the log how far a running step is.
 
         Raises:
             ServiceError: the Kubernetes API is away or refuses.
         """
         found = [(pod.metadata.labels[STEP_LABEL], pod) for pod in self._steps(kfp_run_id)]
-        for job in self.train_jobs(run_id):
+        for job in {*self.train_jobs(run_id), *jobs}:
             selector = f"jobset.sigs.k8s.io/jobset-name={job}"
             found += [("train", pod) for pod in self._listed(selector)]
         found.sort(key=lambda item: item[1].metadata.creation_timestamp)

@@ -348,6 +348,7 @@ def test_cancelled_run_loses_its_training_and_says_so(
     kubernetes.nodes = [unscheduled("ours-node-0-0")]
     done = cancelled(deployment, monkeypatch, store)
     assert (done.state, done.pods) == ("CANCELED", [])
+    assert kubernetes.grace < 0  # their grace period was waited for
     assert done.train_jobs == kubernetes.deleted == ["ours"]
     stopped = [item for item in read_steps(store, RUN) if item.status == "failed"]
     assert [item.step for item in stopped] == ["train" if reached else "generate_prior"]
@@ -356,6 +357,33 @@ def test_cancelled_run_loses_its_training_and_says_so(
     ended = read_run(store, RUN)
     assert ended is not None
     assert (ended.status, ended.report) == ("interrupted", done.report)
+
+
+@pytest.mark.parametrize("by_step", [True, False], ids=["by its step", "by cancel"])
+def test_pods_of_a_deleted_training_that_do_not_end_are_named(
+    run: ClusterRun,
+    deployment: Deployment,
+    kubernetes: FakePods,
+    monkeypatch: pytest.MonkeyPatch,
+    by_step: bool,
+) -> None:
+    """A TrainJob is gone at once, its pods when they have saved their state."""
+    annotations = {"boothline.dev/run": RUN}
+    kubernetes.train_jobs["ours"] = {"metadata": {"name": "ours", "annotations": annotations}}
+    kubernetes.nodes, kubernetes.grace = [pod("ours-node-0-0")], 1_000_000
+    api = PipelinesApi(deployment.kfp, settings=Settings())
+    cancel = api.cancel
+
+    def cancel_and_stop(run_id: str) -> None:
+        cancel(run_id)
+        if by_step:
+            kubernetes.train_jobs.clear()
+
+    monkeypatch.setattr(api, "cancel", cancel_and_stop)
+    impatient = Patience(poll_seconds=0.001, timeout_seconds=0.01)
+    done = cancelling.cancel(api, deployment, RUN, settings=Settings(), patience=impatient)
+    assert done.pods == ["ours-node-0-0"]
+    assert done.train_jobs == ([] if by_step else ["ours"])
 
 
 def test_pods_that_do_not_end_are_named(
