@@ -15,7 +15,7 @@ from boothline.errors import ConfigError, ServiceError, StoreError
 from boothline.launch.cluster import cancelling, runs
 from boothline.launch.cluster.client import PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
-from boothline.launch.cluster.pods import RunPods, own_lines
+from boothline.launch.cluster.pods import RunPods
 from boothline.launch.cluster.runs import Patience
 from boothline.launch.cluster.standing import Sources, as_progress
 from boothline.launch.cluster.states import ClusterRun, ClusterStep
@@ -28,6 +28,7 @@ from boothline.trainjob.cluster import api_client
 
 RUN = "20260131-093000-1a2b"
 CONFIG = RunConfig.model_validate({"subject": {"images": "s3://boothline/teddy/"}})
+OURS = {"metadata": {"name": "ours", "annotations": {"boothline.dev/run": RUN}}}
 QUICK = Patience(poll_seconds=0.001, timeout_seconds=5.0)
 # What Kubeflow Pipelines 2.17 was seen to list of a run: drivers, groups and iterations among the
 # steps, states that lag, and no message where a driver failed.
@@ -296,31 +297,6 @@ def test_watched_run_is_shown_as_a_local_one(run: ClusterRun) -> None:
     assert NO_GPU in display.lines[0]
 
 
-def test_own_lines_leave_out_what_kubeflow_writes_before() -> None:
-    own = "2026-01-31 09:31:00,000 INFO boothline.progress train started 0/0  \nTraceback\n"
-    assert own_lines(f"I0131 launcher_v2.go:151] input\n{{}}\n{own}") == own
-    assert own_lines("I0131 driver.go: refused\n") == "I0131 driver.go: refused\n"
-
-
-def test_own_lines_end_where_kubeflow_writes_again() -> None:
-    own = (
-        "2026-01-31 03:56:40,170 INFO boothline.progress train progress 199/200 steps loss 0.1\n"
-        "node 0: INFO boothline.store.store: committed\n"
-        "2026-01-31 03:56:40,785 INFO boothline.progress train done\n"
-    )
-    before = (
-        'time=2026-01-31T03:54:25.071Z level=INFO msg="capturing logs" argo=true\n'
-        "I0131 03:54:25.120729      16 main.go:67] Setting log level to: '1'\n"
-        "[KFP Executor 2026-01-31 03:54:25,291 INFO]: Got executor_input:\n{\n}\n"
-    )
-    behind = (
-        "[KFP Executor 2026-01-31 03:56:40,785 INFO]: Wrote executor output file to /minio/x\n"
-        'I0131 03:56:41.569332      16 launcher_v2.go:1230] ExecutorOutput: {\n  "a": 1\n}\n'
-        'time=2026-01-31T03:56:42.286Z level=INFO msg="sub-process exited" argo=true\n'
-    )
-    assert own_lines(before + own + behind) == own
-
-
 def cancelled(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> cancelling.Cancelled:
@@ -343,8 +319,7 @@ def test_cancelled_run_loses_its_training_and_says_so(
     write_step(store, RUN, record("validate_data", "done"))
     if reached:
         write_step(store, RUN, record("train", "running"))
-    annotations = {"boothline.dev/run": RUN}
-    kubernetes.train_jobs["ours"] = {"metadata": {"name": "ours", "annotations": annotations}}
+    kubernetes.train_jobs["ours"] = OURS
     kubernetes.nodes = [unscheduled("ours-node-0-0")]
     done = cancelled(deployment, monkeypatch, store)
     assert (done.state, done.pods) == ("CANCELED", [])
@@ -359,46 +334,27 @@ def test_cancelled_run_loses_its_training_and_says_so(
     assert (ended.status, ended.report) == ("interrupted", done.report)
 
 
-@pytest.mark.parametrize("by_step", [True, False], ids=["by its step", "by cancel"])
-def test_pods_of_a_deleted_training_that_do_not_end_are_named(
-    run: ClusterRun,
-    deployment: Deployment,
-    kubernetes: FakePods,
-    monkeypatch: pytest.MonkeyPatch,
-    by_step: bool,
-) -> None:
-    """A TrainJob is gone at once, its pods when they have saved their state."""
-    annotations = {"boothline.dev/run": RUN}
-    kubernetes.train_jobs["ours"] = {"metadata": {"name": "ours", "annotations": annotations}}
-    kubernetes.nodes, kubernetes.grace = [pod("ours-node-0-0")], 1_000_000
-    api = PipelinesApi(deployment.kfp, settings=Settings())
-    cancel = api.cancel
-
-    def cancel_and_stop(run_id: str) -> None:
-        cancel(run_id)
-        if by_step:
-            kubernetes.train_jobs.clear()
-
-    monkeypatch.setattr(api, "cancel", cancel_and_stop)
-    impatient = Patience(poll_seconds=0.001, timeout_seconds=0.01)
-    done = cancelling.cancel(api, deployment, RUN, settings=Settings(), patience=impatient)
-    assert done.pods == ["ours-node-0-0"]
-    assert done.train_jobs == ([] if by_step else ["ours"])
-
-
+@pytest.mark.parametrize("gone", ["no training", "by its step", "by cancel"])
 def test_pods_that_do_not_end_are_named(
     run: ClusterRun,
     deployment: Deployment,
     kubernetes: FakePods,
-    store: Store,
     monkeypatch: pytest.MonkeyPatch,
+    gone: str,
 ) -> None:
-    kubernetes.pods = [pod("train-1")]
-    monkeypatch.setattr(Store, "connect", lambda settings, **_: store)
+    """A TrainJob is gone at once, its pods when they have saved their state."""
+    kubernetes.nodes, kubernetes.grace = [pod("node-0-0")], 1_000_000
+    if gone == "no training":
+        kubernetes.pods = [pod("train-1")]
+    else:
+        kubernetes.train_jobs["ours"] = OURS
     api = PipelinesApi(deployment.kfp, settings=Settings())
+    if gone == "by its step":
+        monkeypatch.setattr(api, "cancel", lambda run_id: kubernetes.train_jobs.clear())
     impatient = Patience(poll_seconds=0.001, timeout_seconds=0.01)
     done = cancelling.cancel(api, deployment, RUN, settings=Settings(), patience=impatient)
-    assert done.pods == ["train-1"]
+    assert done.pods == (["train-1"] if gone == "no training" else ["node-0-0"])
+    assert done.train_jobs == (["ours"] if gone == "by cancel" else [])
     assert done.report == ""
     assert "BOOTHLINE_S3_ENDPOINT" in done.notes[0]
 
