@@ -76,6 +76,7 @@ def cancel(
     deleted = _delete_train_jobs(sources.pods, deployment, now.run_id)
     jobs |= set(deleted)
     state, left = _wait(api, deployment, now, sources.pods, jobs=jobs, patience=patience)
+    seconds = round(time.monotonic() - started, 1)
     report, notes = "", list(sources.notes)
     try:
         report = _report(sources.store, run, now) if sources.store else ""
@@ -88,7 +89,7 @@ def cancel(
         train_jobs=deleted,
         pods=left,
         report=report,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=seconds,
         notes=notes,
     )
 
