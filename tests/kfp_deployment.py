@@ -29,7 +29,5 @@ def api_of(server: FakePipelines, **settings: Any) -> PipelinesApi:
     return PipelinesApi(deployment(server).kfp, settings=Settings.model_validate(settings))
 
 
-def submit(server: FakePipelines) -> tuple[ClusterRun, bool]:
-    return runs.submit(
-        api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline="dreambooth"
-    )
+def submit(server: FakePipelines, *, pipeline: str = "dreambooth") -> tuple[ClusterRun, bool]:
+    return runs.submit(api_of(server), deployment(server), CONFIG, run_id=RUN_ID, pipeline=pipeline)

@@ -118,8 +118,8 @@ def forget_training(cluster: Cluster, outcome: Outcome) -> dict[str, str]:
         s3_endpoint=cluster.forwards["store"].url, s3_access_key=access, s3_secret_key=secret
     )
     ref, store = ManifestRef.parse(step["manifest"]), Store.connect(settings)
-    (state,) = (made for made in store.read(ref).inputs if made.path.startswith(layout.TRAINING))
-    entries = store.read(state).files
+    (state,) = (made for made in store.read(ref).inputs if made.startswith(layout.TRAINING))
+    entries = store.read(ManifestRef.parse(state)).files
     client = cluster.store("collector")
     for prefix in (ref.path, layout.TRAINING, layout.JOBS):
         for item in client.list_objects("boothline", prefix=prefix, recursive=True):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from boothline.catalogue import PIPELINES
 from boothline.config import RunConfig
 from boothline.config.form import completed
 from boothline.launch.cluster.client import FAILED, FINAL, SUCCEEDED
@@ -117,7 +118,9 @@ def pipeline_of(run: "V2beta1Run") -> str:
     """Return the name of the pipeline that a run carries; dreambooth where it does not say."""
     spec = run.pipeline_spec or {}
     inner = spec.get("pipeline_spec", spec)
-    return str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
+    name = str(inner.get("pipelineInfo", {}).get("name", "dreambooth"))
+    # kfp writes no underscore into a compiled pipeline.
+    return next((ours for ours in PIPELINES if ours.replace("_", "-") == name), name)
 
 
 def config_of(run: "V2beta1Run") -> RunConfig:

@@ -7,6 +7,7 @@ import pytest
 from kfp_deployment import CONFIG, RUN_ID, api_of, deployment, submit
 from kfp_fake import FakePipelines
 
+from boothline.catalogue import PIPELINES, steps_of
 from boothline.config import RunConfig
 from boothline.config.fields import MODELS, PATHS
 from boothline.errors import (
@@ -205,6 +206,18 @@ def test_resume_starts_a_failed_run_again_with_its_own_arguments(server: FakePip
     one, two = server.kept["runs"].values()
     assert one["runtime_config"] == two["runtime_config"]
     assert api_of(server).find_run(RUN_ID).run_id == again.kfp_run_id
+
+
+@pytest.mark.parametrize("pipeline", [one for one in PIPELINES if one != "sweep"])
+def test_run_of_every_pipeline_is_known_by_its_name_and_resumes(
+    server: FakePipelines, pipeline: str
+) -> None:
+    """kfp compiles `batch_inference` as `batch-inference`."""
+    server.states = ("FAILED",)
+    first, _ = submit(server, pipeline=pipeline)
+    assert first.pipeline == pipeline
+    assert steps_of(first.pipeline)
+    assert runs.resume(api_of(server), deployment(server), RUN_ID).pipeline == pipeline
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED"])
