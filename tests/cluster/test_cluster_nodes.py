@@ -40,8 +40,13 @@ def ranks(cluster: Cluster, *, phase: str = "") -> list[str]:
 
 
 def train_jobs(cluster: Cluster) -> list[str]:
+    """Return the names of the TrainJobs of this release."""
     items = cluster.namespace.read("trainjobs")["items"]
-    return [item["metadata"]["name"] for item in items]
+    return [
+        item["metadata"]["name"]
+        for item in items
+        if item["spec"]["runtimeRef"]["name"].startswith(cluster.release.name)
+    ]
 
 
 def step_of(cluster: Cluster, run_id: str, deployment: Path) -> dict[str, Any]:
