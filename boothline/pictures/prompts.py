@@ -114,7 +114,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(
             f"The prompt file {path} cannot be read: {error.strerror or error}.",
-            remedy="Check inference.prompts_file.",
+            remedy="Check inference.prompts_file, or evaluation.prompts_file.",
         ) from error
 
 
