@@ -1,11 +1,15 @@
 """What Kubeflow's page shows of a result: where it is in the store, its digest, its facts."""
 
+import logging
 from typing import Protocol
 
 from boothline import settings as environment
+from boothline.errors import IntegrityError, NotFoundError
 from boothline.results import KINDS, Model, Training
 from boothline.store import Manifest, ManifestRef, Store
 from boothline.trials import FAILED_TRIAL
+
+logger = logging.getLogger(__name__)
 
 SCHEME = "boothline"
 """Kubeflow keeps the address of an artifact of an unknown scheme, and uploads nothing for it."""
@@ -46,13 +50,22 @@ def describe(artifact: Artifact, reference: str) -> None:
 
 
 def _facts(store: Store, manifest: Manifest) -> dict[str, object]:
-    """Return the facts of a result that people ask for."""
+    """Return the facts of a result that people ask for.
+
+    A reused model outlives the results that it was made from: one that was deleted, or made again,
+    costs its facts and no more.
+    """
     kind = next(kind for kind in KINDS if kind.kind == manifest.kind)
     result = kind.of(manifest)
     facts: dict[str, object] = {**result.worth_showing()}
     if isinstance(result, Model):
         facts["base_model"] = result.base_model.source
-        trainings = [store.read(source) for source in manifest.inputs]
-        steps = [Training.of(one).num_steps for one in trainings if one.kind == Training.kind]
-        facts["num_steps"] = next(iter(steps), None) or 0
+        for source in manifest.inputs:
+            try:
+                made = store.read(source)
+            except (IntegrityError, NotFoundError) as error:
+                logger.warning("not shown on Kubeflow's page: what %s says. %s", source, error)
+                continue
+            if made.kind == Training.kind:
+                facts["num_steps"] = Training.of(made).num_steps or 0
     return facts

@@ -59,6 +59,21 @@ def test_model_says_base_steps_size_and_what_it_was_made_from(store: Store) -> N
     }
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["deleted", "made again"])
+def test_model_outlives_the_training_that_it_was_made_from(store: Store, again: bool) -> None:
+    """A run on a cluster failed here, after its training was made again to the same bits."""
+    training = store.commit("steps/train/t", Training(num_steps=40).draft())
+    model = Model(model_name="m", method="lora", base_model=ModelBase(source="b", digest="e3"))
+    ref = store.commit("steps/publish_checkpoint/m", model.draft(inputs=(training,)))
+    store.bucket.delete(f"{training.path}/manifest.json")
+    if again:
+        store.commit("steps/train/t", Training(num_steps=41).draft())
+    shown = Shown()
+    describe(shown, str(ref))
+    assert shown.metadata["made_from"] == "steps/train/t"
+    assert "num_steps" not in shown.metadata
+
+
 def test_result_of_a_failed_trial_is_left_as_it_is(store: Store) -> None:
     shown = Shown()
     describe(shown, FAILED_TRIAL)
