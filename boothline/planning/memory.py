@@ -117,7 +117,7 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
     """
     rung = Rung(plan=plan_memory(config, shapes, device=device))
     yield rung
-    for change in _savings(config, device):
+    for change in _savings(config, on_gpu=device == "cuda"):
         changed = {**rung.changes, **change}
         plan = plan_memory(_with(config, changed), shapes, device=device)
         if plan.total < rung.plan.total:
@@ -125,19 +125,21 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
             yield rung
 
 
-def _savings(config: RunConfig, device: Device) -> Iterator[dict[str, object]]:
+def _savings(config: RunConfig, *, on_gpu: bool) -> Iterator[dict[str, object]]:
     """Yield what could be changed, in order; the ladder leaves out what saves nothing."""
     training = config.training
+    is_full = training.method == "full"
     yield {"training.gradient_checkpointing": True}
     yield {"training.accumulation": training.batch_size // training.num_processes}
-    if device == "cuda":
+    if on_gpu:
         yield {"training.precision": "bf16"}
-    if training.optimizer == "adamw" and training.method == "full":
-        yield {"training.optimizer": _small_optimizer(device)}
+    if is_full and training.optimizer == "adamw":
+        in_8_bits = on_gpu and is_installed(OPTIMIZERS["adamw8bit"])
+        yield {"training.optimizer": "adamw8bit" if in_8_bits else "adafactor"}
     yield {"training.train_text_encoder": False}
-    if training.method == "full":
+    if is_full:
         yield {"training.method": "lora", "training.optimizer": "adamw"}
-    if device == "cuda" and training.frozen_precision != "nf4":
+    if on_gpu and training.frozen_precision != "nf4":
         yield from _for_frozen_weights(training)
 
 
@@ -152,14 +154,6 @@ def _for_frozen_weights(training: TrainingConfig) -> Iterator[dict[str, object]]
     if is_installed(OPTIMIZERS["adamw8bit"]):
         whole = {"training.shard_frozen": False} if can_shard or training.shard_frozen else {}
         yield {**adapted, **whole, "training.frozen_precision": "nf4"}
-
-
-def _small_optimizer(device: Device) -> str:
-    """Return the optimizer with the smallest states of those that are installed."""
-    in_8_bits = "adamw8bit"
-    if device == "cuda" and is_installed(OPTIMIZERS[in_8_bits]):
-        return in_8_bits
-    return "adafactor"
 
 
 def _with(config: RunConfig, changes: Mapping[str, object]) -> RunConfig:
