@@ -166,7 +166,7 @@ def test_frozen_weights_are_sharded_over_several_ranks_before_they_are_rounded(
     having(monkeypatch, "bitsandbytes", installed=True)
     config = RunConfig.model_validate({"training": {**ADAPTED, **changes}})
     found, so_far = [], {}
-    for change in _savings(config, "cuda"):
+    for change in _savings(config, on_gpu=True):
         so_far |= change
         _with(config, so_far)  # a configuration that is valid
         found.append({key: change[key] for key in change if key in BF16 or key in CUT})
