@@ -36,7 +36,7 @@ class OfflineRun:
     """
 
     def __init__(self, folder: Path, *, project: str, group: str, step: str) -> None:
-        self._library = _library("wandb", setting="wandb")
+        self._library = _library("wandb", setting="wandb", extra="boothline[wandb]")
         self._folder = folder
         self._names = {"project": project, "group": group, "name": f"{group}/{step}"}
 
@@ -81,7 +81,9 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._library = _library("tensorboardX", setting="tensorboard")
+        self._library = _library(
+            "tensorboardX", setting="tensorboard", extra="boothline[tensorboard]"
+        )
         self._folder = folder
         self._num_pictures: Counter[str] = Counter()
 
@@ -129,8 +131,8 @@ def _picture(values: Values) -> "Image":
     return Image.open(io.BytesIO(values.content), formats=("PNG",))
 
 
-def _library(name: str, *, setting: str) -> ModuleType:
-    """Return the library that a setting of `tracking` needs, which an extra of that name installs.
+def _library(name: str, *, setting: str, extra: str) -> ModuleType:
+    """Return the library that a setting of `tracking` needs, and that an extra installs.
 
     Raises:
         ConfigError: it is missing.
@@ -140,5 +142,5 @@ def _library(name: str, *, setting: str) -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"tracking.{setting} needs the library {name}: {error}.",
-            remedy=f"Install the extra: pip install 'boothline[{setting}]'.",
+            remedy=f"Install the extra: pip install '{extra}'.",
         ) from error
