@@ -148,6 +148,7 @@ class Release:
     def __init__(self, namespace: Namespace, further: dict[str, Any], *, single_user: bool) -> None:
         self.namespace = namespace
         self.name = f"boothline-t{secrets.token_hex(2)}"
+        self.secret = self.name
         self.further = further
         text = (
             (Path(__file__).parent / "cluster" / "values.yaml")
@@ -168,7 +169,7 @@ class Release:
 
     def _secret(self, role: str, keys: list[str]) -> None:
         literals = [f"--from-literal={key}" for key in keys]
-        self.namespace.kubectl("create", "secret", "generic", f"{self.name}-{role}", *literals)
+        self.namespace.kubectl("create", "secret", "generic", f"{self.secret}-{role}", *literals)
 
     def upgrade(self, folder: Path, *settings: str) -> float:
         """Install or upgrade it; return the seconds that it took."""
@@ -187,7 +188,7 @@ class Release:
         """Return access key and secret key of a role."""
         import base64
 
-        data = self.namespace.read("secret", f"{self.name}-{role}")["data"]
+        data = self.namespace.read("secret", f"{self.secret}-{role}")["data"]
         access, secret = (base64.b64decode(data[k]).decode() for k in ("access-key", "secret-key"))
         return access, secret
 
@@ -210,7 +211,7 @@ class Release:
         ]
         self.namespace.kubectl("delete", "persistentvolumeclaims", "--selector", selector)
         self.namespace.kubectl(
-            "delete", "secrets", *(f"{self.name}-{role}" for role in (*ROLES, "signing"))
+            "delete", "secrets", *(f"{self.secret}-{role}" for role in (*ROLES, "signing"))
         )
         return left
 

@@ -16,7 +16,7 @@ STEPS = {
     *("sample_models", "evaluate", "promote", "batch_infer"),
 }
 RUN_LABEL = "pipeline/runid"
-MOST_DRIVERS = 12
+MOST_DRIVERS = 11
 """One for each step of a run with one shard of each, and for the groups that it needs."""
 SUBJECTS = ROOT / "examples" / "subjects"
 
@@ -67,7 +67,7 @@ def test_chart_installs_and_every_connection_of_a_step_is_open(
 
 @pytest.mark.proves("F31/kubeflow", "F35/cluster", "F65/run")
 def test_demo_runs_to_its_end(cluster: Cluster, demo: tuple[Path, Outcome], figure: Any) -> None:
-    """The demo is judged and promoted; at most 6:30 on two idle cores, and 12 driver pods"""
+    """The demo is judged and promoted; at most 6:30 on two idle cores, and 11 driver pods"""
     _, outcome = demo
     assert outcome.code == 0, outcome.said
     assert outcome.printed["state"] == "SUCCEEDED"
@@ -93,6 +93,24 @@ def test_demo_submitted_again_reuses_every_step(
     reused = {name for name, status in statuses(again.printed).items() if status == "reused"}
     assert {name.rstrip("-0123456789") for name in reused} >= STEPS - {"promote"}
     figure(f"{again.seconds:.0f} s")
+
+
+def test_refused_model_makes_no_pictures(
+    cluster: Cluster, demo: tuple[Path, Outcome], plain: Path, figure: Any
+) -> None:
+    """A model that the gate refuses makes no pictures, and the run succeeds"""
+    path, _ = demo
+    words = ("submit", path, "--set", "promotion.margins.min_subject_gain=2", "--watch")
+    refused = cluster.boothline(*words, "--deployment", plain, "--run-id", "refused-1")
+    assert refused.code == 0, refused.said
+    found = statuses(refused.printed)
+    assert found["promote"] == "done"
+    assert not {name for name in found if name.startswith("batch_infer")} or (
+        found["batch_infer"] not in ("done", "reused")
+    )
+    report = cluster.boothline("report", "refused-1")
+    assert report.code == 0, report.said
+    figure(f"{refused.seconds:.0f} s; {drivers(cluster, refused.printed)} drivers")
 
 
 def test_run_is_shown_as_one_at_home(

@@ -8,6 +8,7 @@ import yaml
 
 from boothline.catalogue import TOOLS, TORCH, described
 from boothline.errors import ConfigError
+from boothline.launch.cluster.conditions import lift_conditions
 from boothline.launch.cluster.deployment import (
     Deployment,
     Placement,
@@ -47,6 +48,7 @@ def placed(text: str, deployment: Deployment) -> str:
             models are published unsigned that may only be loaded signed.
     """
     spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
+    lift_conditions(spec)
     platform = platforms[0] if platforms else {}
     executors = spec["deploymentSpec"]["executors"]
     steps = {label: _step_of(label, executor) for label, executor in executors.items()}

@@ -12,7 +12,9 @@ from boothline.errors import ConfigError
 from boothline.launch.cluster import placing
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.runs import compile_for
+from boothline.launch.compile import compiled, pipeline_named
 from boothline.pipelines.parameters import TARGETS
+from boothline.pipelines.stages import Shape
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FULL = GOLDEN / "deployment-full.yaml"
@@ -213,18 +215,49 @@ def _pods_one_after_the_other(text: str) -> list[str]:
     return ["root", *tasks(spec["root"])]
 
 
-def test_run_of_one_shard_each_has_twelve_drivers(full: Deployment) -> None:
+def test_run_of_one_shard_each_has_eleven_drivers(full: Deployment) -> None:
     plain = full.model_copy(update={"steps": {}})
     alike = {name: {"num_shards": 1} for name in ("prior", "evaluation", "inference")}
     one = RunConfig.model_validate(alike)
     drivers = _pods_one_after_the_other(compile_for(plain, config=one))
-    assert len(drivers) == 12
+    assert len(drivers) == 11
     assert {name for name in drivers if name.startswith("for-loop")} == set()
     two = RunConfig.model_validate({**alike, "prior": {"num_shards": 2}})
     loops = [
         name for name in _pods_one_after_the_other(compile_for(plain, config=two)) if "loop" in name
     ]
     assert len(loops) == 1
+
+
+def test_condition_around_one_step_stands_on_the_step(full: Deployment) -> None:
+    spec = next(yaml.load_all(compile_for(full), yaml.CSafeLoader))
+    plain = yaml.safe_load(compiled(pipeline_named("dreambooth", shape=Shape.of(None))))
+
+    def tasks(component: str, of: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = of["components"][component]["dag"]["tasks"]
+        return found
+
+    (step,) = tasks("comp-condition-2", plain).values()
+    group = tasks("comp-exit-handler-1", plain)["condition-2"]
+    lifted = tasks("comp-exit-handler-1", spec)["batch-infer"]
+    assert "comp-condition-2" not in spec["components"]
+    assert "condition-2" not in tasks("comp-exit-handler-1", spec)
+    assert lifted["triggerPolicy"] == group["triggerPolicy"]
+    assert lifted["dependentTasks"] == group["dependentTasks"]
+    given, outside = lifted["inputs"]["parameters"], group["inputs"]["parameters"]
+    assert set(given) == {*step["inputs"]["parameters"], "pipelinechannel--promote-Output"}
+    assert given["model"] == outside["pipelinechannel--publish-checkpoint-Output"]
+    assert given["run_id"] == {"componentInputParameter": "pipelinechannel--run_id"}
+    assert given["shard"] == {"runtimeValue": {"constant": 0.0}}
+
+
+def test_condition_around_many_steps_or_a_loop_stays(full: Deployment) -> None:
+    plain = full.model_copy(update={"steps": {}})
+    spec = next(yaml.load_all(compile_for(plain, pipeline="retrain"), yaml.CSafeLoader))
+    assert [name for name in spec["components"] if "condition" in name] == ["comp-condition-2"]
+    two = RunConfig.model_validate({"inference": {"num_shards": 2}})
+    looped = next(yaml.load_all(compile_for(plain, config=two), yaml.CSafeLoader))
+    assert len([name for name in looped["components"] if "condition" in name]) == 1
 
 
 def test_step_behind_one_shard_is_given_its_reference_in_a_list(full: Deployment) -> None:
