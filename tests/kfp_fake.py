@@ -95,7 +95,7 @@ class FakePipelines:
         if identity not in self.kept[kind]:
             return 404, {"message": f"{kind} {identity} not found"}
         if verb == "terminate":
-            self.states = ("CANCELING", "CANCELED")
+            self.states = ("CANCELING", "FAILED")  # as Kubeflow Pipelines 2.17 was seen to do
             self.looks[identity] = 0
             return 200, {}
         if verb in ("enable", "disable"):
@@ -159,5 +159,7 @@ class FakePipelines:
         if kind == "runs":
             item["state"] = self._state(identity)
             item["run_details"] = {"task_details": list(self.tasks)}
+            past = self.states[: self.looks[identity] + 1]
+            item["state_history"] = [{"state": state} for state in past]
             self.looks[identity] += 1
         return item

@@ -144,6 +144,7 @@ def lose_a_rank(cluster: Cluster) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.proves("F38/trainer", "F65/nodes")
 def test_ranks_deleted_twice_come_back_and_the_weights_are_the_same_bits(
     cluster: Cluster, nodes: Path, pictures: str, figure: Any
 ) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from boothline.catalogue import steps_of
 from boothline.errors import BoothlineError, ConfigError, ServiceError
-from boothline.launch.cluster.client import PipelinesApi
+from boothline.launch.cluster.client import CANCELED, FAILED, PipelinesApi
 from boothline.launch.cluster.deployment import Deployment
 from boothline.launch.cluster.pods import RunPods
 from boothline.launch.cluster.runs import Patience, found
@@ -85,7 +85,7 @@ def cancel(
     return Cancelled(
         run_id=now.run_id,
         kfp_run_id=now.kfp_run_id,
-        state=state,
+        state=CANCELED if state == FAILED else state,  # which Kubeflow may not have seen coming
         train_jobs=deleted,
         pods=left,
         report=report,

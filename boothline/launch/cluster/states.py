@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from boothline.catalogue import PIPELINES
 from boothline.config import RunConfig
 from boothline.config.form import completed
-from boothline.launch.cluster.client import FAILED, FINAL, SUCCEEDED
+from boothline.launch.cluster.client import CANCELED, FAILED, FINAL, SUCCEEDED
 from boothline.launch.cluster.deployment import Deployment
 from boothline.runs import JOB, resolved_run_id
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
+CANCELLING = "CANCELING"
 # An attempt at a task that is tried again.
 _ATTEMPT = re.compile(r"\(\d+\)$")
 
@@ -55,7 +56,8 @@ class ClusterRun(BaseModel):
     kfp_run_id: str
     pipeline: str = "dreambooth"
     state: str = Field(
-        description="State in Kubeflow Pipelines, e.g. RUNNING; FAILED if a task failed."
+        description="State in Kubeflow Pipelines, e.g. RUNNING; FAILED if a task failed, "
+        "CANCELED if somebody cancelled it."
     )
     error: str = ""
     steps: list[ClusterStep] = Field(default_factory=list)
@@ -86,6 +88,8 @@ def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
     if state == SUCCEEDED and (failed := _failed(tasks)):
         state = FAILED
         error = f"Kubeflow Pipelines says {SUCCEEDED}, but {', '.join(failed)} failed"
+    if state == FAILED and was_cancelled(run):
+        state, error = CANCELED, ""
     return ClusterRun(
         run_id=run_id_of(run),
         kfp_run_id=str(run.run_id),
@@ -95,6 +99,11 @@ def described(run: "V2beta1Run", deployment: Deployment) -> ClusterRun:
         tasks=sorted(tasks, key=lambda task: task.name),
         url=f"{deployment.kfp.host.rstrip('/')}/#/runs/details/{run.run_id}",
     )
+
+
+def was_cancelled(run: "V2beta1Run") -> bool:
+    """Whether somebody cancelled a run; Kubeflow Pipelines calls it FAILED when it has ended."""
+    return any(status.state == CANCELLING for status in run.state_history or [])
 
 
 def _failed(tasks: Sequence[ClusterTask]) -> list[str]:
