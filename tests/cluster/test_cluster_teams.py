@@ -20,7 +20,19 @@ AUDIENCE = "pipelines.kubeflow.org"
 EVERY_MINUTE = "0 * * * * *"
 RUN = "of-ours-1"
 ENDED = ("Succeeded", "Failed")
-CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 8)"
+# As a step does, it tries again: policies reach a node after the pod.
+CONNECT = """
+import socket, sys, time
+until = time.monotonic() + 30
+while True:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 8)
+        break
+    except OSError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(1)
+"""
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,10 @@ class Team:
         return self.cluster.configuration(name, self.images, **changes)
 
     def seen_from(self, other: "Team") -> Path:
-        """Write a deployment file that names this team's namespace, for another team's user."""
+        """Write this team's deployment file as another team's user would have it."""
         kfp = self.cluster.release.deployment()["kfp"]
         host = other.cluster.forwards["kubeflow"].url
-        return other.cluster.deployment("theirs", trainer=None, kfp={**kfp, "host": host})
+        return self.cluster.deployment("theirs", trainer=None, kfp={**kfp, "host": host})
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +252,7 @@ def connection(cluster: Cluster, address: str) -> str:
     words = ("python", "-c", CONNECT, host, port)
     cluster.start_pod(name, *words, labels=labels, requests={"cpu": "10m", "memory": "64Mi"})
     try:
-        until(lambda: cluster.phase(name) in ENDED, seconds=120, what=f"the end of pod {name}")
+        until(lambda: cluster.phase(name) in ENDED, seconds=180, what=f"the end of pod {name}")
         said = cluster.namespace.kubectl("logs", name).strip()
         return said.splitlines()[-1] if said else ""
     finally:
