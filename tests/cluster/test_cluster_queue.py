@@ -111,7 +111,8 @@ def test_training_of_two_nodes_waits_for_its_queue(
     queue.take()
     started = time.monotonic()
     words = ("--deployment", deployment, "--run-id", "queued-2")
-    process = cluster.start("submit", cluster.configuration("queued", pictures), *words, "--watch")
+    config = cluster.configuration("queued", pictures, training__seed=6)  # so that it trains
+    process = cluster.start("submit", config, *words, "--watch")
 
     def jobs() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = cluster.namespace.read("trainjobs")["items"]
