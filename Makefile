@@ -4,9 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# Tests run in processes of one thread each: teams of threads would wait for each other. Three on two
+# Tests run in processes of one thread each: teams of threads would wait for each other. Four on two
 # cores: some always wait for servers and steps.
-WORKERS ?= 3
+WORKERS ?= 4
 ONE_THREAD := OMP_NUM_THREADS=1
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
