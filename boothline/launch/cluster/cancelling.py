@@ -85,7 +85,7 @@ def cancel(
     return Cancelled(
         run_id=now.run_id,
         kfp_run_id=now.kfp_run_id,
-        state=CANCELED if state == FAILED else state,  # which Kubeflow may not have seen coming
+        state=CANCELED if state == FAILED else state,  # its history may lack it
         train_jobs=deleted,
         pods=left,
         report=report,
