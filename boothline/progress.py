@@ -61,7 +61,8 @@ class Progress:
         shard: number of the shard, if sharded.
         run_dir: local run folder; None reports to the log only.
         clock: seconds since the epoch.
-        min_interval_seconds: counts closer than this are dropped (the last is kept).
+        min_interval_seconds: counts closer than this are dropped (the last is kept). Default: 0.25
+            in a run folder, which a live table reads; 2 where the lines only lengthen a pod's log.
     """
 
     def __init__(
@@ -71,12 +72,14 @@ class Progress:
         shard: int | None = None,
         run_dir: Path | None = None,
         clock: Callable[[], float] = time.time,
-        min_interval_seconds: float = 0.25,
+        min_interval_seconds: float | None = None,
     ) -> None:
         self.step = step
         self.shard = shard
         self._path = run_dir / "events" / f"{label_of(step, shard)}.jsonl" if run_dir else None
         self._clock = clock
+        if min_interval_seconds is None:
+            min_interval_seconds = 0.25 if run_dir else 2.0
         self._min_interval_seconds = min_interval_seconds
         self._last_time = 0.0
         if self._path:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,7 +26,7 @@ StepStatus = Literal["running", "done", "failed"]
 RunStatus = Literal["running", "done", "refused", "failed", "interrupted"]
 
 _TRIAL = re.compile(r"(?P<run_id>.+)-t(?P<number>\d{2,})")
-
+_NUM_READERS = 8
 
 JOB = "@job"
 """Stands in a run id for the id that the pipeline engine gives the run."""
@@ -178,8 +179,7 @@ def write_step(store: Store, run_id: str, record: StepRecord) -> None:
 
 def read_steps(store: Store, run_id: str) -> list[StepRecord]:
     """Return the records of a run's steps in the order they started."""
-    records = [
-        StepRecord.model_validate(store.get_record(path))
-        for path in store.list_records(layout.step_records(run_id))
-    ]
+    paths = store.list_records(layout.step_records(run_id))
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        records = [StepRecord.model_validate(value) for value in pool.map(store.get_record, paths)]
     return sorted(records, key=lambda record: record.started_at)

@@ -11,7 +11,7 @@ from boothline.results import Dataset, Evaluation, Model, Promotion, Result
 from boothline.runs import StepRecord, read_steps
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
-from boothline.tracking.client import Client, point
+from boothline.tracking.client import Answer, Client, point
 from boothline.tracking.identity import recorded
 from boothline.tracking.reconciling import DATASETS, dataset_digest, headline_metrics
 
@@ -40,16 +40,16 @@ def describe_version(settings: Settings, store: Store, run_id: str) -> None:
         return
     try:
         client = Client(settings.mlflow_uri)
-        number = mirror.find(client, version)
-        if number is None:
+        shown = mirror.look_up(client, version)
+        if shown is None:
             return
         rules = [rule.text for rule in promotion.rules] if promotion else []
-        mirror.describe(client, version, number, tags=tags, rules=rules)
+        mirror.describe(client, version, shown, tags=tags, rules=rules)
         run = recorded(store, run_id)
         if run and evaluation:
             pictures = _pictures(store, done)
             time_ms = int((done["evaluate"].started_at + done["evaluate"].seconds) * 1000)
-            if model_id := _model_id(client, version.name, number):
+            if model_id := _model_id(shown):
                 about = {**pictures, "model_id": model_id, "run_id": run.mlflow_run_id}
                 scores = headline_metrics(evaluation).items()
                 points = [point(name, mean, time_ms, about=about) for name, mean in scores]
@@ -66,9 +66,9 @@ def _pictures(store: Store, done: Mapping[str, StepRecord]) -> dict[str, str]:
     return {"dataset_name": DATASETS[Dataset], "dataset_digest": digest}
 
 
-def _model_id(client: Client, name: str, number: int) -> str:
+def _model_id(shown: Answer) -> str:
     """Return MLflow's model of a version; empty: the server, from before MLflow 3, has none."""
-    source = str(mirror.read(client, name, number).get("source", ""))
+    source = str(shown.get("source", ""))
     return source.removeprefix(_OF_MODEL) if source.startswith(_OF_MODEL) else ""
 
 

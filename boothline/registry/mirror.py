@@ -144,43 +144,45 @@ def show(
 def describe(
     client: Client,
     version: Version,
-    number: int,
+    shown: Answer,
     *,
     tags: Mapping[str, str],
     rules: Iterable[str],
 ) -> None:
-    """Put tags on MLflow's version of some number, and say them in its description."""
-    named = {"name": version.name, "version": str(number)}
-    to = f"describe version {number} of {version.name}"
-    before = by_key(read(client, version.name, number).get("tags", ()))
+    """Put tags on a version, which MLflow has as `shown`, and say them in its description."""
+    named = {"name": version.name, "version": str(shown["version"])}
+    to = f"describe version {shown['version']} of {version.name}"
+    before = by_key(shown.get("tags", ()))
     for name, text in tags.items():
         if before.get(name) != text:
             client.post("model-versions/set-tag", to=to, **named, key=name, value=text)
     text = mlmodel.description(version, {**before, **tags}, rules=rules)
-    client.post("model-versions/update", to=to, method="PATCH", **named, description=text)
+    if shown.get("description") != text:
+        client.post("model-versions/update", to=to, method="PATCH", **named, description=text)
 
 
 def find(client: Client, version: Version) -> int | None:
     """Return the lowest number in MLflow that has a version's manifest, or None."""
+    shown = look_up(client, version)
+    return None if shown is None else int(shown["version"])
+
+
+def look_up(client: Client, version: Version) -> Answer | None:
+    """Return what has a version's manifest in MLflow, as it has it: the lowest number, or None."""
     found = client.get(
         "model-versions/search",
         to=f"list the versions of {version.name}",
         filter=f"name = '{version.name}' and tags.`{DIGEST_TAG}` = '{version.digest}'",
     )
-    shown = found.get("model_versions", ())
-    return min((int(version["version"]) for version in shown), default=None)
-
-
-def read(client: Client, name: str, number: int) -> Answer:
-    """Return a version as MLflow has it, by MLflow's number."""
-    to = f"show version {number} of {name}"
-    found: Answer = client.get("model-versions/get", to=to, name=name, version=str(number))
-    return dict(found["model_version"])
+    shown: Iterable[Answer] = found.get("model_versions", ())
+    return min(shown, key=lambda one: int(one["version"]), default=None)
 
 
 def tags(client: Client, name: str, number: int) -> Mapping[str, str]:
     """Return the tags of a version in MLflow, by MLflow's number."""
-    return by_key(read(client, name, number).get("tags", ()))
+    to = f"show version {number} of {name}"
+    found = client.get("model-versions/get", to=to, name=name, version=str(number))
+    return by_key(found["model_version"].get("tags", ()))
 
 
 def tag_number(client: Client, version: Version, number: int) -> None:

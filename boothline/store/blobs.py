@@ -253,3 +253,19 @@ def sweep_parts(cache: Path, *, now: float | None = None) -> int:
                 part.unlink()
                 num_deleted += 1
     return num_deleted
+
+
+def inside(folder: Path, entry: FileEntry) -> Path:
+    """Return where a file of a manifest goes, with its parent folders made.
+
+    Raises:
+        IntegrityError: a link below the folder leads the path out of it.
+    """
+    target = folder / entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError(
+            f"{entry.path!r} would be written outside {folder}.",
+            remedy="Fetch into an empty folder.",
+        )
+    return target

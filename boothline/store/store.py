@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from boothline.errors import ConfigError, ConflictError, DataError, IntegrityError, NotFoundError
 from boothline.settings import Settings
 from boothline.store import layout, sweeps
-from boothline.store.blobs import BlobStore, describe, sweep_parts
+from boothline.store.blobs import BlobStore, describe, inside, sweep_parts
 from boothline.store.layout import MANIFEST_NAME, check_manifest_path
 from boothline.store.manifest import FileEntry, Manifest, ManifestDraft, ManifestRef, Readable
 from boothline.store.records import BrokenSealError, seal, unseal
@@ -24,6 +24,9 @@ from boothline.store.transfers import Counter, OnProgress, run_all
 logger = logging.getLogger(__name__)
 
 ReadableT = TypeVar("ReadableT", bound=Readable)
+_REMEMBERED = 256
+"""Manifests. A reference names one text for ever, and a run of nine steps asks for each some ten
+times."""
 
 
 class Store:
@@ -39,6 +42,7 @@ class Store:
     def __init__(self, bucket: Bucket, *, cache: Path) -> None:
         self._bucket = bucket
         self._blobs = BlobStore(bucket, cache)
+        self._remembered = lru_cache(_REMEMBERED)(self._read)
 
     @classmethod
     def connect(cls, settings: Settings, *, brisk: bool = False) -> "Store":
@@ -102,11 +106,15 @@ class Store:
     def read(self, ref: ManifestRef | str) -> Manifest:
         """Return a manifest whose bytes have the digest of the reference.
 
+        What was read once is remembered; `look_up` says whether it is still there.
+
         Raises:
             NotFoundError: it does not exist.
             IntegrityError: its bytes have another digest.
         """
-        wanted = _parsed(ref)
+        return self._remembered(_parsed(ref))
+
+    def _read(self, wanted: ManifestRef) -> Manifest:
         found = self.look_up(wanted.path)
         if found is None:
             raise NotFoundError(
@@ -192,7 +200,7 @@ class Store:
         entries = self.read(ref).under(prefix)
         counter = Counter(sum(entry.size_bytes for entry in entries), on_progress)
         destination.mkdir(parents=True, exist_ok=True)
-        targets = [_inside(destination, entry) for entry in entries]
+        targets = [inside(destination, entry) for entry in entries]
 
         def place(entry: FileEntry, target: Path, stop: Event) -> None:
             self._blobs.place(entry, target, stop=stop, on_bytes=counter.add)
@@ -229,6 +237,7 @@ class Store:
     def forget(self, path: str) -> None:
         """Delete the manifest at a path, never a blob; does nothing when there is none."""
         self._bucket.delete(_key(path))
+        self._remembered.cache_clear()
 
     def put_record(
         self, path: str, value: Mapping[str, object], *, if_absent: bool = False
@@ -378,22 +387,6 @@ def _entry_of(path: str, source: Path | bytes | FileEntry, stop: Event) -> FileE
         raise ConfigError(f"{path!r} cannot be stored: {_first_reason(error)}.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
-
-
-def _inside(folder: Path, entry: FileEntry) -> Path:
-    """Return where a file of a manifest goes, with its parent folders made.
-
-    Raises:
-        IntegrityError: a link below the folder leads the path out of it.
-    """
-    target = folder / entry.path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.parent.resolve().is_relative_to(folder.resolve()):
-        raise IntegrityError(
-            f"{entry.path!r} would be written outside {folder}.",
-            remedy="Fetch into an empty folder.",
-        )
-    return target
 
 
 def _first_reason(error: ValidationError) -> str:

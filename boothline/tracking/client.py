@@ -112,6 +112,7 @@ class Client:
         self._uri = uri.rstrip("/")
         is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK and not _has_credentials()
         self._pool = _pool() if is_plain else None
+        self._artifact_uris: dict[str, str] = {}
 
     def library(self) -> "MlflowClient":
         """Return MLflow's own client of the server, for what takes more than requests."""
@@ -132,6 +133,14 @@ class Client:
         """Return a run as MLflow has it: its `info`, and the `data` that were logged to it."""
         run: Answer = self.get("runs/get", to=f"show run {run_id}", run_id=run_id)["run"]
         return {"data": {}, **run}
+
+    def create_run(self, name: str, **about: object) -> Answer:
+        """Make a run and return its `info`."""
+        body = {"run_name": name, **about}
+        with translated(f"create the run {name}"):
+            made: Answer = self._ask("POST", "runs/create", body=body)["run"]["info"]
+        self._artifact_uris[made["run_id"]] = made["artifact_uri"]
+        return made
 
     def log_batch(
         self,
@@ -179,7 +188,9 @@ class Client:
 
     def _place_of_artifacts(self, run_id: str) -> str | None:
         """Return the path below the server's artifacts of a run's own; None: others keep them."""
-        uri = urlsplit(self.run(run_id)["info"]["artifact_uri"])
+        if run_id not in self._artifact_uris:
+            self._artifact_uris[run_id] = self.run(run_id)["info"]["artifact_uri"]
+        uri = urlsplit(self._artifact_uris[run_id])
         return uri.path.strip("/") if uri.scheme == _PROXIED and not uri.netloc else None
 
     def _ask(

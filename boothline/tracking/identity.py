@@ -160,16 +160,14 @@ class MlflowRuns:
             experiment_id = parent.experiment_id
             tags = {STEP_TAG: step, PARENT_TAG: parent.mlflow_run_id}
         name = self.run_id if step == PARENT else step
-        made = self.client.post(
-            "runs/create",
-            to=f"create the run {name}",
+        made = self.client.create_run(
+            name,
             experiment_id=experiment_id,
             user_id="unknown",  # deprecated: the tag counts
             # The server takes a run that does not say when it started for one of 1970.
             start_time=int(time.time() * 1000) if started_ms is None else started_ms,
             tags=listed({RUN_TAG: self.run_id, **tags}),
-            run_name=name,
-        )["run"]["info"]
+        )
         run = MlflowRun(mlflow_run_id=made["run_id"], experiment_id=experiment_id, is_empty=True)
         return self._claimed(step, run, replace=existing is not None)
 

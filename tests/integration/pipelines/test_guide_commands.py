@@ -21,6 +21,8 @@ from boothline.diffusion.loading import load_pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.services]
 ROOT = Path(__file__).resolve().parents[3]
+INSTALLED = os.environ.get("BOOTHLINE_TEST_PROGRAM")
+"""The `boothline` of another environment, as a wheel has put it there; None: this checkout's."""
 BLOCK = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 # Commands on models that a reader has and a checkout has not.
 ELSEWHERE = ("/models/", "OWNER/MODEL", "my-mix", "base:sd15")
@@ -87,11 +89,14 @@ def run(line: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     program = programs / "boothline"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m boothline.cli.app "$@"\n')
+    what = INSTALLED or f"{sys.executable} -m boothline.cli.app"
+    program.write_text(f'#!/bin/sh\nexec {what} "$@"\n')
     program.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if "BOOTHLINE" not in name}
+    hidden = ("BOOTHLINE", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     environment["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    environment["PYTHONPATH"] = str(ROOT)
+    if INSTALLED is None:
+        environment["PYTHONPATH"] = str(ROOT)
     environment |= variables
     return subprocess.run(
         ["/bin/bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from boothline.progress import Progress, label_of, read_events
 
 
@@ -16,6 +18,18 @@ def test_update_closer_than_the_interval_is_dropped_but_not_the_last(tmp_path: P
     for done in (1, 2, 3, 4):
         progress.update(done, 4, unit="steps")
     assert [event.done for event in read_events(tmp_path)] == [1, 3, 4]
+
+
+def test_update_of_a_pod_writes_a_line_every_two_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    progress = Progress("train", clock=iter([10.0, 11.9, 12.0, 12.1]).__next__)
+    for done in (1, 2, 3, 4):
+        progress.update(done, 4, unit="steps")
+    assert [record.message for record in caplog.records] == [
+        "train progress 1/4 steps",
+        "train progress 3/4 steps",
+        "train progress 4/4 steps",
+    ]
 
 
 def test_update_that_no_later_call_repeats_is_not_dropped(tmp_path: Path) -> None:

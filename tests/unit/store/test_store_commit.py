@@ -381,3 +381,19 @@ def test_look_up_of_what_is_no_manifest_gives_the_first_reason(
     client.objects[KEY] = (seal({"schema_version": 2, "kind": 3}, path=PATH), {})
     with pytest.raises(IntegrityError, match="is not a manifest: Input should be 1"):
         memory_store.look_up(PATH)
+
+
+def test_manifest_is_asked_for_once_by_reference_and_each_time_by_path(
+    connect: Callable[[], Store], memory_store: Store, client: Any
+) -> None:
+    ref = memory_store.commit(PATH, draft(weights=b"1"))
+    first = memory_store.read(ref)
+    kept = client.objects.pop(KEY)
+    assert memory_store.read(str(ref)) is first
+    assert memory_store.find(PATH) is None
+    with pytest.raises(NotFoundError):
+        connect().read(ref)
+    client.objects[KEY] = kept
+    memory_store.forget(PATH)
+    with pytest.raises(NotFoundError):
+        memory_store.read(ref)

@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = answer
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
     def log_message(self, *arguments: object) -> None:
         """Say nothing."""
@@ -152,6 +152,19 @@ def test_artifacts_kept_elsewhere_are_sent_by_mlflows_own_client(
     client.log_files("r", files)
     assert library.files == files
     assert {path.partition("?")[0] for path, _ in server.received} == {"/api/2.0/mlflow/runs/get"}
+
+
+def test_place_of_the_files_of_a_run_that_was_just_made_is_not_asked_for(
+    server: Server, client: Client
+) -> None:
+    info = {"run_id": "r", "artifact_uri": "mlflow-artifacts:/1/r/artifacts"}
+    server.answers = [(200, json.dumps({"run": {"info": info}}).encode()), (200, b"{}")]
+    assert client.create_run("train", tags=[]) == info
+    client.log_files("r", {"a.json": b"{}", "b.json": b"{}"})
+    paths = [path.removeprefix("/api/2.0/") for path, _ in server.received]
+    artifacts = "mlflow-artifacts/artifacts/1/r/artifacts"
+    assert paths[0] == "mlflow/runs/create"
+    assert sorted(paths[1:]) == [f"{artifacts}/a.json", f"{artifacts}/b.json"]
 
 
 def test_server_with_credentials_may_not_reach_the_files_that_the_library_lists(
