@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -23,6 +24,19 @@ def available_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+# NVIDIA's driver on Linux, its devices in WSL, and AMD's driver.
+_GPU_DRIVERS = (Path("/proc/driver/nvidia"), Path("/dev/dxg"), Path("/dev/kfd"))
+
+
+def num_gpus(drivers: Sequence[Path] = _GPU_DRIVERS) -> int:
+    """Return the GPUs that this process may use; torch is only loaded where there is a driver."""
+    if not any(driver.exists() for driver in drivers):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def cores_for(num_processes: int) -> dict[str, str]:

@@ -29,8 +29,9 @@ from boothline.tracking import MemoryTracker
 STEP_KEYS = GOLDENS / "step_keys.json"
 RUN_ID = "20260101-000000-abcd"
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
-    "demo": (),
+    "demo": ("training.num_processes=2",),
     "adapters, buckets and validation": (
+        "training.num_processes=2",
         "training.method=lora",
         "training.lora.rank=4",
         "training.lora.dora=true",

@@ -128,8 +128,12 @@ class TrainingConfig(Section):
     accumulation: int = Field(
         default=1, ge=1, le=1024, description="Micro-batches per optimizer step and rank."
     )
-    num_processes: int = Field(
-        default=2, ge=1, le=1024, description="World size of one node (torchrun)."
+    num_processes: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="World size of one node; unset: a rank for each GPU, of as many as share the "
+        "batch evenly, and without a GPU one rank with all cores.",
     )
     learning_rate: float = Field(
         default=1e-4, gt=0, le=1, description="Peak learning rate of the UNet."
@@ -263,6 +267,13 @@ class TrainingConfig(Section):
         "most of what a model learns, it learns early.",
     )
 
+    def num_ranks(self, *, num_gpus: int = 0) -> int:
+        """Return the world size of one node that has so many GPUs."""
+        if self.num_processes is not None:
+            return self.num_processes
+        slots = self.batch_size // self.accumulation
+        return max((n for n in range(1, num_gpus + 1) if slots % n == 0), default=1)
+
     @property
     def trains_text_encoder(self) -> bool:
         """Whether the text encoder, or an adapter on it, is trained."""
@@ -275,7 +286,7 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        micro = self.num_processes * self.accumulation
+        micro = self.num_ranks() * self.accumulation
         if self.batch_size % micro:
             raise ValueError(
                 f"training.batch_size ({self.batch_size}) must be a multiple of num_processes x "

@@ -200,8 +200,8 @@ def _traced(question: _Question) -> TracedStep:
 
 def _denoiser_bytes(network: torch.nn.Module, training: TrainingConfig) -> int:
     """Return what the denoiser takes on one rank; a network for NF4 is in bf16 here."""
-    if training.shard_frozen and training.num_processes > 1:
-        return sharded_bytes(network, num_ranks=training.num_processes)
+    if training.shard_frozen and training.num_ranks() > 1:
+        return sharded_bytes(network, num_ranks=training.num_ranks())
     return frozen_bytes(network, training.frozen_precision)
 
 
@@ -261,7 +261,7 @@ def _micro_batch(config: RunConfig, networks: DiffusionParts) -> tuple[object, .
     """Return noisy latents, timesteps, captions and their rows as one rank gets them at once."""
     training, family = config.training, networks.family
     has_prior = config.prior.enabled and config.prior.weight > 0
-    count = training.batch_size // (training.num_processes * training.accumulation)
+    count = training.batch_size // (training.num_ranks() * training.accumulation)
     count *= 2 if has_prior else 1
     width_px, height_px = max(sizes_of(config.subject), key=prod)
     scale, channels = networks.vae_scale, family.latent_channels(networks)

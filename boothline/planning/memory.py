@@ -83,7 +83,7 @@ def plan_memory(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Me
     trained_bytes = 4 * traced.num_trained
     optimizer = int(OPTIMIZER_BYTES[training.optimizer] * traced.num_trained)
     average = trained_bytes if training.ema_decay is not None else 0
-    step = traced.trace.peak_bytes(gradients_allocated=training.num_processes > 1)
+    step = traced.trace.peak_bytes(gradients_allocated=training.num_ranks() > 1)
     files = (trained_bytes, optimizer, average)
     state = sum(files) + sum(min(size, UPLOAD_BYTES) for size in files)
     return MemoryPlan(
@@ -130,7 +130,7 @@ def _savings(config: RunConfig, *, on_gpu: bool) -> Iterator[dict[str, object]]:
     training = config.training
     is_full = training.method == "full"
     yield {"training.gradient_checkpointing": True}
-    yield {"training.accumulation": training.batch_size // training.num_processes}
+    yield {"training.accumulation": training.batch_size // training.num_ranks()}
     if on_gpu:
         yield {"training.precision": "bf16"}
     if is_full and training.optimizer == "adamw":
@@ -146,7 +146,7 @@ def _savings(config: RunConfig, *, on_gpu: bool) -> Iterator[dict[str, object]]:
 def _for_frozen_weights(training: TrainingConfig) -> Iterator[dict[str, object]]:
     """Yield how weights beneath adapters could be kept, what rounds them least first."""
     adapted: dict[str, object] = {"training.method": "lora", "training.precision": "bf16"}
-    can_shard = training.num_processes > 1 and not training.compile
+    can_shard = training.num_ranks() > 1 and not training.compile
     yield {**adapted, "training.frozen_precision": "bf16"}
     if can_shard:
         yield {**adapted, "training.shard_frozen": True}

@@ -9,6 +9,7 @@ from boothline.components.train import ABOUT, METRICS, VALIDATED
 from boothline.data.class_pictures import CLASS_FOLDER
 from boothline.diffusion.base_model import BaseModel, model_of
 from boothline.errors import DataError
+from boothline.processes import num_gpus
 from boothline.results import Training
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import FileEntry, ManifestDraft, ManifestRef, Store, layout
@@ -168,7 +169,9 @@ def _draft(
 
 
 def _world_size(context: StepContext) -> int:
-    return context.settings.num_processes or context.config.training.num_processes
+    """Return the number of ranks: this machine's own, else that of the configuration."""
+    training = context.config.training
+    return context.settings.num_processes or training.num_ranks(num_gpus=num_gpus())
 
 
 def _model(context: StepContext, source: str = "") -> BaseModel:

@@ -97,8 +97,9 @@ def test_training_cancelled_while_it_runs_is_gone_and_resumes_from_its_state(
     config = cluster.configuration(
         "stopped", pictures, training__num_steps=120, training__seed=12, checkpoints__every_steps=10
     )
+    before = set(states(cluster))
     cluster.boothline("submit", config, "--deployment", nodes, "--run-id", "stopped-1")
-    until(lambda: len(states(cluster)) >= 1, seconds=900, what="a saved state", pause=3)
+    until(lambda: set(states(cluster)) - before, seconds=900, what="a saved state", pause=3)
     outcome = cancelled(cluster, "stopped-1", nodes)
     resumed = cluster.boothline("resume", "stopped-1", "--deployment", nodes)
     assert resumed.code == 0, resumed.said

@@ -99,7 +99,7 @@ def test_resolve_out_of_range_names_setting_bounds_value_and_source(tmp_path: Pa
         ),
         ("training.learning_rate=5", "must be a number, above 0, at most 1; got 5"),
         ("training.precision=fp8", 'must be a choice, one of fp32, bf16, fp16; got "fp8"'),
-        ("training.batch_size=3", "set training.batch_size to a multiple of 2"),
+        ("training.accumulation=3", "set training.batch_size to a multiple of 3"),
         ("subject.resolution_px=60", "a multiple of 8; got 60"),
         ("subject.name=A b", "matching `^[a-z0-9]"),
         ("subject.prompt=a toy", "subject.prompt must contain {subject}, got 'a toy'"),

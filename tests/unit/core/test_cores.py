@@ -3,12 +3,15 @@
 import builtins
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from boothline.processes import available_cores, cores_for
+from boothline.processes import available_cores, cores_for, num_gpus
 
 CORES = 8
 V2 = "/sys/fs/cgroup/cpu.max"
@@ -78,3 +81,21 @@ def test_cores_for_several_processes_leave_each_its_share(
     for name, value in cores_for(num_processes).items():
         monkeypatch.setenv(name, value)
     assert available_cores() == share
+
+
+def test_gpus_of_a_machine_without_a_driver_are_none_and_torch_is_not_loaded(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import pathlib, sys; from boothline.processes import num_gpus;"
+        f"print(num_gpus([pathlib.Path({str(tmp_path / 'none')!r})]), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "False"]
+
+
+def test_gpus_behind_a_driver_are_those_that_torch_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert num_gpus([tmp_path / "none", tmp_path]) == 3

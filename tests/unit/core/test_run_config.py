@@ -75,3 +75,24 @@ def test_prior_prompts_are_taken_in_turn() -> None:
         "a bear on grass",
         "a bear in snow",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_gpus", "ranks"),
+    [
+        ({}, 0, 1),
+        ({}, 1, 1),
+        ({}, 4, 4),
+        ({}, 8, 4),  # a batch of four pictures
+        ({}, 3, 2),
+        ({"batch_size": 6}, 4, 3),
+        ({"accumulation": 2}, 4, 2),
+        ({"num_processes": 2}, 0, 2),
+        ({"num_processes": 1}, 4, 1),
+    ],
+)
+def test_ranks_are_as_many_as_there_are_gpus_that_share_the_batch_evenly(
+    settings: dict[str, int], num_gpus: int, ranks: int
+) -> None:
+    training = RunConfig.model_validate({"training": {"batch_size": 4, **settings}}).training
+    assert training.num_ranks(num_gpus=num_gpus) == ranks

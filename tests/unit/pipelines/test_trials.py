@@ -98,7 +98,7 @@ def test_planned_ranges_without_optuna_name_the_extra(monkeypatch):
         ({"grid": {"training.seed": list(range(101))}}, "101 combinations"),
         ({"grid": {"training.num_steps": [10, 0]}}, r"Trial 1 \(training.num_steps=0\)"),
         ({"grid": {"training.nothing": [1, 2]}}, r"Trial 0 .*training.nothing"),
-        ({"grid": {"training.batch_size": [4, 3]}}, "must be a multiple of num_processes"),
+        ({"grid": {"training.accumulation": [2, 3]}}, "must be a multiple of num_processes"),
     ],
 )
 def test_planned_of_what_cannot_be_tried_says_why(sweep, message):
