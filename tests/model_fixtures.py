@@ -191,8 +191,10 @@ def _save_image_processor(folder: Path, *, size_px: int) -> None:
     ).save_pretrained(folder)
 
 
-def make_tiny_clip(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
-    """Save a random CLIPModel with its tokenizer and image processor: 32 px, 16 features."""
+def make_tiny_clip(
+    folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS, size_px: int = RESOLUTION_PX
+) -> Path:
+    """Save a random CLIPModel with its tokenizer and image processor: 16 features."""
     import torch
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
@@ -216,17 +218,17 @@ def make_tiny_clip(folder: Path, *, seed: int = 0, words: Sequence[str] = WORDS)
                     "eos_token_id": tokenizer.eos_token_id,
                     "pad_token_id": tokenizer.pad_token_id,
                 },
-                vision_config={**layers, "image_size": RESOLUTION_PX, "patch_size": 8},
+                vision_config={**layers, "image_size": size_px, "patch_size": 8},
                 projection_dim=16,
             )
         )
     model.save_pretrained(folder, safe_serialization=True)
-    _save_image_processor(folder, size_px=RESOLUTION_PX)
+    _save_image_processor(folder, size_px=size_px)
     return folder
 
 
-def make_tiny_dino(folder: Path, *, seed: int = 0) -> Path:
-    """Save a random ViTModel (loads as AutoModel) with its image processor: 32 px, 16 features."""
+def make_tiny_dino(folder: Path, *, seed: int = 0, size_px: int = RESOLUTION_PX) -> Path:
+    """Save a random ViTModel (loads as AutoModel) with its image processor: 16 features."""
     import torch
     from transformers import ViTConfig, ViTModel
 
@@ -238,12 +240,12 @@ def make_tiny_dino(folder: Path, *, seed: int = 0) -> Path:
                 intermediate_size=32,
                 num_hidden_layers=2,
                 num_attention_heads=2,
-                image_size=RESOLUTION_PX,
+                image_size=size_px,
                 patch_size=8,
             )
         )
     model.save_pretrained(folder, safe_serialization=True)
-    _save_image_processor(folder, size_px=RESOLUTION_PX)
+    _save_image_processor(folder, size_px=size_px)
     return folder
 
 

@@ -84,14 +84,30 @@ def fitting_values(
         "evaluation.dino_model": dino,
         "evaluation.clip_model": clip,
     }
-    default = SamplingConfig()
+    usual = fitting_sampling(family, SamplingConfig())
     for section in _SECTIONS:
         values[f"{section}.sampling.batch_size"] = 4
         if family.usual_guidance:
             values[f"{section}.sampling.guidance_scale"] = family.usual_guidance
-        if default.sampler not in family.samplers:
-            values[f"{section}.sampling.sampler"] = family.samplers[0]
+        if usual.sampler != SamplingConfig().sampler:
+            values[f"{section}.sampling.sampler"] = usual.sampler
     return values
+
+
+def fitting_sampling(family: Family, sampling: SamplingConfig) -> SamplingConfig:
+    """Return settings in which the sampler, and then the guidance, fit if nobody chose them.
+
+    Args:
+        family: of the model.
+        sampling: the settings; what was given to it stays.
+    """
+    if sampling.sampler in family.samplers:
+        return sampling
+    usual = {"sampler": family.samplers[0], "guidance_scale": family.usual_guidance}
+    chosen = sampling.model_fields_set
+    return sampling.model_copy(
+        update={n: value for n, value in usual.items() if value is not None and n not in chosen}
+    )
 
 
 def check_fit(config: RunConfig, native: int | None) -> None:

@@ -100,13 +100,12 @@ def make_pictures(
         IntegrityError: a verification key is set and the model's signature is invalid.
     """
     from boothline.pictures.making import generate, save_picture
-    from boothline.pictures.plan import plan_pictures
 
     version = resolve(session.store, *model)
     loaded = LoadedModel.load(
         session.store, session.settings, version, precision=sampling.precision
     )
-    planned = plan_pictures(rows, sampling=sampling, images_per_prompt=num_images)
+    planned = loaded.plan(rows, sampling=sampling, num_images=num_images)
     paths: list[str] = []
     first = _next_number(folder)
     with _collected() as said:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -193,10 +193,10 @@ def _add_drawing(app: "FastAPI", followed: Followed, queue: Queue, metrics: Serv
         with metrics.request() as request:
             try:
                 row = row_of({**wanted.model_dump(), "seed": seed})
-            except (ConfigError, DataError) as error:
+                made = await queue.run(lambda: _draw(followed.model, row))
+            except (ConfigError, DataError) as error:  # of the fields, or of what the model can do
                 request.outcome = "invalid"
                 return JSONResponse({"detail": str(error)}, status_code=422)
-            made = await queue.run(lambda: _draw(followed.model, row))
             if made is None:
                 request.outcome = "full"
                 return JSONResponse(
@@ -223,7 +223,7 @@ def _add_facts(app: "FastAPI", followed: Followed, metrics: ServeMetrics) -> Non
             name=version.name,
             version=version.version,
             digest=version.digest,
-            samplers=get_args(SamplerName),
+            samplers=followed.model.pipeline.family.samplers,
         )
 
     @app.get("/healthz")

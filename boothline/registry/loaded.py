@@ -12,7 +12,7 @@ from boothline.store import Store
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from boothline.config.sampling import SamplingPrecision
+    from boothline.config.sampling import SamplingConfig, SamplingPrecision
     from boothline.diffusion.loading import DiffusionParts
     from boothline.pictures.plan import PlannedPicture
     from boothline.pictures.prompts import PromptRow
@@ -94,8 +94,17 @@ class LoadedModel:
         """Return the pictures of rows in their order, each with what it was planned as."""
         from boothline.config.sampling import SamplingConfig
         from boothline.pictures.making import generate
-        from boothline.pictures.plan import plan_pictures
 
-        planned = plan_pictures(rows, sampling=SamplingConfig(), images_per_prompt=num_images)
+        planned = self.plan(rows, sampling=SamplingConfig(), num_images=num_images)
         made = {picture.name: image for picture, image in generate(self.pipeline, planned)}
         return [(picture, made[picture.name]) for picture in planned]
+
+    def plan(
+        self, rows: "Sequence[PromptRow]", *, sampling: "SamplingConfig", num_images: int
+    ) -> "list[PlannedPicture]":
+        """Return the pictures of rows; settings that nobody chose fit the model's family."""
+        from boothline.diffusion.presets import fitting_sampling
+        from boothline.pictures.plan import plan_pictures
+
+        fitting = fitting_sampling(self.pipeline.family, sampling)
+        return plan_pictures(rows, sampling=fitting, images_per_prompt=num_images)

@@ -3,10 +3,13 @@
 import io
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +17,7 @@ from integration.components_torch.serving import NAME, ask, promote, served
 from PIL import Image
 from signing_keys import key_pair
 
+from boothline.diffusion.loading import load_pipeline
 from boothline.diffusion.signatures import ensure_signed
 from boothline.errors import IntegrityError, ServiceError
 from boothline.launch import serve
@@ -175,6 +179,25 @@ def test_settings_that_cannot_be_used_are_refused_and_a_missing_seed_is_drawn(
 
 
 @pytest.mark.proves("F53/pinned")
+def test_model_of_flow_matching_draws_as_it_usually_does_and_says_what_it_cannot(
+    family_folders: Callable[[str], Path],
+) -> None:
+    version = SimpleNamespace(name=NAME, version=1, digest="0" * 64)
+    pipeline = load_pipeline(family_folders("flux"), for_sampling=True)
+    model = LoadedModel(version=version, facts=None, pipeline=pipeline)  # type: ignore[arg-type]
+    followed: Any = SimpleNamespace(model=model, swaps=Counter())
+    with served(followed) as url:
+        assert ask(url).status_code == 200
+        assert ask(url, guidance=2, sampler="euler").status_code == 200
+        refused = ask(url, sampler="ddim")
+        page = httpx.get(url).text
+    assert refused.status_code == 422
+    assert "ddim does not fit FLUX.1" in refused.json()["detail"]
+    assert "<option>euler</option>" in page
+    assert "ddim" not in page
+    assert [image.size for image in model.generate("a bear", steps=1, size="32x32")] == [(32, 32)]
+
+
 def test_champion_that_cannot_be_verified_is_not_served(
     session: Session, publish: Callable[[float], ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,17 @@
 import pytest
 
 from boothline.config import RunConfig
+from boothline.config.sampling import SamplingConfig
 from boothline.diffusion.families import FAMILIES, STABLE_DIFFUSION
 from boothline.diffusion.layout import check_config
-from boothline.diffusion.presets import CLIP, DINO, check_fit, fitting_values, usual_px
+from boothline.diffusion.presets import (
+    CLIP,
+    DINO,
+    check_fit,
+    fitting_sampling,
+    fitting_values,
+    usual_px,
+)
 
 GUIDANCE = {"StableDiffusionPipeline": 7.5, "FluxPipeline": 3.5}
 
@@ -43,3 +51,23 @@ def test_usual_px_of_flow_bases_that_do_not_say_is_1024() -> None:
     flux = FAMILIES["FluxPipeline"]
     assert [usual_px(flux, native) for native in (None, 32)] == [1024, 32]
     assert [usual_px(STABLE_DIFFUSION, native) for native in (None, 512)] == [None, 512]
+
+
+@pytest.mark.parametrize("pipeline", FAMILIES)
+def test_sampling_that_nobody_chose_fits_the_family(pipeline: str) -> None:
+    family, default = FAMILIES[pipeline], SamplingConfig()
+    fitting = fitting_sampling(family, SamplingConfig(num_steps=3))
+    assert fitting.sampler in family.samplers
+    assert fitting.num_steps == 3
+    if family.is_flow:
+        usual = family.usual_guidance or default.guidance_scale
+        assert (fitting.sampler, fitting.guidance_scale) == ("euler", usual)
+    else:
+        assert fitting == SamplingConfig(num_steps=3)
+
+
+def test_sampling_that_somebody_chose_stays() -> None:
+    flux = FAMILIES["FluxPipeline"]
+    chosen = SamplingConfig(sampler="ddim", guidance_scale=1.5)
+    assert fitting_sampling(flux, chosen) == chosen
+    assert fitting_sampling(flux, SamplingConfig(guidance_scale=1.5)).guidance_scale == 1.5
