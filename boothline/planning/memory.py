@@ -8,6 +8,7 @@ from boothline.config import RunConfig
 from boothline.config.training import TrainingConfig
 from boothline.doctor.libraries import OPTIMIZERS, is_installed
 from boothline.planning.shapes import ModelShapes
+from boothline.processes import num_gpus
 
 Device = Literal["cpu", "cuda"]
 
@@ -115,6 +116,9 @@ def ladder(config: RunConfig, shapes: ModelShapes, *, device: Device) -> Iterato
 
     What changes the result least comes first; each rung needs less than the one before.
     """
+    on_gpus = num_gpus() if device == "cuda" else 0
+    ranks = {"training.num_processes": config.training.num_ranks(num_gpus=on_gpus)}
+    config = _with(config, ranks)
     rung = Rung(plan=plan_memory(config, shapes, device=device))
     yield rung
     for change in _savings(config, on_gpu=device == "cuda"):

@@ -10,7 +10,7 @@ import pytest
 
 from boothline.config import RunConfig
 from boothline.doctor import libraries
-from boothline.planning import ModelShapes, dry_run
+from boothline.planning import ModelShapes, dry_run, memory
 from boothline.planning.dry_run import Trace, TracedStep
 from boothline.planning.memory import Device, ladder
 
@@ -147,3 +147,12 @@ def test_ladder_cuts_no_weights_where_they_cannot_be_cut(alone: dict[str, object
         {"training.frozen_precision": "fp8"},
         {"training.frozen_precision": "nf4"},
     ]
+
+
+@pytest.mark.parametrize(("num_gpus", "cuts"), [(1, False), (4, True)])
+def test_ladder_counts_the_ranks_of_the_machine_where_nobody_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, num_gpus: int, cuts: bool
+) -> None:
+    monkeypatch.setattr(memory, "num_gpus", lambda: num_gpus)
+    names = {name for rung in proposed(num_processes=None) for name in rung}
+    assert ("training.shard_frozen" in names) is cuts
