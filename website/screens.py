@@ -1,11 +1,13 @@
 """Takes the pictures of docs/ from a finished demo: `python -m website.screens FOLDER [SERVER]`.
 
 FOLDER is where `boothline demo` has run. It is run there again, which reuses every step, and its
-terminal becomes docs/pictures/terminal.svg. The report, the page on pictures with faults, and that
-of a running `boothline serve` at the address SERVER are taken by Debian's Chromium at each width,
-into FOLDER/screens, to be looked at; those that docs/ show become docs/pictures/NAME.png.
+terminal becomes docs/pictures/terminal.svg; the subject's pictures and all that the model drew for
+the evaluation become docs/pictures/teddy-bear.png. The report, the page on pictures with faults,
+and that of a running `boothline serve` at the address SERVER are taken by Debian's Chromium at each
+width, into FOLDER/screens, to be looked at; those that docs/ show become docs/pictures/NAME.png.
 """
 
+import io
 import os
 import shutil
 import subprocess
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageFilter
 
+from boothline.launch.local.session import existing_session
+from boothline.runs import read_steps
 from website import terminal
 from website.links import DOCS, ROOT
 
@@ -31,7 +35,7 @@ WIDTHS = {
 }
 SHOWN = {"demo": "report-tablet", "validation": "validation-tablet", "serve": "serve-tablet"}
 """What docs/ show, by the names there."""
-_COLOURS = 256
+_TILE_PX, _GAP_PX, _COLUMNS = 128, 4, 8
 _PATIENCE_MS = 300_000
 _PROGRAM = [sys.executable, "-m", "boothline.cli.app"]
 _SUBJECT = ROOT / "examples" / "subjects" / "teddy-bear"
@@ -48,6 +52,29 @@ def draw_terminal(folder: Path) -> None:
     )
     text = terminal.svg(shown, typed="boothline demo", replaced={f"{folder}/": ""})
     (PICTURES / "terminal.svg").write_text(text, encoding="utf-8")
+
+
+def draw_subject(folder: Path) -> None:
+    """Write the subject's pictures above those that the model of the last run drew of it."""
+    home = folder / ".boothline"
+    run_id = max(path.name for path in (home / "runs").glob("*"))
+    with existing_session(home) as session:
+        store = session.store
+        (record,) = (one for one in read_steps(store, run_id) if one.step == "evaluate")
+        drawn = store.read(record.manifest).under("images/finetuned/")
+        contents = [store.read_entry(entry) for entry in sorted(drawn, key=lambda e: e.path)]
+    given = [path.read_bytes() for path in sorted(_SUBJECT.glob("*.jpg"))]
+    step = _TILE_PX + _GAP_PX
+    rows = [given, *(contents[at : at + _COLUMNS] for at in range(0, len(contents), _COLUMNS))]
+    size = (_COLUMNS * step - _GAP_PX, len(rows) * step + 2 * _GAP_PX)
+    sheet = Image.new("RGB", size, "white")
+    for number, row in enumerate(rows):
+        top = number * step + (3 * _GAP_PX if number else 0)
+        for column, content in enumerate(row):
+            with Image.open(io.BytesIO(content)) as image:
+                tile = image.convert("RGB").resize((_TILE_PX, _TILE_PX), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (column * step, top))
+    sheet.save(PICTURES / "teddy-bear.png", optimize=True)
 
 
 def write_faulty_pictures(folder: Path) -> None:
@@ -76,7 +103,7 @@ def pages(folder: Path, server: str | None) -> dict[str, str]:
 
 
 def photograph(addresses: dict[str, str], folder: Path) -> None:
-    """Write the top of each page at each width, and those that docs/ show in few colours."""
+    """Write the top of each page at each width; docs/ get those that they show."""
     from playwright.sync_api import sync_playwright
 
     folder.mkdir(exist_ok=True)
@@ -101,8 +128,7 @@ def photograph(addresses: dict[str, str], folder: Path) -> None:
     for name, taken in SHOWN.items():
         if taken.partition("-")[0] in addresses:
             with Image.open(folder / f"{taken}.png") as image:
-                few = image.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-                few.save(PICTURES / f"{name}.png", optimize=True)
+                image.save(PICTURES / f"{name}.png", optimize=True)
 
 
 def draw_prompt(page: "Page") -> None:
@@ -117,6 +143,7 @@ def main() -> None:
     """Take the pictures."""
     folder = Path(sys.argv[1]).resolve()
     draw_terminal(folder)
+    draw_subject(folder)
     photograph(pages(folder, sys.argv[2] if len(sys.argv) > 2 else None), folder / "screens")
 
 
