@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ KEYS = [
 ]
 REMOVE = ["boothline schedule --name catalogue --remove --deployment deployment.yaml"]
 NAMESPACE = re.compile(r"kubectl (create|label|delete) namespace ")
+PORTS = (8888, 8333)
+"""To which its commands forward Kubeflow and the store."""
 PROGRAM = ("bash", "-euo", "pipefail", "-c")
 SETUP = ("The namespace and its secrets", "Install")
 FIRST, NIGHTLY = "Pictures and the first run", "Retraining every night, through the gate"
@@ -63,6 +66,9 @@ def page(kubeflow: Any, tmp_path: Path) -> Iterator[Cluster]:
     """A folder as the page's reader has it, and what clears up behind it."""
     if kubeflow.multi_user:
         pytest.skip("the page's commands name no user, for which a multi-user Kubeflow asks")
+    for port in PORTS:
+        if is_taken(port):
+            pytest.skip(f"the page forwards port {port}, which is taken on this machine")
     namespace = Namespace(kubeflow.namespaces[0])
     (tmp_path / "charts").symlink_to(ROOT / "charts")
     release = Release(namespace, {}, single_user=True)
@@ -85,6 +91,12 @@ def page(kubeflow: Any, tmp_path: Path) -> Iterator[Cluster]:
     made = Cluster(namespace, release, tmp_path, forwards, kubeflow.versions, 0.0, environment)
     yield made
     clear(made)
+
+
+def is_taken(port: int) -> bool:
+    """Return whether something listens at a port of this machine."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def api_servers() -> list[str]:
