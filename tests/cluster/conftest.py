@@ -99,7 +99,7 @@ def kubeflow() -> Kubeflow:
     return Kubeflow(names, multi_user, _versions(own))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def install(
     kubeflow: Kubeflow, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Cluster]]:
@@ -110,9 +110,9 @@ def install(
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(kubeflow: Kubeflow, install: Callable[[str], Cluster]) -> Cluster:
-    """Install the chart by a name of its own."""
+    """Install the chart by a name of its own, with a store that has nothing of another file's."""
     return install(kubeflow.namespaces[0])
 
 
@@ -164,7 +164,7 @@ def _clear(cluster: Cluster) -> None:
         forward.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pictures(cluster: Cluster) -> str:
     """Return the address of the example's pictures in the cluster's store."""
     folder = ROOT / "examples" / "subjects" / "teddy-bear"

@@ -17,7 +17,7 @@ JOBSET = "jobset.sigs.k8s.io/jobset-name"
 STAY_SECONDS = 300
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def nodes(cluster: Cluster) -> Path:
     """The deployment whose trainings are TrainJobs of two nodes."""
     if not cluster.has_trainer:

@@ -35,13 +35,13 @@ def drivers(cluster: Cluster, run: dict[str, Any]) -> int:
     return sum("-driver-" in name for name in names)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plain(cluster: Cluster) -> Path:
     """The deployment without a trainer: the train step trains in its own pod."""
     return cluster.deployment("plain", trainer=None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(cluster: Cluster, pictures: str, plain: Path) -> tuple[Path, Outcome]:
     """The demo's configuration and its first run."""
     text = (ROOT / "examples" / "demo.yaml").read_text()

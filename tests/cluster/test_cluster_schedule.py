@@ -13,7 +13,7 @@ EVERY_THREE_MINUTES = "0 */3 * * * *"
 PICTURES = sorted((ROOT / "examples" / "subjects" / "toy-robot").glob("*.jpg"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plain(cluster: Cluster) -> Path:
     """The deployment without a trainer."""
     return cluster.deployment("scheduled", trainer=None)
