@@ -208,15 +208,22 @@ def aliases(client: Client, name: str) -> Mapping[str, int]:
 
 
 def set_alias(client: Client, name: str, alias: str, number: int | None) -> None:
-    """Point an alias to a version by MLflow's number; None takes the alias away."""
-    client.post(
-        "registered-models/alias",
-        to=f"set the {alias} of {name}",
-        method="POST" if number else "DELETE",
-        name=name,
-        alias=alias,
-        version=str(number) if number else None,
-    )
+    """Point an alias to a version by MLflow's number; None takes the alias away.
+
+    MLflow refuses one of two processes that set a new alias at once, whose row the other has made.
+    """
+    try:
+        client.post(
+            "registered-models/alias",
+            to=f"set the {alias} of {name}",
+            method="POST" if number else "DELETE",
+            name=name,
+            alias=alias,
+            version=str(number) if number else None,
+        )
+    except RejectedError:
+        if aliases(client, name).get(alias) != number:
+            raise
 
 
 def _is_outage(error: BaseException) -> bool:
