@@ -13,6 +13,9 @@ import psutil
 
 logger = logging.getLogger(__name__)
 
+# NVIDIA's driver on Linux, its devices in WSL, and AMD's driver.
+_GPU_DRIVERS = (Path("/proc/driver/nvidia"), Path("/dev/dxg"), Path("/dev/kfd"))
+
 
 def available_cores() -> int:
     """Return the cores that this process may use, at least 1.
@@ -24,10 +27,6 @@ def available_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
-
-
-# NVIDIA's driver on Linux, its devices in WSL, and AMD's driver.
-_GPU_DRIVERS = (Path("/proc/driver/nvidia"), Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 def num_gpus(drivers: Sequence[Path] = _GPU_DRIVERS) -> int:

@@ -89,19 +89,19 @@ def fitting_values(
         values[f"{section}.sampling.batch_size"] = 4
         if family.usual_guidance:
             values[f"{section}.sampling.guidance_scale"] = family.usual_guidance
-        if usual.sampler != SamplingConfig().sampler:
+        if family.is_flow:
             values[f"{section}.sampling.sampler"] = usual.sampler
     return values
 
 
 def fitting_sampling(family: Family, sampling: SamplingConfig) -> SamplingConfig:
-    """Return settings in which the sampler, and then the guidance, fit if nobody chose them.
+    """Return settings in which sampler and guidance are a flow family's if nobody chose them.
 
     Args:
         family: of the model.
         sampling: the settings; what was given to it stays.
     """
-    if sampling.sampler in family.samplers:
+    if not family.is_flow:
         return sampling
     usual = {"sampler": family.samplers[0], "guidance_scale": family.usual_guidance}
     chosen = sampling.model_fields_set

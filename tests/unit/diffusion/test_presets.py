@@ -71,3 +71,5 @@ def test_sampling_that_somebody_chose_stays() -> None:
     chosen = SamplingConfig(sampler="ddim", guidance_scale=1.5)
     assert fitting_sampling(flux, chosen) == chosen
     assert fitting_sampling(flux, SamplingConfig(guidance_scale=1.5)).guidance_scale == 1.5
+    named = fitting_sampling(flux, SamplingConfig(sampler="euler"))
+    assert named.guidance_scale == GUIDANCE["FluxPipeline"]  # as where nobody names it
