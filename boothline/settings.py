@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     num_processes: int | None = Field(
         default=None, ge=1, description="Overrides training.num_processes on this machine."
     )
+    train_gpus: int | None = Field(
+        default=None,
+        ge=0,
+        description="GPUs of the pod that trains, as boothline compile says it to the step before, "
+        "which then reuses the rest of a run that stands; empty: those of this machine.",
+    )
 
     rank_warning_seconds: float = Field(
         default=60.0,

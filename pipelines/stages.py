@@ -21,6 +21,7 @@ from boothline.components.sample_models.component import sample_models
 from boothline.components.train.component import train
 from boothline.components.validate_data.component import validate_data
 from boothline.config import RunConfig
+from boothline.reusing import REUSED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,19 @@ class Shape:
             yield
             return
         with dsl.If(data.outputs["Output"] != "", name=name):
+            yield
+
+    @contextmanager
+    def unless_reused(self, step: "Gathered") -> Iterator[None]:
+        """Surround what comes after a step, which Kubeflow need not start where all of it stands.
+
+        Of several shards none knows of the others. kfp.local is not asked: before it is started,
+        the launcher looks whether the whole run stands.
+        """
+        if self.guarded or step.looped:
+            yield
+            return
+        with dsl.If(step.task.outputs["rest"] != REUSED, name="rest"):
             yield
 
     @contextmanager
@@ -178,22 +192,25 @@ def personalised_model(
 ) -> None:
     """Add all that makes a model of a dataset, from class pictures to gate and serving."""
     prior = class_pictures(run_id, config, data=data, shape=shape)
-    model = trained_model(run_id, config, data=data, prior=prior)
-    with shape.guard(model, "model"):
-        with shape.shard_of("sample_models", "samples") as shard:
-            sampled = titled(
-                sample_models(
-                    run_id=run_id,
-                    config=config,
-                    model=model.outputs["Output"],
-                    priors=prior.references(),
-                    shard=shard,
-                ),
-                "Sample models",
+    with shape.unless_reused(prior):
+        model = trained_model(run_id, config, data=data, prior=prior)
+        with shape.guard(model, "model"):
+            with shape.shard_of("sample_models", "samples") as shard:
+                sampled = titled(
+                    sample_models(
+                        run_id=run_id,
+                        config=config,
+                        model=model.outputs["Output"],
+                        priors=prior.references(),
+                        shard=shard,
+                    ),
+                    "Sample models",
+                )
+            samples = Gathered(sampled, "sample_models" in shape.loops).references()
+            judged = judged_model(
+                run_id, config, data=data, prior=prior, model=model, samples=samples
             )
-        samples = Gathered(sampled, "sample_models" in shape.loops).references()
-        judged = judged_model(run_id, config, data=data, prior=prior, model=model, samples=samples)
-        gate_and_serving(run_id, config, judged=judged, shape=shape)
+            gate_and_serving(run_id, config, judged=judged, shape=shape)
 
 
 def gate_and_serving(run_id: str, config: str, *, judged: Judged, shape: Shape) -> None:

@@ -227,7 +227,8 @@ def cluster_logs(
     if not texts:
         raise ConfigError(
             f"No pod of {step or 'any step'} of run {run_id} is left.",
-            remedy="Kubeflow removes the pods of old runs; see your cluster's log archive.",
+            remedy="A step whose result stood may have had none; those of old runs are removed by "
+            "Kubeflow, see your cluster's log archive.",
         )
     emit(
         {"run_id": run_id, "logs": texts},

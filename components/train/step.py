@@ -169,9 +169,10 @@ def _draft(
 
 
 def _world_size(context: StepContext) -> int:
-    """Return the number of ranks: this machine's own, else that of the configuration."""
-    training = context.config.training
-    return context.settings.num_processes or training.num_ranks(num_gpus=num_gpus())
+    """Return the number of ranks: the training machine's own, else that of the configuration."""
+    training, gpus = context.config.training, context.settings.train_gpus
+    gpus = num_gpus() if gpus is None else gpus
+    return context.settings.num_processes or training.num_ranks(num_gpus=gpus)
 
 
 def _model(context: StepContext, source: str = "") -> BaseModel:

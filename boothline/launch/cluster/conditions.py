@@ -1,34 +1,49 @@
-"""Takes the group around a single conditional step out of a pipeline; it costs a pod."""
+"""Takes the groups around conditional steps out of a pipeline; each costs a pod."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
 def lift_conditions(spec: dict[str, Any]) -> None:
-    """Put a condition that surrounds one step on the step itself, in place.
+    """Put a condition that surrounds a group of steps on the first of them, in place.
 
     kfp compiles `dsl.If` to a group, for which Kubeflow starts a driver pod. The driver of a step
     evaluates a condition too: `triggerPolicy` may stand on any task (PipelineTaskSpec in
-    pipeline_spec.proto, and the driver of Kubeflow Pipelines 2.17).
+    pipeline_spec.proto, and the driver of Kubeflow Pipelines 2.17). Where it says no, Argo starts
+    none of the steps that wait for this one. So a group is taken apart where its steps all wait for
+    one, and that is no group itself.
 
     Args:
         spec: a compiled pipeline without its platforms.
     """
     components = spec["components"]
-    for holder in [spec["root"], *components.values()]:
-        tasks = holder.get("dag", {}).get("tasks", {})
-        for name, group in list(tasks.items()):
+    for holder in [*components, ""]:
+        if holder and holder not in components:  # a group that is taken apart by now
+            continue
+        tasks = (components[holder] if holder else spec["root"]).get("dag", {}).get("tasks", {})
+        names = list(tasks)
+        while names:
+            name = names.pop()
+            group = tasks[name]
             inner = components[group["componentRef"]["name"]].get("dag", {}).get("tasks", {})
-            if "condition" not in group.get("triggerPolicy", {}) or len(inner) != 1:
+            if "condition" not in group.get("triggerPolicy", {}) or tasks.keys() & inner.keys():
                 continue
-            ((step, task),) = inner.items()
-            is_plain = "executorLabel" in components[task["componentRef"]["name"]]
-            if is_plain and "triggerPolicy" not in task and step not in tasks:
+            first = [step for step, task in inner.items() if not task.get("dependentTasks")]
+            if len(first) == 1 and _may_be_asked(inner[first[0]], components):
                 del components[group["componentRef"]["name"]], tasks[name]
-                tasks[step] = _lifted(task, group)
+                tasks |= {step: _outside(task, group) for step, task in inner.items()}
+                tasks[first[0]] = _conditional(tasks[first[0]], group)
+                names += inner
 
 
-def _lifted(task: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
-    """Return a task as it stands outside of its group, with the group's condition."""
+def _may_be_asked(task: Mapping[str, Any], components: Mapping[str, Any]) -> bool:
+    """Return whether a task can take a condition: a plain step that has none."""
+    is_plain = "executorLabel" in components[task["componentRef"]["name"]]
+    return is_plain and "triggerPolicy" not in task
+
+
+def _outside(task: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as it stands outside of its group."""
     outside = group["inputs"]["parameters"]
     inputs = {
         name: outside[value["componentInputParameter"]]
@@ -36,12 +51,22 @@ def _lifted(task: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
         else value
         for name, value in task["inputs"]["parameters"].items()
     }
-    # The condition names inputs of the group; the driver looks for them among those of the step.
+    return {**task, "inputs": {**task["inputs"], "parameters": inputs}}
+
+
+def _conditional(task: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first task of a group with the group's condition."""
+    # It names inputs of the group; the driver looks for them among those of the step.
     condition = group["triggerPolicy"]["condition"]
-    inputs |= {name: value for name, value in outside.items() if repr(name) in condition}
+    asked = {
+        name: value
+        for name, value in group["inputs"]["parameters"].items()
+        if repr(name) in condition
+    }
+    parameters = {**task["inputs"]["parameters"], **asked}
     return {
         **task,
         "dependentTasks": group["dependentTasks"],
-        "inputs": {"parameters": inputs},
+        "inputs": {**task["inputs"], "parameters": parameters},
         "triggerPolicy": group["triggerPolicy"],
     }

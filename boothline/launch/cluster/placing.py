@@ -33,6 +33,7 @@ STEP_LABEL = "boothline.dev/step"
 KFP_RUN_LABEL = "pipeline/runid"
 """Label by which Kubeflow Pipelines marks the pods of a run, of a recurring one too."""
 JOB_VARIABLE = "BOOTHLINE_JOB_ID"
+RANKS_VARIABLE = "BOOTHLINE_NUM_PROCESSES"
 _SCRATCH = {"HOME": "/scratch", "TMPDIR": "/scratch", "BOOTHLINE_HOME": "/scratch/home"}
 
 
@@ -123,9 +124,18 @@ def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
             trainer = trainer.model_copy(update={"image": deployment.images.torch})
         values["BOOTHLINE_TRAIN_JOB"] = json.dumps(trainer.model_dump(mode="json"), sort_keys=True)
     if trainer and step == "train":
-        values["BOOTHLINE_NUM_PROCESSES"] = str(trainer.world_size)
+        values[RANKS_VARIABLE] = str(trainer.world_size)
+    if step == "generate_prior" and not deployment.signing:  # reused models are signed anew, too
+        values |= _ranks_of_training(deployment)
     given = deployment.placement(step).environment
     return {**{name: value for name, value in values.items() if value}, **_SCRATCH, **given}
+
+
+def _ranks_of_training(deployment: Deployment) -> dict[str, str]:
+    """Return the variables by which another pod counts the ranks that the training will have."""
+    gpu = deployment.placement("train").gpu
+    ranks = environment_of("train", deployment).get(RANKS_VARIABLE, "")
+    return {"BOOTHLINE_TRAIN_GPUS": str(gpu.count if gpu else 0), RANKS_VARIABLE: ranks}
 
 
 def _keys_of(step: str, deployment: Deployment) -> tuple[SigningKey | None, VerificationKey | None]:

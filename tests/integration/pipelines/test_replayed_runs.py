@@ -10,13 +10,15 @@ import psutil
 import pytest
 from command_files import write_pictures
 
+from boothline import reusing
 from boothline.config import RunConfig
-from boothline.launch.local import replay as replaying
+from boothline.config.form import encode
 from boothline.launch.local.events import RunProgress
 from boothline.launch.local.folder import RunFolder
 from boothline.launch.local.replay import replay
 from boothline.launch.local.runner import Outcome
 from boothline.launch.local.session import Session
+from boothline.reusing import REUSED, reuse_rest
 from boothline.runs import open_run, read_run, read_steps
 from boothline.settings import Settings
 from boothline.steps import execute
@@ -53,7 +55,7 @@ def stub_of(name: str) -> ModuleType:
 
 @pytest.fixture
 def session(store_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Session:
-    monkeypatch.setattr(replaying, "import_module", stub_of)
+    monkeypatch.setattr(reusing, "import_module", stub_of)
     environment = {
         "BOOTHLINE_S3_ENDPOINT": store_settings.s3_endpoint,
         "BOOTHLINE_S3_ACCESS_KEY": store_settings.s3_access_key,
@@ -73,7 +75,7 @@ def config(tmp_path: Path, tiny_pipeline: Path, monkeypatch: pytest.MonkeyPatch)
     settings = {
         "subject": {**subject, "resolution_px": 32},
         "base_model": {"source": str(tiny_pipeline)},
-        "prior": {"num_images": 2},
+        "prior": {"num_images": 2, "num_shards": 1},
         "training": {"num_steps": 5, "learning_rate": 2e-4},
     }
     return RunConfig.model_validate(settings)
@@ -98,7 +100,7 @@ def made(
 ) -> None:
     """A first run, whose steps are made."""
     with monkeypatch.context() as patched:
-        patched.setattr(replaying, "reuse", execute)
+        patched.setattr(reusing, "reuse", execute)
         assert carry_out(FIRST, config)
 
 
@@ -159,7 +161,7 @@ def test_replay_that_is_interrupted_says_so(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(replaying, "reuse", interrupted)
+    monkeypatch.setattr(reusing, "reuse", interrupted)
     outcome = carry_out(SECOND, config)
 
     assert outcome is not None
@@ -172,5 +174,56 @@ def test_replay_that_fails_leaves_the_run_to_the_launcher(
     def failing(*arguments: object, **options: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(replaying, "reuse", failing)
+    monkeypatch.setattr(reusing, "reuse", failing)
     assert carry_out(SECOND, config) is None
+
+
+@pytest.fixture
+def rest_of(session: Session, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Reuse what comes after the class pictures of a run, as their pod does."""
+
+    def rest(config: RunConfig, *, pipeline: str = "dreambooth", gpus: int | None = 0) -> str:
+        here = session.settings.model_copy(update={"train_gpus": gpus})
+        monkeypatch.setattr(reusing.environment, "current", lambda: here)
+        open_run(session.store, SECOND, config, pipeline=pipeline)
+        known = {one.step: one.manifest for one in read_steps(session.store, FIRST)}
+        results = {name: known[name] for name in ("validate_data", "generate_prior")}
+        return reuse_rest(SECOND, encode(config), results=results)
+
+    return rest
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("pipeline", ["dreambooth", "retrain"])
+def test_pod_of_the_class_pictures_reuses_the_rest_of_a_run_that_stands(
+    session: Session, config: RunConfig, rest_of: Callable[..., str], pipeline: str
+) -> None:
+    assert rest_of(config, pipeline=pipeline) == REUSED
+    first = {one.label: one.manifest for one in read_steps(session.store, FIRST)}
+    begun = ("validate_data", "generate_prior-0", "finish_run")
+    reused = {one.label: one.manifest for one in read_steps(session.store, SECOND) if one.reused}
+    assert reused == {label: ref for label, ref in first.items() if label not in begun}
+
+
+@pytest.mark.usefixtures("made")
+def test_rest_is_left_to_kubeflow_where_a_step_is_to_be_made_or_the_ranks_are_not_known(
+    session: Session, config: RunConfig, rest_of: Callable[..., str]
+) -> None:
+    assert rest_of(config, gpus=None) == ""
+    assert rest_of(config, pipeline="sweep") == ""
+    inference = config.inference.model_copy(update={"images_per_prompt": 2})
+    assert not labels(session, SECOND, reused=True)
+    assert rest_of(config.model_copy(update={"inference": inference})) == ""
+    assert "train" in labels(session, SECOND, reused=True)
+    assert not [one for one in read_steps(session.store, SECOND) if one.step == "batch_infer"]
+
+
+@pytest.mark.usefixtures("made")
+def test_rest_is_left_to_kubeflow_where_looking_for_it_fails(
+    config: RunConfig, rest_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object, **options: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(reusing, "reuse", failing)
+    assert rest_of(config) == ""

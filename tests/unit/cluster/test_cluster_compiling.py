@@ -229,19 +229,24 @@ def test_run_of_one_shard_each_has_eleven_drivers(full: Deployment) -> None:
     assert len(loops) == 1
 
 
+def _tasks(spec: dict[str, Any], component: str) -> dict[str, Any]:
+    found: dict[str, Any] = spec["components"][component]["dag"]["tasks"]
+    return found
+
+
 def test_condition_around_one_step_stands_on_the_step(full: Deployment) -> None:
-    spec = next(yaml.load_all(compile_for(full), yaml.CSafeLoader))
-    plain = yaml.safe_load(compiled(pipeline_named("dreambooth", shape=Shape.of(None))))
+    # Of several shards of class pictures none is asked what stands.
+    shards = {"prior": {"num_shards": 2}, "inference": {"num_shards": 1}}
+    two = RunConfig.model_validate(shards)
+    plain = yaml.safe_load(compiled(pipeline_named("dreambooth", shape=Shape.of(two))))
+    spec = next(yaml.load_all(compile_for(full, config=two), yaml.CSafeLoader))
 
-    def tasks(component: str, of: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = of["components"][component]["dag"]["tasks"]
-        return found
-
-    (step,) = tasks("comp-condition-2", plain).values()
-    group = tasks("comp-exit-handler-1", plain)["condition-2"]
-    lifted = tasks("comp-exit-handler-1", spec)["batch-infer"]
-    assert "comp-condition-2" not in spec["components"]
-    assert "condition-2" not in tasks("comp-exit-handler-1", spec)
+    (name,) = {name for name in _tasks(plain, "comp-exit-handler-1") if "condition" in name}
+    (step,) = _tasks(plain, f"comp-{name}").values()
+    group = _tasks(plain, "comp-exit-handler-1")[name]
+    lifted = _tasks(spec, "comp-exit-handler-1")["batch-infer"]
+    assert f"comp-{name}" not in spec["components"]
+    assert name not in _tasks(spec, "comp-exit-handler-1")
     assert lifted["triggerPolicy"] == group["triggerPolicy"]
     assert lifted["dependentTasks"] == group["dependentTasks"]
     given, outside = lifted["inputs"]["parameters"], group["inputs"]["parameters"]
@@ -251,13 +256,67 @@ def test_condition_around_one_step_stands_on_the_step(full: Deployment) -> None:
     assert given["shard"] == {"runtimeValue": {"constant": 0.0}}
 
 
-def test_condition_around_many_steps_or_a_loop_stays(full: Deployment) -> None:
+@pytest.mark.parametrize("pipeline", ["dreambooth", "retrain"])
+def test_condition_around_steps_that_wait_for_one_stands_on_that_one(
+    full: Deployment, pipeline: str
+) -> None:
     plain = full.model_copy(update={"steps": {}})
-    spec = next(yaml.load_all(compile_for(plain, pipeline="retrain"), yaml.CSafeLoader))
-    assert [name for name in spec["components"] if "condition" in name] == ["comp-condition-2"]
+    spec = next(yaml.load_all(compile_for(plain, pipeline=pipeline), yaml.CSafeLoader))
+    assert not [name for name in spec["components"] if "condition" in name]
+    tasks = _tasks(spec, "comp-exit-handler-1")
+    asked = {
+        name: task["triggerPolicy"]["condition"].removeprefix("inputs.parameter_values")
+        for name, task in tasks.items()
+        if "triggerPolicy" in task
+    }
+    triggered = {"generate-prior": "['pipelinechannel--check-triggers-Output'] == 'train'"}
+    assert asked == {
+        "train": "['pipelinechannel--generate-prior-rest'] != 'reused'",
+        "batch-infer": "['pipelinechannel--promote-Output'] == 'promoted'",
+        **(triggered if pipeline == "retrain" else {}),
+    }
+
+    def waits_for(name: str) -> set[str]:
+        direct = tasks[name].get("dependentTasks", [])
+        return {*direct, *(further for other in direct for further in waits_for(other))}
+
+    for name, task in tasks.items():
+        sources = {
+            value["taskOutputParameter"]["producerTask"]
+            for value in task["inputs"]["parameters"].values()
+            if "taskOutputParameter" in value
+        }
+        assert sources <= waits_for(name), name
+    for name in ("publish-checkpoint", "sample-models", "evaluate", "promote", "batch-infer"):
+        assert "train" in waits_for(name)
+
+
+def test_condition_around_a_loop_stays(full: Deployment) -> None:
+    plain = full.model_copy(update={"steps": {}})
     two = RunConfig.model_validate({"inference": {"num_shards": 2}})
     looped = next(yaml.load_all(compile_for(plain, config=two), yaml.CSafeLoader))
     assert len([name for name in looped["components"] if "condition" in name]) == 1
+
+
+def _variables(text: str, step: str) -> dict[str, str]:
+    container = documents(text)[0][f"exec-{step}"]["container"]
+    return {item["name"]: item.get("value", "") for item in container["env"]}
+
+
+def test_step_that_reuses_the_rest_knows_the_ranks_of_the_training(full: Deployment) -> None:
+    unsigned = full.model_copy(update={"signing": None, "verification": None})
+    assert unsigned.trainer is not None
+    found = _variables(compile_for(unsigned), "generate-prior")
+    assert found["BOOTHLINE_NUM_PROCESSES"] == str(unsigned.trainer.world_size)
+    placed = {"train": {"gpu": {"count": 2}}}
+    in_its_pod = unsigned.model_copy(update={"trainer": None, "steps": placed})
+    found = _variables(compile_for(in_its_pod), "generate-prior")
+    assert found["BOOTHLINE_TRAIN_GPUS"] == "2"
+    assert "BOOTHLINE_NUM_PROCESSES" not in found
+    assert "BOOTHLINE_TRAIN_GPUS" not in _variables(compile_for(in_its_pod), "train")
+    # A model that is reused is signed anew where the key has changed, which needs the private one.
+    assert full.signing
+    assert "BOOTHLINE_TRAIN_GPUS" not in _variables(compile_for(full), "generate-prior")
 
 
 def test_step_behind_one_shard_is_given_its_reference_in_a_list(full: Deployment) -> None:
