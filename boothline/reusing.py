@@ -34,6 +34,8 @@ from boothline.tracking import StepTracker
 
 logger = logging.getLogger(__name__)
 
+LINEAR = ("dreambooth", "retrain")
+"""Pipelines in which each step is given the results of those before it, once a run."""
 REUSED = "reused"
 """What a step says of the rest of its run where that stands; where it has to be made: nothing."""
 
@@ -41,15 +43,14 @@ REUSED = "reused"
 class Reuse:
     """The results of a run, reused one step after the other.
 
-    A step is given what `StepDescription.gives` says, as the graphs of dreambooth and retrain have
-    it.
+    A step is given what `StepDescription.gives` says, as the graphs of `LINEAR` have it.
 
     Args:
         store: holds the results.
         settings: where the services are.
         run_id: the run.
         config: its configuration.
-        pipeline: its pipeline.
+        pipeline: its pipeline, one of `LINEAR`.
         results: references of the results that are known already, by step.
     """
 
@@ -115,6 +116,8 @@ class Reuse:
         if name in self._given:
             return self._given[name]
         giver = next(about for about in self._steps if about.gives == name)
+        if giver.optional:
+            return self._results.get(giver.name, [])
         results = self._results[giver.name]
         return results if giver.shards else results[0]
 
@@ -146,11 +149,13 @@ def reuse_rest(run_id: str, config: str, *, results: Mapping[str, str]) -> str:
         store = Store.connect(settings)
         record = read_run(store, run_id)
         pipeline = record.pipeline if record else ""
+        if pipeline not in LINEAR:
+            return ""
         run = Reuse(
             store, settings, run_id=run_id, config=resolved, pipeline=pipeline, results=results
         )
         rest = [about for about in steps_of(pipeline) if about.place > last and about.runs != "end"]
-        stands = bool(rest) and all(run.take(about) for about in rest if run.reaches(about))
+        stands = all(run.take(about) or about.optional for about in rest if run.reaches(about))
     except (BoothlineError, OSError, ValueError) as error:
         logger.info("the run is carried out step by step: %s", error)
         return ""

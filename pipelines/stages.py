@@ -159,6 +159,29 @@ def trained_model(
     )
 
 
+def sampled(
+    run_id: str, config: str, *, model: dsl.PipelineTask, prior: Gathered, shape: Shape
+) -> dsl.Collected | list[PipelineChannel]:
+    """Add the sampling of a model's pictures, a loop over its shards, and return their references.
+
+    One shard would leave all to the evaluation: on a cluster it costs two pods for nothing.
+    """
+    if not shape.guarded and "sample_models" not in shape.loops:
+        return []
+    with shape.shard_of("sample_models", "samples") as shard:
+        task = titled(
+            sample_models(
+                run_id=run_id,
+                config=config,
+                model=model.outputs["Output"],
+                priors=prior.references(),
+                shard=shard,
+            ),
+            "Sample models",
+        )
+    return Gathered(task, "sample_models" in shape.loops).references()
+
+
 def judged_model(
     run_id: str,
     config: str,
@@ -195,18 +218,7 @@ def personalised_model(
     with shape.unless_reused(prior):
         model = trained_model(run_id, config, data=data, prior=prior)
         with shape.guard(model, "model"):
-            with shape.shard_of("sample_models", "samples") as shard:
-                sampled = titled(
-                    sample_models(
-                        run_id=run_id,
-                        config=config,
-                        model=model.outputs["Output"],
-                        priors=prior.references(),
-                        shard=shard,
-                    ),
-                    "Sample models",
-                )
-            samples = Gathered(sampled, "sample_models" in shape.loops).references()
+            samples = sampled(run_id, config, model=model, prior=prior, shape=shape)
             judged = judged_model(
                 run_id, config, data=data, prior=prior, model=model, samples=samples
             )

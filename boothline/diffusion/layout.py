@@ -238,26 +238,27 @@ def check_config(family: Family, config: RunConfig) -> None:
         check_sampler(family, sampling, name=name)
 
 
-def check_sampler(family: Family, sampling: SamplingConfig, *, name: str) -> None:
+def check_sampler(family: Family, sampling: SamplingConfig, *, name: str = "") -> None:
     """Check that a sampler and its settings fit a family.
 
     Args:
         family: of the model.
         sampling: the settings.
-        name: of their section, for the message.
+        name: of their section, for the message; empty: they were not read from a file.
 
     Raises:
         ConfigError: they do not fit.
     """
+    at = f"{name}." if name else ""
     if sampling.sampler not in family.samplers:
         raise ConfigError(
-            f"{name}.sampler {sampling.sampler} does not fit {family.name}.",
-            remedy=f"Set {name}.sampler to {' or '.join(family.samplers)}.",
+            f"{at or 'The '}sampler {sampling.sampler} does not fit {family.name}.",
+            remedy=f"Set {at}sampler to {' or '.join(family.samplers)}.",
         )
     if family.guidance == "embedded" and sampling.negative_prompt:
         raise ConfigError(
             f"{family.name} has no negative prompts: its guidance is an input of the network.",
-            remedy=f"Leave {name}.negative_prompt empty.",
+            remedy=f"Leave {at}negative_prompt empty.",
         )
 
 

@@ -103,7 +103,7 @@ def _check_sampling(
     pipeline: DiffusionParts, requests: Sequence[SampleRequest], sampling: SamplingConfig
 ) -> None:
     """Raise `ConfigError` for what the model's family cannot do."""
-    check_sampler(pipeline.family, sampling, name="sampling")
+    check_sampler(pipeline.family, sampling)
     embedded = pipeline.family.guidance == "embedded"
     if embedded and any(request.negative_prompt for request in requests):
         raise ConfigError(

@@ -157,7 +157,8 @@ def _mark(store: Store, run: ClusterRun) -> None:
     running = [record for record in records if record.status == "running"]
     reached = {record.step for record in records}
     if not running:
-        following = [step for step in steps_of(run.pipeline) if step.name not in reached]
+        steps = [step for step in steps_of(run.pipeline) if not step.optional]
+        following = [step for step in steps if step.name not in reached]
         running = (
             [StepRecord(step=following[0].name, status="failed", started_at=time.time())]
             if following

@@ -11,7 +11,7 @@ def lift_conditions(spec: dict[str, Any]) -> None:
     evaluates a condition too: `triggerPolicy` may stand on any task (PipelineTaskSpec in
     pipeline_spec.proto, and the driver of Kubeflow Pipelines 2.17). Where it says no, Argo starts
     none of the steps that wait for this one. So a group is taken apart where its steps all wait for
-    one, and that is no group itself.
+    one that is a plain step.
 
     Args:
         spec: a compiled pipeline without its platforms.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from boothline import catalogue
 from boothline.catalogue import TOOLS, TORCH, described
 from boothline.errors import ConfigError
 from boothline.launch.cluster.conditions import lift_conditions
@@ -45,7 +46,7 @@ def placed(text: str, deployment: Deployment) -> str:
         deployment: the settings.
 
     Raises:
-        ConfigError: the settings name a step that the pipeline lacks, an image is unknown, or
+        ConfigError: the settings name a step that no pipeline has, an image is unknown, or
             models are published unsigned that may only be loaded signed.
     """
     spec, *platforms = yaml.load_all(text, Loader=yaml.CSafeLoader)
@@ -53,11 +54,11 @@ def placed(text: str, deployment: Deployment) -> str:
     platform = platforms[0] if platforms else {}
     executors = spec["deploymentSpec"]["executors"]
     steps = {label: _step_of(label, executor) for label, executor in executors.items()}
-    unknown = sorted(set(deployment.steps) - set(steps.values()))
+    unknown = sorted(name for name in deployment.steps if described(name) is None)
     if unknown:
         raise ConfigError(
-            f"The deployment places {unknown[0]}, but the pipeline has no such step.",
-            remedy=f"Its steps are {', '.join(sorted(set(steps.values())))}.",
+            f"The deployment places {unknown[0]}, and no pipeline has such a step.",
+            remedy=f"The steps are {', '.join(step.name for step in catalogue.steps())}.",
         )
     _check_signing(steps.values(), deployment)
     pods = platform.setdefault("platforms", {}).setdefault("kubernetes", {})
@@ -125,7 +126,7 @@ def environment_of(step: str, deployment: Deployment) -> dict[str, str]:
         values["BOOTHLINE_TRAIN_JOB"] = json.dumps(trainer.model_dump(mode="json"), sort_keys=True)
     if trainer and step == "train":
         values[RANKS_VARIABLE] = str(trainer.world_size)
-    if step == "generate_prior" and not deployment.signing:  # reused models are signed anew, too
+    if step == "generate_prior" and not deployment.signing:  # a reused model is signed again
         values |= _ranks_of_training(deployment)
     given = deployment.placement(step).environment
     return {**{name: value for name, value in values.items() if value}, **_SCRATCH, **given}

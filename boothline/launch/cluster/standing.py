@@ -105,8 +105,8 @@ def _steps(
         told = any(record.status == "running" and record.shard is None for record in own)
         if of_step and (not own or (waiting and not told)):
             yield _of_pod((waiting or of_step)[-1])
-        elif not own:
-            yield _of_task(step.name, by_title.get(title_of(step.name)))
+        elif not own and ((task := by_title.get(title_of(step.name))) or not step.optional):
+            yield _of_task(step.name, task)
 
 
 def _recorded(run: ClusterRun, record: StepRecord, pods: Sequence[StepPod]) -> ClusterStep:
@@ -163,7 +163,9 @@ def as_progress(run: ClusterRun, *, now: float) -> RunProgress:
         run: the run, with its steps.
         now: seconds since the epoch.
     """
-    progress = RunProgress([step.name for step in steps_of(run.pipeline)])
+    shown = {step.name.partition("-")[0] for step in run.steps}
+    about = [step for step in steps_of(run.pipeline) if not step.optional or step.name in shown]
+    progress = RunProgress([step.name for step in about])
     for number, step in enumerate(run.steps):
         name = step.name if step.name in progress.steps else step.name.rpartition("-")[0]
         state = {"reused": "done", "interrupted": "failed"}.get(step.status, step.status)

@@ -210,12 +210,19 @@ def test_rest_is_left_to_kubeflow_where_a_step_is_to_be_made_or_the_ranks_are_no
     session: Session, config: RunConfig, rest_of: Callable[..., str]
 ) -> None:
     assert rest_of(config, gpus=None) == ""
-    assert rest_of(config, pipeline="sweep") == ""
-    inference = config.inference.model_copy(update={"images_per_prompt": 2})
+    inference = config.inference.model_copy(update={"num_shards": 3})
     assert not labels(session, SECOND, reused=True)
     assert rest_of(config.model_copy(update={"inference": inference})) == ""
     assert "train" in labels(session, SECOND, reused=True)
-    assert not [one for one in read_steps(session.store, SECOND) if one.step == "batch_infer"]
+    assert "batch_infer-2" not in labels(session, SECOND, reused=True)
+
+
+@pytest.mark.usefixtures("made")
+def test_rest_of_a_sweep_is_left_to_its_trials(
+    session: Session, config: RunConfig, rest_of: Callable[..., str]
+) -> None:
+    assert rest_of(config, pipeline="sweep") == ""
+    assert not labels(session, SECOND, reused=True)
 
 
 @pytest.mark.usefixtures("made")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,16 @@ def context(
 
 def inputs(dataset: str, *priors: str) -> step.Inputs:
     return step.Inputs(run_id="run", config="{}", dataset=dataset, priors=list(priors))
+
+
+@pytest.mark.parametrize(("gpus", "processes", "ranks"), [(2, None, 2), (0, None, 1), (2, 4, 4)])
+def test_key_made_elsewhere_counts_the_ranks_of_the_pod_that_trains(
+    context: Contexts, dataset: str, gpus: int, processes: int | None, ranks: int
+) -> None:
+    here = context(training={"batch_size": 4, "num_processes": None})
+    there = {"train_gpus": gpus, "num_processes": processes}
+    told = replace(here, settings=here.settings.model_copy(update=there))
+    assert step.key(told, inputs(dataset)).config["world_size"] == ranks
 
 
 def test_key_does_not_depend_on_the_cut_of_the_prior(

@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 FULL = GOLDEN / "deployment-full.yaml"
 STEPS = {
     *("validate_data", "generate_prior", "train", "publish_checkpoint"),
-    *("sample_models", "evaluate", "promote", "batch_infer", "finish_run"),
+    *("evaluate", "promote", "batch_infer", "finish_run"),
 }
 
 
@@ -49,8 +49,7 @@ def test_full_deployment_equals_its_golden_copy(compiled_full: str) -> None:
 
 @pytest.mark.parametrize("pipeline", sorted(TARGETS))
 def test_every_pod_of_every_pipeline_is_restricted(full: Deployment, pipeline: str) -> None:
-    plain = full.model_copy(update={"steps": {}})
-    containers, pods = documents(compile_for(plain, pipeline=pipeline))
+    containers, pods = documents(compile_for(full, pipeline=pipeline))
     assert containers.keys() == pods.keys()
     for label, pod in pods.items():
         assert pod["securityContext"] == {
@@ -109,7 +108,7 @@ def test_only_what_publishes_gets_the_private_key_and_all_that_loads_the_public_
         assert ("model-signing" in secrets) == (label in signing)
         assert ("model-verification" in maps) == (label in verifying)
     assert signing == {"exec-publish-checkpoint"}
-    assert verifying == {"exec-sample-models", "exec-evaluate", "exec-batch-infer"}
+    assert verifying == {"exec-evaluate", "exec-batch-infer"}
     (password,) = [
         each
         for each in pods["exec-publish-checkpoint"]["secretAsEnv"]
@@ -172,7 +171,7 @@ def test_steps_are_tried_again(compiled_full: str) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"steps": {"trian": {"cpu": "1"}}}, "no such step"),
+        ({"steps": {"trian": {"cpu": "1"}}}, "no pipeline has such a step"),
         ({"steps": {"train": {"cpus": "1"}}}, "Extra inputs"),
         ({"defaults": {"memory": "4GB"}}, "should match pattern"),
         ({"defaults": {"environment": {"HF_TOKEN": "x"}}}, "looks like a secret"),
@@ -215,12 +214,12 @@ def _pods_one_after_the_other(text: str) -> list[str]:
     return ["root", *tasks(spec["root"])]
 
 
-def test_run_of_one_shard_each_has_eleven_drivers(full: Deployment) -> None:
+def test_run_of_one_shard_each_has_ten_drivers(full: Deployment) -> None:
     plain = full.model_copy(update={"steps": {}})
     alike = {name: {"num_shards": 1} for name in ("prior", "evaluation", "inference")}
     one = RunConfig.model_validate(alike)
     drivers = _pods_one_after_the_other(compile_for(plain, config=one))
-    assert len(drivers) == 11
+    assert len(drivers) == 10
     assert {name for name in drivers if name.startswith("for-loop")} == set()
     two = RunConfig.model_validate({**alike, "prior": {"num_shards": 2}})
     loops = [
@@ -287,7 +286,7 @@ def test_condition_around_steps_that_wait_for_one_stands_on_that_one(
             if "taskOutputParameter" in value
         }
         assert sources <= waits_for(name), name
-    for name in ("publish-checkpoint", "sample-models", "evaluate", "promote", "batch-infer"):
+    for name in ("publish-checkpoint", "evaluate", "promote", "batch-infer"):
         assert "train" in waits_for(name)
 
 

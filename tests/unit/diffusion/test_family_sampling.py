@@ -138,7 +138,7 @@ def test_guidance_of_a_family_changes_the_picture(family_folders: Folders, name:
 @pytest.mark.parametrize("name", FLOW)
 def test_sampler_that_does_not_fit_is_refused_by_name(family_folders: Folders, name: str) -> None:
     parts = load_pipeline(family_folders(name), device="cpu")
-    with pytest.raises(ConfigError, match=r"sampler ddim does not fit"):
+    with pytest.raises(ConfigError, match=r"^The sampler ddim does not fit"):
         pixels(parts, sampling_of(name, sampler="ddim"), requests_of())
 
 
