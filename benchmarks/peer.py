@@ -1,13 +1,15 @@
 """Starts diffusers' own DreamBooth script from a checkout, as it is.
 
-The script imports torchvision, of which there is no CPU build: the CUDA build imports once the two
-operators that it registers kernels for are declared. Only this launcher does so, never the product.
+The script imports torchvision, of which PyPI has no CPU build. Where the libraries of the CUDA
+build do not load, it imports once the two operators that it registers kernels for are declared.
+Only this launcher does so, never the product.
 
     python -m benchmarks.peer CHECKOUT/examples/dreambooth/train_dreambooth.py ARGUMENTS
 """
 
 import runpy
 import sys
+from importlib import import_module
 
 import torch
 
@@ -15,8 +17,12 @@ _OPERATORS = ("nms", "qnms")
 
 
 def _declare_operators() -> torch.library.Library | None:
-    """Declare the operators that torchvision's compiled part would bring, if it has not."""
-    if hasattr(torch.ops.torchvision, _OPERATORS[0]):
+    """Declare the operators that torchvision's compiled part would bring, if it does not load."""
+    try:
+        import_module("torchvision")
+    except RuntimeError:  # operator torchvision::nms does not exist
+        sys.modules.pop("torchvision", None)
+    else:
         return None
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in _OPERATORS:

@@ -25,7 +25,7 @@ from boothline.diffusion.loading import DiffusionParts, load_pipeline
 from boothline.diffusion.sampling import SampleRequest, sample
 from boothline.evaluation.encoders import DinoEncoder
 
-MODELS = Path(__file__).resolve().parent / "models"
+MODELS = Path(__file__).resolve().parents[1] / "models"
 PROMPT = "a photo of a bear on the beach"
 PEER_BATCH = 4
 GUIDANCE = 7.5

@@ -22,7 +22,7 @@ NUM_PRIOR = 32
 SIDE_PX = 64
 NEVER = 10**9
 BATCH_SIZE = 4
-MODEL = Path(__file__).resolve().parent / "models" / "tiny-emoji-sd"
+MODEL = Path(__file__).resolve().parents[1] / "models" / "tiny-emoji-sd"
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,21 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
         "seed": 0,
         "output_dir": output,
     }
+    command = peer_launch(script, arguments, precision=precision)
+    return command + (["--train_text_encoder"] if task.train_text_encoder else [])
+
+
+def peer_launch(
+    script: Path, arguments: Mapping[str, object], *, precision: str = "no"
+) -> list[str]:
+    """Return the command that starts diffusers' script with prior preservation, in one process."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", precision]
     for option in ("--num_processes=1", "--num_machines=1", "--dynamo_backend=no", "--module"):
         launch.append(option)
     command = [*launch, "benchmarks.peer", str(script), "--with_prior_preservation"]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
-    return command + (["--train_text_encoder"] if task.train_text_encoder else [])
+    return command
 
 
 def config_of(
