@@ -59,8 +59,23 @@ def draw_pictures(folder: Path) -> None:
         (folder / name / "captions.jsonl").write_text("\n".join(rows) + "\n")
 
 
-def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> list[str]:
-    """Return the command of diffusers' train_dreambooth.py for a task: as its README starts it."""
+def peer_command(
+    task: Task,
+    *,
+    script: Path,
+    num_steps: int,
+    output: Path,
+    other: Mapping[str, object] | None = None,
+) -> list[str]:
+    """Return the command of diffusers' train_dreambooth.py for a task: as its README starts it.
+
+    Args:
+        task: the settings.
+        script: the peer's.
+        num_steps: optimizer steps.
+        output: folder of the trained model.
+        other: options in place of the task's, by name.
+    """
     precision = {"fp32": "no"}.get(task.precision, task.precision)
     arguments: dict[str, object] = {
         "pretrained_model_name_or_path": MODEL,
@@ -79,6 +94,7 @@ def peer_command(task: Task, *, script: Path, num_steps: int, output: Path) -> l
         "checkpointing_steps": NEVER,
         "seed": 0,
         "output_dir": output,
+        **(other or {}),
     }
     command = peer_launch(script, arguments, precision=precision)
     return command + (["--train_text_encoder"] if task.train_text_encoder else [])

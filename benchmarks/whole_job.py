@@ -156,9 +156,9 @@ def _peer(name: str, options: argparse.Namespace, scratch: Path) -> float:
     }
     if name == "equal":
         task = Task(scratch, precision="fp32", train_text_encoder=True)
-        command = peer_command(task, script=script, num_steps=options.steps, output=output)
-        for option, value in given.items():
-            command += [f"--{option}", str(value)]
+        command = peer_command(
+            task, script=script, num_steps=options.steps, output=output, other=given
+        )
     else:
         command = peer_launch(script, given)
     surroundings = environment(threads=options.threads, more={"PYTHONPATH": options.torchvision})

@@ -4,12 +4,10 @@ Whether a result stands follows from the store alone: the key of a step says whe
 """
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
 
 from boothline import settings as environment
 from boothline.catalogue import StepDescription, described, steps_of
@@ -25,9 +23,9 @@ from boothline.steps import (
     Step,
     StepContext,
     StepInputs,
-    config_here,
     execute,
     key_parts,
+    working,
 )
 from boothline.store import ManifestDraft, Store, layout
 from boothline.tracking import StepTracker
@@ -177,16 +175,10 @@ def reuse(step: Step[InputsT], inputs: InputsT, *, settings: Settings, store: St
     Raises:
         BoothlineError: the key cannot be made, or the reuse failed, which is recorded.
     """
-    with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
-        context = StepContext(
-            run_id=inputs.run_id,
-            config=config_here(step, inputs, store=store, folder=Path(folder)),
-            settings=settings,
-            store=store,
-            progress=Progress(step.name, shard=inputs.shard_number),
-            tracker=StepTracker(),
-            folder=Path(folder),
-        )
+    progress = Progress(step.name, shard=inputs.shard_number)
+    with working(
+        step, inputs, settings=settings, store=store, progress=progress, tracker=StepTracker()
+    ) as context:
         key = step.key(context, inputs)
     path = layout.step_result(step.name, layout.key_of(key_parts(step, key, store)))
     if store.find(path) is None:

@@ -272,16 +272,9 @@ def _recorded(
         step=step.name, shard=inputs.shard_number, status="running", started_at=started_at
     )
     try:
-        with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
-            context = StepContext(
-                run_id=inputs.run_id,
-                config=config_here(step, inputs, store=store, folder=Path(folder)),
-                settings=settings,
-                store=store,
-                progress=progress,
-                tracker=tracker,
-                folder=Path(folder),
-            )
+        with working(
+            step, inputs, settings=settings, store=store, progress=progress, tracker=tracker
+        ) as context:
             parts = key_parts(step, step.key(context, inputs), store)
             record = record.model_copy(update={"key_parts": parts})
             observed.key = record.key
@@ -301,7 +294,30 @@ def _recorded(
     return record
 
 
-def config_here(step: Step[InputsT], inputs: InputsT, *, store: Store, folder: Path) -> RunConfig:
+@contextmanager
+def working(
+    step: Step[InputsT],
+    inputs: InputsT,
+    *,
+    settings: Settings,
+    store: Store,
+    progress: Progress,
+    tracker: StepTracker,
+) -> Iterator[StepContext]:
+    """Yield what a step may use, with a scratch folder that is deleted afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"boothline-{step.name}-") as folder:
+        yield StepContext(
+            run_id=inputs.run_id,
+            config=_config_here(step, inputs, store=store, folder=Path(folder)),
+            settings=settings,
+            store=store,
+            progress=progress,
+            tracker=tracker,
+            folder=Path(folder),
+        )
+
+
+def _config_here(step: Step[InputsT], inputs: InputsT, *, store: Store, folder: Path) -> RunConfig:
     """Return the configuration that a step works by, its prompt files brought into a folder.
 
     A run's last step reports whatever is missing, and reads no prompts.

@@ -1,6 +1,6 @@
 """Takes the groups around conditional steps out of a pipeline; each costs a pod."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -17,23 +17,26 @@ def lift_conditions(spec: dict[str, Any]) -> None:
         spec: a compiled pipeline without its platforms.
     """
     components = spec["components"]
-    for holder in [*components, ""]:
-        if holder and holder not in components:  # a group that is taken apart by now
-            continue
-        tasks = (components[holder] if holder else spec["root"]).get("dag", {}).get("tasks", {})
-        names = list(tasks)
-        while names:
-            name = names.pop()
-            group = tasks[name]
+    while found := next(_that_can_go(spec), None):
+        tasks, name, first = found
+        group = tasks.pop(name)
+        inner = components.pop(group["componentRef"]["name"])["dag"]["tasks"]
+        tasks |= {step: _outside(task, group) for step, task in inner.items()}
+        tasks[first] = _conditional(tasks[first], group)
+
+
+def _that_can_go(spec: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Yield groups that can be taken apart: the tasks they are among, name, and first step."""
+    components = spec["components"]
+    for holder in (spec["root"], *components.values()):
+        tasks = holder.get("dag", {}).get("tasks", {})
+        for name, group in tasks.items():
             inner = components[group["componentRef"]["name"]].get("dag", {}).get("tasks", {})
             if "condition" not in group.get("triggerPolicy", {}) or tasks.keys() & inner.keys():
                 continue
             first = [step for step, task in inner.items() if not task.get("dependentTasks")]
             if len(first) == 1 and _may_be_asked(inner[first[0]], components):
-                del components[group["componentRef"]["name"]], tasks[name]
-                tasks |= {step: _outside(task, group) for step, task in inner.items()}
-                tasks[first[0]] = _conditional(tasks[first[0]], group)
-                names += inner
+                yield tasks, name, first[0]
 
 
 def _may_be_asked(task: Mapping[str, Any], components: Mapping[str, Any]) -> bool:
