@@ -16,16 +16,20 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def has_native_bfloat16(device: torch.device, *, cpu_info: Path = CPU_INFO) -> bool:
-    """Return whether bfloat16 is fast here; emulated on a CPU it is slower than float32.
+    """Return whether bfloat16 is fast here; otherwise a CPU is slower by it than by float32.
+
+    `avx512_bf16` alone does not count: there matrices and convolutions of all sizes took 1.3 to 1.9
+    times as long as in float32 (docs/runlog.md, 2026-11-30).
 
     Args:
         device: what computes.
-        cpu_info: where Linux lists what the processor has (`avx512_bf16`, `amx_bf16`, on Arm
-            `bf16`); elsewhere a CPU counts as without.
+        cpu_info: where Linux lists what the processor has (`amx_bf16`, on Arm `bf16`); elsewhere a
+            CPU counts as without.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return cpu_info.is_file() and "bf16" in cpu_info.read_text(encoding="utf-8")
+    has = cpu_info.read_text(encoding="utf-8").split() if cpu_info.is_file() else ()
+    return not {"amx_bf16", "bf16"}.isdisjoint(has)
 
 
 def share_cores(num_shards: int, *, settings: Settings) -> int:

@@ -74,7 +74,7 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
     )
     ranks = Ranks.of(accelerator)
     if ranks.is_main:
-        _warn_of_emulation(job, device=ranks.device)
+        _warn_of_slow_bfloat16(job, device=ranks.device)
     if ranks.device.type == CUDA:
         _be_reproducible()
     states = None
@@ -147,12 +147,12 @@ def _check_precision(job: TrainingJob) -> None:
         )
 
 
-def _warn_of_emulation(job: TrainingJob, *, device: torch.device) -> None:
+def _warn_of_slow_bfloat16(job: TrainingJob, *, device: torch.device) -> None:
     """Say when bf16 will cost time instead of saving it."""
     if job.config.training.precision == "bf16" and not has_native_bfloat16(device):
         logger.warning(
-            "training.precision is bf16, which this %s does not say it has: emulated, it is slower "
-            "than fp32",
+            "training.precision is bf16, for which this %s has no fast instructions: fp32 is "
+            "faster",
             "processor" if device.type == "cpu" else "device",
         )
 

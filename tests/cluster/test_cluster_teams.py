@@ -149,7 +149,7 @@ def kubeflow_forward(teams: tuple[Team, Team]) -> Any:
 def test_charts_hook_registers_a_retraining_that_runs_in_the_teams_namespace(
     teams: tuple[Team, Team], trained: dict[str, Any], figure: Any
 ) -> None:
-    """The chart's hook registers a retraining by its own account; its first run succeeds"""
+    """The chart's hook registers a retraining and removes it; a run by its account succeeds"""
     ours, _ = teams
     cluster = ours.cluster
     config = yaml.safe_load(ours.configuration().read_text())
@@ -163,13 +163,11 @@ def test_charts_hook_registers_a_retraining_that_runs_in_the_teams_namespace(
             lambda: next((r for r in cluster.listed("runs") if r.get("recurring_run_id")), None),
             seconds=300, what="the first run of the clock", pause=3,
         )  # fmt: skip
+        assert [each["display_name"] for each in cluster.listed("recurringruns")] == [name]
     finally:
-        removal = cluster.boothline(
-            "schedule", "--name", name, "--remove", "--deployment", ours.plain
-        )
         cluster.release.values = former
         cluster.release.upgrade(cluster.folder)
-    assert removal.code == 0, removal.said
+    assert cluster.listed("recurringruns") == []
     identity = run["run_id"]
 
     def ended() -> str:
@@ -180,7 +178,7 @@ def test_charts_hook_registers_a_retraining_that_runs_in_the_teams_namespace(
     shown = cluster.state(f"{name}-{identity}", ours.plain)
     assert state == "SUCCEEDED", shown
     done = [step["name"] for step in shown["steps"] if step["status"] in ("done", "reused")]
-    figure(f"registered in {seconds:.0f} s; its run did {', '.join(done)}")
+    figure(f"registered in {seconds:.0f} s, gone with its setting; its run did {', '.join(done)}")
 
 
 def test_training_of_two_nodes_runs_in_a_teams_namespace(
