@@ -9,7 +9,7 @@ from boothline.components.publish_checkpoint import ABOUT
 from boothline.config import RunConfig
 from boothline.diffusion.base_model import BaseModel, model_of, resolve
 from boothline.diffusion.layout import license_of
-from boothline.errors import BoothlineError, ConfigError
+from boothline.errors import BoothlineError, ConfigError, NotFoundError
 from boothline.results import Base, Dataset, Model, ModelBase, Training, TrainingState
 from boothline.steps import Step, StepContext, StepInputs, StepKey
 from boothline.store import ManifestDraft, ManifestRef, layout
@@ -75,6 +75,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         ConfigError: the base model is not the one that the training used.
         TrainingError: a trained weight is not finite.
         IntegrityError: an export loaded back differs from the trained model.
+        NotFoundError: the training's last state has been deleted.
     """
     from boothline.diffusion.devices import share_cores
 
@@ -84,8 +85,7 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
     base = _base_model(context, training)
     state = _final_state(read)
     _report(context, 0)
-    for name in _STATE_FILES:
-        context.store.fetch(state, context.folder / "state", prefix=name)
+    _fetch_state(context, state, training=inputs.training)
     export = context.folder / "export"
     _report(context, 1)
     lora = context.store.read_as(TrainingState, state).lora
@@ -105,6 +105,23 @@ def produce(context: StepContext, inputs: Inputs) -> ManifestDraft:
         files_under(export),
         inputs=(ManifestRef.parse(inputs.training), *_datasets(context, read)),
     )
+
+
+def _fetch_state(context: StepContext, state: ManifestRef, *, training: str) -> None:
+    """Bring the weights of a training's last state into the step's folder.
+
+    Raises:
+        NotFoundError: it has been deleted: by a rule of the bucket, say, or by hand.
+    """
+    try:
+        for name in _STATE_FILES:
+            context.store.fetch(state, context.folder / "state", prefix=name)
+    except NotFoundError as error:
+        place = context.store.uri_of(ManifestRef.parse(training))
+        raise NotFoundError(
+            f"The last state of the training {place} was deleted. {error.message}",
+            remedy=f"Delete {place}/manifest.json, too, then `boothline resume` trains again.",
+        ) from error
 
 
 def _final_state(read: Sequence[ManifestRef]) -> ManifestRef:

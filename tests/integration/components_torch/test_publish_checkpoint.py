@@ -1,6 +1,7 @@
 """Publishing: what is exported, compared and registered, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from boothline.components.publish_checkpoint import step
 from boothline.components.publish_checkpoint.step import Inputs
 from boothline.config import RunConfig
 from boothline.config.training import LoraConfig
-from boothline.errors import ConfigError, TrainingError
+from boothline.errors import ConfigError, NotFoundError, TrainingError
 from boothline.registry import versions
 from boothline.settings import Settings
 from boothline.steps import StepContext
@@ -102,6 +103,22 @@ def test_publish_checkpoint_unchanged_parts_are_the_same_blobs(
     )
     changed = {path for path in first if first[path] != second[path]}
     assert changed == {f"diffusers/{UNET}", f"diffusers/{TEXT_ENCODER}", step.SINGLE_FILE}
+
+
+def test_publish_checkpoint_of_a_deleted_state_says_how_to_train_again(
+    make_context: MakeContext,
+    run_config: RunConfig,
+    workshop: Workshop,
+    store: Store,
+    store_settings: Settings,
+) -> None:
+    training = workshop.training()
+    (state,) = (text for text in store.read(training).inputs if text.startswith("training/"))
+    store.bucket.delete(f"{ManifestRef.parse(state).path}/manifest.json")
+    later = replace(make_context(run_config), store=Store.connect(store_settings))
+    with pytest.raises(NotFoundError, match=r"of the training .* was deleted") as refused:
+        step.produce(later, _inputs(run_config, training))
+    assert f"{training.path}/manifest.json" in refused.value.remedy
 
 
 def test_publish_checkpoint_weights_that_are_not_finite_are_refused(
