@@ -108,22 +108,42 @@ def tell(message: str) -> None:
     sys.stderr.flush()
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows as a table, and at the end of stdout as one line of JSON, for docs/figures."""
+def print_table(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    more: Mapping[str, Any] | None = None,
+    width: int = 120,
+) -> None:
+    """Print rows as a table, and at the end of stdout as one line of JSON, for docs/figures.
+
+    Args:
+        title: of the table.
+        rows: by the names of their columns, the same in each; None stays empty.
+        more: what only the JSON has.
+        width: of the table, in characters.
+    """
     table = Table(title=title)
     for name in rows[0]:
         table.add_column(name)
     for row in rows:
         table.add_row(*(_text(value) for value in row.values()))
-    Console(width=120).print(table)
-    kept = {
+    Console(width=width).print(table)
+    sys.stdout.write(json.dumps(as_kept(title, rows, more=more)) + "\n")
+
+
+def as_kept(
+    title: str, rows: Sequence[Mapping[str, Any]], *, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what is kept of a table as JSON: its rows, and how they were measured."""
+    return {
         "title": title,
         "command": shlex.join(["python", "-m", *sys.orig_argv[2:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        **(more or {}),
         "rows": list(rows),
     }
-    sys.stdout.write(json.dumps(kept) + "\n")
 
 
 def middle(values: Sequence[float]) -> float:
@@ -132,4 +152,6 @@ def middle(values: Sequence[float]) -> float:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

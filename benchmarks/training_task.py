@@ -22,6 +22,8 @@ NUM_PRIOR = 32
 SIDE_PX = 64
 NEVER = 10**9
 BATCH_SIZE = 4
+INSTANCE_PROMPT = "a photo of sks bear"
+CLASS_PROMPT = "a photo of a bear"
 MODEL = Path(__file__).resolve().parents[1] / "models" / "tiny-emoji-sd"
 
 
@@ -42,20 +44,31 @@ class Task:
     batch_size: int = BATCH_SIZE
 
 
-def draw_pictures(folder: Path) -> None:
-    """Write random pictures: training time does not depend on what they show."""
+def draw_pictures(
+    folder: Path, *, side_px: int = SIDE_PX, num_prior: int = NUM_PRIOR, suffix: str = ".png"
+) -> None:
+    """Write random pictures: training time does not depend on what they show.
+
+    Args:
+        folder: receives `instance` and `prior`.
+        side_px: side of each; the noise of larger ones is coarser, as photographs are smooth.
+        num_prior: class pictures.
+        suffix: says the format.
+    """
     draws = np.random.default_rng(0)
     for name, count, caption in (
-        ("instance", NUM_INSTANCE, "a photo of sks bear"),
-        ("prior", NUM_PRIOR, "a photo of a bear"),
+        ("instance", NUM_INSTANCE, INSTANCE_PROMPT),
+        ("prior", num_prior, CLASS_PROMPT),
     ):
         images = folder / name / "images"
         images.mkdir(parents=True)
         rows = []
         for number in range(count):
-            pixels = draws.integers(0, 256, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(images / f"{number:03d}.png")
-            rows.append(json.dumps({"image": f"images/{number:03d}.png", "caption": caption}))
+            drawn_px = min(side_px, SIDE_PX)
+            pixels = draws.integers(0, 256, (drawn_px, drawn_px, 3), dtype=np.uint8)
+            path = f"images/{number:03d}{suffix}"
+            Image.fromarray(pixels).resize((side_px, side_px)).save(folder / name / path)
+            rows.append(json.dumps({"image": path, "caption": caption}))
         (folder / name / "captions.jsonl").write_text("\n".join(rows) + "\n")
 
 
@@ -81,8 +94,8 @@ def peer_command(
         "pretrained_model_name_or_path": MODEL,
         "instance_data_dir": task.folder / "instance" / "images",
         "class_data_dir": task.folder / "prior" / "images",
-        "instance_prompt": "a photo of sks bear",
-        "class_prompt": "a photo of a bear",
+        "instance_prompt": INSTANCE_PROMPT,
+        "class_prompt": CLASS_PROMPT,
         "num_class_images": NUM_PRIOR,
         "resolution": SIDE_PX,
         "train_batch_size": task.batch_size,
@@ -108,9 +121,15 @@ def peer_launch(
     for option in ("--num_processes=1", "--num_machines=1", "--dynamo_backend=no", "--module"):
         launch.append(option)
     command = [*launch, "benchmarks.peer", str(script), "--with_prior_preservation"]
+    return command + as_options(arguments)
+
+
+def as_options(arguments: Mapping[str, object]) -> list[str]:
+    """Return arguments as options of a command; True is an option without a value."""
+    options: list[str] = []
     for name, value in arguments.items():
-        command += [f"--{name}", str(value)]
-    return command
+        options += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return options
 
 
 def config_of(

@@ -62,21 +62,8 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
     Raises:
         BoothlineError: training stopped for an expected reason.
     """
-    _check_precision(job)
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision={"fp32": "no"}.get(
-            job.config.training.precision, job.config.training.precision
-        ),
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
-        ],
-    )
+    accelerator = start_accelerator(job)
     ranks = Ranks.of(accelerator)
-    if ranks.is_main:
-        _warn_of_slow_bfloat16(job, device=ranks.device)
-    if ranks.device.type == CUDA:
-        _be_reproducible()
     states = None
     if ranks.local_rank == 0:
         states = StateStore(Store.connect(settings), job=job)
@@ -88,6 +75,29 @@ def run_rank(job: TrainingJob, *, settings: Settings, requests: Requests) -> Non
     if ranks.is_main:
         _write_result(job, outcome)
     accelerator.end_training()
+
+
+def start_accelerator(job: TrainingJob) -> Accelerator:
+    """Return accelerate's Accelerator for a job on this rank, its kernels chosen.
+
+    Raises:
+        ConfigError: the machine cannot compute in the job's precision.
+    """
+    _check_precision(job)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision={"fp32": "no"}.get(
+            job.config.training.precision, job.config.training.precision
+        ),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+        ],
+    )
+    if accelerator.is_main_process:
+        _warn_of_slow_bfloat16(job, device=accelerator.device)
+    if accelerator.device.type == CUDA:
+        _be_reproducible()
+    return accelerator
 
 
 def main(arguments: list[str]) -> int:
