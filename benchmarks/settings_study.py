@@ -49,8 +49,15 @@ BASELINE: Mapping[str, Any] = {
     "training.num_processes": 1,
     "training.sample_every_steps": 0,
     "checkpoints.every_steps": 1000,
+    "training.num_steps": 200,
+    "training.learning_rate": 4.5e-4,
+    "training.horizontal_flip": False,
+    "training.train_text_encoder": True,
+    "training.text_encoder_learning_rate": 1e-4,
+    "training.token_embedding.enabled": False,
 }
-"""Beside the configuration: no gate, so that no champion is judged again with each run."""
+"""Beside the configuration: no gate, so that no champion is judged again with each run; and plain
+DreamBooth, without a learnt token, from which each trial changes one thing."""
 
 STUDIES: Mapping[str, Sequence[Trial]] = {
     "prior": (

@@ -53,6 +53,14 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
         "prior.num_shards=4",
         "training.num_processes=4",
         "training.optimizer=adafactor",
+        "prior.sampling.num_steps=20",  # from here on: plain DreamBooth, as the demo once was
+        "promotion.margins={max_prompt_loss: 0.2, statistic: mean}",
+        "training.horizontal_flip=false",
+        "training.learning_rate=4.5e-4",
+        "training.num_steps=200",
+        "training.text_encoder_learning_rate=1.0e-4",
+        "training.token_embedding={enabled: false, learning_rate: 5.0e-4}",
+        "training.train_text_encoder=true",
     ),
 }
 """Settings over those of examples/demo.yaml, by the name of the configuration."""

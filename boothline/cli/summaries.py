@@ -26,7 +26,6 @@ _MODEL_TITLES = (
 )
 _USUAL_SECTION = "training."
 _PASSED_SILENTLY = "scores are finite numbers: passed."
-_EXPORTS = "diffusers|single-file|lora|comfyui"
 
 
 def say_summary(target: "Console", summary: Summary) -> None:
@@ -49,7 +48,7 @@ def say_summary(target: "Console", summary: Summary) -> None:
     say_lines(target, (f"{name}: {place}" for name, place in _places(summary) if place))
     if summary.model and summary.model.version:
         model = f"{summary.model.name}@{summary.model.version}"
-        say(target, f"Export: boothline export {model} DIR --format {_EXPORTS}")
+        say(target, f"Export: boothline export {model} DIR")
 
 
 def say_status(target: "Console", summary: Summary) -> None:

@@ -34,8 +34,9 @@ pipeline("a photo of a robot on the beach", guidance_scale={guidance_scale}).ima
 
 ## Figures
 
-Measured on {num_held_out} held-out scenes and {num_pictures} generated pictures by
-`python -m models.build evaluate`.
+Measured by `python -m models.build evaluate` on {num_held_out} held-out scenes, {num_pictures}
+generated pictures of nouns on backgrounds (guidance {guidance_scale}), and one picture of each
+scene's caption (guidance {likeness_guidance_scale}).
 
 | what | value | aim |
 | --- | --- | --- |
@@ -48,7 +49,9 @@ Measured on {num_held_out} held-out scenes and {num_pictures} generated pictures
 | Fréchet distance to real scenes (real halves) | {frechet:.2f} ({floor:.2f}) | at most 1.5 times |
 
 The judge is a convolutional classifier with its own architecture and seed; it took no part in
-training. The Fréchet distance is taken in the space of `tiny-emoji-dino`.
+training. The Fréchet distance is taken in the space of `tiny-emoji-dino` between the scenes and
+the pictures of their captions. More guidance makes pictures clearer and more alike, which it counts
+as distance.
 
 {personalised}Where a figure misses its aim, the model is trained too little, not wrongly: every
 stage continues from its last state, see [models/README.md](../README.md).
@@ -111,8 +114,8 @@ with their own captions; what it can show here: docs/adr/0014.
 | --- | --- | --- | --- | --- |
 {identity}
 
-*Recognised*: a classifier tells the picture from ten look-alikes of the class, half of them in the
-subject's hue. PRES: class pictures that come to look like the subject; lower is better.
+*Recognised*: a classifier names the subject, not one of ten look-alikes of the class, half of them in
+the subject's hue. PRES: class pictures that come to look like the subject; lower is better.
 
 """
 
@@ -154,8 +157,9 @@ def write_card(
         noun=generation["noun_top1"],
         background=generation["background_top1"],
         personalised=_personalised(figures["personalised"]),
-        frechet=generation["frechet_distance"],
-        floor=generation["frechet_distance_real_halves"],
+        likeness_guidance_scale=recipe.likeness_guidance_scale,
+        frechet=figures["likeness"]["frechet_distance"],
+        floor=figures["likeness"]["frechet_distance_real_halves"],
         stages="\n".join(stages),
         seed=recipe.seed,
         parameters="\n".join(f"| {name} | {count:,} |" for name, count in parameters.items()),

@@ -101,6 +101,8 @@ class Recipe:
     judge: Training = Training(2_000, 64, 1e-3)
     sampling_steps: int = 25
     guidance_scale: float = 4.0
+    likeness_guidance_scale: float = 1.5
+    """Of the pictures whose distribution is compared with that of the real scenes."""
 
     @property
     def drawn_nouns(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from models.build.evaluate import (
     measure_clip,
     measure_generation,
     measure_judge,
+    measure_likeness,
 )
 from models.build.export import (
     CLIP_FOLDER,
@@ -351,14 +352,15 @@ class Workshop:
         pipeline = load_pipeline(self.output / PIPELINE_FOLDER, device=training_device())
         clip = CLIPModel.from_pretrained(self.output / CLIP_FOLDER)
         encoder = Dinov2Model.from_pretrained(self.output / IMAGE_ENCODER_FOLDER)
-        generation, pictures = measure_generation(
-            pipeline, judge=judge, encoder=encoder, scenes=scenes, recipe=self.recipe
-        )
+        generation, pictures = measure_generation(pipeline, judge=judge, recipe=self.recipe)
         figures: dict[str, Any] = {
             "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
             "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
             "judge_on_real_scenes": measure_judge(judge, scenes),
             "generation": generation,
+            "likeness": measure_likeness(
+                pipeline, encoder=encoder, scenes=scenes, recipe=self.recipe
+            ),
             "personalised": self._personalised(),
             "training_steps": self._progress("step"),
             "training_seconds": self._progress("seconds"),

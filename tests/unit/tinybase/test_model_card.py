@@ -35,9 +35,8 @@ def card(path: Path, *, personalised: list[dict[str, Any]]) -> str:
             "num_pictures": 256,
             "noun_top1": 0.973,
             "background_top1": 1.0,
-            "frechet_distance": 3.72,
-            "frechet_distance_real_halves": 1.4,
         },
+        "likeness": {"frechet_distance": 3.72, "frechet_distance_real_halves": 1.4},
         "personalised": personalised,
         "training_steps": dict.fromkeys(STAGES, 7200),
         "training_seconds": dict.fromkeys(STAGES, 3600),
@@ -56,5 +55,6 @@ def test_card_with_personalised_subjects_shows_their_figures(tmp_path: Path) -> 
 def test_card_without_personalised_subjects_is_silent_about_them(tmp_path: Path) -> None:
     text = card(tmp_path / "card.md", personalised=[])
     assert "Personalised" not in text
-    assert "256 generated pictures" in text
+    assert "256\ngenerated pictures" in text
+    assert "| 3.72 (1.40) | at most 1.5 times |" in text
     assert "| unet | 7,200 | 16 | 1.00 |" in text
