@@ -114,8 +114,8 @@ with their own captions; what it can show here: docs/adr/0014.
 | --- | --- | --- | --- | --- |
 {identity}
 
-*Recognised*: a classifier names the subject, not one of ten look-alikes of the class, half of them in
-the subject's hue. PRES: class pictures that come to look like the subject; lower is better.
+*Recognised*: a classifier names the subject, not one of ten look-alikes of the class, half of them
+in the subject's hue. PRES: class pictures that come to look like the subject; lower is better.
 
 """
 
