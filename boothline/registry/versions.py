@@ -209,16 +209,17 @@ def next_number(store: Store, model_name: str, ref: ManifestRef) -> int:
 
     Numbers of versions that were recorded without a claim are never given again.
     """
-    recorded = {version.version for version in versions(store, model_name)}
+    known = versions(store, model_name)
+    of_others = {version.version for version in known if version.digest != ref.digest}
     claimed = [
         int(match["number"])
         for path in store.list_records(layout.registered(model_name))
         if (match := layout.VERSION_NUMBER.fullmatch(path))
     ]
-    for number in sorted(set(claimed) - recorded):
+    for number in sorted(set(claimed) - of_others):
         if claimant(store, model_name, number) == ref.digest:
             return number
-    for number in count(max([0, *recorded, *claimed]) + 1):
+    for number in count(max([0, *(version.version for version in known), *claimed]) + 1):
         if claim(store, model_name, number, ref.digest):
             break
     return number

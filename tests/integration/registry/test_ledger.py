@@ -7,6 +7,7 @@ import pytest
 
 from boothline.errors import ConfigError, ConflictError, ModelNotFoundError
 from boothline.registry import ledger
+from boothline.registry import versions as registry_versions
 from boothline.registry.promotion import promote, promote_past_gate, rollback
 from boothline.registry.versions import ensure_version, resolve
 from boothline.settings import Settings
@@ -209,6 +210,17 @@ def test_versions_without_mlflow_are_numbered_once_each(
         numbers = list(pool.map(ensure, range(24)))
     assert sorted(set(numbers)) == [1, 2, 3]
     assert all(len({numbers[i] for i in range(first, 24, 3)}) == 1 for first in range(3))
+
+
+def test_manifest_that_was_recorded_meanwhile_claims_no_second_number(
+    store: Store, store_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = ref_of("m")
+    made = ensure_version(store, store_settings, model_name=NAME, ref=ref)
+    find, looks = registry_versions.find, iter([None])  # it was recorded after the first look
+    monkeypatch.setattr(registry_versions, "find", lambda *args: next(looks, find(*args)))
+    assert ensure_version(store, store_settings, model_name=NAME, ref=ref) == made
+    assert ensure_version(store, store_settings, model_name=NAME, ref=ref_of("n")).version == 2
 
 
 def test_resolve_pins_alias_and_number_to_a_manifest(
