@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -22,9 +21,8 @@ from boothline.evaluation.metrics import prompt_fidelity
 from boothline.pictures.sheets import contact_sheet
 from boothline.results import BASE, FINE_TUNED, REAL, Evaluation
 from boothline.store import ManifestRef, Store
-from models.build.autoencoder import to_tensor
-from models.build.evaluate import SAMPLE_SEED, set_exam
-from models.build.generation import generate, load_pipeline
+from models.build.evaluate import draw, set_exam
+from models.build.generation import load_pipeline, pixels_of
 from models.build.judge import Judge, judge_pictures
 from models.build.lineup import recognised, trained_lineup
 from models.build.recipe import Recipe
@@ -52,9 +50,9 @@ class Outcome:
             captions.
         places_base, places: share of pictures on whose place the judge agrees with the prompt.
         others_base, others: share of pictures of other nouns that the judge names rightly.
-        recognised: share of the personalised model's pictures that a classifier tells from ten
-            look-alikes of the class; `recognised_real`: of scenes of the subject itself and of the
-            look-alikes, the classifier's own accuracy.
+        recognised: share of the personalised model's pictures that a classifier takes for the
+            subject, not for one of ten look-alikes of the class; `recognised_real`: of scenes of
+            the subject itself and of the look-alikes, the classifier's own accuracy.
         pres_rise: by how much class pictures have come to look like the subject.
         div_share: diversity, as a share of the base's.
     """
@@ -77,8 +75,8 @@ class Outcome:
     div_share: float
 
 
-def run_demo(subject: Subject, *, home: Path) -> dict[str, str]:
-    """Run the product's demo with another subject; return step -> manifest.
+def run_demo(subject: Subject, *, home: Path, settings: Iterable[str] = ()) -> dict[str, str]:
+    """Run the product's demo with another subject and other settings; return step -> manifest.
 
     A second call reuses every step.
     """
@@ -87,6 +85,7 @@ def run_demo(subject: Subject, *, home: Path) -> dict[str, str]:
         *("--subject", str(SUBJECTS_FOLDER / subject.name), "--output", "json"),
         *("--set", f"subject.class_noun={subject.class_noun}"),
         *("--set", f"subject.name={subject.name}"),
+        *(word for setting in settings for word in ("--set", setting)),
     ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {step["name"]: step["manifest"] for step in json.loads(done.stdout)["steps"]}
@@ -152,7 +151,7 @@ class Examiner:
     def _places(self, evaluation: str, model: str) -> float:
         """Return how often the judge sees the place that the prompt names."""
         drawn = self.pictures(evaluation, model)
-        _, backgrounds = judge_pictures(self._judge, _pixels([picture for _, picture in drawn]))
+        _, backgrounds = judge_pictures(self._judge, pixels_of([picture for _, picture in drawn]))
         names = VOCABULARY.background_names
         return _share(
             prompt.endswith(names[label])
@@ -169,7 +168,7 @@ class Examiner:
             state=self._shop.state / "lineups",
         )
         drawn = [picture for _, picture in self.pictures(evaluation, FINE_TUNED)]
-        return recognised(classifier, _pixels(drawn)), accuracy
+        return recognised(classifier, pixels_of(drawn)), accuracy
 
     def _published(self, model: str) -> Path:
         digest = ManifestRef.parse(model).digest
@@ -182,14 +181,8 @@ class Examiner:
         nouns = [noun for noun in recipe.drawn_nouns if noun != subject.class_noun]
         exam = set_exam(NUM_OTHER_NOUNS, nouns=nouns)
         pipeline = load_pipeline(folder, device=torch.device("cpu"))
-        pictures = generate(
-            pipeline,
-            exam.prompts,
-            seed=SAMPLE_SEED,
-            num_steps=recipe.sampling_steps,
-            guidance_scale=recipe.guidance_scale,
-        )
-        labels, _ = judge_pictures(self._judge, _pixels(pictures))
+        pictures = draw(pipeline, exam.prompts, recipe=recipe)
+        labels, _ = judge_pictures(self._judge, pixels_of(pictures))
         return _share(
             found == right for found, right in zip(labels.tolist(), exam.nouns, strict=True)
         )
@@ -214,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--state", type=Path, default=Path(".boothline-base"))
     parser.add_argument("--emoji-art", type=Path, default=Path(".boothline-base/emoji-art"))
     parser.add_argument("--output", type=Path, default=Path("models"))
+    parser.add_argument("--set", action="append", default=[], help="another setting of the demo")
     options = parser.parse_args(arguments)
     home = options.home.resolve()
     shop = Workshop(
@@ -225,8 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     judge = shop.trained_judge()
     outcomes, rows = [], []
     for subject in (one for one in SUBJECTS if one.name in options.subjects):
-        tell(f"{subject.name}: the demo's settings")
-        steps = run_demo(subject, home=home)
+        tell(" ".join((f"{subject.name}: the demo's settings", *options.set)))
+        steps = run_demo(subject, home=home, settings=options.set)
         store = Store.connect(services.ensure(home, only=("seaweedfs",)).settings())
         examiner = Examiner(store, judge=judge, scratch=home / "models", shop=shop)
         outcomes.append(examiner.outcome(subject, steps))
@@ -245,10 +239,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _opened(data: bytes) -> Image.Image:
     with Image.open(io.BytesIO(data)) as picture:
         return picture.convert("RGB")
-
-
-def _pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
-    return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
 
 
 def _share(hits: Iterable[bool]) -> float:

@@ -49,6 +49,8 @@ BASELINE: Mapping[str, Any] = {
     "training.num_processes": 1,
     "training.sample_every_steps": 0,
     "checkpoints.every_steps": 1000,
+    "prior.weight": 1.0,
+    "prior.sampling.num_steps": 20,
     "training.num_steps": 200,
     "training.learning_rate": 4.5e-4,
     "training.horizontal_flip": False,

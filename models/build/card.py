@@ -53,8 +53,7 @@ training. The Fréchet distance is taken in the space of `tiny-emoji-dino` betwe
 the pictures of their captions. More guidance makes pictures clearer and more alike, which it counts
 as distance.
 
-{personalised}Where a figure misses its aim, the model is trained too little, not wrongly: every
-stage continues from its last state, see [models/README.md](../README.md).
+{personalised}Every stage continues from its last state, see [models/README.md](../README.md).
 
 ## Training
 

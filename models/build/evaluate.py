@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
 from models.build.autoencoder import psnr, to_tensor
 from models.build.clip import embed_pictures, embed_texts
-from models.build.generation import generate
+from models.build.generation import generate, pixels_of
 from models.build.image_encoder import embed_subjects
 from models.build.judge import Judge, judge_pictures
 from models.build.recipe import Recipe
@@ -95,19 +95,30 @@ def set_exam(num_pictures: int, *, nouns: Sequence[str]) -> Exam:
     )
 
 
+def draw(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    *,
+    recipe: Recipe,
+    guidance_scale: float | None = None,
+) -> list[Image.Image]:
+    """Return a judged picture of each prompt; the guidance is the recipe's unless it is given."""
+    return generate(
+        pipeline,
+        prompts,
+        seed=SAMPLE_SEED,
+        num_steps=recipe.sampling_steps,
+        guidance_scale=recipe.guidance_scale if guidance_scale is None else guidance_scale,
+    )
+
+
 def measure_generation(
     pipeline: StableDiffusionPipeline, *, judge: Judge, recipe: Recipe
 ) -> tuple[dict[str, float], list[Image.Image]]:
     """Return how often the judge names pictures of an exam rightly, and the pictures."""
     exam = set_exam(recipe.num_generated, nouns=recipe.drawn_nouns)
-    pictures = generate(
-        pipeline,
-        exam.prompts,
-        seed=SAMPLE_SEED,
-        num_steps=recipe.sampling_steps,
-        guidance_scale=recipe.guidance_scale,
-    )
-    nouns, backgrounds = judge_pictures(judge, _pixels(pictures))
+    pictures = draw(pipeline, exam.prompts, recipe=recipe)
+    nouns, backgrounds = judge_pictures(judge, pixels_of(pictures))
     figures = {
         "num_pictures": len(pictures),
         "noun_top1": _rate(nouns, exam.nouns),
@@ -126,18 +137,13 @@ def measure_likeness(
     distribution, so pictures are drawn with little of it, as figures of FID usually are (Ho and
     Salimans, "Classifier-free diffusion guidance", 2022).
     """
-    pictures = generate(
-        pipeline,
-        scenes.captions,
-        seed=SAMPLE_SEED,
-        num_steps=recipe.sampling_steps,
-        guidance_scale=recipe.likeness_guidance_scale,
-    )
+    guidance_scale = recipe.likeness_guidance_scale
+    pictures = draw(pipeline, scenes.captions, recipe=recipe, guidance_scale=guidance_scale)
     real = embed_subjects(encoder, to_tensor(np.array(scenes.pixels_NHWC)))
     half = len(real) // 2
     return {
         "num_pictures": len(pictures),
-        "frechet_distance": frechet_distance(embed_subjects(encoder, _pixels(pictures)), real),
+        "frechet_distance": frechet_distance(embed_subjects(encoder, pixels_of(pictures)), real),
         "frechet_distance_real_halves": frechet_distance(real[:half], real[half:]),
     }
 
@@ -156,10 +162,6 @@ def _root(matrix: torch.Tensor) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     root: torch.Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     return root
-
-
-def _pixels(pictures: Sequence[Image.Image]) -> torch.Tensor:
-    return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
 
 
 def _rate(found: torch.Tensor, expected: Sequence[int] | npt.NDArray[np.int64]) -> float:

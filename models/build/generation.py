@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+
+from models.build.autoencoder import to_tensor
 
 
 def load_pipeline(folder: Path, *, device: torch.device) -> StableDiffusionPipeline:
@@ -50,6 +53,11 @@ def generate(
             generator=generators,
         ).images
     return pictures
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Return pictures of one size as pixels_BCHW: float32, in [-1, 1]."""
+    return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
 
 
 def contact_sheet(

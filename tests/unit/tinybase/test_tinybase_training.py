@@ -4,12 +4,15 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from models.build import evaluate
 from models.build.autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
@@ -237,6 +240,27 @@ def test_frechet_distance_of_a_shifted_cloud_is_the_shift_squared() -> None:
     cloud = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(cloud, cloud) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(cloud, cloud + 2.0) == pytest.approx(12.0, rel=1e-6)
+
+
+def test_likeness_is_of_the_scenes_own_captions_with_little_guidance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels, labels = some_pixels(64), np.zeros(64, dtype=np.int64)
+    captions = [f"scene {number}" for number in range(64)]
+    scenes = SceneSet(pixels, captions, labels, labels, ["flat"] * 64, labels)
+    asked: list[float] = []
+
+    def painter(prompts: list[str], *, guidance_scale: float, **_: object) -> SimpleNamespace:
+        asked.append(guidance_scale)
+        drawn = [pixels[captions.index(prompt)] for prompt in prompts]
+        return SimpleNamespace(images=[Image.fromarray(picture) for picture in drawn])
+
+    monkeypatch.setattr(evaluate, "embed_subjects", lambda _, pixels: pixels.mean(dim=(2, 3)))
+    found = evaluate.measure_likeness(painter, encoder=None, scenes=scenes, recipe=Recipe())
+    assert found["num_pictures"] == 64
+    assert found["frechet_distance"] == pytest.approx(0, abs=1e-6)
+    assert found["frechet_distance_real_halves"] > 1e-5
+    assert set(asked) == {1.5}
 
 
 def test_quick_recipe_covers_every_stage() -> None:
