@@ -6,8 +6,8 @@ gate, pictures) the peer has not. The services are up before, the store is empty
 is `accelerate launch train_dreambooth.py` to its end. Runs alternate.
 
 `equal`: the same class pictures (PNDM, 50 steps, guidance 7.5, batches of 4), steps, batches,
-learning rate and trained text encoder. `defaults`: the same numbers of class pictures and steps,
-all else as each side has it.
+learning rate, precision and trained text encoder. `defaults`: the same numbers of class pictures
+and steps, all else as each side has it.
 """
 
 import argparse
@@ -71,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                         took = _peer(name, options, Path(scratch))
                     seconds[side].append(took)
                     tell(f"{name}: {side} {took:.1f} s")
-            rows.append(_row(name, seconds, parts))
+            precision = options.precision if name == "equal" else "fp32"
+            rows.append(_row(f"{name}, {precision}", seconds, parts))
             tell(str(rows[-1]))
     print_table("Whole job, tiny base: ours against diffusers' train_dreambooth.py", rows)
 
@@ -86,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--settings", nargs="+", default=["equal", "defaults"], choices=("equal", "defaults")
     )
+    parser.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16"), help="of both, at equal settings"
+    )
     parser.add_argument("--torchvision", default="", help="folder that holds torchvision")
     return parser
 
@@ -95,6 +99,9 @@ def _config(name: str, options: argparse.Namespace, pictures: Path) -> dict[str,
     sections: dict[str, dict[str, Any]] = {
         section: dict(values) for section, values in (_EQUAL if name == "equal" else {}).items()
     }
+    if name == "equal":
+        sections["training"]["precision"] = options.precision
+        sections["prior"]["sampling"] = {**_PEERS_SAMPLER, "precision": options.precision}
     more: dict[str, dict[str, Any]] = {
         "subject": {"name": "bench", "images": str(pictures), "class_noun": "bear"},
         "prior": {"num_images": options.class_pictures},
@@ -155,7 +162,8 @@ def _peer(name: str, options: argparse.Namespace, scratch: Path) -> float:
         "output_dir": output,
     }
     if name == "equal":
-        task = Task(scratch, precision="fp32", train_text_encoder=True)
+        task = Task(scratch, precision=options.precision, train_text_encoder=True)
+        given["prior_generation_precision"] = options.precision
         command = peer_command(
             task, script=script, num_steps=options.steps, output=output, other=given
         )

@@ -1,7 +1,9 @@
 """Shares the cores and GPUs of a machine between its steps, and knows which has bf16."""
 
 import logging
-from pathlib import Path
+import time
+from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import nn
@@ -12,24 +14,35 @@ from boothline.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-CPU_INFO = Path("/proc/cpuinfo")
+_PROBE_SIDE: Final = 512
+_PROBE_TURNS: Final = 5
 
 
-def has_native_bfloat16(device: torch.device, *, cpu_info: Path = CPU_INFO) -> bool:
-    """Return whether bfloat16 is fast here; otherwise a CPU is slower by it than by float32.
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Return whether bfloat16 is faster than float32 here.
 
-    `avx512_bf16` alone does not count: there matrices and convolutions of all sizes took 1.3 to 1.9
-    times as long as in float32 (docs/runlog.md, 2026-11-30).
+    On a CPU matrices are multiplied in both types, which takes some ten milliseconds: what the
+    processor lists does not decide it. Two processors with `avx512_bf16` and without `amx_bf16`
+    took 0.5 and 1.3 to 1.9 times as long as in float32 (docs/runlog.md).
 
     Args:
         device: what computes.
-        cpu_info: where Linux lists what the processor has (`amx_bf16`, on Arm `bf16`); elsewhere a
-            CPU counts as without.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    has = cpu_info.read_text(encoding="utf-8").split() if cpu_info.is_file() else ()
-    return not {"amx_bf16", "bf16"}.isdisjoint(has)
+    return _seconds_of_a_product(torch.bfloat16) < _seconds_of_a_product(torch.float32)
+
+
+def _seconds_of_a_product(dtype: torch.dtype) -> float:
+    """Return the shortest of a few processor times of one product of square matrices."""
+    matrix = torch.ones(_PROBE_SIDE, _PROBE_SIDE, dtype=dtype)
+    return min(_seconds_of(lambda: matrix @ matrix) for _ in range(_PROBE_TURNS))
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
 
 
 def share_cores(num_shards: int, *, settings: Settings) -> int:

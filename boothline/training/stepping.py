@@ -1,14 +1,17 @@
 """`Stepper`: one optimizer step of one rank, in smaller pieces where the memory is short."""
 
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from accelerate import Accelerator
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boothline.diffusion import counters
-from boothline.training.batches import Batches
+from boothline.training.batches import Batches, MicroBatch
 from boothline.training.failures import is_out_of_memory
 from boothline.training.job import TrainingJob
 from boothline.training.objective import Objective, total_loss
@@ -19,6 +22,27 @@ if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
 
 OnSmaller = Callable[[int, int], None]
+
+
+SHORT_PLACES: Final = 256
+"""Up to so many places of a latent, CPUs compute attention in bf16 faster without the fused kernel:
+with 64 places in 0.4 of its time, with 256 in as much, with 1024 in 2.4 times (docs/runlog.md)."""
+
+
+def faster_attention(latents_BCHW: torch.Tensor, *, precision: str) -> AbstractContextManager[None]:
+    """Return the context for a pass and its gradient in which attention takes the faster kernel.
+
+    It may differ from device to device and hence the last bits of a result, which differ between
+    devices in any case; on one device it is a function of the shape alone.
+
+    Args:
+        latents_BCHW: what the pass works on.
+        precision: in which it computes, as `training.precision`.
+    """
+    short = math.prod(latents_BCHW.shape[-2:]) <= SHORT_PLACES
+    if precision == "bf16" and latents_BCHW.device.type == "cpu" and short:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +183,11 @@ class Stepper:
         """Add the gradient of one pass and return its loss sums, float64 (2,)."""
         batch = self._batches.make(step, slots=slots).to(self._ranks.device)
         self._seed_layers(step, slots)
+        with faster_attention(batch.latents_BCHW, precision=self._config.precision):
+            return self._pass(batch, exchange=exchange)
+
+    def _pass(self, batch: MicroBatch, *, exchange: bool) -> torch.Tensor:
+        """Run the networks forward and backward and return the loss sums, float64 (2,)."""
         noisy = self._objective.noisy(batch.latents_BCHW, batch.noise_BCHW, batch.timesteps_B)
         prediction = self._model(noisy, batch.timesteps_B, batch.captions, batch.caption_rows_B)
         losses = self._objective.losses(

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boothline import logs
 from boothline import settings as environment
-from boothline.diffusion.devices import has_native_bfloat16
+from boothline.diffusion.devices import has_fast_bfloat16
 from boothline.errors import BoothlineError, ConfigError
 from boothline.settings import Settings
 from boothline.store import Store
@@ -159,7 +159,7 @@ def _check_precision(job: TrainingJob) -> None:
 
 def _warn_of_slow_bfloat16(job: TrainingJob, *, device: torch.device) -> None:
     """Say when bf16 will cost time instead of saving it."""
-    if job.config.training.precision == "bf16" and not has_native_bfloat16(device):
+    if job.config.training.precision == "bf16" and not has_fast_bfloat16(device):
         logger.warning(
             "training.precision is bf16, for which this %s has no fast instructions: fp32 is "
             "faster",

@@ -17,7 +17,7 @@ from models.build.recipe import AutoencoderSize
 from models.build.stage import StepDraw
 
 _HUBER_BETA = 0.2
-_LATENT_NOISE = 0.3
+_LATENT_NOISE = 0.2
 
 
 def build_autoencoder(size: AutoencoderSize) -> AutoencoderKL:
@@ -52,7 +52,7 @@ class AutoencoderObjective:
         batch_size: pictures in a step.
         kl_weight: of the pull.
         decoder_only: keep the encoder as it is, so that latents made earlier stay valid, and add
-            noise to them, up to 0.3 of each channel's spread: what a UNet leaves of it would come
+            noise to them, up to 0.2 of each channel's spread: what a UNet leaves of it would come
             out as grain.
         compiled: compile the passes; the shapes never change.
     """

@@ -129,7 +129,7 @@ def write_card(
     """Write the card.
 
     Args:
-        figures: what `Workshop.evaluate` measured; `personalised` may be empty.
+        figures: what `grade` measured; `personalised` may be empty.
         recipe: the numbers that made the model.
         parameters: part of the model -> number of parameters.
         path: of the card.

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from models.build.recipe import STAGES, Recipe, quick_recipe
 
-_ACTIONS = ("all", *STAGES, "export", "evaluate", "subjects", "continue", "pack", "unpack")
+_ACTIONS = (
+    *("all", *STAGES, "export", "evaluate", "subjects"),
+    *("adopt", "continue", "pack", "unpack"),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--begin-from",
         type=Path,
         metavar="MODELS",
-        help="exported models from which stages without a state begin",
+        help="exported models from which stages without a state begin; `adopt` makes states of "
+        "them, at the steps that they had reached",
     )
     parser.add_argument("--quick", action="store_true", help="all stages in minutes, for tests")
     parser.add_argument("--output", type=Path, default=Path("models"), help="exported models")
@@ -117,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     import torch
 
+    from models.build.grading import grade
     from models.build.workshop import Workshop
 
     if options.threads:
@@ -133,4 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         minutes=options.minutes,
         num_processes=options.processes,
     )
-    workshop.run(options.stage or options.action)
+    action = options.stage or options.action
+    workshop.run(action)
+    if action in ("all", "evaluate"):
+        grade(workshop)

@@ -13,12 +13,22 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPTokenizer, Dinov2Model
 
+from boothline.errors import BoothlineError
 from models.build.backgrounds import WORLD_PX
 from models.build.unet import SCHEDULE
 
 PIPELINE_FOLDER: Final = "tiny-emoji-sd"
 CLIP_FOLDER: Final = "tiny-emoji-clip"
 IMAGE_ENCODER_FOLDER: Final = "tiny-emoji-dino"
+PROGRESS_FILE: Final = "progress.json"
+
+Progress = dict[str, dict[str, float]]
+"""By stage: the `step` reached and the `seconds` spent on it."""
+
+
+class ProgressError(BoothlineError):
+    """Exported models do not say how far they are trained."""
+
 
 _HALF: Final = (0.5, 0.5, 0.5)
 
@@ -70,6 +80,26 @@ def export_image_encoder(encoder: Dinov2Model, *, output: Path) -> Path:
         _write_processor("BitImageProcessor", folder=folder)
 
     return _replace_folder(output / IMAGE_ENCODER_FOLDER, write=write)
+
+
+def write_progress(progress: Progress, *, models: Path) -> None:
+    """Write how far exported models are trained, so that training can continue from them."""
+    (models / PROGRESS_FILE).write_text(json.dumps(progress, indent=2) + "\n")
+
+
+def read_progress(models: Path | None) -> Progress:
+    """Return how far exported models are trained.
+
+    Raises:
+        ProgressError: no models are named, or they do not say it.
+    """
+    if models is None:
+        raise ProgressError("no models were named: pass --begin-from MODELS")
+    try:
+        progress: Progress = json.loads((models / PROGRESS_FILE).read_text())
+    except FileNotFoundError as error:
+        raise ProgressError(f"{models} has no {PROGRESS_FILE}: export into it first") from error
+    return progress
 
 
 def _write_vocabulary(tokenizer: CLIPTokenizer, *, folder: Path) -> None:

@@ -36,10 +36,10 @@ class Training:
 class AutoencoderSize:
     """Sizes of the AutoencoderKL."""
 
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (32, 64, 128)
     layers_per_block: int = 1
     latent_channels: int = 8
-    norm_groups: int = 8
+    norm_groups: int = 16
     kl_weight: float = 2e-5
 
 
@@ -135,7 +135,7 @@ def quick_recipe() -> Recipe:
         text=TransformerSize(width=64, layers=2, heads=2),
         vision=TransformerSize(width=64, layers=2, heads=2),
         image_encoder=TransformerSize(width=64, layers=2, heads=2),
-        autoencoder=AutoencoderSize(channels=(8, 16, 32)),
+        autoencoder=AutoencoderSize(channels=(8, 16, 32), norm_groups=8),
         unet=UnetSize(channels=(32, 64, 64)),
         training={
             "autoencoder": Training(60, 8, 2e-3, warmup_steps=10),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from boothline.diffusion.devices import has_native_bfloat16
+from boothline.diffusion.devices import has_fast_bfloat16
 from models.build.recipe import Training
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class StageTrainer:
         self.save_every_seconds = save_every_seconds
         self.deadline = deadline
         self.device = training_device()
-        self.bfloat16 = bfloat16 and has_native_bfloat16(self.device)
+        self.bfloat16 = bfloat16 and has_fast_bfloat16(self.device)
         self.modules = nn.ModuleDict(objective.modules).to(self.device)
         for weight in self.modules.parameters():
             weight.data = _channels_last(weight.data)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.build.recipe import UnetSize
@@ -147,7 +148,8 @@ class UnetObjective:
         timesteps = self._stratified_timesteps(count, draw=draw)
         noise = draw.normal(*latents.shape)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
-        predicted = self._denoise(noisy, timesteps, text).sample.float()
+        with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused backward pass is slow in bfloat16
+            predicted = self._denoise(noisy, timesteps, text).sample.float()
         error = (predicted - noise).pow(2).mean(dim=(1, 2, 3))
         snr = self._snr.to(draw.device)[timesteps]
         weight = snr.clamp(max=_MIN_SNR_GAMMA) / snr

@@ -78,13 +78,17 @@ class Beginnings:
 def begin_autoencoder(model: AutoencoderKL, *, models: Path) -> None:
     """Give an untrained autoencoder the weights of an exported one.
 
-    Further latent channels begin without a say in the picture, so the old pictures come out.
+    What is wider begins without a say in the old channels, so the same latents and the old pictures
+    come out. Groups of channels that are normalised together must keep their size.
     """
     saved = AutoencoderKL.from_pretrained(models / PIPELINE_FOLDER / "vae").state_dict()
     old, new = (len(weights["post_quant_conv.bias"]) for weights in (saved, model.state_dict()))
     weights = model.state_dict()
-    weights["decoder.conv_in.weight"][:, old:] = 0
-    weights["post_quant_conv.weight"][:old, old:] = 0
+    for name, weight in weights.items():
+        if weight.dim() == 4 and name != "quant_conv.weight":
+            halves = 2 if name in _MOMENTS else 1
+            _, num_rows, num_columns, *_ = saved[name].unflatten(0, (halves, -1)).shape
+            weight.unflatten(0, (halves, -1))[:, :num_rows, num_columns:] = 0
     weights["quant_conv.weight"].view(2, new, 2, new)[:, :old, :, old:] = 0
     moments = {
         name: _with_corner(

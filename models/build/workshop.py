@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,24 +21,15 @@ from models.build.autoencoder import (
     encode_all,
     standardise_latents,
 )
-from models.build.card import write_card
 from models.build.clip import ClipObjective
-from models.build.evaluate import (
-    measure_autoencoder,
-    measure_clip,
-    measure_generation,
-    measure_judge,
-    measure_likeness,
-)
 from models.build.export import (
-    CLIP_FOLDER,
-    IMAGE_ENCODER_FOLDER,
-    PIPELINE_FOLDER,
+    Progress,
     export_clip,
     export_image_encoder,
     export_pipeline,
+    read_progress,
+    write_progress,
 )
-from models.build.generation import contact_sheet, load_pipeline
 from models.build.image_encoder import ImageEncoderObjective
 from models.build.judge import Judge, JudgeObjective
 from models.build.parcel import Parcel
@@ -65,7 +53,6 @@ from models.build.world import World
 logger = logging.getLogger(__name__)
 
 _NUM_STANDARDISING_SCENES = 2048
-_NUM_SHEET_PICTURES = 64
 
 
 class Workshop:
@@ -98,6 +85,7 @@ class Workshop:
         self.state = state
         self.emoji_art = emoji_art
         self.output = output
+        self._begin_from = begin_from
         self._untrained = Beginnings(recipe, models=begin_from)
         self._parcel = Parcel(parcel)
         self._deadline = time.monotonic() + 60 * minutes
@@ -111,10 +99,12 @@ class Workshop:
         return SceneStore(world, folder=self.state / "scenes", num_processes=self._num_processes)
 
     def run(self, action: str) -> None:
-        """Do one action of the command line."""
+        """Do one action of the command line; `evaluate` is for `grading`."""
         if action in ("continue", "unpack"):
             self._parcel.unpack_art(self.emoji_art)
             self._parcel.unpack_states(STAGES, state=self.state)
+        if action == "adopt":
+            self.adopt()
         if action in ("all", "continue", *STAGES):
             self._train_stages(self._open_stages() if action in ("all", "continue") else (action,))
         if action in ("continue", "pack"):
@@ -122,14 +112,31 @@ class Workshop:
             self._parcel.pack_art(self.scenes.world.wide_renditions, art=self.emoji_art)
         if action in ("all", "export"):
             self.export()
-        if action in ("all", "evaluate"):
-            self.evaluate()
         if action == "subjects":
             catalogue = EmojiCatalogue(ensure_emoji_art(self.emoji_art))
             for subject in SUBJECTS:
                 render_subject(
                     subject, catalogue=catalogue, seed=self.recipe.seed, output=self.output
                 )
+
+    def adopt(self) -> None:
+        """Make states of exported models, at the steps that these had reached.
+
+        A stage that has a state keeps it. What is not exported begins again: optimisers and the
+        heads that only training needs.
+
+        Raises:
+            ProgressError: no models are named, or they do not say how far they are.
+        """
+        reached = read_progress(self._begin_from)
+        for stage in STAGES:
+            if (self.state / f"{stage}.pt").is_file():
+                logger.info("%s has a state in %s, which stays", stage, self.state)
+                continue
+            trainer = self.stage_trainer(stage)
+            trainer.step, trainer.seconds = int(reached[stage]["step"]), reached[stage]["seconds"]
+            trainer.save()
+            logger.info("%s continues from step %d", stage, trainer.step)
 
     def _train_stages(self, stages: Sequence[str]) -> None:
         for stage in stages:
@@ -159,6 +166,10 @@ class Workshop:
 
     def train(self, stage: str) -> None:
         """Train one stage to its end, from its last state."""
+        self.stage_trainer(stage).run()
+
+    def stage_trainer(self, stage: str) -> StageTrainer:
+        """Return the trainer of a stage, with the weights that the stage begins from."""
         trainers = {
             "autoencoder": self.autoencoder_trainer,
             "clip": self.clip_trainer,
@@ -167,7 +178,7 @@ class Workshop:
             "decoder": self.decoder_trainer,
             "vision": self.vision_trainer,
         }
-        trainers[stage]().run()
+        return trainers[stage]()
 
     def autoencoder_trainer(self) -> StageTrainer:
         """Return the trainer of the autoencoder."""
@@ -331,7 +342,17 @@ class Workshop:
         )
         export_clip(clip, tokenizer=self.tokenizer, output=self.output)
         export_image_encoder(self.trained_image_encoder(), output=self.output)
+        write_progress(self.progress(), models=self.output)
         logger.info("exported to %s", self.output)
+
+    def progress(self) -> Progress:
+        """Return how far each stage has been trained."""
+        found: Progress = {}
+        for stage in STAGES:
+            path = self.state / f"{stage}.pt"
+            state = load_state(path) if path.is_file() else {}
+            found[stage] = {key: state.get(key, 0) for key in ("step", "seconds")}
+        return found
 
     def trained_judge(self) -> Judge:
         """Return the independent classifier, trained when it is not yet."""
@@ -344,57 +365,3 @@ class Workshop:
         )
         self.trainer("judge", objective).run()
         return judge.eval()
-
-    def evaluate(self) -> dict[str, Any]:
-        """Measure the exported models on held-out scenes, print the figures and keep a sheet."""
-        scenes = self.scenes.captioned(self.recipe.num_held_out_scenes, held_out=True)
-        judge = self.trained_judge()
-        pipeline = load_pipeline(self.output / PIPELINE_FOLDER, device=training_device())
-        clip = CLIPModel.from_pretrained(self.output / CLIP_FOLDER)
-        encoder = Dinov2Model.from_pretrained(self.output / IMAGE_ENCODER_FOLDER)
-        generation, pictures = measure_generation(pipeline, judge=judge, recipe=self.recipe)
-        figures: dict[str, Any] = {
-            "autoencoder_psnr_db": measure_autoencoder(pipeline.vae, scenes),
-            "clip": measure_clip(clip, tokenizer=self.tokenizer, scenes=scenes),
-            "judge_on_real_scenes": measure_judge(judge, scenes),
-            "generation": generation,
-            "likeness": measure_likeness(
-                pipeline, encoder=encoder, scenes=scenes, recipe=self.recipe
-            ),
-            "personalised": self._personalised(),
-            "training_steps": self._progress("step"),
-            "training_seconds": self._progress("seconds"),
-        }
-        sheet = contact_sheet(pictures[:_NUM_SHEET_PICTURES], columns=8)
-        sheet.save(self.output / PIPELINE_FOLDER / "samples.png")
-        parts = {
-            "UNet": pipeline.unet,
-            "autoencoder": pipeline.vae,
-            "text encoder": pipeline.text_encoder,
-            "CLIP pair (`tiny-emoji-clip`)": clip,
-            "image encoder (`tiny-emoji-dino`)": encoder,
-        }
-        parameters = {name: _num_parameters(model) for name, model in parts.items()}
-        card = self.output / PIPELINE_FOLDER / "README.md"
-        write_card(figures, recipe=self.recipe, parameters=parameters, path=card)
-        text = json.dumps(figures, indent=2)
-        (self.state / "evaluation.json").write_text(text + "\n")
-        sys.stdout.write(text + "\n")
-        return figures
-
-    def _personalised(self) -> list[dict[str, Any]]:
-        """Return what `benchmarks/personalisation.py` measured last; empty before."""
-        path = self.state / "personalisation.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
-
-    def _progress(self, key: str) -> dict[str, int]:
-        """Return the steps or the seconds that each stage has trained so far."""
-        paths = {stage: self.state / f"{stage}.pt" for stage in STAGES}
-        return {
-            stage: int(load_state(path).get(key, 0)) if path.is_file() else 0
-            for stage, path in paths.items()
-        }
-
-
-def _num_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -51,6 +51,6 @@ def test_training_in_bf16_says_where_it_is_slower(
     caplog: pytest.LogCaptureFixture,
     native: bool,
 ) -> None:
-    monkeypatch.setattr("boothline.training.worker.has_native_bfloat16", lambda device: native)
+    monkeypatch.setattr("boothline.training.worker.has_fast_bfloat16", lambda device: native)
     run_here(make_job(precision="bf16", num_steps=1))
     assert ("fp32 is faster" in caplog.text) is not native

@@ -7,32 +7,24 @@ import pytest
 import torch
 from unit.diffusion.test_family_sampling import ALL, Folders, pixels, requests_of, sampling_of
 
-from boothline.diffusion.devices import has_native_bfloat16
+from boothline.diffusion import devices
+from boothline.diffusion.devices import has_fast_bfloat16
 from boothline.diffusion.loading import load_pipeline
 from boothline.errors import ConfigError
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("flags", "native"),
-    [
-        ("fpu avx2 avx512f avx512_bf16 amx_bf16 amx_tile", True),
-        ("fpu avx2 avx512f avx512_bf16", False),
-        ("fp asimd svebf16 i8mm bf16", True),
-        ("fpu avx2 avx512f avx512_vnni", False),
-    ],
-)
-def test_bfloat16_is_native_where_the_processor_is_fast_in_it(
-    tmp_path: Path, flags: str, native: bool
+@pytest.mark.parametrize(("slow", "fast"), [(torch.float32, True), (torch.bfloat16, False)])
+def test_bfloat16_is_fast_where_a_product_of_matrices_takes_less_time_in_it(
+    monkeypatch: pytest.MonkeyPatch, slow: torch.dtype, fast: bool
 ) -> None:
-    cpu_info = tmp_path / "cpuinfo"
-    cpu_info.write_text(f"processor : 0\nflags : {flags}\n", encoding="utf-8")
-    assert has_native_bfloat16(CPU, cpu_info=cpu_info) is native
+    monkeypatch.setattr(devices, "_seconds_of_a_product", lambda dtype: 2.0 if dtype is slow else 1)
+    assert has_fast_bfloat16(CPU) is fast
 
 
-def test_a_processor_that_lists_nothing_counts_as_without(tmp_path: Path) -> None:
-    assert not has_native_bfloat16(CPU, cpu_info=tmp_path / "absent")
+def test_what_is_measured_is_the_time_of_the_processor() -> None:
+    assert 0 < devices._seconds_of_a_product(torch.float32) < 5
 
 
 @pytest.mark.proves("F58/half")

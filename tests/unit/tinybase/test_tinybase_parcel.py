@@ -21,7 +21,9 @@ def trainer(state: Path, *, ema_decay: float = 0.0, seconds: float = 600.0) -> S
     torch.manual_seed(0)
     pixels = np.random.default_rng(3).integers(0, 255, (8, 16, 16, 3)).astype(np.uint8)
     objective = AutoencoderObjective(
-        build_autoencoder(AutoencoderSize(channels=(8, 8))), pixels=(pixels,), batch_size=2
+        build_autoencoder(AutoencoderSize(channels=(8, 8), norm_groups=8)),
+        pixels=(pixels,),
+        batch_size=2,
     )
     return StageTrainer(
         "autoencoder",

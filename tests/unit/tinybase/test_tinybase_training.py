@@ -44,7 +44,7 @@ from models.build.vocabulary import (
 
 TINY = TransformerSize(width=16, layers=1, heads=2)
 RECIPE = Recipe(text=TINY, vision=TINY, image_encoder=TINY, clip_width=16)
-SMALL_AUTOENCODER = AutoencoderSize(channels=(8, 8))
+SMALL_AUTOENCODER = AutoencoderSize(channels=(8, 8), norm_groups=8)
 
 
 def some_pixels(count: int = 8) -> np.ndarray:
@@ -212,7 +212,7 @@ def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: P
         UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=8, text_width=16
     )
     export_pipeline(
-        autoencoder=build_autoencoder(AutoencoderSize(channels=(8, 8, 8))),
+        autoencoder=build_autoencoder(AutoencoderSize(channels=(8, 8, 8), norm_groups=8)),
         clip=clip,
         tokenizer=tokenizer,
         unet=unet,

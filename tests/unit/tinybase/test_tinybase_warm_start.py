@@ -23,8 +23,10 @@ from models.build.warm_start import (
 
 TINY = TransformerSize(width=16, layers=1, heads=2)
 RECIPE = Recipe(text=TINY, vision=TINY, image_encoder=TINY, clip_width=16)
-OLD = AutoencoderSize(channels=(8, 16), latent_channels=4)
-WIDE = AutoencoderSize(channels=(8, 16))
+OLD = AutoencoderSize(channels=(8, 16), latent_channels=4, norm_groups=8)
+DEEP = AutoencoderSize(channels=(8, 16), norm_groups=8)
+WIDE = AutoencoderSize(channels=(16, 32), latent_channels=4, norm_groups=16)
+WIDE_AND_DEEP = AutoencoderSize(channels=(16, 32), norm_groups=16)
 UNET = UnetSize(channels=(32, 32), attention=(False, True))
 
 
@@ -52,18 +54,21 @@ def exported(tmp_path_factory: pytest.TempPathFactory):
     return folder, {name: model.half().float().eval() for name, model in models.items()}, tokenizer
 
 
-def test_begin_autoencoder_with_more_channels_draws_the_old_pictures(exported) -> None:
+@pytest.mark.parametrize("size", [DEEP, WIDE, WIDE_AND_DEEP])
+def test_begin_autoencoder_with_more_channels_draws_the_old_pictures(
+    exported, size: AutoencoderSize
+) -> None:
     folder, models, _ = exported
     torch.manual_seed(2)
-    wider = build_autoencoder(WIDE)
+    wider = build_autoencoder(size)
     begin_autoencoder(wider, models=folder)
     pixels = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
         old, new = (model.encode(pixels).latent_dist for model in (models["autoencoder"], wider))
-        assert new.mean.shape[1] == 8
+        assert new.mean.shape[1] == size.latent_channels
         assert torch.allclose(new.mean[:, :4], old.mean, atol=1e-5)
         assert torch.allclose(new.logvar[:, :4], old.logvar, atol=1e-5)
-        assert new.mean[:, 4:].std() > 0
+        assert size.latent_channels == 4 or new.mean[:, 4:].std() > 0
         pictures = [
             model.decode(latents.mean).sample
             for model, latents in ((models["autoencoder"], old), (wider, new))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from boothline.config.training import TrainingConfig
-from boothline.diffusion.devices import has_native_bfloat16
+from boothline.diffusion.devices import has_fast_bfloat16
 from boothline.diffusion.loading import load_pipeline
 from boothline.training import denoiser, worker
 from boothline.training.denoiser import Denoiser, can_compile
@@ -73,7 +73,7 @@ def test_bfloat16_on_cuda_is_native_where_torch_says_so(
     monkeypatch: pytest.MonkeyPatch, supported: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
-    assert has_native_bfloat16(CUDA) is supported
+    assert has_fast_bfloat16(CUDA) is supported
 
 
 @pytest.mark.parametrize("has_triton", [True, False])
