@@ -16,8 +16,10 @@ from PIL import Image
 from benchmarks.measuring import print_table, tell
 from boothline import services
 from boothline import settings as environment
+from boothline.diffusion.base_model import resolve
 from boothline.evaluation.encoders import ClipEncoder
 from boothline.evaluation.metrics import prompt_fidelity
+from boothline.evaluation.perceptual import Lpips
 from boothline.pictures.sheets import contact_sheet
 from boothline.results import BASE, FINE_TUNED, REAL, Evaluation
 from boothline.store import ManifestRef, Store
@@ -54,7 +56,9 @@ class Outcome:
             subject, not for one of ten look-alikes of the class; `recognised_real`: of scenes of
             the subject itself and of the look-alikes, the classifier's own accuracy.
         pres_rise: by how much class pictures have come to look like the subject.
-        div_share: diversity, as a share of the base's.
+        div_share: diversity by DINO, as a share of the base's.
+        lpips_share: diversity by LPIPS, as the DreamBooth paper measures it, as a share of the
+            base's; None without LPIPS.
     """
 
     subject: str
@@ -73,6 +77,7 @@ class Outcome:
     recognised_real: float
     pres_rise: float
     div_share: float
+    lpips_share: float | None = None
 
 
 def run_demo(subject: Subject, *, home: Path, settings: Iterable[str] = ()) -> dict[str, str]:
@@ -99,13 +104,23 @@ class Examiner:
         judge: names nouns and backgrounds.
         scratch: folder for models that are read back.
         shop: where the line-ups of look-alikes are drawn and kept.
+        lpips: weights of LPIPS, as `evaluation.lpips_model` takes them; None leaves it out.
     """
 
-    def __init__(self, store: Store, *, judge: Judge, scratch: Path, shop: Workshop) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        judge: Judge,
+        scratch: Path,
+        shop: Workshop,
+        lpips: Path | None = None,
+    ) -> None:
         self._store = store
         self._judge = judge
         self._shop = shop
         self._scratch = scratch
+        self._lpips = Lpips(resolve(str(lpips), settings=environment.current())) if lpips else None
         models = environment.current().models_dir
         self._base = models / "tiny-emoji-sd"
         self._clip = ClipEncoder(models / "tiny-emoji-clip")
@@ -137,6 +152,7 @@ class Examiner:
             recognised_real=recognised_real,
             pres_rise=means[f"pres_{FINE_TUNED}"] - means[f"pres_{BASE}"],
             div_share=means[f"div_{FINE_TUNED}"] / means[f"div_{BASE}"],
+            lpips_share=self._lpips_share(steps["evaluate"]),
         )
 
     def pictures(self, evaluation: str, model: str) -> list[tuple[str, Image.Image]]:
@@ -147,6 +163,20 @@ class Examiner:
             (row["prompt"], _opened(self._store.read_bytes(evaluation, row["image"])))
             for row in rows
         ]
+
+    def _lpips_share(self, evaluation: str) -> float | None:
+        """Return how different the pictures of a prompt look, as a share of the base's."""
+        if self._lpips is None:
+            return None
+        means = {}
+        for model in (FINE_TUNED, BASE):
+            of_prompt: dict[str, list[Image.Image]] = {}
+            for prompt, picture in self.pictures(evaluation, model):
+                of_prompt.setdefault(prompt, []).append(picture)
+            means[model] = sum(
+                float(self._lpips.between(same).mean()) for same in of_prompt.values()
+            )
+        return means[FINE_TUNED] / means[BASE]
 
     def _places(self, evaluation: str, model: str) -> float:
         """Return how often the judge sees the place that the prompt names."""
@@ -208,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--emoji-art", type=Path, default=Path(".boothline-base/emoji-art"))
     parser.add_argument("--output", type=Path, default=Path("models"))
     parser.add_argument("--set", action="append", default=[], help="another setting of the demo")
+    parser.add_argument("--lpips", type=Path, help="weights of LPIPS, for diversity by it, too")
     options = parser.parse_args(arguments)
     home = options.home.resolve()
     shop = Workshop(
@@ -222,7 +253,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tell(" ".join((f"{subject.name}: the demo's settings", *options.set)))
         steps = run_demo(subject, home=home, settings=options.set)
         store = Store.connect(services.ensure(home, only=("seaweedfs",)).settings())
-        examiner = Examiner(store, judge=judge, scratch=home / "models", shop=shop)
+        examiner = Examiner(
+            store, judge=judge, scratch=home / "models", shop=shop, lpips=options.lpips
+        )
         outcomes.append(examiner.outcome(subject, steps))
         own = _opened((SUBJECTS_FOLDER / subject.name / "01.jpg").read_bytes())
         drawn = [picture for _, picture in examiner.pictures(steps["evaluate"], FINE_TUNED)]

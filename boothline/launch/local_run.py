@@ -1,4 +1,7 @@
-"""The process in which kfp.local runs a pipeline: `python -m boothline.launch.local_run RUN_DIR`.
+"""The process in which kfp.local runs a pipeline.
+
+`python -m boothline.launch.local_run RUN_DIR [TARGET [LIBRARY ...]]`: the pipeline is the folder's
+own without a target; the libraries are loaded while the first steps run.
 
 It runs in a process group of its own. SIGTERM, or the end of its standard input (its parent died),
 makes it send SIGTERM to its steps, start no more of them and exit.
@@ -105,10 +108,10 @@ def main(argv: list[str]) -> int:
     folder = RunFolder(Path(argv[0]))
     log_format = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logs.configure(environment.current().log_format, run=folder.run_id, text=log_format)
-    target = argv[1] if len(argv) > 1 else ""
+    target, *soon = argv[1:] or [""]
     if folder.in_containers:
         return _run(folder, target, ContainerLauncher(folder.logs, run_id=folder.run_id))
-    with warm_process(*STEP_LIBRARIES) as warm:
+    with warm_process(*STEP_LIBRARIES, soon=soon) as warm:
         return _run(folder, target, StepLauncher(folder.logs, warm=warm))
 
 

@@ -30,15 +30,19 @@ TRACKING_LIBRARIES = ("mlflow",)
 """Modules whose import loads what steps send their figures with."""
 
 TORCH_LIBRARIES = (
+    "torch",
+    "transformers",
+    "diffusers",
     "boothline.training.worker",
     "torch.distributed.launcher.api",
     "boothline.diffusion.sampling",
     "boothline.evaluation.encoders",
 )
-"""Modules whose import loads what the steps with torch use."""
+"""Modules whose import loads what the steps with torch use, the first ones in smaller parts."""
 
 _DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 MAX_MESSAGE_BYTES = 64
+SOON = "--soon"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +188,9 @@ class ForkedChild:
 
 
 @contextmanager
-def warm_process(*libraries: str, has_device: bool | None = None) -> Iterator[Warm | None]:
+def warm_process(
+    *libraries: str, soon: Sequence[str] = (), has_device: bool | None = None
+) -> Iterator[Warm | None]:
     """Start a warm process for as long as the block lasts.
 
     Yields None where a fork is not equivalent to a new process: on other systems than Linux, and
@@ -192,6 +198,7 @@ def warm_process(*libraries: str, has_device: bool | None = None) -> Iterator[Wa
 
     Args:
         libraries: modules that it imports at once.
+        soon: modules that it imports one by one while nothing is asked of it.
         has_device: whether the machine has an accelerator; None looks for its device files.
     """
     if has_device is None:
@@ -203,7 +210,10 @@ def warm_process(*libraries: str, has_device: bool | None = None) -> Iterator[Wa
     with ours, theirs:
         descriptors = (theirs.fileno(), ours.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-m", "boothline.warm.server", *map(str, descriptors), *libraries],
+            [
+                *(sys.executable, "-m", "boothline.warm.server", *map(str, descriptors)),
+                *(*libraries, SOON, *soon),
+            ],
             stdin=subprocess.PIPE,
             pass_fds=descriptors,
         )

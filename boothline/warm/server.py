@@ -1,4 +1,7 @@
-"""The warm process itself: `python -m boothline.warm.server SOCKET CHANNEL [LIBRARY ...]`."""
+"""The warm process itself.
+
+`python -m boothline.warm.server SOCKET CHANNEL [LIBRARY ...] --soon [LIBRARY ...]`.
+"""
 
 import atexit
 import ctypes
@@ -23,7 +26,7 @@ from typing import NoReturn
 
 from boothline import settings as environment
 from boothline.processes import PARENT_DEATH_SIGNAL, PROCESS_NAME, control
-from boothline.warm.client import MAX_MESSAGE_BYTES, Request
+from boothline.warm.client import MAX_MESSAGE_BYTES, SOON, Request
 
 _MALLOPT = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_MAX_": -4, "MALLOC_ARENA_MAX": -8}
 _INT_MAX = 2**31 - 1
@@ -36,10 +39,12 @@ class _Server:
     Args:
         requests: socket on which requests arrive; its other end is open here too, for those
             children that will ask in turn.
+        soon: modules that are imported one by one while nothing is asked.
     """
 
-    def __init__(self, requests: socket.socket) -> None:
+    def __init__(self, requests: socket.socket, *, soon: Sequence[str] = ()) -> None:
         self._requests = requests
+        self._soon = list(soon)
         self._connections: dict[int, socket.socket] = {}
         self._abandoned: set[int] = set()
         self._selector = selectors.DefaultSelector()
@@ -59,7 +64,7 @@ class _Server:
         self._selector.register(self._requests, selectors.EVENT_READ, "request")
         has_owner = True
         while has_owner or self._connections:
-            for key, _ in self._selector.select():
+            for key, _ in self._happened():
                 if key.data == "request":
                     if (request := self._fork()) is not None:
                         for end in (wakes, woken):
@@ -74,6 +79,12 @@ class _Server:
                 else:
                     self._signal(key.data)
         return None
+
+    def _happened(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what has happened; until then, load what is needed soon."""
+        while not (events := self._selector.select(timeout=0 if self._soon else None)):
+            _load([self._soon.pop(0)])
+        return events
 
     def _fork(self) -> Request | None:
         """Start what was asked for; return the request in the child, None in the parent."""
@@ -227,8 +238,10 @@ def _apply_environment() -> None:
 def main(arguments: Sequence[str]) -> None:
     """Serve; a child runs its module here, on the stack of the warm process's main."""
     requests, _, *libraries = arguments
-    _load(libraries)
-    request = _Server(socket.socket(fileno=int(requests))).serve()
+    first = libraries.index(SOON)
+    _load(libraries[:first])
+    soon = libraries[first + 1 :]
+    request = _Server(socket.socket(fileno=int(requests)), soon=soon).serve()
     if request is not None:
         _run(request)
 

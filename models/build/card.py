@@ -109,12 +109,15 @@ with their own captions; what it can show here: docs/adr/0014.
 
 *Right* is what the judge says; other nouns are those that the UNet draws, without the subject's.
 
-| subject | recognised | the classifier's own accuracy | PRES: rise | DIV: share of the base's |
-| --- | --- | --- | --- | --- |
+| subject | recognised | the classifier's own accuracy | PRES: rise | DIV: share | by LPIPS |
+| --- | --- | --- | --- | --- | --- |
 {identity}
 
 *Recognised*: a classifier names the subject, not one of ten look-alikes of the class, half of them
 in the subject's hue. PRES: class pictures that come to look like the subject; lower is better.
+DIV: how different the pictures of one prompt are, as a share of the base's, by DINO and by LPIPS.
+LPIPS (AlexNet) is what the DreamBooth paper takes; by DINO it falls as pictures show one and the
+same subject.
 
 """
 
@@ -188,7 +191,7 @@ def _personalised(rows: list[dict[str, Any]]) -> str:
     ]
     identity = [
         f"| {row['subject']} | {row['recognised']:.0%} | {row['recognised_real']:.1%} "
-        f"| {row['pres_rise']:+.3f} | {row['div_share']:.2f} |"
+        f"| {row['pres_rise']:+.3f} | {row['div_share']:.2f} | {_share(row['lpips_share'])} |"
         for row in rows
     ]
     return _PERSONALISED.format(
@@ -196,3 +199,7 @@ def _personalised(rows: list[dict[str, Any]]) -> str:
         preservation="\n".join(preservation),
         identity="\n".join(identity),
     )
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"

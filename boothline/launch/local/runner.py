@@ -62,6 +62,7 @@ class LocalRunner:
         pipeline: `<module>:<attribute>`; empty for the one that the folder names.
         grace_seconds: time that steps have to commit their state after SIGTERM.
         poll_seconds: time between two looks at the events.
+        soon: modules that are loaded for the steps while the first of them run.
     """
 
     folder: RunFolder
@@ -70,6 +71,7 @@ class LocalRunner:
     pipeline: str = ""
     grace_seconds: float = 30.0
     poll_seconds: float = 0.2
+    soon: tuple[str, ...] = ()
 
     def run(self, display: Display) -> Outcome:
         """Run the pipeline to its end, or until SIGINT, SIGTERM or SIGHUP."""
@@ -141,7 +143,7 @@ class LocalRunner:
 
     def _arguments(self) -> list[str]:
         """Return the child's further arguments."""
-        return [self.pipeline] if self.pipeline else []
+        return [self.pipeline, *self.soon]
 
     def _follow(
         self,

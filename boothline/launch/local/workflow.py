@@ -16,6 +16,7 @@ from boothline.errors import (
 from boothline.launch.local.containers import check_images, check_readable
 from boothline.launch.local.folder import RunFolder, only_run
 from boothline.launch.local.prechecks import check
+from boothline.launch.local.replay import PIPELINE as REPLAYED
 from boothline.launch.local.replay import replay
 from boothline.launch.local.runner import Display, LocalRunner, Outcome
 from boothline.launch.local.session import Session, open_session
@@ -31,6 +32,7 @@ from boothline.runs import RunStatus, open_run, read_run, write_run
 from boothline.settings import Settings
 from boothline.store import ManifestRef, Store
 from boothline.trials import steps_with_trials
+from boothline.warm import TORCH_LIBRARIES, TRACKING_LIBRARIES
 
 _ERRORS = {2: ConfigError, 3: DataError, 5: ServiceError, 130: InterruptedRunError}
 
@@ -77,7 +79,9 @@ def carry_out(
         outcome = replay(session, folder, config, display=display)
         if outcome is None:
             variables = {**session.environment, **_shares(config)}
-            runner = LocalRunner(folder=folder, home=home, environment=variables)
+            runner = LocalRunner(
+                folder=folder, home=home, environment=variables, soon=_soon(session, folder)
+            )
             outcome = runner.run(display)
         folder.add_attempt(outcome.seconds)
         try:
@@ -86,6 +90,16 @@ def carry_out(
         except ServiceError as problem:
             remedy = f"{problem.remedy}\n{_resume(folder.run_id)}".strip()
             raise type(problem)(problem.message, remedy=remedy) from problem
+
+
+def _soon(session: Session, folder: RunFolder) -> tuple[str, ...]:
+    """Return the modules to load for the steps of a run that could not be replayed.
+
+    Of other pipelines than the replayed one it is not known yet whether a step will be made.
+    """
+    if folder.pipeline != REPLAYED:
+        return ()
+    return (*TORCH_LIBRARIES, *(TRACKING_LIBRARIES if session.settings.mlflow_uri else ()))
 
 
 def _shares(config: RunConfig) -> dict[str, str]:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -41,6 +41,14 @@ def ended(pid: int, seconds: float = 10.0) -> bool:
     while psutil.pid_exists(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not psutil.pid_exists(pid)
+
+
+def wait_until(met: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Return once something has become true; fail if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_start_gives_the_module_its_arguments_environment_and_output(warm, tmp_path) -> None:
@@ -91,6 +99,35 @@ def test_start_loads_libraries_before_the_fork_and_once_for_all(tmp_path, monkey
             child = own.start(name, [], env=os.environ, libraries=libraries, output=output.fileno())
             assert child.wait() == 0
     assert (tmp_path / "output").read_text() == "True\nTrue\n"
+
+
+def test_libraries_for_soon_are_loaded_while_nothing_is_asked(tmp_path, monkeypatch) -> None:
+    for number in (1, 2):
+        text = f"import os, time\nopen({str(tmp_path / 'log')!r}, 'a').write('{number}')\n"
+        (tmp_path / f"slow{number}.py").write_text(text + "time.sleep(0.6)\nby = os.getpid()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    name = program(tmp_path, "import os, sys\nprint('slow2' in sys.modules, os.getppid())\n")
+    soon = ("slow1", "no_such_module", "slow2")
+    with (
+        warm_process(has_device=False, soon=soon) as own,
+        (tmp_path / "output").open("ab") as output,
+    ):
+        assert own is not None
+        wait_until(lambda: (tmp_path / "log").exists())
+        assert own.start(name, [], env=os.environ, output=output.fileno()).wait() == 0
+        wait_until(lambda: (tmp_path / "log").read_text() == "12")
+        assert own.start(name, [], env=os.environ, output=output.fileno()).wait() == 0
+    assert (tmp_path / "output").read_text() == f"False {own.pid}\nTrue {own.pid}\n"
+
+
+def test_warm_process_whose_owner_is_gone_loads_no_more(tmp_path, monkeypatch) -> None:
+    for number in (1, 2, 3):
+        text = f"import time\nopen({str(tmp_path / 'log')!r}, 'a').write('{number}')\n"
+        (tmp_path / f"slow{number}.py").write_text(text + "time.sleep(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with warm_process(has_device=False, soon=("slow1", "slow2", "slow3")):
+        wait_until(lambda: (tmp_path / "log").exists())
+    assert (tmp_path / "log").read_text() in ("1", "12")
 
 
 FORKING = """

@@ -38,7 +38,9 @@ def folder(tmp_path):
     return folder
 
 
-def runner_of(folder: RunFolder, *, grace_seconds: float = 10.0) -> LocalRunner:
+def runner_of(
+    folder: RunFolder, *, grace_seconds: float = 10.0, soon: tuple[str, ...] = ()
+) -> LocalRunner:
     return LocalRunner(
         folder=folder,
         home=folder.path.parent.parent,
@@ -46,6 +48,7 @@ def runner_of(folder: RunFolder, *, grace_seconds: float = 10.0) -> LocalRunner:
         pipeline="cheap_pipeline:cheap",
         grace_seconds=grace_seconds,
         poll_seconds=0.05,
+        soon=soon,
     )
 
 
@@ -100,6 +103,17 @@ def test_local_run_with_placeholder_like_text_passes_the_configuration_unharmed(
     received = (folder.path / "received.json").read_text()
     assert received == arguments(folder.run_id, folder.read_config())["config"]
     assert json.loads(received)["evaluation"]["prompts"] == [AWKWARD]
+
+
+def test_local_run_loads_what_comes_soon_in_the_process_that_forks_the_steps(folder, tmp_path):
+    loaded = tmp_path / "loaded"
+    text = f"import sys\nopen({str(loaded)!r}, 'w').write(sys.argv[0])\n"
+    (tmp_path / "comes_soon.py").write_text(text)
+    folder.path.joinpath("behaviour").write_text("good")
+    runner = runner_of(folder, soon=("comes_soon",))
+    runner.environment["PYTHONPATH"] = f"{HERE}{os.pathsep}{tmp_path}"
+    assert runner.run(SilentDisplay()).succeeded
+    assert loaded.read_text().endswith("warm/server.py")
 
 
 def test_local_run_with_failing_step_names_it_and_still_finishes_the_run(folder):

@@ -23,6 +23,7 @@ ROW = {
     "recognised_real": 0.994,
     "pres_rise": 0.2671,
     "div_share": 0.392,
+    "lpips_share": 0.641,
 }
 
 
@@ -49,7 +50,12 @@ def test_card_with_personalised_subjects_shows_their_figures(tmp_path: Path) -> 
     text = card(tmp_path / "card.md", personalised=[ROW])
     assert "| teddy-bear | 0.428 | 0.829 | 0.971 | 74% | 0.780 | 0.500 | 0.376 |" in text
     assert "| teddy-bear | 100% | 94% | 97% | 91% |" in text
-    assert "| teddy-bear | 88% | 99.4% | +0.267 | 0.39 |" in text
+    assert "| teddy-bear | 88% | 99.4% | +0.267 | 0.39 | 0.64 |" in text
+
+
+def test_card_says_what_was_not_measured(tmp_path: Path) -> None:
+    text = card(tmp_path / "card.md", personalised=[ROW | {"lpips_share": None}])
+    assert "| +0.267 | 0.39 | not measured |" in text
 
 
 def test_card_without_personalised_subjects_is_silent_about_them(tmp_path: Path) -> None:
