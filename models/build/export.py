@@ -132,7 +132,7 @@ def _replace_folder(folder: Path, *, write: Callable[[Path], object]) -> Path:
     write(partial)
     for weights in partial.rglob("*.safetensors"):
         _halve(weights)
-    for kept in ("README.md", "samples.png"):
+    for kept in ("README.md", "samples.png", "personalised.png"):
         if (folder / kept).is_file():
             shutil.copy2(folder / kept, partial / kept)
     retired = folder.with_name(f".{folder.name}.retired")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from unit.diffusion.test_family_sampling import ALL, Folders, pixels, requests_of, sampling_of
 
+from boothline.config.sampling import SamplingPrecision
 from boothline.diffusion import devices
 from boothline.diffusion.devices import has_fast_bfloat16
 from boothline.diffusion.loading import load_pipeline
@@ -52,6 +53,18 @@ def test_precision_is_that_of_the_denoiser_and_the_text_encoders_alone(
     assert parts.vae.dtype == torch.float32
     dtypes = {network.dtype for network in (parts.denoiser, *parts.text_encoders.values())}
     assert dtypes == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("precision", "last"), [("fp32", True), ("bf16", False)])
+def test_convolutions_lie_channels_last_where_a_cpu_is_faster_with_them(
+    tiny_pipeline: Path, precision: SamplingPrecision, last: bool
+) -> None:
+    parts = load_pipeline(tiny_pipeline, device="cpu", for_sampling=True, precision=precision)
+    for network, expected in ((parts.denoiser, last), (parts.vae, True)):
+        weight = (
+            network.conv_in.weight if network is parts.denoiser else network.decoder.conv_in.weight
+        )
+        assert weight.is_contiguous(memory_format=torch.channels_last) is expected
 
 
 def test_fp16_on_a_cpu_is_refused(tiny_pipeline: Path) -> None:

@@ -236,6 +236,23 @@ def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: P
     assert encoder(pixel_values=torch.zeros(1, 3, 64, 64)).last_hidden_state.shape[2] == 16
 
 
+def test_export_keeps_the_card_and_its_pictures(tokenizer, tmp_path: Path) -> None:
+    kept = {"README.md", "samples.png", "personalised.png"}
+    (tmp_path / "tiny-emoji-sd").mkdir()
+    for name in kept:
+        (tmp_path / "tiny-emoji-sd" / name).write_text(name)
+    export_pipeline(
+        autoencoder=build_autoencoder(SMALL_AUTOENCODER),
+        clip=build_clip(RECIPE, tokenizer=tokenizer),
+        tokenizer=tokenizer,
+        unet=build_unet(
+            UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=8, text_width=16
+        ),
+        output=tmp_path,
+    )
+    assert kept < {path.name for path in (tmp_path / "tiny-emoji-sd").iterdir()}
+
+
 def test_frechet_distance_of_a_shifted_cloud_is_the_shift_squared() -> None:
     cloud = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(cloud, cloud) == pytest.approx(0, abs=1e-6)
