@@ -61,9 +61,9 @@ as distance.
 | --- | --- | --- | --- |
 {stages}
 
-Two CPU cores shared with other work, float32 and at the end bfloat16, seed {seed}; the hours are wall-clock time. The
-command: `make base-model`, which calls `python -m models.build`. Stages began from the weights of
-the base before this one, which drew 16 nouns (`--begin-from`), and were stopped and
+Two CPU cores shared with other work, float32 and at the end bfloat16, seed {seed}; the hours are
+wall-clock time. The command: `make base-model`, which calls `python -m models.build`. Stages began
+from the weights of the base before this one, which drew 16 nouns (`--begin-from`), were stopped and
 restarted with other numbers of steps, so the seed alone does not give these weights again.
 
 | part | parameters |
