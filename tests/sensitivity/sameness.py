@@ -27,6 +27,13 @@ SAME: Mapping[tuple[str, str, tuple[object, object]], str] = {
 }
 """Settings in the key of a step, and two values that give the same bits here."""
 
+UNDECIDED: Mapping[tuple[str, str, tuple[object, object]], str] = {
+    ("batch_infer", "inference.sampling.sampler", ("ddpm", "euler_a")): (
+        "ancestral Euler takes DDPM's steps: the processor's last digits decide the pictures' bytes"
+    ),
+}
+"""Settings in the key of a step, and two values that give the same bits on some machines."""
+
 REFUSED: Mapping[tuple[str, str, object], str] = {
     ("validate_data", "subject.min_images", 6): "five pictures are too few for it",
     ("publish_checkpoint", "base_model.source", "other-base"): "the training has another base",
