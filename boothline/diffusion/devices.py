@@ -1,12 +1,15 @@
 """Shares the cores and GPUs of a machine between its steps, and knows which has bf16."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boothline.processes import available_cores
 from boothline.settings import Settings
@@ -43,6 +46,27 @@ def _seconds_of(work: Callable[[], object]) -> float:
     began = time.process_time()
     work()
     return time.process_time() - began
+
+
+SHORT_PLACES: Final = 256
+"""Up to so many places of a latent, CPUs compute attention in bf16 faster without the fused kernel:
+with 64 places in 0.4 of its time, with 256 in as much, with 1024 in 2.4 times (docs/runlog.md)."""
+
+
+def faster_attention(latents_BCHW: torch.Tensor, *, precision: str) -> AbstractContextManager[None]:
+    """Return the context for a pass and its gradient in which attention takes the faster kernel.
+
+    It may differ from device to device and hence the last bits of a result, which differ between
+    devices in any case; on one device it is a function of the shape alone.
+
+    Args:
+        latents_BCHW: what the pass works on.
+        precision: in which it computes, as `training.precision`.
+    """
+    short = math.prod(latents_BCHW.shape[-2:]) <= SHORT_PLACES
+    if precision == "bf16" and latents_BCHW.device.type == "cpu" and short:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 def share_cores(num_shards: int, *, settings: Settings) -> int:

@@ -1,16 +1,14 @@
 """`Stepper`: one optimizer step of one rank, in smaller pieces where the memory is short."""
 
-import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from boothline.diffusion import counters
+from boothline.diffusion.devices import faster_attention
 from boothline.training.batches import Batches, MicroBatch
 from boothline.training.failures import is_out_of_memory
 from boothline.training.job import TrainingJob
@@ -22,27 +20,6 @@ if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
 
 OnSmaller = Callable[[int, int], None]
-
-
-SHORT_PLACES: Final = 256
-"""Up to so many places of a latent, CPUs compute attention in bf16 faster without the fused kernel:
-with 64 places in 0.4 of its time, with 256 in as much, with 1024 in 2.4 times (docs/runlog.md)."""
-
-
-def faster_attention(latents_BCHW: torch.Tensor, *, precision: str) -> AbstractContextManager[None]:
-    """Return the context for a pass and its gradient in which attention takes the faster kernel.
-
-    It may differ from device to device and hence the last bits of a result, which differ between
-    devices in any case; on one device it is a function of the shape alone.
-
-    Args:
-        latents_BCHW: what the pass works on.
-        precision: in which it computes, as `training.precision`.
-    """
-    short = math.prod(latents_BCHW.shape[-2:]) <= SHORT_PLACES
-    if precision == "bf16" and latents_BCHW.device.type == "cpu" and short:
-        return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from boothline.diffusion.devices import faster_attention
 from models.build.recipe import UnetSize
 from models.build.stage import StepDraw
 from models.build.tokenizer import tokenize
@@ -148,7 +148,8 @@ class UnetObjective:
         timesteps = self._stratified_timesteps(count, draw=draw)
         noise = draw.normal(*latents.shape)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
-        with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused backward pass is slow in bfloat16
+        precision = "bf16" if torch.is_autocast_enabled(noisy.device.type) else "fp32"
+        with faster_attention(noisy, precision=precision):
             predicted = self._denoise(noisy, timesteps, text).sample.float()
         error = (predicted - noise).pow(2).mean(dim=(1, 2, 3))
         snr = self._snr.to(draw.device)[timesteps]

@@ -104,7 +104,7 @@ def test_start_loads_libraries_before_the_fork_and_once_for_all(tmp_path, monkey
 def test_libraries_for_soon_are_loaded_while_nothing_is_asked(tmp_path, monkeypatch) -> None:
     for number in (1, 2):
         text = f"import os, time\nopen({str(tmp_path / 'log')!r}, 'a').write('{number}')\n"
-        (tmp_path / f"slow{number}.py").write_text(text + "time.sleep(0.6)\nby = os.getpid()\n")
+        (tmp_path / f"slow{number}.py").write_text(text + f"time.sleep({2 * (number == 1)})\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     name = program(tmp_path, "import os, sys\nprint('slow2' in sys.modules, os.getppid())\n")
     soon = ("slow1", "no_such_module", "slow2")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from boothline.training.stepping import SHORT_PLACES, faster_attention
+from boothline.diffusion.devices import SHORT_PLACES, faster_attention
 
 SHORT = math.isqrt(SHORT_PLACES)
 
