@@ -16,8 +16,12 @@ from models.build.backgrounds import WORLD_PX
 from models.build.recipe import AutoencoderSize
 from models.build.stage import StepDraw
 
-_HUBER_BETA = 0.2
-_LATENT_NOISE = 0.2
+_ERROR_WEIGHT = 2.5
+_DETAIL_WEIGHT = 10.0
+_NEIGHBOURHOOD_PX = 5
+_LATENT_NOISE = 0.1
+_LATENT_NOISE_OF_DECODER = 0.2
+_DRIFT_WEIGHT = 0.02
 
 
 def build_autoencoder(size: AutoencoderSize) -> AutoencoderKL:
@@ -44,17 +48,22 @@ def to_tensor(pixels_NHWC: NDArray[np.uint8]) -> torch.Tensor:
 
 
 class AutoencoderObjective:
-    """Reconstruction (Huber) and a light pull of the latents towards a unit normal.
+    """Reconstruction and a light pull of the latents towards a unit normal.
+
+    The squared error of a pixel weighs more where the picture has detail: an eye of two pixels is
+    nothing in a mean over the picture, and all of a face.
 
     Args:
         model: the autoencoder.
         pixels: blocks of training scenes, each uint8 (N, H, W, 3); drawn from in equal parts.
         batch_size: pictures in a step.
         kl_weight: of the pull.
-        decoder_only: keep the encoder as it is, so that latents made earlier stay valid, and add
-            noise to them, up to 0.2 of each channel's spread: what a UNet leaves of it would come
-            out as grain.
-        compiled: compile the passes; the shapes never change.
+        decoder_only: keep the encoder as it is, so that latents made earlier stay valid. Either way
+            the decoder sees noise on the latents, up to 0.1 of each channel's spread, alone up to
+            0.2: what a UNet leaves of it would come out as grain.
+        near: an encoder whose latents the first channels stay near, so that a UNet that knows them
+            can be trained further; None binds them to nothing.
+        compiled: compile the decoder; the shapes never change.
     """
 
     def __init__(
@@ -65,13 +74,14 @@ class AutoencoderObjective:
         batch_size: int,
         kl_weight: float = 1e-4,
         decoder_only: bool = False,
+        near: AutoencoderKL | None = None,
         compiled: bool = False,
     ) -> None:
         self.model = model
-        self._encode = torch.compile(model.encoder, dynamic=False) if compiled else model.encoder
+        self._near = near
         self._decode = torch.compile(model.decoder, dynamic=False) if compiled else model.decoder
         self._kl_weight = kl_weight
-        self._latent_noise = _LATENT_NOISE if decoder_only else 0.0
+        self._latent_noise = _LATENT_NOISE_OF_DECODER if decoder_only else _LATENT_NOISE
         model.encoder.requires_grad_(not decoder_only)
         model.quant_conv.requires_grad_(not decoder_only)
         self.modules: Mapping[str, nn.Module] = {"autoencoder": model}
@@ -83,21 +93,47 @@ class AutoencoderObjective:
         share = self._batch_size // len(self._pixels)
         picked = [block[np.sort(draw.indices(share, below=len(block)))] for block in self._pixels]
         pixels = to_tensor(np.concatenate(picked)).to(draw.device)
-        moments = self.model.quant_conv(self._encode(pixels))
+        moments = self.model.quant_conv(self.model.encoder(pixels))
         posterior = DiagonalGaussianDistribution(moments)
         latents = posterior.mean + posterior.std * draw.normal(*posterior.mean.shape)
-        if self._latent_noise:
-            spread = posterior.mean.std(dim=(0, 2, 3), keepdim=True).detach()
-            strength = self._latent_noise * draw.uniform(len(latents), 1, 1, 1)
-            latents = latents + strength * spread * draw.normal(*latents.shape)
+        spread = posterior.mean.std(dim=(0, 2, 3), keepdim=True).detach()
+        strength = self._latent_noise * draw.uniform(len(latents), 1, 1, 1)
+        latents = latents + strength * spread * draw.normal(*latents.shape)
         restored = self._decode(self.model.post_quant_conv(latents)).float()
+        drift = self._drift(posterior.mean, pixels=pixels)
         kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
-        huber = functional.smooth_l1_loss(restored, pixels, beta=_HUBER_BETA)
+        error = _ERROR_WEIGHT * (detail_weights(pixels) * (restored - pixels).pow(2)).mean()
         figures = {
             "psnr_db": psnr(restored.detach(), pixels),
             "latent_std": float(posterior.mean.std().detach()),
+            "drift": float(drift.detach()),
         }
-        return huber + self._kl_weight * kl, figures
+        return error + self._kl_weight * kl + _DRIFT_WEIGHT * drift, figures
+
+    def _drift(self, latents: torch.Tensor, *, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the mean squared distance from the latents of the encoder to stay near."""
+        if self._near is None:
+            return latents.new_zeros(())
+        with torch.no_grad():
+            before: torch.Tensor = self._near.encode(pixels).latent_dist.mean
+        return (latents[:, : before.shape[1]] - before).pow(2).mean()
+
+
+def detail_weights(pixels: torch.Tensor) -> torch.Tensor:
+    """Return weights (B, 1, H, W), mean 1 in each picture: high where it has detail.
+
+    Detail is how far a pixel is from the mean of the 5 x 5 pixels around it.
+
+    Args:
+        pixels: (B, 3, H, W) in [-1, 1].
+    """
+    around = functional.avg_pool2d(
+        functional.pad(pixels, (_NEIGHBOURHOOD_PX // 2,) * 4, mode="replicate"),
+        _NEIGHBOURHOOD_PX,
+        stride=1,
+    )
+    weights = 1 + _DETAIL_WEIGHT * (pixels - around).abs().mean(dim=1, keepdim=True)
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
 
 
 def psnr(restored: torch.Tensor, pixels: torch.Tensor) -> float:

@@ -82,7 +82,7 @@ def _add_effort(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet or the autoencoder for its training: faster after minutes; "
+        help="compile the UNet or the decoder for its training: faster after minutes; "
         "needs a C++ compiler",
     )
     parser.add_argument(

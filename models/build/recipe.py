@@ -84,7 +84,7 @@ class Recipe:
     unet: UnetSize = UnetSize()
     training: dict[str, Training] = field(
         default_factory=lambda: {
-            "autoencoder": Training(10_000, 8, 8e-4, weight_decay=0.0),
+            "autoencoder": Training(10_000, 8, 4e-4, weight_decay=0.0),
             "clip": Training(2_000, 64, 8e-4),
             "image-encoder": Training(800, 64, 6e-4),
             "unet": Training(40_000, 16, 6e-4, warmup_steps=200, ema_decay=0.999),

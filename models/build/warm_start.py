@@ -45,6 +45,13 @@ class Beginnings:
             begin_autoencoder(model, models=self._models)
         return model
 
+    def known_autoencoder(self) -> AutoencoderKL | None:
+        """Return the exported autoencoder as it is; None where the stages begin with chance."""
+        if self._models is None:
+            return None
+        saved: AutoencoderKL = AutoencoderKL.from_pretrained(self._models / PIPELINE_FOLDER / "vae")
+        return saved.requires_grad_(False).eval()
+
     def clip(self, tokenizer: CLIPTokenizer) -> CLIPModel:
         """Return the CLIP pair."""
         torch.manual_seed(self._recipe.seed + 1)

@@ -165,8 +165,18 @@ class Workshop:
         )
 
     def train(self, stage: str) -> None:
-        """Train one stage to its end, from its last state."""
-        self.stage_trainer(stage).run()
+        """Train one stage to its end, from its last state.
+
+        A state of the decoder holds the encoder that it was polished behind, so it goes when that
+        is trained further.
+        """
+        trainer = self.stage_trainer(stage)
+        polished = self.state / "decoder.pt"
+        ahead = trainer.plan.num_steps > self.progress()[stage]["step"]
+        if stage == "autoencoder" and ahead and polished.is_file():
+            logger.info("%s is of the encoder before: removed", polished)
+            polished.unlink()
+        trainer.run()
 
     def stage_trainer(self, stage: str) -> StageTrainer:
         """Return the trainer of a stage, with the weights that the stage begins from."""
@@ -187,7 +197,7 @@ class Workshop:
             pixels=self._all_pixels(),
             batch_size=self.recipe.training["autoencoder"].batch_size,
             kl_weight=self.recipe.autoencoder.kl_weight,
-            compiled=self.recipe.compiled,
+            near=self._untrained.known_autoencoder(),
         )
         return self.trainer("autoencoder", objective)
 

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from models.build import evaluate
 from models.build.autoencoder import (
     AutoencoderObjective,
     build_autoencoder,
+    detail_weights,
     encode_all,
     standardise_latents,
     to_tensor,
@@ -76,6 +78,14 @@ def test_world_words_cover_every_identifier() -> None:
     assert set(IDENTIFIERS) <= set(world_words())
 
 
+def small_unet() -> nn.Module:
+    return build_unet(
+        UnetSize(channels=(32, 32), attention=(False, True)),
+        latent_channels=SMALL_AUTOENCODER.latent_channels,
+        text_width=16,
+    )
+
+
 def make_trainer(state: Path) -> StageTrainer:
     torch.manual_seed(0)
     objective = AutoencoderObjective(
@@ -125,6 +135,30 @@ def test_decoder_objective_leaves_the_encoder_as_it_is(tmp_path: Path) -> None:
     ).run()
     assert torch.equal(before, encode_all(model, some_pixels()))
     assert not torch.equal(decoder, model.decoder.conv_out.weight)
+
+
+def test_detail_weights_are_even_on_a_plain_picture_and_high_at_an_eye() -> None:
+    pixels = torch.full((2, 3, 16, 16), 0.4)
+    pixels[1, :, 6:8, 9] = -1
+    weights = detail_weights(pixels)
+    assert torch.allclose(weights[0], torch.ones(1, 16, 16))
+    assert weights[1, 0, 6:8, 9].min() > 5 * weights[1, 0, 0, 0]
+    assert torch.allclose(weights.mean(dim=(1, 2, 3)), torch.ones(2))
+
+
+def test_autoencoder_objective_stays_near_the_latents_that_a_unet_knows(tmp_path: Path) -> None:
+    known = build_autoencoder(SMALL_AUTOENCODER).requires_grad_(False)
+    drifts = {}
+    for near in (known, None):
+        torch.manual_seed(0)
+        model = build_autoencoder(replace(SMALL_AUTOENCODER, latent_channels=16))
+        objective = AutoencoderObjective(model, pixels=(some_pixels(),), batch_size=2, near=near)
+        plan = Training(30, 2, 1e-2, warmup_steps=1)
+        path = tmp_path / f"{near is None}.pt"
+        StageTrainer("autoencoder", objective=objective, plan=plan, seed=1, state_path=path).run()
+        latents = encode_all(model, some_pixels())[:, : known.config.latent_channels]
+        drifts[near is None] = float((latents - encode_all(known, some_pixels())).pow(2).mean())
+    assert drifts[False] < 0.5 * drifts[True]
 
 
 def test_clip_objective_of_pictures_only_keeps_the_text_tower(tokenizer, tmp_path: Path) -> None:
@@ -208,9 +242,7 @@ def test_standardise_latents_keeps_reconstructions(tmp_path: Path) -> None:
 
 def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: Path) -> None:
     clip = build_clip(RECIPE, tokenizer=tokenizer)
-    unet = build_unet(
-        UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=8, text_width=16
-    )
+    unet = small_unet()
     export_pipeline(
         autoencoder=build_autoencoder(AutoencoderSize(channels=(8, 8, 8), norm_groups=8)),
         clip=clip,
@@ -245,9 +277,7 @@ def test_export_keeps_the_card_and_its_pictures(tokenizer, tmp_path: Path) -> No
         autoencoder=build_autoencoder(SMALL_AUTOENCODER),
         clip=build_clip(RECIPE, tokenizer=tokenizer),
         tokenizer=tokenizer,
-        unet=build_unet(
-            UnetSize(channels=(32, 32), attention=(False, True)), latent_channels=8, text_width=16
-        ),
+        unet=small_unet(),
         output=tmp_path,
     )
     assert kept < {path.name for path in (tmp_path / "tiny-emoji-sd").iterdir()}
