@@ -2,32 +2,36 @@
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
-import diffusers
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
 
 from boothline.config.sampling import SamplerName, SamplingConfig
 from boothline.diffusion import counters
 
-_SAMPLERS: dict[SamplerName, tuple[str, dict[str, object]]] = {
-    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "dpmpp_2m": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "solver_order": 2},
-    ),
+_SAMPLERS: dict[SamplerName, tuple[Any, dict[str, object]]] = {
+    "ddpm": (DDPMScheduler, {"clip_sample": False}),
+    "ddim": (DDIMScheduler, {"clip_sample": False}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True}),
+    "dpmpp_2m": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "dpmpp_2m_karras": (
-        "DPMSolverMultistepScheduler",
+        DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True},
     ),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "euler_a": (EulerAncestralDiscreteScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
 }
-"""Name -> (class of diffusers, settings). Classes are imported when used: some load scipy, which a
-training that draws no picture would hold in memory."""
 
 
 def make_scheduler(
@@ -43,10 +47,8 @@ def make_scheduler(
         sampling: names the sampler and the number of steps.
         device: where the timesteps go.
     """
-    name, overrides = _SAMPLERS[sampling.sampler]
-    scheduler: SchedulerMixin = getattr(diffusers, name).from_config(
-        noise_schedule.config, **overrides
-    )
+    cls, overrides = _SAMPLERS[sampling.sampler]
+    scheduler = cls.from_config(noise_schedule.config, **overrides)
     scheduler.set_timesteps(sampling.num_steps, device=device)
     return scheduler
 
