@@ -115,7 +115,8 @@ class AutoencoderObjective:
         if self._near is None:
             return latents.new_zeros(())
         with torch.no_grad():
-            before: torch.Tensor = self._near.encode(pixels).latent_dist.mean
+            near = self._near.to(pixels.device)
+            before: torch.Tensor = near.encode(pixels).latent_dist.mean
         return (latents[:, : before.shape[1]] - before).pow(2).mean()
 
 

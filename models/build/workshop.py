@@ -172,8 +172,8 @@ class Workshop:
         """
         trainer = self.stage_trainer(stage)
         polished = self.state / "decoder.pt"
-        ahead = trainer.plan.num_steps > self.progress()[stage]["step"]
-        if stage == "autoencoder" and ahead and polished.is_file():
+        reached = self.progress()[stage]["step"] if stage == "autoencoder" else math.inf
+        if trainer.plan.num_steps > reached and polished.is_file():
             logger.info("%s is of the encoder before: removed", polished)
             polished.unlink()
         trainer.run()
