@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from models.build.autoencoder import to_tensor
 
 
 def load_pipeline(folder: Path, *, device: torch.device) -> StableDiffusionPipeline:
-    """Return the exported pipeline on a device, quiet."""
+    """Return the exported pipeline on a device, quiet, with the ancestral Euler sampler.
+
+    The samplers without noise of their own keep the grain of some seeds to the end.
+    """
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True).to(device)
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
