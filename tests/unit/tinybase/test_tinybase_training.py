@@ -26,6 +26,7 @@ from models.build.cli import parse_steps
 from models.build.clip import ClipObjective, build_clip, rotate_hue
 from models.build.evaluate import frechet_distance, set_exam
 from models.build.export import export_clip, export_image_encoder, export_pipeline
+from models.build.generation import load_pipeline
 from models.build.image_encoder import build_image_encoder
 from models.build.recipe import (
     AutoencoderSize,
@@ -253,7 +254,7 @@ def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: P
     export_clip(clip, tokenizer=tokenizer, output=tmp_path)
     export_image_encoder(build_image_encoder(RECIPE), output=tmp_path)
 
-    from diffusers import StableDiffusionPipeline
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
     from transformers import AutoModel, CLIPModel
 
     with warnings.catch_warnings():
@@ -263,6 +264,9 @@ def test_export_loads_in_plain_diffusers_and_transformers(tokenizer, tmp_path: P
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a dog on grass", num_inference_steps=1).images[0]
     assert picture.size == (64, 64)
+    examined = load_pipeline(tmp_path / "tiny-emoji-sd", device=torch.device("cpu")).scheduler
+    assert isinstance(examined, EulerAncestralDiscreteScheduler)
+    assert torch.equal(examined.alphas_cumprod, pipeline.scheduler.alphas_cumprod)
     assert isinstance(CLIPModel.from_pretrained(tmp_path / "tiny-emoji-clip"), nn.Module)
     encoder = AutoModel.from_pretrained(tmp_path / "tiny-emoji-dino")
     assert encoder(pixel_values=torch.zeros(1, 3, 64, 64)).last_hidden_state.shape[2] == 16
